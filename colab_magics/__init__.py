@@ -1,0 +1,51 @@
+"""colab_magics turns a notebook into a job queue.
+
+``%load_ext colab_magics`` gives the magics, ``colab-magics`` is the shell's command, and every verb is a function here:
+``from colab_magics import project, sync, fork, stop, jobs``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .verbs.fork import fork as fork
+    from .verbs.jobs import jobs as jobs
+    from .verbs.project import project as project
+    from .verbs.stop import stop as stop
+    from .verbs.sync import sync as sync
+
+__version__ = "0.1.0.dev0"
+
+VERBS = ("project", "sync", "fork", "stop", "jobs")
+"""The verbs in the order in which a notebook uses them; ``verbs/<name>.py`` holds each."""
+
+__all__ = ["VERBS", "__version__", *VERBS]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a verb at its first use: loading the extension must not wait for all of them."""
+    if name not in VERBS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    verb = getattr(importlib.import_module(f"{__name__}.verbs.{name}"), name)
+    globals()[name] = verb
+    return verb
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *VERBS})
+
+
+def load_ipython_extension(ip: Any) -> None:
+    """Answer ``%load_ext colab_magics``."""
+    from .faces import magics
+
+    magics.load(ip)
+
+
+def unload_ipython_extension(ip: Any) -> None:
+    """Answer ``%unload_ext colab_magics``; nothing of ours is left in the shell."""
+    from .faces import magics
+
+    magics.unload(ip)

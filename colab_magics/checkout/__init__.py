@@ -1,0 +1,1 @@
+"""A project's checkout: clone, install, folders."""

@@ -1,0 +1,1 @@
+"""The only importer of google.colab: mount, secrets, notebook, runtime."""

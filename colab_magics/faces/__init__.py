@@ -1,0 +1,1 @@
+"""The three faces: magics, shell and API read words, call one verb, show its result."""

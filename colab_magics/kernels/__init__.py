@@ -1,0 +1,1 @@
+"""How a run's kernel starts, and the papermill engine that executes its notebook."""

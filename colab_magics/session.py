@@ -1,0 +1,62 @@
+"""What one shell holds: its UI and the handles that verbs left for each other.
+
+A verb asks for `current()`. A face puts its session in front with `activate`; a script gets one of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .ui import UI, TerminalUI
+
+
+@dataclass
+class Session:
+    """State of one shell.
+
+    Parameters
+    ----------
+    ui : UI
+        The face in front of the user.
+    start_folder : Path
+        The working folder when the session began: a fresh kernel of this notebook would start there too.
+    project : Any
+        The `colab_magics.checkout.project.Project` that ``%project`` set up, or None.
+    """
+
+    ui: UI = field(default_factory=TerminalUI)
+    start_folder: Path = field(default_factory=Path.cwd)
+    project: Any = None
+
+
+_active: list[Session] = []
+
+
+def current() -> Session:
+    """Return the session of this shell; a script's is made at its first call."""
+    if not _active:
+        _active.append(Session())
+    return _active[-1]
+
+
+def activate(session: Session) -> None:
+    """Put a session in front of the ones before."""
+    _active.append(session)
+
+
+def deactivate(session: Session) -> None:
+    """Take a session away again."""
+    if session in _active:
+        _active.remove(session)
+
+
+def run_folder() -> Path | None:
+    """Folder of the run that this process belongs to; None outside of runs.
+
+    The runner sets ``COLAB_MAGICS_RUN`` for the kernel or command that it starts.
+    """
+    folder = os.environ.get("COLAB_MAGICS_RUN")
+    return Path(folder) if folder else None

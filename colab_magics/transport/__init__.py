@@ -1,0 +1,1 @@
+"""How bytes reach other places: ssh, Places."""

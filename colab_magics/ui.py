@@ -1,0 +1,233 @@
+"""What a verb may ask of the face in front of it, and the implementation for terminals and scripts.
+
+Verbs return handles and never print. What must reach the user *while* a verb works goes through this protocol; the
+notebook's implementation is `colab_magics.faces.notebook_ui.NotebookUI`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TextIO
+
+from .errors import InvalidInput, NotFound
+from .process import read_json
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to show at once.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Headings.
+    rows : sequence of sequence of str
+        Cells as text. The first is the row's name, the second its state.
+    caption : str
+        One line above the table.
+    notes : sequence of str
+        Lines below the table, such as warnings.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    notes: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        cells = [[str(cell) for cell in row] for row in (self.columns, *self.rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        ]
+        return "\n".join([*([self.caption] if self.caption else []), *(lines if self.columns else []), *self.notes])
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook as it stands in front of the user.
+
+    Parameters
+    ----------
+    content : dict
+        The notebook (nbformat 4) with its sources; outputs may be missing.
+    name : str
+        File name, such as ``train.ipynb``.
+    path : Path or None
+        The file, when it is one on this machine.
+    current : bool
+        True for the notebook whose kernel this is; False for a file that was named by the user.
+    warning : str
+        Why `content` may not be what the user sees, such as edits that could not be saved; else empty.
+    """
+
+    content: dict[str, Any]
+    name: str
+    path: Path | None = None
+    current: bool = False
+    warning: str = ""
+
+
+class Live(Protocol):
+    """A table that is shown again whenever it changes."""
+
+    def show(self, table: Table) -> None:
+        """Show `table` in place of the one before."""
+
+
+class UI(Protocol):
+    """What the face offers."""
+
+    @property
+    def where(self) -> str:
+        """``colab``, ``colab-other``, ``vscode``, ``jupyter``, ``terminal`` (IPython) or ``script``."""
+
+    def say(self, text: str) -> None:
+        """Show one or more lines now."""
+
+    def warn(self, text: str) -> None:
+        """Show a warning now."""
+
+    def progress(self, text: str) -> AbstractContextManager[None]:
+        """Show that `text` goes on, with the time it has taken, once that is over two seconds."""
+
+    def live(self) -> AbstractContextManager[Live]:
+        """Show a table that changes."""
+
+    def ask(self, question: str) -> bool:
+        """Ask a yes-or-no question; no when nobody can answer."""
+
+    def set_variables(self, values: Mapping[str, Any]) -> None:
+        """Assign variables in the user's namespace."""
+
+    def get_variable(self, name: str) -> Any:
+        """Read a variable of the user's namespace; None when there is none."""
+
+    def injected_parameters(self) -> dict[str, Any] | None:
+        """Parameters that papermill injected into this kernel; None when it did not."""
+
+    def notebook(self, path: str | None = None) -> Notebook:
+        """Find the notebook that this kernel runs, or read the one at `path`."""
+
+    def stop(self, message: str) -> NoReturn:
+        """End the script, or Run All, here: quietly and as a success."""
+
+
+@dataclass
+class TerminalUI:
+    """Lines on a terminal: the UI of the shell face and of scripts.
+
+    Parameters
+    ----------
+    out : file object, optional
+        Where lines go; standard error by default, so that standard output holds results alone.
+    where : str, default "script"
+        See `UI.where`.
+    """
+
+    out: TextIO = field(default_factory=lambda: sys.stderr)
+    where: str = "script"
+
+    def say(self, text: str) -> None:
+        print(text, file=self.out, flush=True)
+
+    def warn(self, text: str) -> None:
+        self.say(f"warning: {text}")
+
+    @contextmanager
+    def progress(self, text: str) -> Iterator[None]:
+        with ticking(lambda elapsed: self.say(f"{text} … {elapsed:.0f} s"), every=10.0):
+            yield
+
+    @contextmanager
+    def live(self) -> Iterator[Live]:
+        yield _ChangedLines(self)
+
+    def ask(self, question: str) -> bool:
+        if not sys.stdin or not sys.stdin.isatty():
+            return False
+        print(f"{question} [y/N] ", end="", file=self.out, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def set_variables(self, values: Mapping[str, Any]) -> None:
+        """Nothing to do: a script has the handle that the verb returns."""
+
+    def get_variable(self, name: str) -> Any:
+        return None
+
+    def injected_parameters(self) -> dict[str, Any] | None:
+        return None
+
+    def notebook(self, path: str | None = None) -> Notebook:
+        if path is None:
+            raise NotFound(
+                "Which notebook? Outside a notebook there is no current one.", "Name it: notebook=train.ipynb"
+            )
+        return read_notebook(path)
+
+    def stop(self, message: str) -> NoReturn:
+        if message:
+            self.say(message)
+        raise SystemExit(0)
+
+
+@dataclass
+class _ChangedLines:
+    """A live table for terminals: a line for each row whose state changed."""
+
+    ui: TerminalUI
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def show(self, table: Table) -> None:
+        for row in table.rows:
+            name, state = str(row[0]), str(row[1])
+            if self.seen.get(name) != state:
+                self.seen[name] = state
+                self.ui.say("  ".join(str(cell) for cell in row if str(cell)))
+
+
+@contextmanager
+def ticking(tick: Any, *, first: float = 2.0, every: float = 1.0) -> Iterator[None]:
+    """Call ``tick(elapsed_seconds)`` from a thread while the body runs, from `first` seconds on."""
+    began, done = time.monotonic(), threading.Event()
+
+    def loop() -> None:
+        pause = first
+        while not done.wait(pause):
+            tick(time.monotonic() - began)
+            pause = every
+
+    thread = threading.Thread(target=loop, name="colab_magics-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def read_notebook(path: str | Path) -> Notebook:
+    """Read a notebook file.
+
+    Raises
+    ------
+    NotFound
+        When there is no such file.
+    InvalidInput
+        When it is no notebook of nbformat 4.
+    """
+    file = Path(path).expanduser().absolute()
+    if not file.is_file():
+        raise NotFound(f"There is no notebook {file}.", "Write its path from here, or in full: notebook=PATH")
+    content = read_json(file)
+    if content is None or content.get("nbformat") != 4 or not isinstance(content.get("cells"), list):
+        raise InvalidInput(
+            f"{file} is no notebook that can be read (JSON of nbformat 4).", "Open it in Jupyter and save it again."
+        )
+    return Notebook(content=content, name=file.name, path=file)

@@ -1,0 +1,48 @@
+"""One file a verb: signature, docstring and the orchestration of the rooms below. No IPython, no printing.
+
+A verb is a plain function. Its subcommands are functions too, hung on it by `subcommand`: ``sync.now()`` is
+``%sync now`` and ``colab-magics sync now``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def subcommand(verb: Callable[..., Any], name: str | None = None) -> Callable[[F], F]:
+    """Make a function a subcommand of `verb`; its name is the word that users write (``_`` stands for ``-``).
+
+    Parameters
+    ----------
+    verb : callable
+        The verb's function.
+    name : str, optional
+        The word, where a module cannot name a function so; the function's name by default.
+    """
+
+    def attach(function: F) -> F:
+        word = name or function.__name__
+        verb.__dict__.setdefault("subcommands", {})[word.replace("_", "-")] = function
+        setattr(verb, word, function)
+        return function
+
+    return attach
+
+
+def subcommands(verb: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Return a verb's subcommands by the words that users write."""
+    found: dict[str, Callable[..., Any]] = getattr(verb, "subcommands", {})
+    return found
+
+
+def call_only(*options: str) -> Callable[[F], F]:
+    """Name the options that delete, consent, unpickle or skip a question: no default file may set them."""
+
+    def mark(function: F) -> F:
+        function.__dict__["call_only"] = frozenset(options)
+        return function
+
+    return mark

@@ -1,0 +1,86 @@
+"""What every test stands on: a home of its own, polling instead of sleeping, and an end for whatever it started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from colab_magics import process, session
+
+HOSTILE_NAMES = ["with space", "a'; echo foo", "$(touch gone)", 'quo"te', "ünï-日本", "-rf", "new\nline"]
+"""Names that break careless quoting."""
+
+
+def poll(condition: Callable[[], Any], *, timeout: float = 30.0, what: str = "") -> Any:
+    """Wait until `condition()` is true and return its value; fail after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}; last value {value!r}")
+        time.sleep(0.02)
+
+
+def git(*args: str | os.PathLike[str], cwd: Path | None = None) -> str:
+    """Run git and return what it printed."""
+    done = subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the test a home, Jupyter and git settings of its own, a fresh session, and end its processes afterwards."""
+    folder = tmp_path_factory.mktemp("home")
+    for name in [
+        n for n in os.environ if n.startswith(("COLAB_", "XDG_", "JUPYTER_", "JPY_", "IPYTHON", "GIT_AUTHOR"))
+    ]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(folder / "gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    (folder / "gitconfig").write_text(
+        "[user]\n\tname = Test\n\temail = test@example.org\n[init]\n\tdefaultBranch = main\n"
+        '[safe]\n\tdirectory = *\n[protocol "file"]\n\tallow = always\n'
+    )
+    before = Path.cwd()
+    yield folder
+    os.chdir(before)
+    session._active.clear()
+    _end_processes_of(folder)
+
+
+def _end_processes_of(folder: Path) -> None:
+    """End what a test left running: processes that live in its home."""
+    for candidate in psutil.process_iter():
+        try:
+            mine = candidate.pid != os.getpid() and candidate.environ().get("HOME") == str(folder)
+        except psutil.Error:
+            continue
+        if mine:
+            process.end_tree(candidate.pid, grace=2.0)
+    process.reap()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Make a small git project with a notebook folder, as users have it; returns its working tree."""
+    root = tmp_path / "src" / "net"
+    (root / "notebooks").mkdir(parents=True)
+    (root / "net").mkdir()
+    (root / "net" / "__init__.py").write_text("answer = 42\n")
+    (root / "README.md").write_text("net\n")
+    (root / "notebooks" / ".gitkeep").touch()
+    git("init", "--quiet", str(root))
+    git("add", ".", cwd=root)
+    git("commit", "--quiet", "-m", "first", cwd=root)
+    return root
