@@ -1,0 +1,157 @@
+"""The handle of a project, and the marker by which a fresh shell finds it again.
+
+Layout: ``<root>/data_project`` holds the inputs that all jobs share, ``<root>/data_job/<job>`` the outputs of one job,
+``<root>/.colab_magics.json`` (the marker) says that this folder is a project and how it was set up last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidInput
+from ..process import read_json, write_json
+
+MARKER = ".colab_magics.json"
+DATA_PROJECT = "data_project"
+DATA_JOB = "data_job"
+DEFAULT_JOB = "default"
+
+
+@dataclass
+class Project:
+    """Code, inputs and the outputs of one job.
+
+    Parameters
+    ----------
+    name : str
+        The project's name.
+    job : str
+        The job whose outputs stand in `data_job`.
+    root : Path
+        The project's folder.
+    notebooks : Path
+        The folder that notebooks run in.
+    place : str or None
+        The Place that keeps the data, as absolute text; None when they stay on this machine only.
+    url : str or None
+        Where the code comes from; None for a project of data folders alone.
+    notes : list of str
+        What the user should know about the last set-up, such as packages that are missing.
+    """
+
+    name: str
+    job: str
+    root: Path
+    notebooks: Path
+    place: str | None = None
+    url: str | None = None
+    notes: list[str] = field(default_factory=list, compare=False)
+
+    @property
+    def data_project(self) -> Path:
+        """Folder of the inputs that all jobs of the project share."""
+        return self.root / DATA_PROJECT
+
+    @property
+    def data_job(self) -> Path:
+        """Folder of the outputs of this job."""
+        return self.root / DATA_JOB / self.job
+
+    def save(self, **more: Any) -> None:
+        """Write the marker: this set-up is complete."""
+        old = read_json(self.root / MARKER) or {}
+        notebooks = str(self.notebooks.relative_to(self.root))
+        own = {"name": self.name, "job": self.job, "place": self.place, "url": self.url, "notebooks": notebooks}
+        if (new := {**old, **own, **more}) != old:
+            write_json(self.root / MARKER, new)
+
+    def __str__(self) -> str:
+        from .show import as_text
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from .show import as_html
+
+        return as_html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # What an IPython terminal shows.
+        printer.text(f"Project({self.name!r}, …)" if cycle else str(self))
+
+
+def find_project(start: Path) -> Project | None:
+    """Find the project that a folder stands in, by the marker in it or above it.
+
+    Parameters
+    ----------
+    start : Path
+        A folder; below ``data_job/<job>`` the project is of that job, else of the job that was set up last.
+
+    Returns
+    -------
+    Project or None
+        None when no project was set up there.
+    """
+    start = Path(start).absolute()
+    for root in (start, *start.parents):
+        marker = read_json(root / MARKER)
+        if marker is None or not isinstance(marker.get("name"), str):
+            continue
+        inside = start.relative_to(root).parts
+        job = inside[1] if len(inside) > 1 and inside[0] == DATA_JOB else marker.get("job") or DEFAULT_JOB
+        notebooks = root / str(marker.get("notebooks") or ".")
+        return Project(
+            name=marker["name"],
+            job=str(job),
+            root=root,
+            notebooks=notebooks if notebooks.is_dir() else root,
+            place=marker.get("place"),
+            url=marker.get("url"),
+        )
+    return None
+
+
+def check_name(value: str, *, option: str) -> str:
+    """Check a name that becomes a folder's.
+
+    Parameters
+    ----------
+    value : str
+        The name of a project or a job; spaces, quotes and any letters are fine.
+    option : str
+        The option it was given by, for the error.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    InvalidInput
+        When it is empty, hidden, an option, longer than a file name may be, or more than one path part.
+    """
+    name = str(value)
+    bad = (
+        "is empty"
+        if not name.strip()
+        else "has blanks at its ends"
+        if name != name.strip()
+        else "starts with a dot"
+        if name.startswith(".")
+        else "starts with a dash"
+        if name.startswith("-")
+        else "is no single folder name"
+        if "/" in name or "\\" in name
+        else "holds a line break or a control character"
+        if not name.isprintable()
+        else "is too long"
+        if len(name.encode()) > 200
+        else ""
+    )
+    if bad:
+        raise InvalidInput(f"{option}={name!r} {bad}.", f"Write one word or a few, without slashes: {option}=baseline")
+    return name

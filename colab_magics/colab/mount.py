@@ -1,0 +1,69 @@
+"""Google Drive as a folder of a Colab runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import Unavailable
+from .runtime import front_end_answers, my_drive, on_colab
+
+
+def is_mounted() -> bool:
+    """Whether the user's Drive can be read now."""
+    try:
+        return my_drive().is_dir()
+    except OSError:  # Errno 107: the mount's process died
+        return False
+
+
+def ensure_drive() -> Path:
+    """Mount the user's Drive when it is not mounted, or not any more.
+
+    The test comes first: `drive.mount` asks the page for consent before it looks whether Drive is there.
+
+    Returns
+    -------
+    Path
+        The folder of the user's files.
+
+    Raises
+    ------
+    Unavailable
+        When this is no Colab runtime, the page cannot be asked from here, or mounting failed.
+    """
+    if is_mounted():
+        return my_drive()
+    if not on_colab():
+        raise Unavailable("Google Drive can be mounted on Colab only.", "Name a folder that is kept: to=FOLDER")
+    if not front_end_answers():
+        raise Unavailable(
+            "Google Drive is not mounted, and only the notebook itself can mount it: Colab asks its user.",
+            "Run %project in the notebook first, then start this again.",
+        )
+    from google.colab import _message, drive
+
+    point = my_drive().parent
+    try:
+        # A dead mount is still listed in the mount table; force_remount clears it away first.
+        drive.mount(str(point), force_remount=_is_dead(point))
+    except (NotImplementedError, ValueError, _message.MessageError) as error:
+        raise Unavailable(
+            f"Google Drive could not be mounted: {error or type(error).__name__}",
+            "Run the cell again and allow the access that Colab asks for, or keep the data elsewhere: to=FOLDER",
+        ) from error
+    if not is_mounted():
+        raise Unavailable(
+            f"Google Drive was mounted, but {my_drive()} is not there.",
+            "Runtime → Disconnect and delete runtime, then start again.",
+        )
+    return my_drive()
+
+
+def _is_dead(point: Path) -> bool:
+    try:
+        point.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,54 @@
+"""The Colab runtime: whether this is one, where its files stand, and its end."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from ..errors import Unavailable
+from ..session import run_folder
+
+
+def on_colab() -> bool:
+    """Whether this machine is a Colab runtime."""
+    return bool(os.environ.get("COLAB_RELEASE_TAG"))
+
+
+def content() -> Path:
+    """Return the folder that Colab shows to its users: ``/content``.
+
+    ``COLAB_MAGICS_CONTENT`` names another one, for tests and for images that stand in for Colab's.
+    """
+    return Path(os.environ.get("COLAB_MAGICS_CONTENT") or "/content")
+
+
+def my_drive() -> Path:
+    """Return the folder where the user's Drive is, or will be, mounted."""
+    return content() / "drive" / "MyDrive"
+
+
+def front_end_answers() -> bool:
+    """Whether Colab's page can be asked from here.
+
+    It answers the notebook's own kernel alone, in its main thread. Elsewhere a request hangs, or fails after minutes.
+    """
+    return on_colab() and run_folder() is None and threading.current_thread() is threading.main_thread()
+
+
+def unassign() -> None:
+    """End this runtime, so that it uses no more compute units; files on it that were not copied away are lost.
+
+    Raises
+    ------
+    Unavailable
+        When this is no Colab runtime, or Colab's page cannot be asked from here.
+    """
+    if not front_end_answers():
+        raise Unavailable(
+            "Only a notebook on Colab can end its runtime, from a cell of its own.",
+            "Run this in a cell of the notebook in Colab, or use Runtime → Disconnect and delete runtime.",
+        )
+    from google.colab import runtime
+
+    runtime.unassign()
