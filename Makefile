@@ -1,0 +1,47 @@
+# Two commands for newcomers: `make demo` runs the main example for real, `make test` runs the tests.
+# On Debian as root they install what is missing; elsewhere they say what it is.
+
+EXTRAS = test,browser,dev
+PINS = tests/colab-constraints.txt
+IN_NEWEST = .venv/bin/python
+
+help:
+	@echo 'make demo       run the main example for real and show the tree it leaves'
+	@echo 'make test       run the tests on the newest stack and on that of Google Colab'
+	@echo 'make test-long  run the fault and load tests too'
+	@echo 'make lint       ruff and mypy'
+	@echo 'make bench      measure load time'
+	@echo 'make clean      remove environments, demo and caches'
+
+demo: programs-for-demo .venv
+	@$(IN_NEWEST) demo_notebooks/run_demo.py
+
+test: programs-for-test .venv
+	@$(IN_NEWEST) tests/setup/run_tests.py -m "not long"
+
+test-long: programs-for-test .venv
+	@$(IN_NEWEST) tests/setup/run_tests.py
+
+lint: programs-for-demo .venv
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+bench: programs-for-demo .venv
+	@for file in tests/bench/*.py; do $(IN_NEWEST) "$$file" || exit 1; done
+
+clean:
+	rm -rf .venv .venv-colab .demo build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+programs-for-demo programs-for-test:
+	@sh tests/setup/debian.sh $(@:programs-for-%=%)
+
+# The script itself looks whether anything is to be done.
+.venv:
+	@sh tests/setup/venv.sh .venv newest $(EXTRAS)
+
+# One after the other, also under make -j.
+.NOTPARALLEL:
+
+.PHONY: help demo test test-long lint bench clean programs-for-demo programs-for-test .venv

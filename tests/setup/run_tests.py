@@ -1,0 +1,81 @@
+"""Run the tests on the newest stack and on Google Colab's: ``run_tests.py [pytest arguments]``.
+
+Exits with an error if either stack fails. Where there is no Python of Colab's version, only the newest is tested, and
+that is said loudly. The last line is the pytest summary of a stack that failed, else of the last one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SETUP = Path(__file__).resolve().parent
+SUMMARY = re.compile(r"(=+ )?(?P<counts>\d+ \w+.*|no tests ran.*) in [\d.]+s.*")
+VERSIONS = (
+    "import platform, IPython, ipykernel; "
+    "print(f'Python {platform.python_version()}, IPython {IPython.__version__}, ipykernel {ipykernel.__version__}')"
+)
+
+
+def run_stack(title: str, python: Path, arguments: list[str]) -> tuple[bool, str]:
+    """Run pytest with an interpreter, showing what it prints; returns whether it passed, and its summary line."""
+    versions = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, check=True).stdout.strip()
+    print(f"\n#### {title}: {versions} ####", flush=True)
+    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    summary = "pytest ended without a summary"
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as pytest:
+        assert pytest.stdout is not None
+        for line in pytest.stdout:
+            print(line, end="", flush=True)
+            if SUMMARY.fullmatch(line.strip()):
+                summary = line.strip()
+    passed = pytest.returncode == 0
+    # On the machine of continuous integration everything that a test needs is there: a skip hides a defect.
+    if passed and os.environ.get("CI") and "skipped" in summary:
+        print("Tests were skipped, and under CI none may be (the reasons stand above).")
+        passed = False
+    return passed, summary
+
+
+def colab_python() -> Path | None:
+    """Return the interpreter of the environment with Colab's pins; None where no Python of its version is."""
+    found = subprocess.run(["sh", SETUP / "python.sh", "colab"], capture_output=True, check=False)
+    if found.returncode:
+        return None
+    environment = ROOT / ".venv-colab"
+    subprocess.run(
+        ["sh", SETUP / "venv.sh", environment.name, "colab", "test", "tests/colab-constraints.txt"],
+        cwd=ROOT,
+        check=True,
+    )
+    return environment / "bin" / "python"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stacks one after the other and sum up."""
+    results = {"newest stack": run_stack("newest stack", Path(sys.executable), arguments)}
+    colab = colab_python()
+    if colab:
+        # Browser tests need JupyterLab 4, which does not go with Colab's pins.
+        chosen = next((arguments[i + 1] for i, word in enumerate(arguments[:-1]) if word == "-m"), "")
+        only = f"({chosen}) and not browser" if chosen else "not browser"
+        results["Colab's stack"] = run_stack("Colab's stack", colab, [*arguments, "-m", only])
+    print("\nTested:")
+    for title, (passed, summary) in results.items():
+        print(f"  {title}: {'passed' if passed else 'FAILED'} ({summary.strip('= ')})")
+    if not colab:
+        print("  Colab's stack: NOT TESTED. No Python 3.13 or 3.12 was found (with venv and ensurepip).")
+        print("  → Install one, for example: apt-get install python3.13-venv, or pyenv install 3.13")
+    print(next((summary for passed, summary in results.values() if not passed), list(results.values())[-1][1]))
+    return 0 if all(passed for passed, _ in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
