@@ -6,6 +6,8 @@ notebook's implementation is `colab_magics.faces.notebook_ui.NotebookUI`.
 
 from __future__ import annotations
 
+import html
+import re
 import sys
 import threading
 import time
@@ -231,3 +233,24 @@ def read_notebook(path: str | Path) -> Notebook:
             f"{file} is no notebook that can be read (JSON of nbformat 4).", "Open it in Jupyter and save it again."
         )
     return Notebook(content=content, name=file.name, path=file)
+
+    def _repr_html_(self) -> str:
+        """Write the table as HTML with inline styles, good on light and dark ground, also in Colab's iframes."""
+        cell = "padding:2px 10px;text-align:left;vertical-align:top;white-space:pre-wrap"
+        head = "".join(f'<th style="{cell};opacity:.7">{html.escape(name)}</th>' for name in self.columns)
+        body = "".join(
+            "<tr>" + "".join(f'<td style="{cell}">{_cell_html(str(text))}</td>' for text in row) + "</tr>"
+            for row in self.rows
+        )
+        lines = [f"<div><b>{html.escape(self.caption)}</b></div>"] if self.caption else []
+        if self.columns:
+            lines.append(f'<table style="border-collapse:collapse"><tr>{head}</tr>{body}</table>')
+        lines += [f'<div style="white-space:pre-wrap">{html.escape(note)}</div>' for note in self.notes]
+        return '<div style="font-family:monospace">' + "".join(lines) + "</div>"
+
+
+def _cell_html(text: str) -> str:
+    """Escape a cell; "cell 3 of 14" gets a bar beside it."""
+    match = re.search(r"\b(\d+) of (\d+)\b", text)
+    bar = f'<progress value="{match[1]}" max="{match[2]}" style="width:6em"></progress> ' if match else ""
+    return bar + html.escape(text)
