@@ -6,8 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+from .. import session
 from ..errors import Unavailable
-from ..session import run_folder
 
 
 def on_colab() -> bool:
@@ -33,7 +33,12 @@ def front_end_answers() -> bool:
 
     It answers the notebook's own kernel alone, in its main thread. Elsewhere a request hangs, or fails after minutes.
     """
-    return on_colab() and run_folder() is None and threading.current_thread() is threading.main_thread()
+    return (
+        on_colab()
+        and session.run_folder() is None
+        and threading.current_thread() is threading.main_thread()
+        and session.current().ui.where in ("colab", "colab-other")
+    )
 
 
 def unassign() -> None:

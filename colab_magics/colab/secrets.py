@@ -43,13 +43,15 @@ def read(name: str) -> str:
 
 def _from_colab(name: str) -> tuple[str | None, str]:
     """Ask Colab's page; the second value says why there is none."""
-    from google.colab import userdata
+    from google.colab import _message, userdata
 
+    # Not every release of google.colab has the time-out's class.
+    no_answer = tuple(c for c in (getattr(userdata, "TimeoutException", None), _message.MessageError) if c)
     try:
         return userdata.get(name), ""
     except userdata.SecretNotFoundError:
         return None, ""
     except userdata.NotebookAccessError:
         return None, " that this notebook may read"
-    except userdata.TimeoutException:
+    except no_answer:
         return None, " (Colab's page did not answer)"

@@ -1,0 +1,230 @@
+"""Calling git so that it never waits for an answer and never keeps a token."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import process
+from ..errors import InvalidInput
+
+_ASKPASS = """#!/bin/sh
+# Answers for the one server that the token is for: a server that another one redirects to gets nothing.
+case "$1" in
+  "Username for '$COLAB_MAGICS_GIT_SERVER'"* | "Username for '$COLAB_MAGICS_GIT_SERVER/"*)
+    printf '%s\\n' "$COLAB_MAGICS_GIT_USER" ;;
+  "Password for '$COLAB_MAGICS_GIT_LOGIN'"* | "Password for '$COLAB_MAGICS_GIT_LOGIN/"*)
+    printf '%s\\n' "$COLAB_MAGICS_GIT_TOKEN" ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a repository is.
+
+    Parameters
+    ----------
+    text : str
+        What git is given.
+    kind : str
+        ``http``, ``ssh`` or ``local``.
+    key : str
+        The same text for all spellings of one repository: ``host/path`` or an absolute path.
+    name : str
+        The project's name: the last part of the path without ``.git``.
+    """
+
+    text: str
+    kind: str
+    key: str
+    name: str
+
+    def over_https(self) -> Source:
+        """Return the same repository over https, which is where tokens work."""
+        return self if self.kind == "http" else parse(f"https://{self.key}")
+
+
+def parse(text: str) -> Source:
+    """Read the address of a repository.
+
+    Parameters
+    ----------
+    text : str
+        ``https://host/path.git``, ``git@host:path.git``, ``host:path``, ``ssh://host/path``, ``file://…`` or a folder.
+
+    Raises
+    ------
+    InvalidInput
+        When it is no address, or holds a user name or password that git would write to ``.git/config``.
+    """
+    text = str(text).strip()
+    if not text or text.startswith("-") or not text.isprintable() or "::" in text.split("/")[0]:
+        raise InvalidInput(
+            f"git={text!r} is no address of a repository.", "Write git=https://HOST/PATH, git@HOST:PATH or a folder."
+        )
+    url = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:([^/]*)@)?([^/@]*)(/.*)?", text)
+    scp = re.fullmatch(r"(?:([^/@:]+)@)?(\[[^]]+\]|[^/:@]+):(?!//)(.*)", text)
+    if url:
+        return _parse_url(text, scheme=url[1].lower(), user=url[2] or "", host=url[3].lower(), path=url[4] or "")
+    if scp and not Path(text).expanduser().exists():
+        return Source(text, "ssh", f"{scp[2].lower()}/{_plain(scp[3])}", _name(scp[3], text))
+    return _local(text, Path(text).expanduser())
+
+
+def _parse_url(text: str, *, scheme: str, user: str, host: str, path: str) -> Source:
+    if scheme == "file":
+        from urllib.parse import unquote
+
+        return _local(text, Path(unquote(path)))
+    if user and (scheme in ("http", "https") or ":" in user):
+        raise InvalidInput(
+            f"The address {scheme}://***@{host}{path} holds credentials, and git would keep them in .git/config.",
+            f"Write git={scheme}://{host}{path} and token=secret:NAME, with the token in Colab's secrets or the "
+            "environment.",
+        )
+    if scheme not in ("http", "https", "ssh", "git") or not re.fullmatch(r"[^:]+(:\d+)?|\[[^]]+\](:\d+)?", host):
+        raise InvalidInput(
+            f"git={hide_credentials(text)!r} is no address that can be cloned.",
+            "Known: https://, http://, ssh://, file://, git@HOST:PATH.",
+        )
+    server = re.sub(r":(?:22|443|80)$", "", host)
+    kind = "ssh" if scheme == "ssh" else "http"
+    return Source(text, kind, f"{server}/{_plain(path)}", _name(path, text))
+
+
+def hide_credentials(text: str) -> str:
+    """Take a user name and password out of an address, as in one that somebody else wrote to .git/config."""
+    scheme, mark, rest = text.partition("://")
+    if not mark or scheme.lower() not in ("http", "https"):
+        return text
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def same(first: str | None, second: Source) -> bool:
+    """Whether the address `first` (an origin) means the repository `second`, however either is written."""
+    if not first:
+        return False
+    try:
+        return parse(hide_credentials(first)).key == second.key
+    except InvalidInput:
+        return False
+
+
+def _local(text: str, folder: Path) -> Source:
+    absolute = os.path.abspath(folder)
+    shown = text if text.startswith("file:") else absolute
+    name = Path(absolute).parent.name if Path(absolute).name == ".git" else _name(absolute, text)
+    return Source(shown, "local", os.path.realpath(absolute).removesuffix("/.git").removesuffix(".git"), name)
+
+
+def _plain(path: str) -> str:
+    return path.strip("/").removeprefix("~/").removesuffix(".git").rstrip("/")
+
+
+def _name(path: str, text: str) -> str:
+    name = path.rstrip("/").rpartition("/")[2].removesuffix(".git")
+    if not name or name in (".", "..", "~"):
+        raise InvalidInput(f"git={text!r} names no repository.", "Write its whole address: git=https://HOST/OWNER/NAME")
+    return name
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token for one server.
+
+    Parameters
+    ----------
+    name : str
+        The secret's name.
+    value : str
+        The token; it is never part of this object's text.
+    """
+
+    name: str
+    value: str
+
+    def __repr__(self) -> str:
+        return f"Token({self.name!r})"
+
+    @contextmanager
+    def environment(self, source: Source) -> Iterator[dict[str, str]]:
+        """Give the variables with which git asks us, and nobody else, for the password of `source`."""
+        scheme, _, rest = source.text.partition("://")
+        server = f"{scheme}://{rest.partition('/')[0]}"
+        user = "x-token-auth" if "bitbucket" in server else "x-access-token"
+        with tempfile.TemporaryDirectory(prefix="colab_magics-") as folder:
+            script = Path(folder) / "askpass"
+            script.touch(mode=0o700)
+            script.write_text(_ASKPASS)
+            yield {
+                "GIT_ASKPASS": str(script),
+                "COLAB_MAGICS_GIT_SERVER": server,
+                "COLAB_MAGICS_GIT_LOGIN": f"{scheme}://{user}@{rest.partition('/')[0]}",
+                "COLAB_MAGICS_GIT_USER": user,
+                "COLAB_MAGICS_GIT_TOKEN": self.value,
+            }
+
+
+def quiet_environment() -> dict[str, str]:
+    """Variables with which git and ssh fail where they would ask."""
+    # C: the answers are read by program. GIT_ASKPASS: a helper of an editor would open a window and wait.
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never", "GIT_ASKPASS": "false", "LC_ALL": "C"}
+    quiet["SSH_ASKPASS_REQUIRE"] = "never"
+    own = {"GIT_SSH_COMMAND", "GIT_SSH"} & os.environ.keys()
+    if not own and not _config("core.sshCommand"):
+        quiet["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes"
+    return quiet
+
+
+def run(
+    *args: process.Arg, cwd: Path | None = None, source: Source | None = None, token: Token | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run git; with `token` it logs in to the server of `source` and stores nothing.
+
+    Raises
+    ------
+    CommandFailed
+        When git fails.
+    """
+    if token is None or source is None:
+        return process.run(["git", *args], cwd=cwd, env=quiet_environment())
+    # The empty helper clears the list: no helper of the user's sees the token, so none can store it.
+    command: Sequence[process.Arg] = ["git", "-c", "credential.helper=", *args]
+    with token.environment(source) as login:
+        return process.run(command, cwd=cwd, env={**quiet_environment(), **login}, secrets=[token.value])
+
+
+def ask(*args: process.Arg, cwd: Path) -> str | None:
+    """Ask git something about a checkout; None when it has no answer."""
+    if not cwd.is_dir():
+        return None
+    done = process.run(["git", *args], cwd=cwd, env=quiet_environment_for_questions(), ok=range(256))
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None
+
+
+def quiet_environment_for_questions() -> dict[str, str]:
+    """Variables for questions that ask no server; status must not write the index beside a running git."""
+    return {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+
+
+def toplevel(folder: Path) -> Path | None:
+    """Return the checkout that a folder stands in."""
+    top = ask("rev-parse", "--show-toplevel", cwd=folder)
+    return Path(top) if top else None
+
+
+def origin(top: Path) -> str | None:
+    """Return the address that a checkout came from."""
+    return ask("config", "--get", "remote.origin.url", cwd=top)
+
+
+def _config(name: str) -> str | None:
+    return ask("config", "--get", name, cwd=Path("/"))
