@@ -1,0 +1,103 @@
+"""A real sshd on the loopback, with keys, port and client settings of its own.
+
+ssh reads the home folder from the password database, not from ``$HOME``: clients are pointed at `Sshd.config_file` by
+``ssh -F``, ours by ``COLAB_MAGICS_SSH_CONFIG``, git by ``GIT_SSH_COMMAND``.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import poll
+
+
+@dataclass(frozen=True)
+class Sshd:
+    """A running server.
+
+    Parameters
+    ----------
+    port : int
+        Where it listens, on 127.0.0.1.
+    config_file : Path
+        Settings for ``ssh -F`` in which it is known by `host`.
+    host : str
+        Its name in `config_file`.
+    process : subprocess.Popen
+        The server; tests may end it to make the machine unreachable.
+    """
+
+    port: int
+    config_file: Path
+    host: str
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def sshd(tmp: Path, *, host: str = "box") -> Iterator[Sshd]:
+    """Run a server until the block ends; skips the test where OpenSSH's server is not installed.
+
+    Parameters
+    ----------
+    tmp : Path
+        A folder for its keys and settings.
+    host : str, default "box"
+        The name by which clients know it.
+    """
+    server = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if server is None or shutil.which("ssh") is None:
+        pytest.skip("needs openssh-server and openssh-client: apt-get install openssh-server openssh-client")
+    folder = tmp / "sshd of the test"
+    folder.mkdir(mode=0o700)
+    for name in ("host_key", "user_key"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # privilege separation needs it
+    port = _write_settings(folder, host)
+    command = [server, "-D", "-e", "-f", str(folder / "sshd_config")]
+    with open(folder / "log", "wb") as log:
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        poll(lambda: running.poll() is not None or _answers(port), what="sshd answers")
+        assert running.poll() is None, (folder / "log").read_text()
+        yield Sshd(port, folder / "ssh_config", host, running)
+    finally:
+        running.terminate()
+        running.wait(10)
+
+
+def _write_settings(folder: Path, host: str) -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    public = (folder / "host_key.pub").read_text().split()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {public[0]} {public[1]}\n")
+    (folder / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\n"
+        f'HostKey "{folder}/host_key"\nAuthorizedKeysFile "{folder}/user_key.pub"\nPidFile none\n'
+        "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+        "Subsystem sftp internal-sftp\n"
+    )
+    (folder / "ssh_config").write_text(
+        f"Host {host}\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"
+        f'  IdentityFile "{folder}/user_key"\n  IdentitiesOnly yes\n  UserKnownHostsFile "{folder}/known_hosts"\n'
+        "  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n"
+    )
+    return port
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
