@@ -1,0 +1,235 @@
+"""Places: where files are kept. ``drive``, a folder, ``host:path``; others come by the registry.
+
+A Place is a root folder that carries a sentinel, `SENTINEL`, with an id. Whoever found the id once can tell later
+whether the folder in front of it is still that Place: an unmounted disk is an empty folder without it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, NamedTuple, Self
+
+from .. import units
+from ..errors import InvalidInput, Unavailable, did_you_mean
+from ..registry import Registry
+
+SENTINEL = ".colab_magics_place.json"
+
+PLACES = Registry(
+    "Place",
+    {
+        "drive": "colab_magics.transport.folder_place:DrivePlace",
+        "folder": "colab_magics.transport.folder_place:FolderPlace",
+        "host": "colab_magics.transport.host_place:HostPlace",
+    },
+)
+
+
+class Opened(NamedTuple):
+    """A Place that was found to be there: rsync runs in `cwd` and gets `target` as its argument."""
+
+    cwd: str | None
+    target: str
+
+
+@dataclass(frozen=True)
+class Place(ABC):
+    """A root folder somewhere, and optionally a folder below it.
+
+    A kind of Place implements the abstract methods; ``target`` and the others never end in a slash.
+
+    Parameters
+    ----------
+    text : str
+        What the user writes for it, with absolute paths: `parse` gives the same Place again, from any folder.
+    root : str
+        The root folder in the terms of its kind.
+    parts : tuple of str
+        The folder below the root.
+    """
+
+    text: str
+    root: str
+    parts: tuple[str, ...] = ()
+
+    handed: ClassVar[str] = "copied to"
+    """How to say that rsync is done: nobody may claim more than is known."""
+
+    @classmethod
+    @abstractmethod
+    def from_text(cls, text: str, *, project: str) -> Self:
+        """Read what a user wrote; `parse` has chosen this kind."""
+
+    def below(self, *parts: str) -> Self:
+        """Return a folder of this Place.
+
+        Raises
+        ------
+        InvalidInput
+            For a part that leads out of it.
+        """
+        return replace(self, parts=(*self.parts, *(safe_name(part, of=str(self)) for part in parts)))
+
+    @property
+    def path(self) -> str:
+        """The folder, as its own machine names it."""
+        return str(PurePosixPath(self.root, *self.parts))
+
+    @property
+    def target(self) -> str:
+        """The folder as an argument of rsync."""
+        return self.path
+
+    @property
+    def rsync_options(self) -> list[str]:
+        """Options of rsync that this kind needs."""
+        return []
+
+    def __str__(self) -> str:
+        return self.target
+
+    @abstractmethod
+    def prepare(self) -> str:
+        """Make the root with its sentinel, unless they are there, and return the Place's id.
+
+        Raises
+        ------
+        Unavailable
+            When it is not mounted, not reachable or not writable.
+        """
+
+    def check(self, expected: str | None = None) -> None:
+        """Make sure that the Place is there.
+
+        Parameters
+        ----------
+        expected : str, optional
+            The id that `prepare` returned.
+
+        Raises
+        ------
+        Unavailable
+            When it is not mounted, not reachable, has no sentinel, or another than `expected`.
+        """
+        with self.opened(expected):
+            pass
+
+    @abstractmethod
+    def opened(self, expected: str | None = None, *, make: bool = False) -> AbstractContextManager[Opened]:
+        """Check as `check` does and hold on to the root: what runs inside cannot reach another folder of that name.
+
+        Parameters
+        ----------
+        expected : str, optional
+            The id that `prepare` returned.
+        make : bool, default False
+            Make the folder below the root.
+        """
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """List the folder: names of its files and folders, without ours; empty when there is none."""
+
+    @abstractmethod
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Return those of `names` (relative paths) that are not there."""
+
+    def verify(self, sentinel: str | bytes | None, expected: str | None) -> str:
+        """Read the sentinel's text and return its id."""
+        try:
+            found = json.loads(sentinel or "")["id"]
+        except (ValueError, KeyError, TypeError):
+            raise Unavailable(
+                f"{self.text} is not there: {self.root} has no {SENTINEL}, so it is not mounted, or another folder.",
+                "Mount it again; if you removed that file on purpose: %sync stop, then %sync",
+            ) from None
+        if expected is not None and found != expected:
+            raise Unavailable(
+                f"{self.text} is another Place than before: the id in {self.root}/{SENTINEL} has changed.",
+                "If that is meant: %sync stop, then %sync",
+            )
+        return str(found)
+
+
+def parse(text: str, *, project: str) -> Place:
+    """Read a Place as users write it.
+
+    Parameters
+    ----------
+    text : str
+        ``drive``, a folder (``/mnt/nas/net``, ``~/kept``, ``./kept``) or ``host:path``.
+    project : str
+        The project's name; Drive's folder is named after it. May be empty elsewhere.
+
+    Returns
+    -------
+    Place
+        Not yet prepared or checked.
+
+    Raises
+    ------
+    InvalidInput
+        For a Place that cannot be, or of a kind that is not known.
+    """
+    text = str(text).strip()
+    if not text or "\0" in text:
+        raise InvalidInput("to= names no Place.", "Write to=drive, to=FOLDER or to=HOST:FOLDER.")
+    if len(units.words(text)) > 1 and not Path(text).expanduser().is_dir():
+        raise InvalidInput(f"to={text} names several Places, which is not possible yet.", "Name one.")
+    place: Place = PLACES.load(_kind_of(text)).from_text(text, project=project)
+    return place
+
+
+def _kind_of(text: str) -> str:
+    """Name the kind of Place that a text means."""
+    if text.rstrip(":").lower() == "drive":
+        return "drive"
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://|(rclone):", text)
+    if scheme:
+        kind = scheme[1] or scheme[2]
+        if kind not in PLACES.names():
+            raise InvalidInput(
+                f"to={text}: Places of the kind {kind!r} are not there yet.", "Known: drive, a folder, host:path."
+            )
+        return kind
+    if ":" in text.partition("/")[0]:
+        return "host"
+    if not Path(text).exists() and difflib.get_close_matches(text.lower(), ["drive", "gdrive"], cutoff=0.8):
+        raise did_you_mean(text, ["drive", f"./{text}"], kind="Place")
+    return "folder"
+
+
+def safe_name(name: str, *, of: str) -> str:
+    """Return `name`, a relative path, in its plain form.
+
+    Parameters
+    ----------
+    name : str
+        What the user wrote.
+    of : str
+        What it has to stay in, for the error.
+
+    Raises
+    ------
+    InvalidInput
+        When it is empty, absolute or climbs out.
+    """
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+        raise InvalidInput(f"{name!r} leads out of {of}.", "Write a name below it.")
+    return str(path)
+
+
+def new_sentinel() -> str:
+    """Return the text of a sentinel with an id of its own."""
+    note = "colab_magics knows this folder by this file: without it nothing is written here."
+    return json.dumps({"id": uuid.uuid4().hex, "made": time.strftime("%Y-%m-%d %H:%M"), "note": note}) + "\n"
