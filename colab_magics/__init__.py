@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+from .verbs import VERBS, load
 
 if TYPE_CHECKING:
     from .verbs.fork import fork as fork
@@ -18,9 +20,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
-VERBS = ("project", "sync", "fork", "stop", "jobs")
-"""The verbs in the order in which a notebook uses them; ``verbs/<name>.py`` holds each."""
-
 __all__ = ["VERBS", "__version__", *VERBS]
 
 
@@ -28,7 +27,12 @@ def __getattr__(name: str) -> Any:
     """Import a verb at its first use: loading the extension must not wait for all of them."""
     if name not in VERBS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    verb = getattr(importlib.import_module(f"{__name__}.verbs.{name}"), name)
+    if "IPython" in sys.modules:
+        # `from colab_magics import fork` in a notebook that never said %load_ext shows its things there all the same.
+        from .faces import magics
+
+        magics.ensure_session()
+    verb = load(name)
     globals()[name] = verb
     return verb
 

@@ -6,10 +6,20 @@ A verb is a plain function. Its subcommands are functions too, hung on it by `su
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+VERBS = ("project", "sync", "fork", "stop", "jobs")
+"""The verbs in the order in which a notebook uses them; ``<name>.py`` here holds each."""
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def load(name: str) -> Callable[..., Any]:
+    """Import a verb's function."""
+    function: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    return function
 
 
 def subcommand(verb: Callable[..., Any], name: str | None = None) -> Callable[[F], F]:

@@ -1,0 +1,74 @@
+"""The shell face: ``colab-magics sync every=5m``. Results go to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .errors import ColabMagicsError, InvalidInput, did_you_mean
+from .verbs import VERBS, load, subcommands
+
+INTERRUPTED = 130
+"""The exit status that shells give to a program ended by Ctrl-C."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after the program's name; this process's by default.
+
+    Returns
+    -------
+    int
+        0, or 1 for an error, 2 for wrong words, 130 after Ctrl-C.
+    """
+    try:
+        result = _run(list(sys.argv[1:] if argv is None else argv))
+        if result is not None:
+            print(result)  # noqa: T201
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `colab-magics jobs | head` closed its end: nothing is wrong, and Python must not try to flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ColabMagicsError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2 if isinstance(error, InvalidInput) else 1
+    except KeyboardInterrupt as interrupt:
+        print(" ".join(map(str, interrupt.args)) or "interrupted", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    return 0
+
+
+def _run(words: list[str]) -> object:
+    from .faces.app import call
+    from .faces.help_text import overview, verb_help
+    from .faces.line import Token
+    from .faces.logs import set_log_level
+    from .faces.signature import SHELL
+
+    set_log_level()
+    if not words or words[0] in ("--help", "-h", "help"):
+        return overview()
+    if words[0] in ("--version", "-V"):
+        return f"colab-magics {__version__}"
+    name, rest = words[0], None
+    if name not in VERBS:
+        raise did_you_mean(name, VERBS, kind="verb of colab-magics")
+    words = words[1:]
+    if "--" in words:
+        at = words.index("--")
+        words, rest = words[:at], words[at + 1 :]
+    if "--help" in words or "-h" in words:
+        return verb_help(name, words[0] if words[0] in subcommands(load(name)) else None, SHELL)
+    options = [Token(word).as_option().text for word in words]
+    return call(name, options, rest, body=None, face=SHELL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""From words to a call: the one way that every magic and every shell command takes.
+
+words → options → the cell's body → defaults of files → cyclopts (types) → the verb. cyclopts is imported here, at
+the first call: loading the extension must not wait for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import session
+from ..errors import ColabMagicsError, InvalidInput, did_you_mean
+from ..verbs import load, subcommands
+from .bodies import read_body
+from .defaults import defaults
+from .signature import Option, Words, options, positionals
+
+
+def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: str | None, face: Words) -> Any:
+    """Call a verb with the words of a line.
+
+    Parameters
+    ----------
+    name : str
+        The verb.
+    words : sequence of str
+        What stands before ``--``, options as ``--key=value``.
+    rest : sequence of str or None
+        What stands after ``--``.
+    body : str or None
+        The cell below a cell magic.
+    face : Words
+        How this face writes verbs and options, for messages.
+
+    Returns
+    -------
+    Any
+        The verb's handle.
+
+    Raises
+    ------
+    ColabMagicsError
+        For everything that the user can mend.
+    """
+    function, word, words = choose(name, words, face)
+    shown = face.verb(name, word)
+    known = options(function)
+    tokens = list(words)
+    if body is not None:
+        tokens += _body_tokens(name, word, body, given(tokens))
+    _check_options(tokens, known, shown, face)
+    present = given(tokens)
+    tokens += [
+        token
+        for key, value in defaults(name, word, _here()).items()
+        if key not in present
+        for token in as_tokens({key: value})
+    ]
+    bound = _parse(function, [*tokens, *(["--", *rest] if rest is not None else [])], known, shown, face)
+    try:
+        return function(*bound.args, **bound.kwargs)
+    except OSError as error:
+        raise _from_os(error, shown) from error
+
+
+def choose(name: str, words: Sequence[str], face: Words) -> tuple[Callable[..., Any], str | None, list[str]]:
+    """Choose between a verb and its subcommands.
+
+    Returns
+    -------
+    tuple
+        The function, the subcommand's word or None, the other words.
+    """
+    verb = load(name)
+    subs = subcommands(verb)
+    if not words or words[0].startswith("-"):
+        return verb, None, list(words)
+    first = words[0]
+    if first in subs:
+        return subs[first], first, list(words[1:])
+    if subs and not positionals(verb):
+        raise did_you_mean(first, subs, kind=f"subcommand of {face.verb(name)}")
+    # A verb that also takes values reads an unknown word as one, unless it is a slip of the pen.
+    if first.isalpha() and difflib.get_close_matches(first, subs, n=1, cutoff=0.75) and not os.path.exists(first):
+        raise did_you_mean(first, subs, kind=f"subcommand of {face.verb(name)}")
+    return verb, None, list(words)
+
+
+def given(tokens: Iterable[str]) -> set[str]:
+    """Return the options that the tokens name; ``--no-flag`` names ``flag``."""
+    names = {token[2:].partition("=")[0].replace("_", "-") for token in tokens if token.startswith("--")}
+    return names | {name.removeprefix("no-") for name in names}
+
+
+def as_tokens(values: Mapping[str, Any]) -> list[str]:
+    """Write values of a file as options.
+
+    Raises
+    ------
+    InvalidInput
+        For a value that no line could hold: a table, or a list item with a comma in it.
+    """
+    return [f"--{key.replace('_', '-')}={_text(key, value)}" for key, value in values.items()]
+
+
+def _text(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        raise InvalidInput(f"{key} is a table; a value is expected.", f'Write {key} = "value".')
+    if isinstance(value, list):
+        items = [_text(key, item) for item in value]
+        if any("," in item for item in items):
+            raise InvalidInput(f"{key}: an item of the list holds a comma.", "Take the comma out of the name.")
+        return ",".join(items)
+    return str(value)
+
+
+def _body_tokens(name: str, word: str | None, body: str, present: set[str]) -> list[str]:
+    values = read_body(name, word, body)
+    twice = sorted(key for key in values if key.replace("_", "-") in present)
+    if twice:
+        raise InvalidInput(f"{twice[0]} stands in the line and in the cell below it.", "Keep one of the two.")
+    return as_tokens(values)
+
+
+def _here() -> Path:
+    """Return where to look for the project's defaults."""
+    project = session.current().project
+    return Path(project.root) if project is not None else Path.cwd()
+
+
+def _check_options(tokens: Sequence[str], known: Mapping[str, Option], shown: str, face: Words) -> None:
+    """Refuse an unknown option in the words of the face, before cyclopts would in its own."""
+    for token in tokens:
+        if not re.match(r"--?[A-Za-z]", token):
+            continue
+        word = token.lstrip("-").partition("=")[0].replace("_", "-")
+        positive = known.get(word.removeprefix("no-"))
+        if token.startswith("--") and (word in known or (positive is not None and positive.flag)):
+            continue
+        wrote = face.option(word) if "=" in token else token
+        if not known:
+            raise InvalidInput(f"{shown} has no options, so {wrote!r} is none.", "Quote it if it is a value.")
+        raise did_you_mean(wrote, [face.option(option) for option in known.values()], kind=f"option of {shown}")
+
+
+def _parse(
+    function: Callable[..., Any], tokens: list[str], known: Mapping[str, Option], shown: str, face: Words
+) -> Any:
+    import cyclopts
+
+    app = cyclopts.App(name=function.__name__, help_flags=(), version_flags=())
+    app.default(function)
+    try:
+        return app.parse_args(tokens, exit_on_error=False, print_error=False)[1]
+    except cyclopts.CycloptsError as error:
+        raise InvalidInput(_in_words(error, known, shown, face), f"See {_help(shown, face)}") from None
+
+
+def _in_words(error: Exception, known: Mapping[str, Option], shown: str, face: Words) -> str:
+    """Say what cyclopts found in the words of the face."""
+    if type(error).__name__ == "UnusedCliTokensError":
+        unused = getattr(error, "unused_tokens", ())
+        return f"{shown}: nothing is meant by {' '.join(map(repr, unused)) or 'the last word'}."
+    text = " ".join(str(error).split())
+    return f"{shown}: " + re.sub(
+        r"--([A-Za-z][\w-]*)", lambda match: face.option(known.get(match[1], match[1])).removesuffix("="), text
+    )
+
+
+def _help(shown: str, face: Words) -> str:
+    return f"{shown.split()[0]}?" if face.face == "magic" else f"{shown} --help"
+
+
+def _from_os(error: OSError, shown: str) -> ColabMagicsError:
+    reason = error.strerror or str(error) or type(error).__name__
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    mends = {13: "Choose a place where you may write.", 28: "Free some space, or choose another place."}
+    return ColabMagicsError(
+        f"could not {shown}: {': '.join([reason, ' → '.join(names)] if names else [reason])}",
+        mends.get(error.errno or 0, ""),
+    )

@@ -1,0 +1,63 @@
+"""What the cell below a cell magic means: data of the verb, in the language that the table here names."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import InvalidInput
+from ..verbs import VERBS
+
+_MAGIC = re.compile(rf"\s*(%%?(?:{'|'.join(VERBS)}))(?!\w)")
+
+
+def _toml(name: str, body: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(body)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(
+            f"The cell below %%{name} is no TOML: {error}", 'Write one option a line: job = "baseline"'
+        ) from error
+
+
+BODIES: dict[str, Callable[[str, str], dict[str, Any]]] = {"project": _toml}
+"""The verbs that take a body; all others say that they take none."""
+
+
+def read_body(name: str, word: str | None, body: str) -> dict[str, Any]:
+    """Read a cell's body as options.
+
+    Parameters
+    ----------
+    name, word : str
+        The verb, and its subcommand or None.
+    body : str
+        The cell below the magic's line.
+
+    Returns
+    -------
+    dict
+        Values by option.
+
+    Raises
+    ------
+    InvalidInput
+        When the verb takes no body, or the body is not what the verb takes.
+    """
+    for line in body.splitlines():
+        if match := _MAGIC.match(line):
+            raise InvalidInput(
+                f"{match[1]} stands in the cell below %%{name}, where only {name}'s own data can stand.",
+                f"Put {match[1]} in its own cell.",
+            )
+    if not body.strip():
+        return {}
+    reader = BODIES.get(name)
+    if reader is None or word is not None:
+        shown = f"%{name} {word}" if word else f"%{name}"
+        raise InvalidInput(
+            f"%{shown} takes no cell below it.", f"Write {shown} with one %, and put the code in its own cell."
+        )
+    return reader(name, body)

@@ -1,0 +1,145 @@
+"""Tab in a magic's line: subcommands, options, their values, paths.
+
+IPython 8.6 and later asks matchers with the whole context; 7.34 (Colab) asks hooks by the line's first word. Both call
+`candidates`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ..verbs import VERBS, load, subcommands
+from .signature import MAGIC, PATHS, options, positionals
+
+_LINE = re.compile(rf"(?:\s*[\w.]+\s*=)?\s*%%?({'|'.join(VERBS)})\s+(.*)", re.DOTALL)
+
+
+def candidates(text: str) -> tuple[str, list[str]] | None:
+    """Find what can stand at the end of a line.
+
+    Parameters
+    ----------
+    text : str
+        The line up to the cursor.
+
+    Returns
+    -------
+    tuple or None
+        The fragment that a candidate replaces, and the candidates; None when this is no line of ours.
+    """
+    match = _LINE.fullmatch(text)
+    if match is None:
+        return None
+    words = match[2].split()
+    current = words.pop() if match[2] and not match[2][-1].isspace() else ""
+    if "--" in words:
+        return current, []
+    verb = load(match[1])
+    subs = subcommands(verb)
+    function = subs[words[0]] if words and words[0] in subs else verb
+    key, equals, value = current.partition("=")
+    if equals:
+        option = options(function).get(key.lstrip("-").replace("_", "-"))
+        if option is None:
+            return current, []
+        found = _paths(value) if option.name in PATHS else list(option.choices)
+        return current, [f"{key}={item}" for item in found if item.startswith(value)]
+    used = {word.lstrip("-").partition("=")[0].replace("_", "-") for word in words}
+    found = sorted(subs) if not words else []
+    found += [MAGIC.option(option) for word, option in options(function).items() if word not in used]
+    if any(parameter.name in PATHS for parameter in positionals(function)) and current:
+        found += _paths(current)
+    return current, [item for item in found if item.startswith(current)]
+
+
+def _paths(start: str) -> list[str]:
+    """Return the files and folders that a path's beginning may mean; those with spaces cannot stand unquoted."""
+    folder, name = os.path.split(start)
+    try:
+        entries = sorted(os.scandir(os.path.expanduser(folder) or "."), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    return [
+        os.path.join(folder, entry.name) + ("/" if entry.is_dir() else "")
+        for entry in entries
+        if entry.name.startswith(name)
+        and (name or not entry.name.startswith("."))
+        and not re.search(r"[\s'\"{$;]", entry.name)
+    ]
+
+
+class _Matchers:
+    """Completion on IPython 8.6 and later."""
+
+    def __init__(self, ip: Any) -> None:
+        from IPython.core.completer import context_matcher
+
+        @context_matcher()  # type: ignore[untyped-decorator]
+        def colab_magics_matcher(context: Any) -> dict[str, Any]:
+            return _matcher_result(context)
+
+        self.matchers, self.matcher = ip.Completer.custom_matchers, colab_magics_matcher
+        self.matchers.append(self.matcher)
+
+    def remove(self) -> None:
+        if self.matcher in self.matchers:
+            self.matchers.remove(self.matcher)
+
+
+def _matcher_result(context: Any) -> dict[str, Any]:
+    from IPython.core.completer import SimpleCompletion
+
+    found = candidates(context.line_with_cursor[: context.cursor_position])
+    if found is None:
+        return {"completions": [], "suppress": False}
+    fragment, items = found
+    return {
+        "completions": [SimpleCompletion(text=item, type="param") for item in items],
+        "matched_fragment": fragment,
+        "suppress": True,
+        "ordered": True,
+    }
+
+
+class _Hooks:
+    """Completion on IPython 7.34."""
+
+    def __init__(self, ip: Any) -> None:
+        self.ip = ip
+        for key in self._keys():
+            ip.set_hook("complete_command", _hook, str_key=key)
+
+    @staticmethod
+    def _keys() -> Iterator[str]:
+        for name in VERBS:
+            yield from (f"%{name}", f"%%{name}")
+
+    def remove(self) -> None:
+        known = self.ip.strdispatchers["complete_command"].strs
+        for key in self._keys():
+            chain = known.get(key)
+            if chain is None:
+                continue
+            chain.chain = [(priority, f) for priority, f in chain.chain if getattr(f, "__func__", None) is not _hook]
+            if not chain.chain:
+                del known[key]
+
+
+def _hook(shell: Any, event: Any) -> list[str]:
+    found = candidates(event.text_until_cursor)
+    if found is None:
+        return []
+    fragment, items = found
+    # IPython 7 replaces only `event.symbol`, the part after the last delimiter such as "=".
+    cut = len(fragment) - len(event.symbol) if fragment.endswith(event.symbol) else 0
+    return [item[cut:] for item in items]
+
+
+def install(ip: Any) -> Any:
+    """Add Tab to a shell; the result's ``remove()`` takes it away again."""
+    from IPython.core import completer
+
+    return _Matchers(ip) if hasattr(completer, "context_matcher") else _Hooks(ip)

@@ -1,0 +1,72 @@
+"""Help as plain text, in the grammar of the face that was asked: the usage line, then the verb's own docstring."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..verbs import VERBS, load, subcommands
+from .signature import Option, Words, options, positionals
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """Return the first line of a docstring."""
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def usage(name: str, word: str | None, face: Words) -> str:
+    """Write the usage line of a verb or of a subcommand."""
+    function = subcommands(load(name))[word] if word else load(name)
+    parts = [face.verb(name, word)]
+    for parameter in positionals(function):
+        shown = parameter.name.upper()
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            parts.append(f"[{shown} …]")
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            parts.append(f"[{shown}]" if parameter.default is not parameter.empty else shown)
+    parts += [_usage(option, face) for option in options(function).values()]
+    return " ".join(parts)
+
+
+def _usage(option: Option, face: Words) -> str:
+    value = "|".join(option.choices) or option.name.upper()
+    if option.flag:
+        return f"[{face.option(option)}]"
+    text = f"{face.option(option)}{value}" if face.face == "magic" else f"{face.option(option)} {value}"
+    return text if option.default is inspect.Parameter.empty else f"[{text}]"
+
+
+def verb_help(name: str, word: str | None, face: Words) -> str:
+    """Write all there is to say about a verb, or about one of its subcommands."""
+    function = subcommands(load(name))[word] if word else load(name)
+    parts = [usage(name, word, face)]
+    if word is None and subcommands(function):
+        parts[0] += "".join(f"\n{usage(name, sub, face)}" for sub in subcommands(function))
+    text = inspect.getdoc(function) or ""
+    if face.face == "shell":
+        text = _in_shell(text, options(function))
+    return "\n\n".join([*parts, text]) if text else parts[0]
+
+
+def _in_shell(text: str, known: dict[str, Option]) -> str:
+    """Write parameters as ``--name``, and magics as commands."""
+    for option in known.values():
+        text = re.sub(rf"(?m)^{option.name}(?= : )", f"--{option.word}", text)
+    return re.sub(rf"(?<![\w%])%({'|'.join(VERBS)})\b", r"colab-magics \1", text)
+
+
+def overview() -> str:
+    """Write the shell's list of verbs."""
+    lines = [f"  {name:<9} {summary(load(name))}" for name in VERBS]
+    return "\n".join(
+        [
+            "colab-magics VERB [word] [key=value | --key value] [--flag] [-- rest]",
+            "",
+            "Verbs:",
+            *lines,
+            "",
+            "colab-magics VERB --help says more about one of them.",
+        ]
+    )

@@ -1,0 +1,236 @@
+"""What the verbs may ask of a notebook, and of IPython in a terminal.
+
+The live display is one display that is updated in place. Only its handle may be used from a thread: whatever a thread
+prints or newly displays lands in the cell that happens to run.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from ..ui import UI, Live, Notebook, Table, TerminalUI, read_notebook, ticking
+from .stop import stop
+
+_PACE = 0.5
+"""Seconds between two updates of a live display."""
+
+
+def make(ip: Any) -> UI:
+    """Make the UI of a shell."""
+    return NotebookUI(ip) if getattr(ip, "kernel", None) is not None else IPythonTerminalUI(ip)
+
+
+def where(ip: Any) -> str:
+    """Say which front end a shell belongs to; see `colab_magics.ui.UI.where`."""
+    if getattr(ip, "kernel", None) is None:
+        return "terminal"
+    if "COLAB_RELEASE_TAG" in os.environ:
+        return "colab" if type(ip).__module__.startswith("google.colab") else "colab-other"
+    if "__vsc_ipynb_file__" in ip.user_ns or "VSCODE_PID" in os.environ:
+        return "vscode"
+    return "jupyter"
+
+
+class InShell:
+    """What notebooks and IPython in a terminal have in common: the user's namespace, the notebook, the stop.
+
+    Parameters
+    ----------
+    ip : InteractiveShell
+        The shell.
+    """
+
+    def __init__(self, ip: Any) -> None:
+        self.ip = ip
+
+    def set_variables(self, values: Mapping[str, Any]) -> None:
+        self.ip.push(dict(values))
+
+    def get_variable(self, name: str) -> Any:
+        return self.ip.user_ns.get(name)
+
+    def injected_parameters(self) -> dict[str, Any] | None:
+        """Find the cell that papermill put in front: its first line is ``# Parameters``."""
+        if _user_can_answer(self.ip):
+            return None
+        for cell in self.ip.history_manager.input_hist_raw:
+            if cell.lstrip().startswith("# Parameters\n"):
+                return {name: self.ip.user_ns[name] for name in _assigned(cell) if name in self.ip.user_ns}
+        return None
+
+    def notebook(self, path: str | None = None) -> Notebook:
+        if path is not None:
+            return read_notebook(path)
+        from .which_notebook import find
+
+        return find(self.ip)
+
+    def stop(self, message: str) -> NoReturn:
+        stop(self.ip, message)
+
+
+def _user_can_answer(ip: Any) -> bool:
+    """Whether a user sits at the front end: papermill and nbclient say that nobody can type an answer.
+
+    Users write cells that begin with ``# Parameters`` too.
+    """
+    kernel = getattr(ip, "kernel", None)
+    parent = kernel.get_parent("shell") if kernel is not None else {}
+    return bool((parent.get("content") or {}).get("allow_stdin", False))
+
+
+def _assigned(cell: str) -> list[str]:
+    try:
+        tree = ast.parse(cell)
+    except SyntaxError:
+        return []
+    targets: list[ast.expr] = []
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            targets += node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets.append(node.target)
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+class IPythonTerminalUI(InShell, TerminalUI):
+    """Lines in IPython's terminal."""
+
+    def __init__(self, ip: Any) -> None:
+        InShell.__init__(self, ip)
+        TerminalUI.__init__(self, where="terminal")
+
+
+class NotebookUI(InShell):
+    """Printed lines and one display that changes, for kernels."""
+
+    @property
+    def where(self) -> str:
+        return where(self.ip)
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)  # noqa: T201
+
+    def warn(self, text: str) -> None:
+        self.say(f"⚠ {text}")
+
+    @contextmanager
+    def progress(self, text: str) -> Iterator[None]:
+        shown = _Display()
+        said = False
+
+        def tick(elapsed: float) -> None:
+            nonlocal said
+            said = True
+            line = f"{text} … {elapsed:.0f} s"
+            shown.update(line, f'<div style="opacity:.8">{html.escape(line)}</div>')
+
+        with ticking(tick):
+            yield
+        if said:
+            shown.update(f"{text}: done", f'<div style="opacity:.8">{html.escape(text)}: done</div>')
+
+    @contextmanager
+    def live(self) -> Iterator[Live]:
+        table = _LiveTable()
+        with ticking(lambda _: table.flush(), first=_PACE, every=_PACE):
+            yield table
+        table.flush()
+
+    def ask(self, question: str) -> bool:
+        from IPython.core.error import StdinNotImplementedError
+
+        try:
+            answer = input(f"{question} [y/N] ")
+        except (StdinNotImplementedError, EOFError):
+            return False
+        return answer.strip().lower() in ("y", "yes")
+
+
+class _Display:
+    """One display of this cell; made in the cell's own thread, updated from any."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self.handle = display(_bundle("", ""), raw=True, display_id=True)
+
+    def update(self, plain: str, markup: str) -> None:
+        if self.handle is not None:
+            self.handle.update(_bundle(plain, markup), raw=True)
+
+
+def _bundle(plain: str, markup: str) -> dict[str, str]:
+    return {"text/plain": plain, "text/html": markup}
+
+
+class _LiveTable:
+    """The newest table, shown at the pace of `flush`."""
+
+    def __init__(self) -> None:
+        self.display = _Display()
+        self.lock = threading.Lock()
+        self.newest: Table | None = None
+        self.shown: Table | None = None
+
+    def show(self, table: Table) -> None:
+        first = self.newest is None
+        self.newest = table
+        if first:
+            self.flush()
+
+    def flush(self) -> None:
+        with self.lock:
+            if self.newest is not None and self.newest != self.shown:
+                self.shown = self.newest
+                self.display.update(str(self.shown), table_html(self.shown))
+
+
+_STATES = {
+    "#2e9e5b": ("done", "finished", "ok", "success", "succeeded"),
+    "#d9534f": ("failed", "error", "lost", "killed", "interrupted"),
+    "#3b82c4": ("running", "syncing", "starting"),
+}
+_SHARE = re.compile(r"(\d+) of (\d+)|(\d+(?:\.\d+)?) ?%")
+
+
+def table_html(table: Table) -> str:
+    """Write a table as HTML that needs no style sheet and is good in light and dark.
+
+    Everything in it is escaped: names of files and last lines of logs are not ours.
+    """
+    rule = "border-bottom:1px solid rgba(128,128,128,.35)"
+    cell = "text-align:left;padding:2px 12px 2px 0"
+    parts = ['<div style="font-size:13px">']
+    if table.caption:
+        parts.append(f'<div style="margin-bottom:4px">{html.escape(table.caption)}</div>')
+    if table.columns:
+        heads = "".join(f'<th style="{cell};{rule}">{html.escape(str(name))}</th>' for name in table.columns)
+        parts.append(f'<table style="border-collapse:collapse;background:none"><tr>{heads}</tr>')
+        for row in table.rows:
+            cells = "".join(f'<td style="{cell}">{_cell(i, str(value))}</td>' for i, value in enumerate(row))
+            parts.append(f'<tr style="background:none">{cells}</tr>')
+        parts.append("</table>")
+    parts += [f'<div style="margin-top:4px">{html.escape(note)}</div>' for note in table.notes]
+    return "".join([*parts, "</div>"])
+
+
+def _cell(index: int, value: str) -> str:
+    text = html.escape(value)
+    share = _SHARE.search(value)
+    if share:
+        done, whole = (share[1], share[2]) if share[1] else (share[3], "100")
+        return f'<progress value="{done}" max="{whole}" style="width:6em;vertical-align:middle"></progress> {text}'
+    if index == 1:
+        words = value.lower().split()
+        for color, names in _STATES.items():
+            if words and words[0] in names:
+                return f'<span style="color:{color};font-weight:600">{text}</span>'
+    return text

@@ -1,0 +1,96 @@
+"""What a verb's signature says to the faces: its options, its positionals, and how each face names them."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+PATHS = {"to", "source", "notebook", "done_file", "root", "requirements"}
+"""Parameters whose values are paths, for completion."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a verb.
+
+    Parameters
+    ----------
+    name : str
+        The Python name.
+    choices : tuple of str
+        All the values it can have, where they are known.
+    flag : bool
+        It is true or false: ``--name`` or ``--no-name``.
+    default : Any
+        Its default, or `inspect.Parameter.empty`.
+    """
+
+    name: str
+    choices: tuple[str, ...] = ()
+    flag: bool = False
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def word(self) -> str:
+        """The name as users write it."""
+        return self.name.replace("_", "-")
+
+
+def options(function: Callable[..., Any]) -> dict[str, Option]:
+    """Return the options of a verb, or of a subcommand, by the words that users write."""
+    hints = typing.get_type_hints(function)
+    found = [
+        _option(parameter, hints.get(parameter.name, str))
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    return {option.word: option for option in found}
+
+
+def positionals(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return what a verb takes without a name."""
+    kinds = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
+    return [parameter for parameter in inspect.signature(function).parameters.values() if parameter.kind in kinds]
+
+
+def _option(parameter: inspect.Parameter, hint: Any) -> Option:
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    choices = tuple(str(value) for m in members if typing.get_origin(m) is Literal for value in typing.get_args(m))
+    flag = all(member in (bool, type(None)) for member in members)
+    return Option(parameter.name, choices or (("true", "false") if flag else ()), flag, parameter.default)
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a face writes a verb and its options.
+
+    Parameters
+    ----------
+    face : str
+        ``magic`` or ``shell``.
+    """
+
+    face: Literal["magic", "shell"]
+
+    def verb(self, name: str, word: str | None = None) -> str:
+        """Write a verb and its subcommand."""
+        start = f"%{name}" if self.face == "magic" else f"colab-magics {name}"
+        return f"{start} {word}" if word else start
+
+    def option(self, option: Option | str) -> str:
+        """Write an option: ``every=`` or ``--every``."""
+        flag = isinstance(option, Option) and option.flag
+        word = option.word if isinstance(option, Option) else option
+        return f"--{word}" if flag or self.face == "shell" else f"{word.replace('-', '_')}="
+
+
+MAGIC = Words("magic")
+SHELL = Words("shell")
