@@ -50,6 +50,48 @@ class Table:
         ]
         return "\n".join([*([self.caption] if self.caption else []), *(lines if self.columns else []), *self.notes])
 
+    def _repr_html_(self) -> str:
+        """Write the table as HTML that needs no style sheet and is good in light and dark, also in Colab's iframes.
+
+        Everything in it is escaped: names of files and last lines of logs are not ours.
+        """
+        rule = "border-bottom:1px solid rgba(128,128,128,.35)"
+        cell = "text-align:left;padding:2px 12px 2px 0"
+        parts = ['<div style="font-size:13px">']
+        if self.caption:
+            parts.append(f'<div style="margin-bottom:4px">{html.escape(self.caption)}</div>')
+        if self.columns:
+            heads = "".join(f'<th style="{cell};{rule}">{html.escape(str(name))}</th>' for name in self.columns)
+            parts.append(f'<table style="border-collapse:collapse;background:none"><tr>{heads}</tr>')
+            for row in self.rows:
+                cells = "".join(f'<td style="{cell}">{_cell_html(i, str(value))}</td>' for i, value in enumerate(row))
+                parts.append(f'<tr style="background:none">{cells}</tr>')
+            parts.append("</table>")
+        parts += [f'<div style="margin-top:4px;white-space:pre-wrap">{html.escape(note)}</div>' for note in self.notes]
+        return "".join([*parts, "</div>"])
+
+
+_STATES = {
+    "#2e9e5b": ("done", "finished", "ok", "success", "succeeded"),
+    "#d9534f": ("failed", "error", "lost", "killed", "interrupted"),
+    "#3b82c4": ("running", "syncing", "starting", "cell"),
+}
+_SHARE = re.compile(r"(\d+) of (\d+)|(\d+(?:\.\d+)?) ?%")
+
+
+def _cell_html(index: int, value: str) -> str:
+    """Write a cell: a bar beside a share, the state in the second column in its colour."""
+    text = html.escape(value)
+    words = value.lower().split()
+    for color, names in _STATES.items():
+        if index == 1 and words and words[0] in names:
+            text = f'<span style="color:{color};font-weight:600">{text}</span>'
+    share = _SHARE.search(value)
+    if share and words and words[0] == "cell":
+        done, whole = (share[1], share[2]) if share[1] else (share[3], "100")
+        return f'<progress value="{done}" max="{whole}" style="width:6em;vertical-align:middle"></progress> {text}'
+    return text
+
 
 @dataclass(frozen=True)
 class Notebook:
@@ -233,24 +275,3 @@ def read_notebook(path: str | Path) -> Notebook:
             f"{file} is no notebook that can be read (JSON of nbformat 4).", "Open it in Jupyter and save it again."
         )
     return Notebook(content=content, name=file.name, path=file)
-
-    def _repr_html_(self) -> str:
-        """Write the table as HTML with inline styles, good on light and dark ground, also in Colab's iframes."""
-        cell = "padding:2px 10px;text-align:left;vertical-align:top;white-space:pre-wrap"
-        head = "".join(f'<th style="{cell};opacity:.7">{html.escape(name)}</th>' for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f'<td style="{cell}">{_cell_html(str(text))}</td>' for text in row) + "</tr>"
-            for row in self.rows
-        )
-        lines = [f"<div><b>{html.escape(self.caption)}</b></div>"] if self.caption else []
-        if self.columns:
-            lines.append(f'<table style="border-collapse:collapse"><tr>{head}</tr>{body}</table>')
-        lines += [f'<div style="white-space:pre-wrap">{html.escape(note)}</div>' for note in self.notes]
-        return '<div style="font-family:monospace">' + "".join(lines) + "</div>"
-
-
-def _cell_html(text: str) -> str:
-    """Escape a cell; "cell 3 of 14" gets a bar beside it."""
-    match = re.search(r"\b(\d+) of (\d+)\b", text)
-    bar = f'<progress value="{match[1]}" max="{match[2]}" style="width:6em"></progress> ' if match else ""
-    return bar + html.escape(text)

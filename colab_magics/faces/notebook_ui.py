@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import html
 import os
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -190,47 +189,4 @@ class _LiveTable:
         with self.lock:
             if self.newest is not None and self.newest != self.shown:
                 self.shown = self.newest
-                self.display.update(str(self.shown), table_html(self.shown))
-
-
-_STATES = {
-    "#2e9e5b": ("done", "finished", "ok", "success", "succeeded"),
-    "#d9534f": ("failed", "error", "lost", "killed", "interrupted"),
-    "#3b82c4": ("running", "syncing", "starting"),
-}
-_SHARE = re.compile(r"(\d+) of (\d+)|(\d+(?:\.\d+)?) ?%")
-
-
-def table_html(table: Table) -> str:
-    """Write a table as HTML that needs no style sheet and is good in light and dark.
-
-    Everything in it is escaped: names of files and last lines of logs are not ours.
-    """
-    rule = "border-bottom:1px solid rgba(128,128,128,.35)"
-    cell = "text-align:left;padding:2px 12px 2px 0"
-    parts = ['<div style="font-size:13px">']
-    if table.caption:
-        parts.append(f'<div style="margin-bottom:4px">{html.escape(table.caption)}</div>')
-    if table.columns:
-        heads = "".join(f'<th style="{cell};{rule}">{html.escape(str(name))}</th>' for name in table.columns)
-        parts.append(f'<table style="border-collapse:collapse;background:none"><tr>{heads}</tr>')
-        for row in table.rows:
-            cells = "".join(f'<td style="{cell}">{_cell(i, str(value))}</td>' for i, value in enumerate(row))
-            parts.append(f'<tr style="background:none">{cells}</tr>')
-        parts.append("</table>")
-    parts += [f'<div style="margin-top:4px">{html.escape(note)}</div>' for note in table.notes]
-    return "".join([*parts, "</div>"])
-
-
-def _cell(index: int, value: str) -> str:
-    text = html.escape(value)
-    share = _SHARE.search(value)
-    if share:
-        done, whole = (share[1], share[2]) if share[1] else (share[3], "100")
-        return f'<progress value="{done}" max="{whole}" style="width:6em;vertical-align:middle"></progress> {text}'
-    if index == 1:
-        words = value.lower().split()
-        for color, names in _STATES.items():
-            if words and words[0] in names:
-                return f'<span style="color:{color};font-weight:600">{text}</span>'
-    return text
+                self.display.update(str(self.shown), self.shown._repr_html_())

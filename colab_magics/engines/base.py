@@ -1,0 +1,60 @@
+"""What an engine is: it knows how to bring runs to execution somewhere, and how they are doing there.
+
+The scheduler does the rest: which run is next, how many at once, what a failure means. An engine deals in whole lists,
+so that a cluster needs one submission and one poll whatever the number of runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Ref = dict[str, Any]
+"""How an engine names a submitted run; kept as JSON, so that another process can ask about it."""
+
+
+class Engine(ABC):
+    """Where runs execute. `native` names what the engine does by itself: array, retry, parallelism, survives."""
+
+    native: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def available(self) -> None:
+        """Return when runs can be submitted.
+
+        Raises
+        ------
+        Unavailable
+            When they cannot, with the mend.
+        """
+
+    @abstractmethod
+    def prepare(self, folders: Sequence[Path]) -> None:
+        """Bring code, package and folders to the place of work."""
+
+    @abstractmethod
+    def submit(self, folders: Sequence[Path]) -> list[Ref]:
+        """Start the runs in `folders`; one reference each, in order."""
+
+    @abstractmethod
+    def poll(self, refs: Iterable[Ref]) -> list[bool]:
+        """Tell for each reference whether its runner is still there."""
+
+    @abstractmethod
+    def cancel(self, refs: Iterable[Ref]) -> None:
+        """Kill runs, softly first; returns at once, `poll` tells when they are gone."""
+
+    @abstractmethod
+    def log(self, ref: Ref) -> str:
+        """Return what the engine itself knows of a run that left no log: why it could not start."""
+
+    @abstractmethod
+    def collect(self, folders: Sequence[Path]) -> None:
+        """Bring results home."""
+
+
+def describe(ref: Mapping[str, Any]) -> str:
+    """Write a reference for people."""
+    return " ".join(f"{key} {value}" for key, value in ref.items() if key in ("pid", "host", "id"))

@@ -1,0 +1,221 @@
+"""One run is one folder, and the folder is the whole truth.
+
+Each file has one writer and is written by rename:
+
+=================  =========  ==========================================================================
+file               writer     what it holds
+=================  =========  ==========================================================================
+run.json           submitter  what to execute: payload, parameters, engine, code hashes, commit, attempt
+source.ipynb       submitter  the notebook without outputs, as it stood at ``%fork``
+state.json         runner     phase, cell, heartbeat, process, exit, error
+verdict.json       scheduler  what the runner cannot say of itself: killed, lost
+notebook.ipynb     runner     the executed notebook, up to date while it runs
+log.txt            runner     everything that was printed, appended to over all attempts
+attempt_N.ipynb    submitter  executed notebooks of earlier attempts
+=================  =========  ==========================================================================
+
+A run's status is *derived* by reading them; nothing that was said once is believed when the process is gone.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .. import process, units
+from ..errors import NotFound
+
+RECORD, STATE, VERDICT = "run.json", "state.json", "verdict.json"
+SOURCE, NOTEBOOK, LOG = "source.ipynb", "notebook.ipynb", "log.txt"
+
+HEARTBEAT = 5.0
+"""Seconds between two heartbeats of a runner."""
+SILENT = 12 * HEARTBEAT
+"""A runner on another machine that was silent for so many seconds counts as dead."""
+
+ENDED = frozenset({"done", "failed", "killed", "interrupted"})
+"""Phases in which nothing moves any more."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run stands.
+
+    Parameters
+    ----------
+    phase : str
+        ``waiting`` (not started), ``running``, ``done``, ``failed``, ``killed`` or ``interrupted``.
+    text : str
+        For people: ``running``, ``interrupted 03:02, cell 9 of 14``.
+    cell, cells : int
+        Code cell that runs or ran last, and how many there are; 0 when nothing is known.
+    started, ended : float or None
+        Seconds since the epoch.
+    error : dict
+        For failed runs: ``cell``, ``ename``, ``evalue``, ``traceback`` (text).
+    """
+
+    phase: str
+    text: str
+    cell: int = 0
+    cells: int = 0
+    started: float | None = None
+    ended: float | None = None
+    error: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether the run finished and its results count."""
+        return self.phase == "done"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, rebuilt from its folder.
+
+    Parameters
+    ----------
+    folder : Path
+        ``…/data_job/<job>/sub_job_<index>``.
+    record : dict
+        Contents of run.json.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read the run in `folder`.
+
+        Raises
+        ------
+        NotFound
+            When no run was ever submitted there.
+        """
+        record = process.read_json(folder / RECORD)
+        if record is None or "index" not in record:
+            raise NotFound(f"There is no run in {folder}.", "%jobs lists the runs there are.")
+        return cls(folder, record)
+
+    @property
+    def index(self) -> int:
+        """The sub-job's number, which users know as ``i_sub_job``."""
+        return int(self.record["index"])
+
+    @property
+    def job(self) -> str:
+        """Name of the job."""
+        return self.folder.parent.name
+
+    @property
+    def id(self) -> str:
+        """``job/index``, such as ``baseline/3``."""
+        return f"{self.job}/{self.index}"
+
+    @property
+    def attempt(self) -> int:
+        """How often this run was submitted, from 1."""
+        return int(self.record.get("attempt", 1))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The run's own parameters, without ``i_sub_job`` and ``data_job``."""
+        return dict(self.record.get("parameters", {}))
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What ``%fork`` assigns in this run.
+
+        The folder is where the run *is*, not where it was when it was submitted: runs come back from a Place.
+        """
+        return {"i_sub_job": self.index, "data_job": str(self.folder), **self.parameters}
+
+    @property
+    def log(self) -> Path:
+        """File with everything the run printed."""
+        return self.folder / LOG
+
+    @property
+    def notebook(self) -> Path:
+        """The executed notebook."""
+        return self.folder / NOTEBOOK
+
+    def state(self) -> dict[str, Any] | None:
+        """Return state.json of *this* attempt; None before the runner has written it."""
+        return self._of_this_attempt(STATE)
+
+    def verdict(self) -> dict[str, Any] | None:
+        """Return verdict.json of this attempt; None when there is none."""
+        return self._of_this_attempt(VERDICT)
+
+    def _of_this_attempt(self, name: str) -> dict[str, Any] | None:
+        value = process.read_json(self.folder / name)
+        return value if value is not None and value.get("attempt") == self.attempt else None
+
+    def status(self, *, now: float | None = None) -> Status:
+        """Derive how the run stands.
+
+        Parameters
+        ----------
+        now : float, optional
+            The present moment in seconds since the epoch, for tests.
+        """
+        return derive(self.state(), self.verdict(), now=time.time() if now is None else now)
+
+    def __str__(self) -> str:
+        return f"{self.id}  {self.status().text}  {self.folder}"
+
+
+def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *, now: float) -> Status:
+    """Derive a status from what the runner and the scheduler wrote.
+
+    A phase in which the runner says that it ended is final. Otherwise the verdict counts, and without one the
+    process: alive, dead, or (on another machine) as fresh as its last heartbeat.
+    """
+    if state is None:
+        phase = "killed" if verdict else "waiting"
+        return Status(phase, f"{phase} before it started" if verdict else phase)
+    beat = float(state.get("beat") or 0)
+    cell, cells = int(state.get("cell") or 0), int(state.get("cells") or 0)
+    at = f"cell {cell} of {cells}" if cells else "starting"
+    when = units.show_time(beat, now=now)
+    phase = str(state.get("phase"))
+    status = Status(phase, phase, cell, cells, state.get("started"))
+    if phase in ENDED:
+        error = state.get("error") or {}
+        if phase == "failed":
+            status = replace(
+                status, text=f"failed in cell {error.get('cell') or cell}: {error.get('ename')}", error=error
+            )
+        elif phase == "killed":
+            status = replace(status, text=f"killed {when}, {at}")
+        return replace(status, ended=state.get("ended"))
+    if verdict is not None:
+        said = str(verdict.get("verdict"))
+        phase = "killed" if said == "killed" else "interrupted"
+        return replace(status, phase=phase, text=f"{said} {when}, {at}", ended=verdict.get("at"))
+    alive = process.is_alive(state.get("process") or {})
+    if alive or (alive is None and now - beat < SILENT):
+        return replace(status, phase="running", text=at)
+    return replace(status, phase="interrupted", text=f"interrupted {when}, {at}", ended=beat)
+
+
+def folder_name(index: int) -> str:
+    """Name of a run's folder: ``sub_job_007``."""
+    return f"sub_job_{index:03d}"
+
+
+def runs_of(job_folder: Path) -> list[Run]:
+    """Read all runs of a job, in the order of their indices."""
+    found = []
+    for folder in job_folder.glob("sub_job_*"):
+        if re.fullmatch(r"sub_job_\d{3,}", folder.name) and (folder / RECORD).is_file():
+            record = process.read_json(folder / RECORD)
+            if record is not None and "index" in record:
+                found.append(Run(folder, record))
+    return sorted(found, key=lambda run: run.index)

@@ -1,0 +1,236 @@
+"""The detached process that feeds an engine: ``python -P -m colab_magics.runs.scheduler JOB_FOLDER LOCK_FD``.
+
+It outlives the notebook that started it. Which runs to execute stands in ``<job>/.scheduler/plan.json``; who schedules
+in ``<job>/.scheduler/state.json``. A lock on the job's folder, handed over by the submitter as an open file, makes sure
+that a job has one scheduler. Kill requests come as verdict.json in a run's folder, from whoever wants a run to end.
+"""
+
+from __future__ import annotations
+
+import collections
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import process
+from ..engines import ENGINES
+from ..engines.base import Engine, Ref
+from ..errors import Busy
+from .plan import since
+from .run import ENDED, VERDICT, Run, runs_of
+
+FOLDER = ".scheduler"
+CURRENT = "current_sub_job_is.txt"
+_TICK = 0.1
+_BEAT = 5.0
+
+
+def lock(job_folder: Path) -> int:
+    """Take a job for a scheduler.
+
+    Returns
+    -------
+    int
+        File descriptor that holds the lock; `start` hands it over.
+
+    Raises
+    ------
+    Busy
+        When the job's runs are being executed already.
+    """
+    fd = os.open(job_folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        state = process.read_json(job_folder / FOLDER / "state.json") or {}
+        job = job_folder.name
+        raise Busy(
+            f"The runs of job {job!r} are being executed already{since(state.get('started'))} "
+            f"(scheduler {state.get('process', {}).get('pid', '?')}).",
+            f"%jobs watch {job} shows them; %jobs kill {job} ends them.",
+        ) from None
+    return fd
+
+
+def start(job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, workers: int) -> int:
+    """Start the scheduler of a job and hand the lock over.
+
+    Parameters
+    ----------
+    job_folder : Path
+        ``data_job`` of the job.
+    folders : sequence of Path
+        Run folders in the order of execution.
+    fd : int
+        What `lock` returned; the caller closes it afterwards.
+    engine : str
+        Name of the engine.
+    workers : int
+        How many runs at once.
+
+    Returns
+    -------
+    int
+        The scheduler's process id.
+    """
+    folder = job_folder / FOLDER
+    folder.mkdir(exist_ok=True)
+    process.write_json(
+        folder / "plan.json", {"runs": [path.name for path in folders], "engine": engine, "workers": workers}
+    )
+    return process.start_detached(
+        process.python("colab_magics.runs.scheduler", job_folder, str(fd)),
+        log_file=folder / "log.txt",
+        cwd=job_folder,
+        pass_fds=(fd,),
+    )
+
+
+def is_running(job_folder: Path) -> bool:
+    """Whether a scheduler holds the job."""
+    try:
+        os.close(lock(job_folder))
+    except (Busy, FileNotFoundError):
+        return job_folder.is_dir()
+    return False
+
+
+def kill(runs: Sequence[Run]) -> list[Run]:
+    """Ask for the end of runs that have not ended.
+
+    Their scheduler sees the request, cancels those that run and drops those that wait. Without a scheduler, runners on
+    this machine are ended here.
+
+    Returns
+    -------
+    list of Run
+        The runs that had not ended.
+    """
+    asked = [run for run in runs if run.status().phase not in ENDED]
+    for run in asked:
+        process.write_json(
+            run.folder / VERDICT,
+            {"attempt": run.attempt, "verdict": "killed", "at": time.time(), "by": process.identity()},
+        )
+    for job_folder in {run.folder.parent for run in asked}:
+        if not is_running(job_folder):
+            for run in asked:
+                who = (run.state() or {}).get("process") or {}
+                if run.folder.parent == job_folder and process.is_alive(who):
+                    process.end_tree(who["pid"], grace=12.0)
+    return asked
+
+
+class Scheduler:
+    """Feeds an engine with the runs of one job until all have ended.
+
+    Parameters
+    ----------
+    job_folder : Path
+        ``data_job`` of the job.
+    engine : Engine
+        Where runs execute.
+    runs : sequence of Run
+        What to execute, in order.
+    workers : int
+        How many at once.
+    """
+
+    def __init__(self, job_folder: Path, engine: Engine, runs: Sequence[Run], workers: int) -> None:
+        self.job_folder = job_folder
+        self.engine = engine
+        self.workers = workers
+        self.waiting = collections.deque(runs)
+        self.active: list[tuple[Run, Ref, float]] = []
+        self.started = time.time()
+        self._beat = 0.0
+
+    def run(self) -> None:
+        """Work until nothing is left."""
+        while self.waiting or self.active:
+            self._collect_ended()
+            self._cancel_killed()
+            self._start_more()
+            self._write_state()
+            time.sleep(_TICK)
+        self._write_state(force=True)
+
+    def _collect_ended(self) -> None:
+        alive = self.engine.poll([ref for _, ref, _ in self.active])
+        still = []
+        for (run, ref, began), here in zip(self.active, alive, strict=True):
+            if here:
+                still.append((run, ref, began))
+                continue
+            self.engine.collect([run.folder])
+            state = run.state()
+            if (state is None or state.get("phase") not in ENDED) and run.verdict() is None:
+                process.write_json(
+                    run.folder / VERDICT,
+                    {"attempt": run.attempt, "verdict": "lost", "at": time.time(), "reason": self.engine.log(ref)},
+                )
+        if len(still) != len(self.active):
+            self.active = still
+            self._write_current()
+
+    def _cancel_killed(self) -> None:
+        self.engine.cancel([ref for run, ref, _ in self.active if run.verdict() is not None])
+        for run in [run for run in self.waiting if run.verdict() is not None]:
+            self.waiting.remove(run)
+
+    def _start_more(self) -> None:
+        room = self.workers - len(self.active)
+        chosen = [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
+        if chosen:
+            refs = self.engine.submit([run.folder for run in chosen])
+            now = time.time()
+            self.active += [(run, ref, now) for run, ref in zip(chosen, refs, strict=True)]
+            self._write_current()
+
+    def _write_current(self) -> None:
+        """Write ``current_sub_job_is.txt``: the index first, for notebooks and people that read it."""
+        if not self.active:
+            return
+        run, _, began = self.active[-1]
+        lines = [f"{run.index}", f"sub-job started {_clock(began)}", f"group started {_clock(self.started)}"]
+        lines += [f"running: {run.index} since {_clock(began)}" for run, _, began in self.active]
+        process.write_whole(self.job_folder / CURRENT, "\n".join(lines) + "\n")
+
+    def _write_state(self, *, force: bool = False) -> None:
+        if force or time.monotonic() - self._beat > _BEAT:
+            self._beat = time.monotonic()
+            process.write_json(
+                self.job_folder / FOLDER / "state.json",
+                {
+                    "process": process.identity(),
+                    "started": self.started,
+                    "beat": time.time(),
+                    "phase": "running" if self.waiting or self.active else "ended",
+                    "active": [{"index": run.index, "ref": ref} for run, ref, _ in self.active],
+                },
+            )
+
+
+def _clock(stamp: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stamp))
+
+
+def main() -> None:
+    """Run as a program."""
+    job_folder = Path(sys.argv[1])
+    plan: dict[str, Any] = process.read_json(job_folder / FOLDER / "plan.json") or {}
+    names = set(plan["runs"])
+    by_name = {run.folder.name: run for run in runs_of(job_folder) if run.folder.name in names}
+    engine = ENGINES.load(plan["engine"])()
+    runs = [by_name[name] for name in plan["runs"] if name in by_name]
+    engine.prepare([run.folder for run in runs])
+    Scheduler(job_folder, engine, runs, int(plan["workers"])).run()
+
+
+if __name__ == "__main__":
+    main()
