@@ -99,13 +99,14 @@ def _explain(
         )
     elif source.kind == "http":
         mend = (
-            "If the repository is private, write token=secret:NAME, with a token in Colab's secrets or the environment "
-            "variable NAME; or use your own credentials: a git credential helper, or git=git@HOST:PATH with your ssh key."
+            "If the repository is private, write token=secret:NAME, with a token in Colab's secrets or in the "
+            "environment variable NAME; or use your own credentials: a git credential helper, or git=git@HOST:PATH with "
+            "your ssh key."
         )
     else:
         mend = (
-            "Your own credentials are used here: an ssh key that the server knows, without a passphrase or in an agent, "
-            "and the server in ~/.ssh/known_hosts. Or write token=secret:NAME: then it is cloned over https."
+            "Your own credentials are used here: an ssh key that the server knows, without a passphrase or in an "
+            "agent, and the server in ~/.ssh/known_hosts. Or write token=secret:NAME: then it is cloned over https."
         )
     return CommandFailed(
         f"git could not read {source.text}.\n{output}".rstrip(), mend, returncode=error.returncode, output=error.output

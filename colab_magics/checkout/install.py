@@ -7,8 +7,10 @@ import importlib.metadata
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import process
 from ..errors import CommandFailed, InvalidInput, NotFound
@@ -72,8 +74,17 @@ def find(root: Path, requirements: str | None = None) -> Needs | None:
     return Needs(project) if project.is_file() and {"project", "build-system"} & _pyproject(project).keys() else None
 
 
-def install(needs: Needs, *, secrets: list[str] | None = None) -> None:
+def install(needs: Needs, root: Path, *, secrets: Iterable[str] = ()) -> None:
     """Install what a project needs into this interpreter's environment.
+
+    Parameters
+    ----------
+    needs : Needs
+        What `find` found.
+    root : Path
+        The project's folder: relative paths in a requirements file start there.
+    secrets : iterable of str
+        Values that pip must not show.
 
     Raises
     ------
@@ -82,7 +93,7 @@ def install(needs: Needs, *, secrets: list[str] | None = None) -> None:
     """
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet"]
     try:
-        process.run([*command, *needs.pip_arguments()], cwd=needs.file.parent, secrets=secrets or ())
+        process.run([*command, *needs.pip_arguments()], cwd=root, secrets=secrets)
     except CommandFailed as error:
         lines = [line for line in error.output.splitlines() if line.strip()]
         mend = f"Mend {needs.file.name}, then run this again; requirements=none installs nothing."
@@ -143,7 +154,7 @@ def _file_lines(file: Path, seen: set[Path]) -> list[str]:
     return lines
 
 
-def _pyproject(file: Path) -> dict[str, dict[str, object]]:
+def _pyproject(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -1,0 +1,246 @@
+"""The steps of a set-up: login, code, packages, inputs, outputs, sync."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import units
+from ..colab import mount, runtime, secrets
+from ..errors import ColabMagicsError, InvalidInput, NotFound
+from ..process import read_json
+from ..ui import UI
+from . import clone as cloning
+from . import git, install
+from .locate import Spot
+from .project import MARKER, Project
+
+if TYPE_CHECKING:
+    from ..transport.places import Place
+
+NONE = ("none", "no")
+
+
+@dataclass(frozen=True)
+class Login:
+    """What ``token=`` says; the secret is read when it is needed.
+
+    Parameters
+    ----------
+    text : str or None
+        ``secret:NAME``, or None.
+    """
+
+    text: str | None
+
+    def __post_init__(self) -> None:
+        if self.text is not None and not re.fullmatch(r"secret:[^\s=]+", self.text):
+            # The value itself is not repeated: it may be a token.
+            raise InvalidInput(
+                "token= takes the name of a secret, not a token.",
+                "Write token=secret:NAME so that the token never stands in a notebook.",
+            )
+
+    def token(self) -> git.Token | None:
+        """Read the token."""
+        if self.text is None:
+            return None
+        name = self.text.removeprefix("secret:")
+        return git.Token(name, secrets.read(name).strip())
+
+
+def export_secrets(names: Sequence[str]) -> list[str]:
+    """Put secrets into this process's environment, which runs inherit; returns their values, to be hidden."""
+    values = {}
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise InvalidInput(
+                f"secrets={name!r} is no name of an environment variable.",
+                "Write names without their values: secrets=A,B",
+            )
+        values[name] = secrets.read(name)
+    os.environ.update(values)
+    return list(values.values())
+
+
+@dataclass
+class Before:
+    """What the marker says of an earlier set-up.
+
+    Parameters
+    ----------
+    complete : bool
+        Whether there was one that went through.
+    job, place : str or None
+        Its job and its Place.
+    inputs : list of str or str
+        What it fetched of the inputs.
+    """
+
+    complete: bool = False
+    job: str | None = None
+    place: str | None = None
+    inputs: Any = None
+
+    @classmethod
+    def read(cls, spot: Spot) -> Before:
+        """Read it for a project; one of another name does not count."""
+        marker = read_json(spot.root / MARKER) or {}
+        if marker.get("name") != spot.name:
+            return cls()
+        return cls(True, marker.get("job"), marker.get("place"), marker.get("inputs"))
+
+
+def find_place(to: str | None, before: Before, name: str) -> Place | None:
+    """Decide which Place keeps the data, and mount Drive for it.
+
+    Parameters
+    ----------
+    to : str or None
+        What the user asked for; ``none`` for no Place. By default the one of before, else Drive on Colab.
+    before : Before
+        The earlier set-up.
+    name : str
+        The project's name.
+    """
+    from ..transport import places
+
+    text = to if to is not None else before.place or ("drive" if runtime.on_colab() else None)
+    if text is None or str(text).strip().lower() in NONE:
+        return None
+    place = places.parse(str(text), project=name)
+    if runtime.on_colab() and Path(place.path).is_relative_to(runtime.my_drive()):
+        mount.ensure_drive()
+    return place
+
+
+def bring_code(ui: UI, spot: Spot, branch: str | None, login: Login, *, update: bool, force: bool) -> list[str]:
+    """Clone the project, or fast-forward its checkout when that was asked for; returns notes for the user."""
+    if spot.clone is not None:
+        token = login.token()
+        source = cloning.for_token(spot.clone, token)
+        with ui.progress(f"Cloning {source.text}"):
+            cloning.clone(source, spot.root, branch=branch, token=token)
+        changed = source.text != spot.clone.text
+        return [f"It was cloned from {source.text}, where the token is valid."] if changed else []
+    notes = []
+    top = git.toplevel(spot.root) if spot.root.is_dir() else None
+    current = git.ask("symbolic-ref", "--short", "--quiet", "HEAD", cwd=spot.root) if top else None
+    if branch is not None and branch != current and top:
+        notes.append(f"branch={branch} was asked for, the checkout is on {current or 'no branch'}: git switch {branch}")
+    if update and top is None:
+        raise InvalidInput(f"{spot.root} is no checkout, so there is nothing to update.", "Leave --update out.")
+    if top is None or not (update or force):
+        return notes
+    try:
+        with ui.progress(f"Updating {spot.root}"):
+            notes.append(f"The code is {cloning.update(top, token=login.token())}.")
+    except ColabMagicsError as error:
+        if update:
+            raise
+        notes.append(f"The code was left as it is. {error.what}")
+    return notes
+
+
+def packages(
+    ui: UI, project: Project, requirements: str | None, wanted: bool | None, *, again: bool, hidden: Sequence[str]
+) -> list[str]:
+    """Install what the project needs, or say what is missing.
+
+    Parameters
+    ----------
+    ui : UI
+        The face.
+    project : Project
+        The project.
+    requirements : str or None
+        See `install.find`.
+    wanted : bool or None
+        Whether to install; None means on Colab.
+    again : bool
+        The project was set up before: what is installed already is not installed again, unless `wanted`.
+    hidden : sequence of str
+        Values that must not be shown.
+    """
+    needs = install.find(project.root, requirements)
+    if needs is None:
+        return []
+    do = runtime.on_colab() if wanted is None else wanted
+    lacking = install.missing(needs)
+    if do and (wanted or not again or lacking):
+        with ui.progress(f"Installing {needs.file.name}"):
+            install.install(needs, project.root, secrets=hidden)
+        return []
+    return [f"Missing packages: {', '.join(lacking)}. --install installs them."] if lacking else []
+
+
+def wanted_inputs(inputs: str | Sequence[str]) -> str | list[str]:
+    """Read ``inputs=``: ``full``, ``none``, or a list of names below ``data_project``."""
+    if isinstance(inputs, str) and inputs.strip().lower() in ("full", *NONE):
+        return "full" if inputs.strip().lower() == "full" else "none"
+    names = units.words(inputs)
+    for name in names:
+        if name.startswith("/") or ".." in Path(name).parts:
+            raise InvalidInput(f"inputs={name} leads out of data_project.", "Write names below it: inputs=a.csv,images")
+    if not names:
+        raise InvalidInput("inputs= names nothing.", "Write inputs=full, inputs=none or names: inputs=a.csv,images")
+    return names
+
+
+def fetch_inputs(ui: UI, project: Project, place: Place, wanted: str | list[str]) -> None:
+    """Fetch inputs from the Place, one way."""
+    from ..mirror import control
+
+    if wanted == "none":
+        return
+    names = None if isinstance(wanted, str) else wanted
+    with ui.progress(f"Fetching inputs from {place.text}"):
+        control.fetch(place.below("data_project"), project.data_project, names)
+
+
+def start_sync(ui: UI, project: Project, place: Place, restore: str, every: float, *, redo: bool) -> None:
+    """Fetch earlier outputs and start the sync of this job, or make sure that it runs."""
+    from ..mirror import control
+
+    target = place.below("data_job", project.job)
+    if redo and restore != "none":
+        for sync in control.running(project.data_job):
+            sync.stop()
+    with ui.progress(f"Fetching earlier outputs from {place.text}"):
+        control.start(project.data_job, target, every=every, restore=restore, project=project.name)
+
+
+def end_former_sync(project: Project, before: Before) -> None:
+    """End the sync of this job to the Place of before, with a last flush, when another Place was chosen."""
+    if before.place is None or before.place == project.place:
+        return
+    from ..mirror import control
+    from ..transport import places
+
+    former = places.parse(before.place, project=project.name).below("data_job", project.job)
+    for sync in control.running(project.data_job):
+        if sync.place == former.text:
+            sync.stop()
+
+
+def in_run(run: Path) -> Project:
+    """Return the project of a run.
+
+    Raises
+    ------
+    NotFound
+        When its folder belongs to no project.
+    """
+    from .project import find_project
+
+    project = find_project(run)
+    if project is None:
+        raise NotFound(
+            f"The run {run} belongs to no project: no folder above it holds {MARKER}.",
+            "Run %project in the main notebook before %fork.",
+        )
+    return project

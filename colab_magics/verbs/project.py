@@ -1,0 +1,149 @@
+"""``%project``: code, inputs, earlier outputs and a sync, in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import session, units
+from ..errors import did_you_mean
+from . import call_only
+
+if TYPE_CHECKING:
+    from ..checkout.project import Project
+
+RESTORE = ("all", "light", "none")
+
+
+@call_only("force")
+def project(
+    *,
+    git: str | None = None,
+    name: str | None = None,
+    job: str | None = None,
+    branch: str | None = None,
+    root: str | None = None,
+    to: str | None = None,
+    inputs: str = "full",
+    restore: str = "all",
+    requirements: str | None = None,
+    notebooks: str = "notebooks",
+    token: str | None = None,
+    secrets: str | None = None,
+    install: bool | None = None,
+    update: bool = False,
+    force: bool = False,
+    every: str = "30s",
+) -> Project:
+    """Set a project up: its code, its inputs, the outputs of earlier sessions, and a sync that keeps new ones safe.
+
+    Assigns ``data_project`` (the inputs) and ``data_job`` (the outputs of this job), makes the project's code
+    importable and changes into the folder of its notebooks. A second call changes nothing, and sees to it that the
+    sync runs. In a run only the variables, the imports and the folder are set.
+
+    Parameters
+    ----------
+    git : str, optional
+        Repository: ``https://HOST/PATH``, ``git@HOST:PATH`` or a folder. By default the checkout that the notebook
+        stands in.
+    name : str, optional
+        The project's name; by default the last part of the repository's address. Without git=, a project of data
+        folders alone.
+    job : str, optional
+        Name of this piece of work; each job has outputs of its own.
+    branch : str, optional
+        Branch or tag to clone.
+    root : str, optional
+        Folder below which the project stands; ``/content`` on Colab.
+    to : str, optional
+        The Place that keeps inputs and outputs: ``drive``, a folder, ``HOST:PATH``, or ``none``. On Colab ``drive`` by
+        default, elsewhere nothing.
+    inputs : str, default "full"
+        Inputs to fetch from the Place: ``full``, ``none``, or names: ``a.csv,images``.
+    restore : str, default "all"
+        Earlier outputs to fetch: ``all``, ``light`` (no large files) or ``none``.
+    requirements : str, optional
+        Requirements file of the project, or ``none``; by default ``requirements.txt``, else the project itself.
+    notebooks : str, default "notebooks"
+        Folder of the project in which notebooks run.
+    token : str, optional
+        ``secret:NAME``: a token in Colab's secrets or in the environment variable NAME, to clone a private repository.
+    secrets : str, optional
+        Names of secrets to put into the environment of this notebook and its runs: ``A,B``.
+    install : bool, optional
+        Install what the project needs; on Colab by default, elsewhere what is missing is only named.
+    update : bool, default False
+        Fast-forward the checkout to its upstream branch.
+    force : bool, default False
+        Do the whole set-up again. Outputs and edits that are not committed stay as they are.
+    every : str, default "30s"
+        How often new outputs are sent to the Place.
+
+    Returns
+    -------
+    Project
+        The project, with its folders and the state of its sync.
+    """
+    shell = session.current()
+    run = session.run_folder()
+    if run is not None:
+        return _in_run(shell, run)
+    from ..checkout import folders, locate, setup
+    from ..checkout import git as repository
+    from ..checkout.project import DEFAULT_JOB, Project, check_name
+
+    seconds = units.seconds(every, name="every")
+    if restore not in RESTORE:
+        raise did_you_mean(str(restore), RESTORE, kind="value of restore=")
+    login, wanted = setup.Login(token), setup.wanted_inputs(inputs)
+    hidden = setup.export_secrets(units.words(secrets))
+    known = shell.project if shell.project is not None and shell.project.root.is_dir() else None
+    spot = locate.find(repository.parse(git) if git is not None else None, name, root, known)
+    if job is None and known is not None and git is None and name is None:
+        job = known.job
+    job = check_name(job if job is not None else DEFAULT_JOB, option="job")
+    before = setup.Before.read(spot)
+    place = setup.find_place(to, before, spot.name)
+
+    notes = setup.bring_code(shell.ui, spot, branch, login, update=update, force=force)
+    handle = Project(
+        name=spot.name,
+        job=job,
+        root=spot.root,
+        notebooks=folders.notebooks_folder(spot.root, notebooks),
+        place=place.text if place is not None else None,
+        url=spot.url,
+        notes=[*spot.notes, *notes],
+    )
+    folders.make(handle)
+    folders.exclude(handle.root)
+    again = before.complete and not force
+    handle.notes += setup.packages(shell.ui, handle, requirements, install, again=again, hidden=hidden)
+    setup.end_former_sync(handle, before)
+    if place is not None:
+        if not again or (before.place, before.inputs) != (place.text, wanted):
+            setup.fetch_inputs(shell.ui, handle, place, wanted)
+        setup.start_sync(shell.ui, handle, place, restore, seconds, redo=force)
+    handle.save(inputs=wanted)
+    if again:
+        handle.notes.append("It was set up before and is used as it is; --force does the set-up again.")
+    _use(shell, handle, handle.data_job)
+    return handle
+
+
+def _in_run(shell: session.Session, run: Path) -> Project:
+    """Give a run its variables, imports and folder; the main notebook has done the rest."""
+    from ..checkout import setup
+
+    handle = setup.in_run(run)
+    _use(shell, handle, run)
+    return handle
+
+
+def _use(shell: session.Session, handle: Project, data_job: Path) -> None:
+    from ..checkout import folders
+
+    folders.enter(handle)
+    shell.project = handle
+    # Text, not Path: papermill can inject it, and ``data_job + "/x"`` of older notebooks works.
+    shell.ui.set_variables({"data_project": str(handle.data_project), "data_job": str(data_job)})
