@@ -1,0 +1,62 @@
+"""A run's status is derived from what its files and its process say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from colab_magics import process
+from colab_magics.runs.run import SILENT, derive
+
+NOW = time.time()
+
+
+def state(phase: str = "running", **more: object) -> dict[str, object]:
+    return {"attempt": 1, "phase": phase, "beat": NOW - 1, "cell": 9, "cells": 14, "process": process.identity(), **more}
+
+
+def test_a_living_runner_is_running() -> None:
+    status = derive(state(), None, now=NOW)
+    assert (status.phase, status.text) == ("running", "cell 9 of 14")
+
+
+def test_a_runner_of_an_earlier_boot_was_interrupted() -> None:
+    who = {**process.identity(), "boot": "another boot"}
+    status = derive(state(process=who), None, now=NOW)
+    assert status.phase == "interrupted"
+    assert status.text.endswith("cell 9 of 14")
+    assert status.text.startswith("interrupted ")
+
+
+def test_another_process_with_the_same_number_is_not_the_runner() -> None:  # ✗ PID reuse
+    who = process.identity()
+    assert derive(state(process={**who, "started": who["started"] - 1}), None, now=NOW).phase == "interrupted"
+
+
+def test_a_runner_on_another_machine_lives_while_its_heart_beats() -> None:
+    who = {"pid": 1, "started": 1, "host": "elsewhere", "boot": "theirs"}
+    assert derive(state(process=who), None, now=NOW).phase == "running"
+    assert derive(state(process=who, beat=NOW - SILENT - 1), None, now=NOW).phase == "interrupted"
+
+
+def test_a_dead_runner_is_seen_at_once() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    who = process.identity(child.pid)
+    assert derive(state(process=who), None, now=NOW).phase == "running"
+    child.kill()
+    child.communicate()
+    assert derive(state(process=who), None, now=NOW).phase == "interrupted"
+
+
+@pytest.mark.parametrize("phase", ["done", "failed", "killed"])
+def test_what_the_runner_said_at_its_end_is_final(phase: str) -> None:
+    late = {"attempt": 1, "verdict": "lost", "at": NOW}
+    assert derive(state(phase, error={"cell": 2, "ename": "E"} if phase == "failed" else None), late, now=NOW).phase == phase
+
+
+def test_killed_before_it_started() -> None:
+    assert derive(None, {"attempt": 1, "verdict": "killed", "at": NOW}, now=NOW).text == "killed before it started"
+    assert derive(None, None, now=NOW).phase == "waiting"
