@@ -52,10 +52,9 @@ def imports(tree: ast.AST, path: PurePosixPath) -> Iterator[tuple[int, str]]:
             base = package[: len(package) - node.level + 1] if node.level else []
             stem = ".".join([*base, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{stem}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"colab_magics(\.\w+)+:\w+", str(node.value)):
             # "module:Class" of a registry, which is imported later
-            if re.fullmatch(r"colab_magics(\.\w+)+:\w+", node.value):
-                yield node.lineno, node.value.replace(":", ".")
+            yield node.lineno, str(node.value).replace(":", ".")
 
 
 def imports_upwards(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
@@ -119,9 +118,8 @@ def silent_handlers(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
             raises = any(isinstance(part, ast.Raise) for part in ast.walk(node))
             if empty or (node.type is None and not raises):
                 yield f"{path}:{node.lineno}: swallows every error in silence"
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "suppress":
-            if any(is_broad(kind) for kind in node.args):
-                yield f"{path}:{node.lineno}: suppresses every error"
+        elif isinstance(node, ast.Call) and re.fullmatch(r"(\w+\.)?suppress", ast.unparse(node.func)):
+            yield from (f"{path}:{node.lineno}: suppresses every error" for kind in node.args if is_broad(kind))
 
 
 def sizes(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
@@ -140,10 +138,10 @@ def missing_docstrings(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
     """Every module, and every public function and class of it, says what it is for."""
     if not ast.get_docstring(tree):
         yield f"{path}: no module docstring"
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            if not ast.get_docstring(node):
-                yield f"{path}:{node.lineno}: {node.name} has no docstring"
+    named = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef))
+    for node in named:
+        if not node.name.startswith("_") and not ast.get_docstring(node):
+            yield f"{path}:{node.lineno}: {node.name} has no docstring"
 
 
 Rule = Callable[[PurePosixPath, ast.Module], Iterator[str]]
@@ -283,7 +281,7 @@ def test_a_parameter_left_out_of_the_docstring_is_seen() -> None:
             Options.
         """
 
-    def bad(word, *, every: str) -> None:  # type: ignore[no-untyped-def]
+    def bad(word, *, every: str) -> None:  # type: ignore[no-untyped-def]  # noqa: D417
         """Do it.
 
         Parameters
