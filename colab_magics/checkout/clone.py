@@ -100,8 +100,8 @@ def _explain(
     elif source.kind == "http":
         mend = (
             "If the repository is private, write token=secret:NAME, with a token in Colab's secrets or in the "
-            "environment variable NAME; or use your own credentials: a git credential helper, or git=git@HOST:PATH with "
-            "your ssh key."
+            "environment variable NAME; or use your own credentials: a git credential helper, or your ssh key and "
+            "git=git@HOST:PATH."
         )
     else:
         mend = (

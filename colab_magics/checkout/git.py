@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -95,8 +95,9 @@ def _parse_url(text: str, *, scheme: str, user: str, host: str, path: str) -> So
             f"git={hide_credentials(text)!r} is no address that can be cloned.",
             "Known: https://, http://, ssh://, file://, git@HOST:PATH.",
         )
-    server = re.sub(r":(?:22|443|80)$", "", host)
     kind = "ssh" if scheme == "ssh" else "http"
+    # The port of ssh says nothing about which repository it is, and https has another one.
+    server = re.sub(r":\d+$" if kind == "ssh" else r":(?:443|80)$", "", host)
     return Source(text, kind, f"{server}/{_plain(path)}", _name(path, text))
 
 
@@ -186,8 +187,8 @@ def quiet_environment() -> dict[str, str]:
 
 def run(
     *args: process.Arg, cwd: Path | None = None, source: Source | None = None, token: Token | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run git; with `token` it logs in to the server of `source` and stores nothing.
+) -> str:
+    """Run git and return what it printed; with `token` it logs in to the server of `source` and stores nothing.
 
     Raises
     ------
@@ -195,24 +196,21 @@ def run(
         When git fails.
     """
     if token is None or source is None:
-        return process.run(["git", *args], cwd=cwd, env=quiet_environment())
+        return process.run(["git", *args], cwd=cwd, env=quiet_environment()).stdout
     # The empty helper clears the list: no helper of the user's sees the token, so none can store it.
     command: Sequence[process.Arg] = ["git", "-c", "credential.helper=", *args]
     with token.environment(source) as login:
-        return process.run(command, cwd=cwd, env={**quiet_environment(), **login}, secrets=[token.value])
+        return process.run(command, cwd=cwd, env={**quiet_environment(), **login}, secrets=[token.value]).stdout
 
 
 def ask(*args: process.Arg, cwd: Path) -> str | None:
-    """Ask git something about a checkout; None when it has no answer."""
-    if not cwd.is_dir():
+    """Ask git something about a checkout; None when it has no answer, or is not installed."""
+    if not cwd.is_dir() or shutil.which("git") is None:
         return None
-    done = process.run(["git", *args], cwd=cwd, env=quiet_environment_for_questions(), ok=range(256))
+    # No optional locks: a question must not write the index beside a git that the user runs.
+    env = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    done = process.run(["git", *args], cwd=cwd, env=env, ok=range(-64, 256))
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
-
-
-def quiet_environment_for_questions() -> dict[str, str]:
-    """Variables for questions that ask no server; status must not write the index beside a running git."""
-    return {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
 
 
 def toplevel(folder: Path) -> Path | None:

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import process
 from ..colab import runtime
 from ..errors import InvalidInput, NotFound
-from ..process import read_json
 from . import git
 from .project import MARKER, Project, check_name, find_project
 
@@ -55,12 +55,13 @@ def find(source: git.Source | None, name: str | None, root: str | None, known: P
     InvalidInput, NotFound
         When no folder follows from that, or what is there is something else.
     """
-    parent = Path(os.path.abspath(os.path.expanduser(root))) if root is not None else None
+    parent = Path(root) if root else None
     if root is not None and not str(root).strip():
         raise InvalidInput("root= is empty.", "Write the folder below which the project is to stand: root=FOLDER")
     if parent is None and runtime.on_colab():
         parent = runtime.content()
     if source is not None:
+        process.need("git")
         return _of_repository(source, check_name(name or source.name, option="name"), parent, known)
     if name is not None:
         return _of_name(check_name(name, option="name"), root is not None, parent or Path.cwd(), known)
@@ -119,7 +120,7 @@ def _of_name(name: str, placed: bool, parent: Path, known: Project | None) -> Sp
         if top is not None and name in (top.name, _name_of(git.origin(top))):
             return _checkout(top, name)
     target = parent / name
-    other = (read_json(target / MARKER) or {}).get("name", name)
+    other = (process.read_json(target / MARKER) or {}).get("name", name)
     if other != name or (target.exists() and not target.is_dir()):
         what = f"the project {other!r}" if other != name else "a file"
         raise InvalidInput(f"{target} is {what}.", "Give this one another name or place: name=NAME or root=FOLDER")
@@ -130,6 +131,7 @@ def _of_here(known: Project | None) -> Spot:
     """Find the project in use, or the one that the notebook stands in."""
     if known is not None:
         return Spot(known.name, known.root, known.url)
+    process.need("git")
     marked, top = find_project(Path.cwd()), git.toplevel(Path.cwd())
     # The innermost one: a checkout within a project's folders is a project of its own.
     if marked is not None and (top is None or len(marked.root.parts) >= len(top.parts)):

@@ -68,14 +68,14 @@ class Project:
             write_json(self.root / MARKER, new)
 
     def __str__(self) -> str:
-        from .show import as_text
+        from .show import table
 
-        return as_text(self)
+        return str(table(self))
 
     def _repr_html_(self) -> str:
-        from .show import as_html
+        from .show import table
 
-        return as_html(self)
+        return table(self)._repr_html_()
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         # What an IPython terminal shows.

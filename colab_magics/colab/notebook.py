@@ -91,10 +91,10 @@ def _session() -> dict[str, Any] | None:
         return None
     if not isinstance(sessions, list):
         return None
-    sessions = [one for one in sessions if isinstance(one, dict)]
+    found: list[dict[str, Any]] = [one for one in sessions if isinstance(one, dict)]
     # The kernel's connection file, named on its command line, holds its id.
     own = re.search(r"kernel-([0-9a-f-]{8,})\.json", " ".join(sys.argv))
-    for one in sessions:
+    for one in found:
         if own and (one.get("kernel") or {}).get("id") == own[1]:
             return one
-    return sessions[0] if len(sessions) == 1 else None
+    return found[0] if len(found) == 1 else None

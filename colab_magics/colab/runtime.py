@@ -24,8 +24,9 @@ def content() -> Path:
 
 
 def my_drive() -> Path:
-    """Return the folder where the user's Drive is, or will be, mounted."""
-    return content() / "drive" / "MyDrive"
+    """Return the folder of the user's files on Drive, mounted or not; ``COLAB_MAGICS_DRIVE`` names another mount."""
+    mount = os.environ.get("COLAB_MAGICS_DRIVE")
+    return (Path(mount) if mount else content() / "drive") / "MyDrive"
 
 
 def front_end_answers() -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,12 +101,16 @@ def project(
     login, wanted = setup.Login(token), setup.wanted_inputs(inputs)
     hidden = setup.export_secrets(units.words(secrets))
     known = shell.project if shell.project is not None and shell.project.root.is_dir() else None
-    spot = locate.find(repository.parse(git) if git is not None else None, name, root, known)
+    with _where_written(shell, known):
+        source = repository.parse(git) if git is not None else None
+        root = os.path.abspath(os.path.expanduser(root)) if root else root
+    spot = locate.find(source, name, root, known)
     if job is None and known is not None and git is None and name is None:
         job = known.job
     job = check_name(job if job is not None else DEFAULT_JOB, option="job")
     before = setup.Before.read(spot)
-    place = setup.find_place(to, before, spot.name)
+    with _where_written(shell, known):
+        place = setup.find_place(to, before, spot.name)
 
     notes = setup.bring_code(shell.ui, spot, branch, login, update=update, force=force)
     handle = Project(
@@ -138,6 +145,12 @@ def _in_run(shell: session.Session, run: Path) -> Project:
     handle = setup.in_run(run)
     _use(shell, handle, run)
     return handle
+
+
+def _where_written(shell: session.Session, known: Project | None) -> AbstractContextManager[None]:
+    """Read relative paths as at the first call: a call before this one has changed the folder."""
+    moved = known is not None and Path.cwd() == known.notebooks
+    return contextlib.chdir(shell.start_folder if moved else Path.cwd())
 
 
 def _use(shell: session.Session, handle: Project, data_job: Path) -> None:
