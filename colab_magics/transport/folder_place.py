@@ -1,9 +1,6 @@
 """Folders as Places, Google Drive among them.
 
-Variables of the environment (for other mounts, and for tests)::
-
-    COLAB_MAGICS_DRIVE    where Google Drive is mounted; /content/drive by default
-    COLAB_MAGICS_MOUNTS   the table of mounts; /proc/mounts by default
+``COLAB_MAGICS_MOUNTS`` names another table of mounts than ``/proc/mounts``, for tests.
 """
 
 from __future__ import annotations
@@ -18,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Self
 
 from .. import process
+from ..colab import mount
+from ..colab.runtime import my_drive
 from ..errors import InvalidInput, Unavailable
 from .places import SENTINEL, Opened, Place, new_sentinel, safe_name
 
@@ -30,6 +29,16 @@ class FolderPlace(Place):
     def from_text(cls, text: str, *, project: str) -> Self:
         path = os.path.abspath(os.path.expanduser(text))
         return cls(text=path, root=path)
+
+    @property
+    def rsync_options(self) -> list[str]:
+        # rsync compares whole seconds: a file that is written twice within one, at the same size, would stay old for
+        # ever. Where both sides keep nanoseconds they are compared too; elsewhere every file would differ.
+        try:
+            exact = os.stat(os.path.join(self.root, SENTINEL)).st_mtime_ns % 100 != 0
+        except OSError:
+            exact = False
+        return ["--modify-window=-1"] if exact else []
 
     def mounted(self) -> None:
         """Raise `Unavailable` when it can be known that the disk is not there; a folder has the sentinel alone."""
@@ -96,9 +105,7 @@ class DrivePlace(FolderPlace):
     def from_text(cls, text: str, *, project: str) -> Self:
         if not project:
             raise InvalidInput("to=drive needs a project: its folder there is named after it.", "Run %project first.")
-        return cls(
-            text="drive", root=os.path.join(drive_folder(), "MyDrive", "colab_data", safe_name(project, of="Drive"))
-        )
+        return cls(text="drive", root=str(my_drive() / "colab_data" / safe_name(project, of="Drive")))
 
     @property
     def rsync_options(self) -> list[str]:
@@ -121,23 +128,26 @@ class DrivePlace(FolderPlace):
 
 def drive_folder() -> str:
     """Return where Google Drive is mounted, or would be."""
-    return os.environ.get("COLAB_MAGICS_DRIVE") or "/content/drive"
+    return str(my_drive().parent)
 
 
 def drive_is_mounted() -> bool:
     """Whether Google Drive is mounted: its folder alone proves nothing, an unmounted one is an empty folder."""
-    table = Path(os.environ.get("COLAB_MAGICS_MOUNTS") or "/proc/mounts")
+    table = os.environ.get("COLAB_MAGICS_MOUNTS")
+    if table is None and os.environ.get("COLAB_MAGICS_CONTENT"):
+        return mount.is_mounted()  # a stand-in for Colab, whose Drive may be any folder
     try:
-        rows = [line.split() for line in table.read_text(errors="surrogateescape").splitlines()]
+        text = Path(table or "/proc/mounts").read_text(errors="surrogateescape")
     except OSError:
         return False
+    rows = [line.split() for line in text.splitlines()]
     # Spaces and the like stand in octal in this table (fstab(5)).
     there = [
         re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), row[1])
         for row in rows
         if len(row) > 2 and row[2].startswith("fuse")
     ]
-    return drive_folder().rstrip("/") in there
+    return drive_folder() in there
 
 
 def _read(path: Path) -> bytes | None:

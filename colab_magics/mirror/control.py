@@ -1,0 +1,227 @@
+"""Start syncs, find those that run, fetch inputs."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .. import process
+from ..errors import Busy, CommandFailed, InvalidInput, NotFound, Unavailable
+from ..transport.folder_place import FolderPlace
+from ..transport.places import Place, safe_name
+from . import guard, state, transfer
+from .sync import LOOK_SECONDS, Sync
+
+START_SECONDS, FLUSH_SECONDS = 60.0, 600.0
+LEAST_EVERY = 0.2
+
+
+def start(
+    source: Path,
+    place: Place,
+    *,
+    every: float,
+    delete: bool = False,
+    exclude: Iterable[str] = (),
+    rsync: str | None = None,
+    restore: state.RestoreMode = "all",
+    project: str,
+) -> Sync:
+    """Restore a folder from its Place, then keep it there by a process that outlives this one.
+
+    Parameters
+    ----------
+    source : Path
+        The folder whose files are kept; made when it is missing.
+    place : Place
+        The folder of a Place that becomes its mirror.
+    every : float
+        Seconds between two passes.
+    delete : bool, default False
+        Delete there what is gone here, once a restore was complete.
+    exclude : iterable of str
+        Patterns of rsync that are neither sent nor fetched.
+    rsync : str, optional
+        Flags of rsync in place of ``-a``.
+    restore : {"all", "light", "none"}, default "all"
+        What to fetch first.
+    project : str
+        The project's name.
+
+    Returns
+    -------
+    Sync
+        Its handle. When a process keeps this folder at this Place already, that one, with the new options. When the
+        restore failed, `Sync.warning` says so; the process goes on and deletes nothing.
+
+    Raises
+    ------
+    Unavailable
+        When the Place is not there and no process runs yet.
+    Busy
+        When another folder is kept at that folder of the Place.
+    InvalidInput
+        When source and Place lie in each other, or for flags that rsync does not know.
+    """
+    source = Path(os.path.realpath(source))
+    process.need("rsync")
+    if rsync is not None:
+        guard.check_flags(rsync)
+    if restore not in ("all", "light", "none"):
+        raise InvalidInput(f"restore={restore} is no way to restore.", "Write restore=all, light or none.")
+    _refuse_overlap(source, place)
+    try:
+        source.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"{source} cannot be made: {error.strerror}.", "Choose a folder that you may write."
+        ) from error
+    config = state.Config(
+        source=str(source),
+        place=place.text,
+        parts=place.parts,
+        place_id="",
+        project=project,
+        every=max(float(every), LEAST_EVERY),
+        delete=bool(delete),
+        exclude=tuple(exclude),
+        rsync=rsync,
+        restore=restore,
+    )
+    folder = state.folder_for(source, place)
+    sync = Sync(folder)
+    # One at a time: whoever comes second finds the process of the first.
+    with state.locked(folder / "start.lock", wait=True):
+        if sync.alive and sync.state() != "FLUSHING":
+            replace(config, place_id=sync.config.place_id).save(folder)
+            sync.ask("push")
+        else:
+            sync.wait_for_end(FLUSH_SECONDS)  # one that was told to end may still be at its last pass
+            _refuse_second(place, folder)
+            replace(config, place_id=place.prepare()).save(folder)
+            _spawn(sync)
+    sync.until(lambda found: bool(found.get("restore")), None, "the restore")
+    # A kernel that ends asks for a pass; it does not wait for it. Once is enough, however often this is called.
+    atexit.unregister(_ask_all)
+    atexit.register(_ask_all, os.getpid())
+    return sync
+
+
+def running(source: Path | None = None) -> list[Sync]:
+    """Find the syncs whose process works on this machine, whoever started them.
+
+    Parameters
+    ----------
+    source : Path, optional
+        Only those of this folder.
+    """
+    return [sync for sync in known(source) if sync.alive]
+
+
+def known(source: Path | None = None) -> list[Sync]:
+    """Find all syncs that were ever started on this machine; see `running`."""
+    wanted = None if source is None else os.path.realpath(source)
+    return [
+        Sync(folder)
+        for folder in state.folders()
+        if (config := state.Config.load(folder)) is not None and wanted in (None, config.source)
+    ]
+
+
+def fetch(place: Place, into: Path, names: Sequence[str] | None) -> int:
+    """Fetch inputs, one way; what is newer here stays.
+
+    Parameters
+    ----------
+    place : Place
+        The folder of a Place that holds them.
+    into : Path
+        The folder here; made when it is missing.
+    names : sequence of str or None
+        Only these files and folders; None for all.
+
+    Returns
+    -------
+    int
+        How many files were copied.
+
+    Raises
+    ------
+    NotFound
+        When a named one is not there; lists what is.
+    InvalidInput
+        When a name leads out of the folder.
+    Unavailable
+        When the Place is not there.
+    """
+    wanted = None if names is None else [safe_name(name, of=str(place)) for name in names]
+    expected = place.prepare()
+    if wanted is not None and (missing := place.missing(wanted)):
+        there = place.names()
+        shown = ", ".join(there[:20]) + (f" … ({len(there)} in all)" if len(there) > 20 else "")
+        raise NotFound(
+            f"{', '.join(map(repr, missing))} is not in {place}.",
+            f"There is: {shown}" if there else "That folder is empty: put the inputs there first.",
+        )
+    return transfer.pull(place, Path(into), expected=expected, names=wanted).files
+
+
+def _spawn(sync: Sync) -> None:
+    """Start the process and wait for its first word."""
+    (sync.folder / "status.json").unlink(missing_ok=True)
+    log = sync.folder / "log.txt"
+    pid = process.start_detached(
+        process.python("colab_magics.mirror.daemon", sync.folder), log_file=log, env=_import_path()
+    )
+    who, end = process.identity(pid), time.monotonic() + START_SECONDS
+    while not sync.alive:
+        if time.monotonic() > end or not process.is_alive(who):
+            process.reap()
+            said = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+            raise CommandFailed(f"The process that syncs {sync.source} did not start.\n{said}", f"Its log: {log}")
+        time.sleep(LOOK_SECONDS)
+
+
+def _import_path() -> dict[str, str]:
+    """Let a new interpreter find this package where only a path of this one leads to it, such as a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    if package.name in ("site-packages", "dist-packages"):
+        return {}
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(package)]
+    return {"PYTHONPATH": os.pathsep.join([str(package), *others])}
+
+
+def _refuse_overlap(source: Path, place: Place) -> None:
+    """Refuse a Place in the source, which would be copied into itself, and a source in the Place."""
+    if not isinstance(place, FolderPlace):
+        return
+    there = Path(os.path.realpath(place.path))
+    if there == source or there in source.parents or source in there.parents:
+        raise InvalidInput(
+            f"{source} and the Place {there} lie in each other.", "Choose a Place beside the folder: to=FOLDER"
+        )
+
+
+def _refuse_second(place: Place, folder: Path) -> None:
+    """Two folders that are kept at one would overwrite and delete each other's files."""
+    for other in running():
+        if other.folder != folder and other.config.target().target == place.target:
+            raise Busy(
+                f"{place} is the mirror of {other.source} already.",
+                "Choose another Place, or stop that sync first: %sync stop " + str(other.source),
+            )
+
+
+def _ask_all(owner: int) -> None:
+    """Ask every sync of this machine for a pass, and wait for none."""
+    if os.getpid() != owner:
+        return  # a fork of the notebook ends, not the notebook
+    for sync in running():
+        try:
+            sync.ask("push")
+        except (Unavailable, OSError) as error:
+            process.log.debug("no last request: %s", error)

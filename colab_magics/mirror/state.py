@@ -1,0 +1,123 @@
+"""What is written down about a sync: one folder on this machine for each (source, Place), never in the data.
+
+Files and their one writer each: ``config.json`` (whoever starts or changes the sync, under ``start.lock``),
+``status.json`` (the daemon), ``push.request`` and ``restore.request`` (whoever asks), ``log.txt`` (the daemon).
+``lock`` is held by the daemon as long as it lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .. import process
+from ..transport import places
+
+RestoreMode = Literal["all", "light", "none"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a sync is to do.
+
+    Parameters
+    ----------
+    source : str
+        The folder whose files are kept.
+    place : str
+        The Place as text; see `colab_magics.transport.places.parse`.
+    parts : tuple of str
+        The folder of the Place that `source` is mirrored to.
+    place_id : str
+        The id in the Place's sentinel.
+    project : str
+        The project's name.
+    every : float
+        Seconds between two passes.
+    delete : bool
+        Whether files that are gone here are deleted there.
+    exclude : tuple of str
+        Patterns of rsync that are neither sent nor fetched.
+    rsync : str or None
+        Flags in place of ``-a``.
+    restore : {"all", "light", "none"}
+        What to fetch before the first pass.
+    """
+
+    source: str
+    place: str
+    parts: tuple[str, ...]
+    place_id: str
+    project: str
+    every: float
+    delete: bool = False
+    exclude: tuple[str, ...] = ()
+    rsync: str | None = None
+    restore: RestoreMode = "all"
+
+    def target(self) -> places.Place:
+        """Return the folder at the Place."""
+        return places.parse(self.place, project=self.project).below(*self.parts)
+
+    def save(self, folder: Path) -> None:
+        """Write ``config.json``."""
+        process.write_json(folder / "config.json", asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Config | None:
+        """Read ``config.json``; None when there is none, or one of another version."""
+        found = process.read_json(folder / "config.json")
+        try:
+            return (
+                cls(**{**found, "parts": tuple(found["parts"]), "exclude": tuple(found["exclude"])}) if found else None
+            )
+        except (TypeError, KeyError):
+            return None
+
+
+def root() -> Path:
+    """Return the folder that holds all syncs of this user on this machine."""
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "colab_magics" / "sync"
+
+
+def folder_for(source: Path, place: places.Place) -> Path:
+    """Return the folder of one sync, made when it is new."""
+    # The host counts too: homes are shared between the machines of a cluster.
+    key = "\0".join((process.host(), str(source), place.target))
+    folder = root() / hashlib.sha256(os.fsencode(key)).hexdigest()[:16]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def folders() -> list[Path]:
+    """Return the folders of all syncs that were ever started here."""
+    return sorted(path.parent for path in root().glob("*/config.json"))
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """Read ``status.json``; empty before the daemon's first word."""
+    return process.read_json(folder / "status.json") or {}
+
+
+def alive(found: dict[str, Any]) -> bool:
+    """Whether the daemon that wrote this status still works."""
+    return bool(found) and found.get("state") != "STOPPED" and process.is_alive(found.get("identity") or {}) is True
+
+
+@contextmanager
+def locked(file: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold an exclusive lock while the block runs; yields False when another process has it and `wait` is false."""
+    with open(file, "ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

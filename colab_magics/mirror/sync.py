@@ -1,0 +1,265 @@
+"""The handle of a running sync."""
+
+from __future__ import annotations
+
+import html
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import process, units
+from ..errors import CommandFailed, InvalidInput, Unavailable
+from . import state
+
+LOOK_SECONDS = 0.05
+
+
+class Sync:
+    """One folder that is kept at one Place by a process of its own.
+
+    Handles are made by `colab_magics.mirror.control`; any process may hold one.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the sync writes down what it does; see `colab_magics.mirror.state`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def config(self) -> state.Config:
+        """What it is to do."""
+        config = state.Config.load(self.folder)
+        if config is None:
+            raise Unavailable(f"What is known of this sync is gone ({self.folder}).", "%sync starts it again")
+        return config
+
+    @property
+    def source(self) -> Path:
+        """The folder here."""
+        return Path(self.config.source)
+
+    @property
+    def place(self) -> str:
+        """The folder at the Place, for people."""
+        try:
+            return str(self.config.target())
+        except InvalidInput:  # a kind that came from a package which is not installed any more
+            return self.config.place
+
+    def status(self) -> dict[str, Any]:
+        """All that its process wrote down last."""
+        return state.status(self.folder)
+
+    def state(self) -> str:
+        """Return its state: ``IDLE``, ``SYNCING``, ``RESTORING``, ``HELD``, ``BACKOFF``, ``STOPPED`` … or ``GONE``.
+
+        ``HELD``: the Place is not there, nothing is written until it is. ``GONE``: its process has died.
+        """
+        found = self.status()
+        return str(found["state"]) if state.alive(found) or found.get("state") == "STOPPED" else "GONE"
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process works."""
+        return state.alive(self.status())
+
+    @property
+    def warning(self) -> str:
+        """What the user should know now; empty when all is well."""
+        found, where = self.status(), self.state()
+        if where == "GONE":
+            return f"The process that syncs {self.source} is gone. %sync starts it again."
+        lines = [f"{where}: {found['reason']}"] if found.get("reason") else []
+        if found.get("held_deletes"):
+            lines.append(f"Nothing is deleted at the Place: {found['held_deletes']}. After %sync restore it may be.")
+        if count := found.get("skipped_count"):
+            lines.append(f"Not sent, the Place keeps plain files only: {_some(found['skipped'], count)}")
+        return "\n".join(lines)
+
+    def now(self, timeout: float = 600.0) -> Sync:
+        """Send everything at once.
+
+        Parameters
+        ----------
+        timeout : float, default 600.0
+            Seconds.
+
+        Raises
+        ------
+        CommandFailed
+            When that pass failed, or took longer.
+        Unavailable
+            When the Place is not there, or the process is gone.
+        """
+        return self._wait_for_pass(timeout, patient=False)
+
+    def wait(self, timeout: float = 600.0) -> Sync:
+        """Wait until a pass that began after this call has ended well, over errors that pass.
+
+        Parameters
+        ----------
+        timeout : float, default 600.0
+            Seconds.
+
+        Raises
+        ------
+        CommandFailed
+            When none did in time; tells the last error.
+        Unavailable
+            When the process is gone.
+        """
+        return self._wait_for_pass(timeout, patient=True)
+
+    def restore(self, timeout: float | None = None) -> Sync:
+        """Fetch what the Place has: never deletes, never overwrites what is newer here.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; by default as long as it takes.
+
+        Raises
+        ------
+        CommandFailed
+            When it failed.
+        """
+        asked = self.ask("restore")
+        found = self.until(
+            lambda found: (found.get("restore") or {}).get("began", 0.0) >= asked, timeout, "the restore"
+        )
+        record = found["restore"]
+        if not record["ok"]:
+            raise CommandFailed(f"The restore of {self.source} failed.\n{record.get('error', '')}", "Try again.")
+        return self
+
+    def stop(self, timeout: float = 600.0) -> Sync:
+        """Send a last time and end the process.
+
+        Parameters
+        ----------
+        timeout : float, default 600.0
+            Seconds for the last pass.
+
+        Raises
+        ------
+        CommandFailed
+            When the last pass failed or did not end in time.
+        """
+        # The lock of those that start: nobody is handed a process that is about to end.
+        with state.locked(self.folder / "start.lock", wait=True):
+            found = self.status()
+            if not state.alive(found):
+                return self
+            os.kill(int(found["identity"]["pid"]), signal.SIGTERM)
+            self.wait_for_end(timeout)
+        process.reap()
+        found = self.status()
+        if not found.get("flushed"):
+            why = found.get("reason") or "it was killed"
+            raise CommandFailed(
+                f"The sync of {self.source} is stopped, but its last pass failed: {why}",
+                "What was not sent is still in that folder. %sync starts it again.",
+            )
+        return self
+
+    def wait_for_end(self, timeout: float) -> None:
+        """Wait until the process is gone; see `stop`."""
+        who, end = self.status().get("identity") or {}, time.monotonic() + timeout
+        while process.is_alive(who):
+            if time.monotonic() > end:
+                raise CommandFailed(
+                    f"The last pass has not ended within {units.show_seconds(timeout)}.",
+                    f"%sync status shows how far it is; 'kill -9 {who.get('pid')}' ends it as it is.",
+                )
+            time.sleep(LOOK_SECONDS)
+
+    def ask(self, what: str) -> float:
+        """Ask the process for a ``push`` or a ``restore`` and return when that was, on the monotonic clock."""
+        found = self.status()
+        if not state.alive(found):
+            raise self._gone()
+        asked = time.monotonic()
+        process.write_json(self.folder / f"{what}.request", {"asked": asked})
+        try:
+            os.kill(int(found["identity"]["pid"]), signal.SIGUSR1)
+        except ProcessLookupError:
+            raise self._gone() from None
+        return asked
+
+    def until(
+        self, condition: Callable[[dict[str, Any]], bool], timeout: float | None, what: str, *, patient: bool = True
+    ) -> dict[str, Any]:
+        """Wait until the status fulfils `condition` and return it; see `wait` for the errors."""
+        began = time.monotonic()
+        while True:
+            found = self.status()
+            if condition(found):
+                return found
+            if not state.alive(found):
+                raise self._gone()
+            if not patient and found.get("state") in ("HELD", "BACKOFF") and (found.get("began") or 0.0) >= began:
+                kind = Unavailable if found["state"] == "HELD" else CommandFailed
+                raise kind(f"{self.source} could not be sent: {found['reason']}", "It is tried again: %sync status")
+            if timeout is not None and time.monotonic() - began > timeout:
+                last = f" Last error: {found['error']}" if found.get("error") else ""
+                raise CommandFailed(
+                    f"{what} has not ended well within {units.show_seconds(timeout)}.{last}",
+                    "It goes on: %sync status shows how far it is.",
+                    returncode=124,
+                )
+            time.sleep(LOOK_SECONDS)
+
+    def _wait_for_pass(self, timeout: float, *, patient: bool) -> Sync:
+        asked = self.ask("push")
+        self.until(
+            lambda found: (found.get("good") or {}).get("began", 0.0) >= asked, timeout, "the sync", patient=patient
+        )
+        return self
+
+    def _gone(self) -> Unavailable:
+        if self.state() == "STOPPED":
+            return Unavailable(f"The sync of {self.source} is stopped.", "%sync starts it again")
+        log = (self.folder / "log.txt").read_text(errors="replace").splitlines()[-3:]
+        said = "\n".join(["", *log]) if log else ""
+        return Unavailable(f"The process that syncs {self.source} is gone.{said}", "%sync starts it again")
+
+    def __str__(self) -> str:
+        config, found = self.config, self.status()
+        where = self.state()
+        lines = [f"{config.source} → {self.place}, every {units.show_seconds(config.every)}: {where}"]
+        lines.append(f"  {self._last_success(found)}")
+        record = found.get("restore") or {}
+        if record.get("ok"):
+            lines.append(f"  restored {units.show_time(record['at'])}: {record['files']} files fetched")
+        lines += [f"  {line}" for line in self.warning.splitlines()]
+        if state.alive(found):
+            lines.append(f"  process {found['identity']['pid']}, log {self.folder / 'log.txt'}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Sync {self.config.source} → {self.place}: {self.state()}>"
+
+    def _last_success(self, found: dict[str, Any]) -> str:
+        good = found.get("good")
+        if not good:
+            return "nothing was sent yet"
+        if self.config.place == "drive":
+            return f"handed to Drive {units.show_time(good['at'])} (its upload cannot be confirmed)"
+        return f"copied to {self.place} {units.show_time(good['at'])}"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # What an IPython terminal shows.
+        printer.text(repr(self) if cycle else str(self))
+
+
+def _some(names: list[str], count: int) -> str:
+    return ", ".join(names) + (f" and {count - len(names)} more" if count > len(names) else "")
