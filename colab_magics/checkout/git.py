@@ -185,9 +185,7 @@ def quiet_environment() -> dict[str, str]:
     return quiet
 
 
-def run(
-    *args: process.Arg, cwd: Path | None = None, source: Source | None = None, token: Token | None = None
-) -> str:
+def run(*args: process.Arg, cwd: Path | None = None, source: Source | None = None, token: Token | None = None) -> str:
     """Run git and return what it printed; with `token` it logs in to the server of `source` and stores nothing.
 
     Raises

@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import units
 from ..colab import mount, runtime, secrets
-from ..errors import ColabMagicsError, InvalidInput, NotFound
+from ..errors import ColabMagicsError, CommandFailed, InvalidInput, NotFound
 from ..process import read_json
 from ..ui import UI
 from . import clone as cloning
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..transport.places import Place
 
 NONE = ("none", "no")
+Restore = Literal["all", "light", "none"]
 
 
 @dataclass(frozen=True)
@@ -202,16 +203,33 @@ def fetch_inputs(ui: UI, project: Project, place: Place, wanted: str | list[str]
         control.fetch(place.below("data_project"), project.data_project, names)
 
 
-def start_sync(ui: UI, project: Project, place: Place, restore: str, every: float, *, redo: bool) -> None:
-    """Fetch earlier outputs and start the sync of this job, or make sure that it runs."""
+def start_sync(ui: UI, project: Project, place: Place, restore: Restore, every: float, *, redo: bool) -> None:
+    """Fetch earlier outputs and start the sync of this job, or make sure that it runs.
+
+    Raises
+    ------
+    CommandFailed
+        When the earlier outputs could not be fetched: runs would be done again that are done.
+    """
     from ..mirror import control
 
     target = place.below("data_job", project.job)
-    if redo and restore != "none":
-        for sync in control.running(project.data_job):
-            sync.stop()
+    # One that runs keeps its options: the user may have set them by %sync.
+    syncs = [sync for sync in control.running(project.data_job) if sync.place == str(target)]
     with ui.progress(f"Fetching earlier outputs from {place.text}"):
-        control.start(project.data_job, target, every=every, restore=restore, project=project.name)
+        sync = (
+            syncs[0]
+            if syncs
+            else control.start(project.data_job, target, every=every, restore=restore, project=project.name)
+        )
+        if redo and syncs and restore == "all":
+            sync.restore()
+    record = sync.status().get("restore") or {}
+    if restore != "none" and record.get("mode") != "none" and record.get("ok") is False:
+        raise CommandFailed(
+            f"Earlier outputs could not be fetched from {target}.\n{record.get('error', '')}".rstrip(),
+            "It is tried again, and nothing is deleted there: run this again soon, or write restore=none.",
+        )
 
 
 def end_former_sync(project: Project, before: Before) -> None:
@@ -223,7 +241,7 @@ def end_former_sync(project: Project, before: Before) -> None:
 
     former = places.parse(before.place, project=project.name).below("data_job", project.job)
     for sync in control.running(project.data_job):
-        if sync.place == former.text:
+        if sync.place == str(former):
             sync.stop()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .. import units
 from ..ui import Table
 from . import git
 
@@ -20,19 +21,24 @@ def table(project: Project) -> Table:
     if project.url:
         rows.append(("from", project.url))
     rows += [("data_project", str(project.data_project)), ("data_job", str(project.data_job))]
-    rows.append(("kept at", _kept(project)))
-    rows += _last_commit(project)
-    return Table(columns=("project", project.name), rows=rows, notes=project.notes)
+    kept, warnings = _kept(project)
+    rows += [*kept, *_last_commit(project)]
+    return Table(columns=("project", project.name), rows=rows, notes=[*project.notes, *warnings])
 
 
-def _kept(project: Project) -> str:
+def _kept(project: Project) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return rows about the Place and the sync, and what is wrong with them."""
     if project.place is None:
-        return "this machine only; to=PLACE keeps a copy"
+        return [("kept at", "this machine only; to=PLACE keeps a copy")], []
     from ..mirror import control
 
+    rows, warnings = [("kept at", project.place)], []
     for sync in control.running(project.data_job):
-        return f"{project.place} · sync: {sync.state()}"
-    return f"{project.place} · no sync runs now; %project starts it"
+        rows.append(("sync", f"{sync.state()}, every {units.show_seconds(sync.config.every)}, to {sync.place}"))
+        warnings += sync.warning.splitlines()
+    if len(rows) == 1:
+        rows.append(("sync", "none runs now; %project starts it"))
+    return rows, warnings
 
 
 def _last_commit(project: Project) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from .. import session, units
 from ..errors import did_you_mean
@@ -14,8 +14,6 @@ from . import call_only
 
 if TYPE_CHECKING:
     from ..checkout.project import Project
-
-RESTORE = ("all", "light", "none")
 
 
 @call_only("force")
@@ -28,7 +26,7 @@ def project(
     root: str | None = None,
     to: str | None = None,
     inputs: str = "full",
-    restore: str = "all",
+    restore: Literal["all", "light", "none"] = "all",
     requirements: str | None = None,
     notebooks: str = "notebooks",
     token: str | None = None,
@@ -96,8 +94,8 @@ def project(
     from ..checkout.project import DEFAULT_JOB, Project, check_name
 
     seconds = units.seconds(every, name="every")
-    if restore not in RESTORE:
-        raise did_you_mean(str(restore), RESTORE, kind="value of restore=")
+    if restore not in (known_values := get_args(setup.Restore)):
+        raise did_you_mean(str(restore), known_values, kind="value of restore=")
     login, wanted = setup.Login(token), setup.wanted_inputs(inputs)
     hidden = setup.export_secrets(units.words(secrets))
     known = shell.project if shell.project is not None and shell.project.root.is_dir() else None
