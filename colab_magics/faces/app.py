@@ -18,7 +18,7 @@ from ..errors import ColabMagicsError, InvalidInput, did_you_mean
 from ..verbs import load, subcommands
 from .bodies import read_body
 from .defaults import defaults
-from .signature import Option, Words, options, positionals
+from .signature import Option, Words, options, parsable, positionals
 
 
 def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: str | None, face: Words) -> Any:
@@ -156,7 +156,7 @@ def _parse(
     import cyclopts
 
     app = cyclopts.App(name=function.__name__, help_flags=(), version_flags=())
-    app.default(function)
+    app.default(parsable(function))
     try:
         return app.parse_args(tokens, exit_on_error=False, print_error=False)[1]
     except cyclopts.CycloptsError as error:

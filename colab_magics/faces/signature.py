@@ -42,13 +42,33 @@ class Option:
 
 def options(function: Callable[..., Any]) -> dict[str, Option]:
     """Return the options of a verb, or of a subcommand, by the words that users write."""
-    hints = typing.get_type_hints(function)
+    hints = _hints(function)
     found = [
         _option(parameter, hints.get(parameter.name, str))
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
     return {option.word: option for option in found}
+
+
+def parsable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function for cyclopts to read: the parameters of `function`, with their types, and no return type."""
+
+    def stand_in() -> None:
+        pass
+
+    stand_in.__doc__, stand_in.__name__ = function.__doc__, function.__name__
+    stand_in.__annotations__ = hints = _hints(function)
+    signature = inspect.signature(function)
+    parameters = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()]
+    stand_in.__dict__["__signature__"] = inspect.Signature(parameters)
+    return stand_in
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    # Without the return type: it names a handle whose module the verb imports for type checkers alone.
+    parameters = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    return typing.get_type_hints(types.SimpleNamespace(__annotations__=parameters), function.__globals__)
 
 
 def positionals(function: Callable[..., Any]) -> list[inspect.Parameter]:

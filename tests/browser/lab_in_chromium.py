@@ -20,8 +20,10 @@ from colab_magics import process
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "t0k"
-CHROMIUM = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
---disable-component-update --disable-sync --disable-dev-shm-usage".split()
+CHROMIUM = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+]
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     # What a test types must stay unsaved until something saves it.
@@ -105,6 +107,10 @@ class Lab:
     def unsaved(self) -> bool:
         """Whether the open notebook has edits that are not in its file."""
         return bool(self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.model.dirty"))
+
+    def story(self) -> str:
+        """Return what all cells say, for the message of an assertion."""
+        return "\n".join(f"[{number}] {self.said(number)}" for number in range(len(self.cells())))
 
     def said(self, index: int) -> str:
         """Return everything that a cell's outputs say."""

@@ -116,7 +116,7 @@ def test_a_renamed_notebook_is_found(lab: Lab) -> None:
     lab.rename("after ü.ipynb")
     poll((folder / "after ü.ipynb").exists)
     lab.run_all()
-    assert "The cells below belong to the runs" in lab.said(2), lab.said(2)
+    assert "The cells below belong to the runs" in lab.said(2), lab.story()
     assert "work of run 0" in outputs_of_run(folder)
 
 
@@ -129,7 +129,7 @@ def test_an_edit_that_is_not_saved_is_in_the_runs(lab: Lab) -> None:
     assert lab.unsaved()
     assert "typed just now" not in (folder / "t.ipynb").read_text()
     lab.run_all()
-    assert "The cells below belong to the runs" in lab.said(2), lab.said(2)
+    assert "The cells below belong to the runs" in lab.said(2), lab.story()
     assert "typed just now" in outputs_of_run(folder)
 
 
