@@ -101,7 +101,7 @@ def project(
     known = shell.project if shell.project is not None and shell.project.root.is_dir() else None
     with _where_written(shell, known):
         source = repository.parse(git) if git is not None else None
-        root = os.path.abspath(os.path.expanduser(root)) if root else root
+        root = os.path.abspath(os.path.expanduser(root)) if root and root.strip() else root
     spot = locate.find(source, name, root, known)
     if job is None and known is not None and git is None and name is None:
         job = known.job
