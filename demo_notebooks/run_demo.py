@@ -7,11 +7,13 @@ left and compares it with what has to be there.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,16 +85,37 @@ def git(*arguments: str | Path) -> None:
 
 
 def run_main_notebook(demo: Demo) -> None:
-    """Execute the main notebook in a kernel of its own, as Run All would, and keep it with its outputs."""
-    executed = demo.top / "main_executed.ipynb"
+    """Execute the main notebook in a kernel of its own, as Run All would; say what the runs write meanwhile."""
+    executed, log = demo.top / "main_executed.ipynb", demo.top / "main_log.txt"
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", demo.top, demo.notebook, executed]
     environment = {**os.environ, "COLAB_MAGICS_NOTEBOOK": str(demo.notebook)}
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-output", "--log-level=WARNING"]
-    subprocess.run(
-        [*command, "--cwd", demo.top, demo.notebook, executed],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        check=True,
-    )
+    seen: set[Path] = set()
+    with (
+        open(log, "wb") as stream,
+        subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream) as papermill,
+    ):
+        while papermill.poll() is None:
+            for file in sorted(set(demo.checkout.glob(f"data_job/{JOB}/*/test.txt")) - seen):
+                seen.add(file)
+                print(f"  {file.relative_to(demo.top)} is there", flush=True)
+            time.sleep(0.2)
+    if executed.is_file():
+        show_notebook(executed)
+    if papermill.returncode:
+        print(log.read_text(errors="replace"), file=sys.stderr)
+        raise subprocess.CalledProcessError(papermill.returncode, list(map(str, command)))
+
+
+def show_notebook(file: Path) -> None:
+    """Print the cells that ran, and what they said."""
+    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "code" or not cell.get("outputs"):
+            continue
+        print(f"\n[{cell['execution_count']}] {''.join(cell['source'])}")
+        for output in cell["outputs"]:
+            text = output.get("text") or output.get("data", {}).get("text/plain") or output.get("traceback") or ""
+            lines = (text if isinstance(text, str) else "\n".join(line.rstrip("\n") for line in text)).splitlines()
+            print(*(f"    {line}" for line in lines), sep="\n", flush=True)
 
 
 def shell(demo: Demo, *words: str) -> None:
@@ -124,7 +147,7 @@ def differences(demo: Demo) -> list[str]:
 def show_tree(folder: Path, indent: str = "") -> None:
     """Print a folder's files, without what git keeps."""
     for entry in sorted(folder.iterdir()):
-        if entry.name in (".git", "hooks", "objects", "refs", "info", ".ipynb_checkpoints") or entry.suffix == ".git":
+        if entry.name in (".git", ".ipynb_checkpoints", "__pycache__") or entry.suffix == ".git":
             continue
         print(f"{indent}{entry.name}{'/' if entry.is_dir() else ''}")
         if entry.is_dir():
