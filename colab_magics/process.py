@@ -265,6 +265,30 @@ def end_tree(pid: int, *, grace: float = 5.0) -> None:
             return
 
 
+def end_all_with(name: str, value: str) -> int:
+    """End every process of this user that carries an environment variable, but for this one and those above it.
+
+    Children inherit the environment: so what a dead process left behind is found whoever its parent is now.
+
+    Returns
+    -------
+    int
+        How many were found.
+    """
+    me = psutil.Process()
+    spared = {me.pid, *(parent.pid for parent in me.parents())}
+    found = 0
+    for candidate in psutil.process_iter():
+        try:
+            hit = candidate.pid not in spared and candidate.environ().get(name) == value
+        except (psutil.Error, OSError):
+            continue
+        if hit:
+            found += 1
+            end_tree(candidate.pid, grace=1.0)
+    return found
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part (temporary file, then rename)."""
     write_whole(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")

@@ -32,6 +32,9 @@ class Session:
     project: Any = None
 
 
+RUN_VARIABLE = "COLAB_MAGICS_RUN"
+"""Environment variable that holds a run's folder; the runner sets it for the kernel or command that it starts."""
+
 _active: list[Session] = []
 
 
@@ -54,9 +57,6 @@ def deactivate(session: Session) -> None:
 
 
 def run_folder() -> Path | None:
-    """Folder of the run that this process belongs to; None outside of runs.
-
-    The runner sets ``COLAB_MAGICS_RUN`` for the kernel or command that it starts.
-    """
-    folder = os.environ.get("COLAB_MAGICS_RUN")
+    """Folder of the run that this process belongs to; None outside of runs."""
+    folder = os.environ.get(RUN_VARIABLE)
     return Path(folder) if folder else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import re
 import time
 import warnings
@@ -113,9 +114,9 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         self.execution.changed()
         return output
 
-    async def async_start_new_kernel(self, **kwargs: Any) -> None:
-        await super().async_start_new_kernel(**kwargs)
+    def papermill_execute_cells(self) -> None:
         self.execution.on_kernel(getattr(getattr(self.km, "provisioner", None), "pid", None))
+        super().papermill_execute_cells()
 
 
 class RunEngine(NBClientEngine):  # type: ignore[misc]
@@ -151,6 +152,8 @@ class RunEngine(NBClientEngine):  # type: ignore[misc]
 
 
 papermill_engines.register("colab_magics", RunEngine)
+# "Passed unknown parameter: i_sub_job": that no cell is tagged `parameters` is the usual case here.
+logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
 def execute(

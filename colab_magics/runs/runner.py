@@ -24,6 +24,7 @@ import psutil
 
 from .. import process
 from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
+from ..session import RUN_VARIABLE
 from . import run as folder_of_run
 from .run import HEARTBEAT, LOG, NOTEBOOK, SOURCE, STATE, Run
 
@@ -124,7 +125,11 @@ def execute(folder: Path) -> int:
         if run.verdict() is not None:
             return 2
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        os.environ["COLAB_MAGICS_RUN"] = str(folder)
+        # What a runner that was killed hard has left must not write beside us.
+        process.end_all_with(RUN_VARIABLE, str(folder))
+        os.environ[RUN_VARIABLE] = str(folder)
+        # debugpy writes three lines about frozen modules into every log otherwise.
+        os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
         killer, state = Killer(), StateFile(run)
         error: dict[str, Any] | None = None
         try:

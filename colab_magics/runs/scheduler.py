@@ -20,6 +20,7 @@ from .. import process
 from ..engines import ENGINES
 from ..engines.base import Engine, Ref
 from ..errors import Busy
+from ..session import RUN_VARIABLE
 from .plan import since
 from .run import ENDED, VERDICT, Run, runs_of
 
@@ -43,18 +44,29 @@ def lock(job_folder: Path) -> int:
         When the job's runs are being executed already.
     """
     fd = os.open(job_folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        state = process.read_json(job_folder / FOLDER / "state.json") or {}
-        job = job_folder.name
-        raise Busy(
-            f"The runs of job {job!r} are being executed already{since(state.get('started'))} "
-            f"(scheduler {state.get('process', {}).get('pid', '?')}).",
-            f"%jobs watch {job} shows them; %jobs kill {job} ends them.",
-        ) from None
-    return fd
+    patience = time.monotonic() + 0.5
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            # A scheduler whose runs have all ended is about to end too.
+            over = all(run.status().phase in ENDED for run in runs_of(job_folder))
+            if time.monotonic() < patience + (10 if over else 0):
+                time.sleep(0.05)
+                continue
+            os.close(fd)
+            raise _busy(job_folder) from None
+
+
+def _busy(job_folder: Path) -> Busy:
+    state = process.read_json(job_folder / FOLDER / "state.json") or {}
+    job = job_folder.name
+    return Busy(
+        f"The runs of job {job!r} are being executed already{since(state.get('started'))} "
+        f"(scheduler {state.get('process', {}).get('pid', '?')}).",
+        f"%jobs watch {job} shows them; %jobs kill {job} ends them.",
+    )
 
 
 def start(job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, workers: int) -> int:
@@ -94,9 +106,15 @@ def start(job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, wo
 def is_running(job_folder: Path) -> bool:
     """Whether a scheduler holds the job."""
     try:
-        os.close(lock(job_folder))
-    except (Busy, FileNotFoundError):
-        return job_folder.is_dir()
+        fd = os.open(job_folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
     return False
 
 
@@ -169,11 +187,17 @@ class Scheduler:
                 continue
             self.engine.collect([run.folder])
             state = run.state()
-            if (state is None or state.get("phase") not in ENDED) and run.verdict() is None:
-                process.write_json(
-                    run.folder / VERDICT,
-                    {"attempt": run.attempt, "verdict": "lost", "at": time.time(), "reason": self.engine.log(ref)},
-                )
+            if state is None or state.get("phase") not in ENDED:
+                # Its kernel may have outlived it, and would write beside the next attempt's.
+                process.end_all_with(RUN_VARIABLE, str(run.folder))
+                if run.verdict() is None:
+                    lost = {
+                        "attempt": run.attempt,
+                        "verdict": "lost",
+                        "at": time.time(),
+                        "reason": self.engine.log(ref),
+                    }
+                    process.write_json(run.folder / VERDICT, lost)
         if len(still) != len(self.active):
             self.active = still
             self._write_current()

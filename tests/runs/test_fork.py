@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,18 @@ from tests.conftest import HOSTILE_NAMES, poll
 
 from .notebooks import outputs, write_notebook
 
+SLEEP = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], start_new_session=True)
+open(data_job + '/saved', 'w').write(str(child.pid))
+print('sleeping', flush=True)
+time.sleep(300)
+"""
+UNTIL_GO = """
+import os, time
+while not os.path.exists(data_job + '/go'):
+    time.sleep(0.02)
+"""
 WORK = "import os\nopen(os.path.join(data_job, 'test.txt'), 'w').write(f'Running sub-job {i_sub_job}')"
 
 
@@ -51,8 +64,15 @@ def in_background(work: Callable[[], Any]) -> threading.Thread:
     return thread
 
 
+def failing(**options: Any) -> None:
+    with pytest.raises(RunsFailed):
+        fork(**options)
+
+
 def test_five_runs_each_with_its_number_and_folder(project: Project, said: io.StringIO) -> None:  # B10, B11, B12
-    notebook = write_notebook(project.root / "train.ipynb", "i_sub_job = 99", WORK, "print('pid', __import__('os').getpid())")
+    notebook = write_notebook(
+        project.root / "train.ipynb", "i_sub_job = 99", WORK, "print('pid', __import__('os').getpid())"
+    )
     board = fork(n=5, workers=2, notebook=str(notebook))
     assert isinstance(board, Board)
     assert [status.phase for _, status in board.statuses()] == ["done"] * 5
@@ -78,7 +98,7 @@ def test_fork_line_assigns_there_what_a_cell_above_had_set(project: Project) -> 
 
 
 def test_current_sub_job_is_says_which_and_since_when(project: Project) -> None:  # B13
-    notebook = write_notebook(project.root / "a.ipynb", "import os, time\nwhile not os.path.exists(data_job + '/go'): time.sleep(.02)")
+    notebook = write_notebook(project.root / "a.ipynb", UNTIL_GO)
     thread = in_background(lambda: fork(n=2, workers=2, notebook=str(notebook)))
     current = project.data_job / "current_sub_job_is.txt"
     text = poll(lambda: current.exists() and current.read_text().count("running:") == 2 and current.read_text())
@@ -101,8 +121,12 @@ def test_first_only_and_done_file(project: Project) -> None:  # B10, B14
     assert not (project.data_job / "sub_job_003" / "test.txt").exists()
 
 
-def test_a_failed_run_raises_after_the_others_with_run_cell_error_and_log(project: Project) -> None:  # ✗ main job went on
-    notebook = write_notebook(project.root / "a.ipynb", WORK, "# %% [markdown] text", "print('before')\n1 / (i_sub_job - 1)", "print('after')")
+def test_a_failed_run_raises_after_the_others_with_run_cell_error_and_log(
+    project: Project,
+) -> None:  # ✗ main job went on
+    notebook = write_notebook(
+        project.root / "a.ipynb", WORK, "# %% [markdown] text", "print('before')\n1 / (i_sub_job - 1)", "print('after')"
+    )
     with pytest.raises(RunsFailed) as failed:
         fork(n=3, notebook=str(notebook))
     text = str(failed.value)
@@ -118,8 +142,11 @@ def test_a_failed_run_raises_after_the_others_with_run_cell_error_and_log(projec
 
 
 def test_run_again_keeps_what_finished_and_goes_on_with_the_rest(project: Project) -> None:
-    cells = (WORK, "import os\nopen(data_job + '/count', 'a').write('x')\nassert i_sub_job != 1 or os.path.exists(data_job + '/fixed')")
-    notebook = write_notebook(project.root / "a.ipynb", *cells)
+    count = """
+open(data_job + '/count', 'a').write('x')
+assert i_sub_job != 1 or os.path.exists(data_job + '/fixed')
+"""
+    notebook = write_notebook(project.root / "a.ipynb", WORK, count)
     with pytest.raises(RunsFailed):
         fork(n=2, notebook=str(notebook))
     (project.data_job / "sub_job_001" / "fixed").touch()
@@ -155,7 +182,7 @@ def test_no_number_no_notebook_no_kernel_no_engine(project: Project) -> None:
         fork(notebook=notebook)
     with pytest.raises(NotFound, match="notebook="):
         fork(n=1)
-    with pytest.raises(NotFound, match="gone.ipynb"):
+    with pytest.raises(NotFound, match=r"gone\.ipynb"):
         fork(n=1, notebook=str(project.root / "gone.ipynb"))
     with pytest.raises(InvalidInput, match="no notebook that can be read"):
         fork(n=1, notebook=str(project.root / "c.ipynb"))
@@ -180,9 +207,6 @@ def test_hostile_names_of_folders(tmp_path: Path, said: io.StringIO, name: str) 
     session.activate(Session(ui=TerminalUI(out=said), project=Project(name="p", job=name, root=root, notebooks=root)))
     fork(n=1, notebook=str(write_notebook(root / f"{name}.ipynb", WORK)))
     assert (root / "data_job" / name / "sub_job_000" / "test.txt").read_text() == "Running sub-job 0"
-
-
-SLEEP = "import os, subprocess, sys, time\nchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], start_new_session=True)\nopen(data_job + '/saved', 'w').write(str(child.pid))\nprint('sleeping', flush=True)\ntime.sleep(300)"
 
 
 def test_kill_ends_the_whole_tree_and_keeps_what_was_saved(project: Project) -> None:
@@ -215,22 +239,23 @@ def test_kill_ends_the_whole_tree_and_keeps_what_was_saved(project: Project) -> 
 
 def test_a_runner_that_was_killed_hard_is_lost_not_running(project: Project) -> None:
     notebook = write_notebook(project.root / "a.ipynb", SLEEP)
-    thread = in_background(lambda: pytest.raises(RunsFailed, fork, n=1, notebook=str(notebook)))
+    thread = in_background(lambda: failing(n=1, notebook=str(notebook)))
     folder = project.data_job / "sub_job_000"
-    poll(lambda: (folder / "saved").exists())
+    poll(lambda: "sleeping" in outputs(folder / "notebook.ipynb") if (folder / "notebook.ipynb").exists() else False)
     os.kill(Run.load(folder).state()["process"]["pid"], signal.SIGKILL)  # type: ignore[index]
     thread.join(30)
     assert not thread.is_alive()
-    assert Run.load(folder).status().text.startswith("lost ")
+    poll(lambda: Run.load(folder).status().text.startswith("lost "))
+    assert process.identity(int((folder / "saved").read_text()))["started"] is None  # nothing goes on writing there
     assert Run.load(folder).status().phase == "interrupted"
     assert "sleeping" in outputs(folder / "notebook.ipynb")  # saved while the cell ran
 
 
 def test_the_runs_outlive_the_one_who_watches(project: Project) -> None:
-    notebook = write_notebook(project.root / "a.ipynb", "import os, time\nwhile not os.path.exists(data_job + '/go'): time.sleep(.02)")
+    notebook = write_notebook(project.root / "a.ipynb", UNTIL_GO)
     script = project.root / "main.py"
     script.write_text(f"from colab_magics import fork\nfork(n=1, notebook={str(notebook)!r})\n")
-    main = psutil.Popen(process.python("runpy")[:1] + [str(script)], cwd=project.root)
+    main = psutil.Popen([sys.executable, str(script)], cwd=project.root)
     folder = project.data_job / "sub_job_000"
     poll(lambda: (folder / "state.json").exists() and Run.load(folder).status().cell == 1)
     main.kill()

@@ -80,8 +80,13 @@ def test_a_retry_keeps_the_folder_and_the_notebook_of_the_attempt_before(tmp_pat
 
 
 def test_grid_points_take_free_numbers_and_are_found_by_their_values(tmp_path: Path) -> None:
-    plan.write(plan.make([Point(0, {"lr": 0.1})], tmp_path, CODE), tmp_path, content=NOTEBOOK_CONTENT, name="a",
-               common={"code": CODE})
+    plan.write(
+        plan.make([Point(0, {"lr": 0.1})], tmp_path, CODE),
+        tmp_path,
+        content=NOTEBOOK_CONTENT,
+        name="a",
+        common={"code": CODE},
+    )
     more = [Point(0, {"lr": 1}), Point(0, {"lr": 0.1}), Point(0, {"lr": True}), Point(0, {"lr": 1.0})]
     assert [index for index, _ in plan.make(more, tmp_path, CODE).execute] == [1, 0, 2, 3]
 

@@ -15,7 +15,15 @@ NOW = time.time()
 
 
 def state(phase: str = "running", **more: object) -> dict[str, object]:
-    return {"attempt": 1, "phase": phase, "beat": NOW - 1, "cell": 9, "cells": 14, "process": process.identity(), **more}
+    return {
+        "attempt": 1,
+        "phase": phase,
+        "beat": NOW - 1,
+        "cell": 9,
+        "cells": 14,
+        "process": process.identity(),
+        **more,
+    }
 
 
 def test_a_living_runner_is_running() -> None:
@@ -54,7 +62,10 @@ def test_a_dead_runner_is_seen_at_once() -> None:
 @pytest.mark.parametrize("phase", ["done", "failed", "killed"])
 def test_what_the_runner_said_at_its_end_is_final(phase: str) -> None:
     late = {"attempt": 1, "verdict": "lost", "at": NOW}
-    assert derive(state(phase, error={"cell": 2, "ename": "E"} if phase == "failed" else None), late, now=NOW).phase == phase
+    assert (
+        derive(state(phase, error={"cell": 2, "ename": "E"} if phase == "failed" else None), late, now=NOW).phase
+        == phase
+    )
 
 
 def test_killed_before_it_started() -> None:
