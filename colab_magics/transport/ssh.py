@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from .. import process
 from ..errors import CommandFailed, InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    import subprocess
 
 CONNECT_SECONDS = 15
 """Time for a host to answer."""
