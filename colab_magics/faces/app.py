@@ -18,7 +18,7 @@ from ..errors import ColabMagicsError, InvalidInput, did_you_mean
 from ..verbs import load, subcommands
 from .bodies import read_body
 from .defaults import defaults
-from .signature import Option, Words, options, parsable, positionals
+from .signature import PATHS, Option, Words, options, parsable, positionals
 
 
 def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: str | None, face: Words) -> Any:
@@ -83,10 +83,10 @@ def choose(name: str, words: Sequence[str], face: Words) -> tuple[Callable[..., 
     first = words[0]
     if first in subs:
         return subs[first], first, list(words[1:])
-    if subs and not positionals(verb):
-        raise did_you_mean(first, subs, kind=f"subcommand of {face.verb(name)}")
-    # A verb that also takes values reads an unknown word as one, unless it is a slip of the pen.
-    if first.isalpha() and difflib.get_close_matches(first, subs, n=1, cutoff=0.75) and not os.path.exists(first):
+    taken = positionals(verb)
+    # A verb that also takes a path reads an unknown word as one, unless it is a slip of the pen.
+    slip = bool(taken) and taken[0].name in PATHS and first.isalpha() and not os.path.exists(first)
+    if subs and (not taken or (slip and difflib.get_close_matches(first, subs, n=1, cutoff=0.66))):
         raise did_you_mean(first, subs, kind=f"subcommand of {face.verb(name)}")
     return verb, None, list(words)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidInput
@@ -84,20 +84,24 @@ def _expression(word: str, braced: str, namespace: Mapping[str, Any]) -> str:
 
     found: list[Any] = []
 
-    class Keep(FullEvalFormatter):  # type: ignore[misc]
-        # The formatter evaluates; we want the value itself, because a list becomes "a,b,c".
+    class One(FullEvalFormatter):  # type: ignore[misc]
+        # IPython's formatter evaluates. Its own parser would trip over "!=" and braces inside of the expression, and
+        # its text of a value is not ours.
+        def parse(self, expression: str) -> Iterator[tuple[str, str, str, None]]:
+            yield "", expression, "", None
+
         def format_field(self, value: Any, format_spec: str) -> str:
             found.append(value)
-            return format(value, format_spec)
+            return ""
 
     try:
-        text: str = Keep().vformat(braced, (), dict(namespace))
-    except Exception as error:  # any error that the user's own expression may raise
+        One().vformat(braced[1:-1].strip(), (), dict(namespace))
+        return _text(found[0])
+    except Exception as error:  # whatever the user's own expression may raise
         raise InvalidInput(
             f"{word}: {braced} cannot be evaluated: {type(error).__name__}: {error}",
             "Mend the expression, or write {{ and }} for plain braces.",
         ) from error
-    return _text(found[0]) if len(found) == 1 and "!" not in braced else text
 
 
 def _text(value: Any) -> str:

@@ -52,8 +52,10 @@ def verb_help(name: str, word: str | None, face: Words) -> str:
 
 def _in_shell(text: str, known: dict[str, Option]) -> str:
     """Write parameters as ``--name``, and magics as commands."""
-    for option in known.values():
-        text = re.sub(rf"(?m)^{option.name}(?= : )", f"--{option.word}", text)
+    by_name = {option.name: f"--{option.word}" for option in known.values()}
+    text = re.sub(
+        r"(?m)^\w[\w, ]*(?= : )", lambda line: re.sub(r"\w+", lambda name: by_name.get(name[0], name[0]), line[0]), text
+    )
     return re.sub(rf"(?<![\w%])%({'|'.join(VERBS)})\b", r"colab-magics \1", text)
 
 

@@ -159,7 +159,9 @@ def installed(ip: Any) -> Extension | None:
 
 def load(ip: Any) -> None:
     """Load the extension into a shell; loading it again replaces what was there."""
-    unload(ip)
+    extension = installed(ip)
+    if extension is not None:
+        extension.remove()
     set_log_level()
     Extension(ip).install()
 

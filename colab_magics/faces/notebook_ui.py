@@ -106,6 +106,10 @@ class IPythonTerminalUI(InShell, TerminalUI):
         InShell.__init__(self, ip)
         TerminalUI.__init__(self, where="terminal")
 
+    def say(self, text: str) -> None:
+        # The shell's output is the user's screen; what it is may change while the shell lives.
+        print(text, flush=True)  # noqa: T201
+
 
 class NotebookUI(InShell):
     """Printed lines and one display that changes, for kernels."""
