@@ -108,14 +108,15 @@ def find_place(to: str | None, before: Before, name: str) -> Place | None:
     name : str
         The project's name.
     """
-    from ..transport import places
+    from ..transport import folder_place, places
 
     text = to if to is not None else before.place or ("drive" if runtime.on_colab() else None)
     if text is None or str(text).strip().lower() in NONE:
         return None
     place = places.parse(str(text), project=name)
     if runtime.on_colab() and Path(place.path).is_relative_to(runtime.my_drive()):
-        mount.ensure_drive()
+        # The folder alone proves nothing: files that were written while Drive was gone lie in one of that name.
+        mount.ensure_drive(lambda: mount.is_mounted() and folder_place.drive_is_mounted())
     return place
 
 

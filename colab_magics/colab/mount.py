@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import Unavailable
@@ -16,10 +17,15 @@ def is_mounted() -> bool:
         return False
 
 
-def ensure_drive() -> Path:
+def ensure_drive(mounted: Callable[[], bool] = is_mounted) -> Path:
     """Mount the user's Drive when it is not mounted, or not any more.
 
     The test comes first: `drive.mount` asks the page for consent before it looks whether Drive is there.
+
+    Parameters
+    ----------
+    mounted : callable
+        The test, for callers that know more than that the folder is there.
 
     Returns
     -------
@@ -31,7 +37,7 @@ def ensure_drive() -> Path:
     Unavailable
         When this is no Colab runtime, the page cannot be asked from here, or mounting failed.
     """
-    if is_mounted():
+    if mounted():
         return my_drive()
     if not on_colab():
         raise Unavailable("Google Drive can be mounted on Colab only.", "Name a folder that is kept: to=FOLDER")
@@ -48,10 +54,10 @@ def ensure_drive() -> Path:
         drive.mount(str(point), force_remount=_is_dead(point))
     except (NotImplementedError, ValueError, _message.MessageError) as error:
         raise Unavailable(
-            f"Google Drive could not be mounted: {error or type(error).__name__}",
+            f"Google Drive could not be mounted: {str(error) or type(error).__name__}",
             "Run the cell again and allow the access that Colab asks for, or keep the data elsewhere: to=FOLDER",
         ) from error
-    if not is_mounted():
+    if not mounted():
         raise Unavailable(
             f"Google Drive was mounted, but {my_drive()} is not there.",
             "Runtime → Disconnect and delete runtime, then start again.",
