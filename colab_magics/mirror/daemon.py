@@ -51,6 +51,7 @@ class Daemon:
         self.stopping = False
         self.failures = 0
         self.due = 0.0
+        self.held_source: int | None = None
         self.status: dict[str, Any] = {"state": "STARTING", "reason": "", "restore": {}, "good": {}, "began": None}
 
     def run(self) -> None:
@@ -81,7 +82,7 @@ class Daemon:
             log.exception("unexpected")
             return self._failed("BACKOFF", f"unexpected: {type(error).__name__}: {error}")
         if trouble:
-            return self._failed("BACKOFF", f"the restore failed, new files are sent all the same: {trouble}")
+            return self._failed("BACKOFF", f"the restore failed: {trouble}")
         self.failures = 0
         self.due = time.monotonic() + self.config.every
         self._say("IDLE", error="")
@@ -128,8 +129,8 @@ class Daemon:
                 "ok": True,
                 "files": done.files,
                 "empty": not place.names(),
-                "source": guard.source_identity(source),
             }
+            self._hold(source)
         except Unavailable as error:
             record["error"] = error.what
             raise
@@ -140,20 +141,29 @@ class Daemon:
             log.info("restore: %s", record)
         return trouble
 
+    def _hold(self, source: Path) -> None:
+        """Keep the folder that was restored open; see `guard.why_no_deletes`."""
+        if self.held_source is not None:
+            os.close(self.held_source)
+        self.held_source = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+
     def _push(self) -> None:
         source = Path(self.config.source)
         if not source.is_dir():
             raise Unavailable(f"The folder {source} is gone; what was sent of it is untouched.")
         record = self.status["restore"]
         began = time.monotonic()
-        why_not = guard.why_no_deletes(record, source) if guard.wants_deletes(self.config) else ""
         if not self.stopping:
             self._say("SYNCING")
-        done = transfer.push(self.config, deletes=not why_not, update=not guard.is_complete(record))
+        done = transfer.push(
+            self.config,
+            update=not guard.is_complete(record),
+            why_no_deletes=lambda: guard.why_no_deletes(record, source, self.held_source),
+        )
         self.status |= {
             "good": {"began": began, "at": time.time(), "files": done.files},
-            "held_deletes": why_not,
-            "skipped": done.skipped[:5],
+            "held_deletes": done.held_deletes,
+            "skipped": list(done.skipped[:5]),
             "skipped_count": len(done.skipped),
         }
 

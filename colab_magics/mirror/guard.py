@@ -10,7 +10,6 @@ from typing import Any
 
 from .. import process
 from ..errors import CommandFailed, InvalidInput
-from .state import Config
 
 _REFUSED = {
     "--dry-run": "sends nothing",
@@ -69,23 +68,12 @@ def check_flags(text: str) -> None:
         raise InvalidInput(f"rsync={text}: {said[0]}", "rsync --help lists its flags.") from error
 
 
-def wants_deletes(config: Config) -> bool:
-    """Whether the user said that files which are gone here are to go there too."""
-    return config.delete or bool(config.rsync and split_flags(config.rsync)[1])
-
-
-def source_identity(source: Path) -> str:
-    """Name this very folder: one that was deleted and made again is another."""
-    found = os.stat(source)
-    return f"{found.st_dev}:{found.st_ino}"
-
-
 def is_complete(restored: Mapping[str, Any]) -> bool:
     """Whether all that the Place had is here since the restore."""
     return bool(restored.get("ok")) and restored.get("mode") == "all"
 
 
-def why_no_deletes(restored: Mapping[str, Any], source: Path) -> str:
+def why_no_deletes(restored: Mapping[str, Any], source: Path, folder: int | None) -> str:
     """Say why nothing may be deleted at the Place now.
 
     Parameters
@@ -94,6 +82,8 @@ def why_no_deletes(restored: Mapping[str, Any], source: Path) -> str:
         The daemon's record of its restore.
     source : Path
         The folder here.
+    folder : int or None
+        That folder, held open since the restore.
 
     Returns
     -------
@@ -107,7 +97,8 @@ def why_no_deletes(restored: Mapping[str, Any], source: Path) -> str:
         }.get(str(restored.get("mode")), "the restore from the Place did not end well")
     if restored.get("empty"):
         return "the Place was empty at the restore"
-    if restored.get("source") != source_identity(source):
+    # Held open, its number in the file system cannot go to another: one that was made anew is told apart.
+    if folder is None or not os.path.samestat(os.stat(source), os.fstat(folder)):
         return f"{source} was deleted and made again since the restore"
     with os.scandir(source) as entries:
         if next(entries, None) is None:

@@ -76,6 +76,13 @@ class Sync:
         if where == "GONE":
             return f"The process that syncs {self.source} is gone. %sync starts it again."
         lines = [f"{where}: {found['reason']}"] if found.get("reason") else []
+        record = found.get("restore") or {}
+        if record.get("error") and where != "HELD":
+            lines = [
+                f"The restore failed: {record['error']}",
+                "It is tried again. Until it has worked new files are sent, and nothing at the Place is deleted, nor "
+                "overwritten if it is newer there.",
+            ]
         if found.get("held_deletes"):
             lines.append(f"Nothing is deleted at the Place: {found['held_deletes']}. After %sync restore it may be.")
         if count := found.get("skipped_count"):

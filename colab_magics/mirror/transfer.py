@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,24 +32,34 @@ _OURS = [
 ]
 
 
+MAX_DELETE = 25
+"""rsync's status when it deleted as many files as it was allowed to; the next pass sees the rest."""
+
+
 class Done(NamedTuple):
-    """What a transfer did: how many files it copied, and which it left out because the Place cannot hold them."""
+    """What a transfer did.
 
-    files: int
-    skipped: list[str]
+    Files copied and deleted, names left out because the Place keeps plain files only, and why nothing was deleted.
+    """
+
+    files: int = 0
+    deleted: int = 0
+    skipped: Sequence[str] = ()
+    held_deletes: str = ""
 
 
-def push(config: Config, *, deletes: bool, update: bool) -> Done:
+def push(config: Config, *, update: bool, why_no_deletes: Callable[[], str]) -> Done:
     """Send the source to the Place.
 
     Parameters
     ----------
     config : Config
         The sync.
-    deletes : bool
-        Whether the user's wish to delete may be carried out; see `colab_magics.mirror.guard`.
     update : bool
         Leave files alone that are newer there.
+    why_no_deletes : callable
+        Says why nothing may be deleted now; see `colab_magics.mirror.guard`. It is asked after what would be deleted
+        was counted, so that a folder which is emptied meanwhile empties nothing there.
 
     Returns
     -------
@@ -67,10 +77,17 @@ def push(config: Config, *, deletes: bool, update: bool) -> Done:
     flags, deleting = split_flags(config.rsync) if config.rsync is not None else (["-a"], [])
     if config.delete and not deleting:
         deleting = ["--delete"]
-    more = [*(deleting if deletes else []), *(["--update"] if update else [])]
+    here = f"{config.source}/"
+    common = [*flags, *(["--update"] if update else []), *place.rsync_options]
     with place.opened(config.place_id, make=True) as opened:
-        # The sender is a folder of this machine: "./" would be relative to the Place's folder, so it is absolute.
-        return _rsync([*flags, *more, *place.rsync_options], config.exclude, f"{config.source}/", opened)
+        held = why_no_deletes() if deleting else ""
+        if deleting and not held:
+            doomed = _rsync([*common, *deleting, "--dry-run"], config.exclude, here, opened).deleted
+            held = why_no_deletes()
+            if doomed and not held:
+                limited = any(flag.startswith("--max-delete") for flag in common)
+                common += [*deleting, *([] if limited else [f"--max-delete={doomed}"])]
+        return _rsync(common, config.exclude, here, opened)._replace(held_deletes=held)
 
 
 def pull(
@@ -118,7 +135,7 @@ def pull(
         flags += ["-r", "--files-from=-", "--from0"]
     with place.opened(expected) as opened:
         if not place.names():
-            return Done(0, [])
+            return Done()
         return _rsync(flags, exclude, f"{into}/", opened, fetch=True, listed=listed)
 
 
@@ -139,12 +156,13 @@ def _rsync(
     ]
     try:
         # The C locale: messages that can be read, and names as bytes, whatever they are.
-        done = process.run(command, cwd=opened.cwd, env={"LC_ALL": "C"}, input=listed, ok=(0, VANISHED))
+        done = process.run(command, cwd=opened.cwd, env={"LC_ALL": "C"}, input=listed, ok=(0, VANISHED, MAX_DELETE))
     except CommandFailed as error:
         raise explain(error) from error
     copied = re.search(r"^Number of regular files transferred: (\d+)", done.stdout, re.MULTILINE)
+    deleted = re.search(r"^Number of deleted files: (\d+)", done.stdout, re.MULTILINE)
     skipped = re.findall(r'^skipping non-regular file "(.*)"$', done.stdout, re.MULTILINE)
-    return Done(int(copied[1]) if copied else 0, skipped)
+    return Done(int(copied[1]) if copied else 0, int(deleted[1]) if deleted else 0, skipped)
 
 
 def explain(error: CommandFailed) -> CommandFailed:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple, Self
 
 from .. import units
-from ..errors import InvalidInput, Unavailable, did_you_mean
+from ..errors import InvalidInput, Unavailable
 from ..registry import Registry
 
 SENTINEL = ".colab_magics_place.json"
@@ -203,8 +203,11 @@ def _kind_of(text: str) -> str:
         return kind
     if ":" in text.partition("/")[0]:
         return "host"
-    if not Path(text).exists() and difflib.get_close_matches(text.lower(), ["drive", "gdrive"], cutoff=0.8):
-        raise did_you_mean(text, ["drive", f"./{text}"], kind="Place")
+    near = difflib.get_close_matches(text.lower(), ["drive", "gdrive"], cutoff=0.8)
+    if near and "/" not in text and not Path(text).exists():
+        raise InvalidInput(
+            f"{text!r} is no Place: did you mean drive?", f"Write to=drive, or to=./{text} for a folder here."
+        )
     return "folder"
 
 

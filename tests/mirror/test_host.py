@@ -1,0 +1,86 @@
+"""Places on another machine, through a real sshd."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import HOSTILE_NAMES, poll
+from sshd import Sshd, sshd
+
+from colab_magics.errors import NotFound, Unavailable
+from colab_magics.mirror import control
+from colab_magics.transport.places import SENTINEL, parse
+from mirror.tools import begin, state_of, tree, write
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    with sshd(tmp_path) as server:
+        monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
+        yield server
+
+
+@pytest.mark.parametrize("folder", ["kept", "ke'pt $(touch gone) ünï"])
+def test_restored_from_and_sent_to_a_host(tmp_path: Path, box: Sshd, folder: str) -> None:
+    place = write(tmp_path / folder, old_txt="kept")
+    source = tmp_path / "job"
+    for name in HOSTILE_NAMES:
+        write(source / name, x_txt=name)
+    sync = begin(source, f"box:{place}", delete=True)
+    assert tree(source)["old.txt"] == "kept"
+    sync.now()
+    assert tree(place) == tree(source)
+    assert (place / SENTINEL).is_file()
+    (source / "old.txt").unlink()
+    sync.now()
+    assert tree(place) == tree(source)
+    assert f"copied to box:{place}" in str(sync)
+
+
+def test_the_project_layout_is_made_there(tmp_path: Path, box: Sshd) -> None:
+    source = write(tmp_path / "job", a_txt="a")
+    place = parse(f"box:{tmp_path}/new/kept", project="net").below("data_job", "base line")
+    control.start(source, place, every=3600, project="net").now()
+    assert tree(tmp_path / "new" / "kept") == {"data_job/base line/a.txt": "a"}
+
+
+def test_inputs_from_a_host(tmp_path: Path, box: Sshd) -> None:  # B4, B5
+    for name in HOSTILE_NAMES:
+        write(tmp_path / "kept" / "data_project" / name, x_txt=name)
+    place = parse(f"box:{tmp_path}/kept", project="net").below("data_project")
+    assert control.fetch(place, tmp_path / "some", ["-rf", "a'; echo foo/x.txt"]) == 2
+    assert set(tree(tmp_path / "some")) == {"-rf/x.txt", "a'; echo foo/x.txt"}
+    assert control.fetch(place, tmp_path / "all", None) == len(HOSTILE_NAMES)
+    with pytest.raises(NotFound, match="'gone'") as caught:
+        control.fetch(place, tmp_path / "none", ["gone", "-rf"])
+    assert "with space" in str(caught.value)
+
+
+def test_a_place_that_went_away_is_held(tmp_path: Path, box: Sshd) -> None:
+    place, source = tmp_path / "kept", write(tmp_path / "job", a_txt="a")
+    sync = begin(source, f"box:{place}", every=0.2)
+    sync.now()
+    place.rename(tmp_path / "aside")
+    place.mkdir()
+    write(source, b_txt="b")
+    assert SENTINEL in state_of(sync, "HELD")["reason"]
+    assert list(place.iterdir()) == []
+    shutil.rmtree(place)
+    (tmp_path / "aside").rename(place)
+    poll(lambda: tree(place) == {"a.txt": "a", "b.txt": "b"})
+
+
+def test_a_host_that_does_not_answer(tmp_path: Path, box: Sshd) -> None:
+    source = write(tmp_path / "job", a_txt="a")
+    sync = begin(source, f"box:{tmp_path}/kept")
+    sync.now()
+    box.process.terminate()
+    box.process.wait(10)
+    with pytest.raises(Unavailable, match="cannot be reached by ssh"):
+        sync.now()
+    with pytest.raises(Unavailable, match="ssh box") as caught:
+        begin(tmp_path / "other", f"box:{tmp_path}/kept2")
+    assert "Connection refused" in str(caught.value)

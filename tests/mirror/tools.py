@@ -1,0 +1,68 @@
+"""What the tests of syncs share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import poll
+
+from colab_magics.mirror import control
+from colab_magics.mirror.sync import Sync
+from colab_magics.transport.places import SENTINEL, parse
+
+
+def write(folder: Path, **files: str) -> Path:
+    """Write files (``name_txt`` stands for ``name.txt``) and return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text)
+    return folder
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Read all files of a folder, without the sentinel."""
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != SENTINEL
+    }
+
+
+def begin(source: Path, to: Path | str, **options: Any) -> Sync:
+    """Start a sync of `source` with a folder Place, as ``%sync SOURCE to=`` does; one pass an hour unless asked."""
+    options = {"every": 3600.0, "project": "net", **options}
+    return control.start(source, parse(str(to), project="net"), **options)
+
+
+def state_of(sync: Sync, *words: str) -> dict[str, Any]:
+    """Wait for one of these states."""
+    poll(lambda: sync.state() in words, what=f"{words}, {sync.status()}")
+    return sync.status()
+
+
+def for_python() -> dict[str, str]:
+    """Return an environment in which another interpreter finds the package and these tools."""
+    folders = [Path(control.__file__).parents[2], Path(__file__).parents[1]]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+
+
+@contextmanager
+def tmpfs(folder: Path, *, size: str = "4m") -> Iterator[None]:
+    """Mount an empty file system; the test may unmount it itself."""
+    if os.getuid() != 0:
+        pytest.skip("mounting needs root")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=False)
+    if made.returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        yield
+    finally:
+        if os.path.ismount(folder):
+            subprocess.run(["umount", "-l", str(folder)], check=True)
