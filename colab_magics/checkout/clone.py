@@ -152,12 +152,15 @@ def update(top: Path, *, token: git.Token | None = None) -> str:
             f"{top} has edits that are not committed; nothing was changed.",
             "Commit them (git commit -a) or put them aside (git stash), then update again.",
         )
-    source = git.parse(git.hide_credentials(address))
+    shown = git.hide_credentials(address)
+    source = git.parse(shown)
     login = for_token(source, token)
     # With a token the same repository is asked over https, whatever the checkout's configuration says.
-    instead = ["-c", f"url.{login.text}.insteadOf={address}"] if token else []
+    instead = {f"url.{login.text}.insteadOf": address} if token else {}
+    # Somebody may have put a password into the origin: then git's messages hold it too.
+    hidden = [address.partition("://")[2].rpartition("@")[0]] if shown != address else []
     try:
-        git.run(*instead, "fetch", "--quiet", "origin", cwd=top, source=login, token=token)
+        git.run("fetch", "--quiet", "origin", cwd=top, source=login, token=token, config=instead, secrets=hidden)
     except CommandFailed as error:
         raise _explain(error, source, token) from None
     counts = (git.ask("rev-list", "--left-right", "--count", "HEAD...@{upstream}", cwd=top) or "0 0").split()

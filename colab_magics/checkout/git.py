@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import process
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unavailable
 
 _ASKPASS = """#!/bin/sh
 # Answers for the one server that the token is for: a server that another one redirects to gets nothing.
@@ -185,20 +185,49 @@ def quiet_environment() -> dict[str, str]:
     return quiet
 
 
-def run(*args: process.Arg, cwd: Path | None = None, source: Source | None = None, token: Token | None = None) -> str:
+def run(
+    *args: process.Arg,
+    cwd: Path | None = None,
+    source: Source | None = None,
+    token: Token | None = None,
+    config: Mapping[str, str] | None = None,
+    secrets: Sequence[str] = (),
+) -> str:
     """Run git and return what it printed; with `token` it logs in to the server of `source` and stores nothing.
+
+    Parameters
+    ----------
+    *args : str or path
+        The command and its arguments.
+    cwd : Path, optional
+        The folder to run in.
+    source, token : optional
+        The repository that is reached, and the login there.
+    config : mapping, optional
+        Settings for this call. They are no arguments, which every user of the machine can see.
+    secrets : sequence of str
+        Texts that git must not show.
 
     Raises
     ------
     CommandFailed
         When git fails.
     """
+    env = {**quiet_environment(), **_as_environment(config or {})}
     if token is None or source is None:
-        return process.run(["git", *args], cwd=cwd, env=quiet_environment()).stdout
+        return process.run(["git", *args], cwd=cwd, env=env, secrets=secrets).stdout
     # The empty helper clears the list: no helper of the user's sees the token, so none can store it.
     command: Sequence[process.Arg] = ["git", "-c", "credential.helper=", *args]
     with token.environment(source) as login:
-        return process.run(command, cwd=cwd, env={**quiet_environment(), **login}, secrets=[token.value]).stdout
+        return process.run(command, cwd=cwd, env={**env, **login}, secrets=[token.value, *secrets]).stdout
+
+
+def _as_environment(config: Mapping[str, str]) -> dict[str, str]:
+    first = int(os.environ.get("GIT_CONFIG_COUNT") or 0) if config else 0
+    found = {"GIT_CONFIG_COUNT": str(first + len(config))} if config else {}
+    for number, (key, value) in enumerate(config.items(), start=first):
+        found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return found
 
 
 def ask(*args: process.Arg, cwd: Path) -> str | None:
@@ -212,9 +241,24 @@ def ask(*args: process.Arg, cwd: Path) -> str | None:
 
 
 def toplevel(folder: Path) -> Path | None:
-    """Return the checkout that a folder stands in."""
-    top = ask("rev-parse", "--show-toplevel", cwd=folder)
-    return Path(top) if top else None
+    """Return the checkout that a folder stands in.
+
+    Raises
+    ------
+    Unavailable
+        When git does not trust it, because it belongs to another user.
+    """
+    if not folder.is_dir() or shutil.which("git") is None:
+        return None
+    done = process.run(["git", "rev-parse", "--show-toplevel"], cwd=folder, env={"LC_ALL": "C"}, ok=range(-64, 256))
+    if "dubious ownership" in done.stderr:
+        trust = re.search(r"git config --global --add safe\.directory .*", done.stderr)
+        raise Unavailable(
+            f"git does not use {folder}: it belongs to another user.",
+            trust[0] if trust else "git config --global --add safe.directory FOLDER",
+        )
+    top = done.stdout.rstrip("\n")
+    return Path(top) if done.returncode == 0 and top else None
 
 
 def origin(top: Path) -> str | None:

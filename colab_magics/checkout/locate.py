@@ -78,6 +78,8 @@ def _of_repository(source: git.Source, name: str, parent: Path | None, known: Pr
             origin = git.origin(top)
             if git.same(origin, source):
                 return Spot(name, top, source.text)
+            if source.kind == "local" and os.path.realpath(top) == source.key:
+                return _checkout(top, name)
             if name in (top.name, _name_of(origin)):
                 shown = git.hide_credentials(origin) if origin else None
                 note = f"The checkout {top} is used; its origin is {shown or 'not set'}, not {source.text}."

@@ -255,6 +255,23 @@ class TestUpdate:
             clone.update(here)
         assert "--set-upstream" in blocks(error.value)
 
+    def test_a_password_in_the_origin_is_not_shown(
+        self, here: Path, bare: Path, spied: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        with git_server(bare.parent, password="r1ght") as server:
+            address = f"{server.url}/net.git".replace("://", "://me:s3cret@")
+            run_git("remote", "set-url", "origin", address, cwd=here)
+            spied.write_text("")
+            with pytest.raises(ColabMagicsError, match="could not read") as error:
+                clone.update(here)
+            assert "s3cret" not in f"{error.value} {caplog.text} {spied.read_text()}"
+            assert "up to date" in clone.update(here, token=git.Token("T", "r1ght"))
+        assert server.logins[0] == "me:s3cret"
+        assert server.logins[-1] == "x-access-token:r1ght"
+        assert "r1ght" not in caplog.text + spied.read_text()
+        assert "s3cret" not in caplog.text + spied.read_text()
+
     def test_a_server_that_is_gone(self, here: Path, bare: Path) -> None:
         bare.rename(bare.with_name("moved"))
         with pytest.raises(ColabMagicsError, match="could not read") as error:

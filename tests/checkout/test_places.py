@@ -31,6 +31,8 @@ def kept(tmp_path: Path) -> Path:
     (folder / "data_job" / "a" / "earlier.txt").write_text("earlier")
     (folder / "data_job" / "b").mkdir(parents=True)
     (folder / "data_job" / "b" / "other.txt").write_text("other")
+    for path in folder.rglob("*"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
     return folder
 
 

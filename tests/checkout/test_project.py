@@ -138,6 +138,21 @@ class TestHere:
         with pytest.raises(InvalidInput, match="no checkout of"):
             project(git="https://example.org/owner/other")
 
+    def test_the_checkout_itself(self, repository: Path, ui: RecordingUI, restart: Any) -> None:
+        restart(repository / "notebooks")
+        made = project(git="..")
+        assert (made.root, made.notes) == (repository, [])
+
+    def test_a_checkout_of_another_user_says_how_to_trust_it(
+        self, repository: Path, ui: RecordingUI, restart: Any, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        restart(repository)
+        run_git("config", "--global", "--unset", "safe.directory")
+        monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        with pytest.raises(ColabMagicsError, match="another user") as error:
+            project()
+        assert f"safe.directory {repository}" in blocks(error.value)
+
     def test_no_checkout_no_name(self, work: Path, ui: RecordingUI) -> None:
         with pytest.raises(NotFound, match="no checkout") as error:
             project()
