@@ -50,7 +50,8 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
     function, word, words = choose(name, words, face)
     shown = face.verb(name, word)
     known = options(function)
-    tokens = list(words)
+    letters: Mapping[str, str] = getattr(function, "short", {})
+    tokens = [letters.get(token, token) for token in words]
     if body is not None:
         tokens += _body_tokens(name, word, body, given(tokens))
     _check_options(tokens, known, shown, face)

@@ -56,3 +56,13 @@ def call_only(*options: str) -> Callable[[F], F]:
         return function
 
     return mark
+
+
+def short(**letters: str) -> Callable[[F], F]:
+    """Give options a letter: ``@short(f="follow")`` makes ``-f`` mean ``--follow``."""
+
+    def mark(function: F) -> F:
+        function.__dict__["short"] = {f"-{letter}": f"--{option}" for letter, option in letters.items()}
+        return function
+
+    return mark

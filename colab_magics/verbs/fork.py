@@ -62,7 +62,7 @@ def fork(
         What to do with finished runs whose code changed since. ``rerun`` moves their folders aside, it deletes nothing.
     then : {"stop", "continue"}, optional
         What this notebook does when the runs have ended: ``stop`` ends Run All (the default in a notebook),
-        ``continue`` goes on with the next cell (the default in scripts and the shell).
+        ``continue`` goes on with the next cell (the default in scripts and the shell), where ``i_sub_job`` is None.
     notebook : str, optional
         The notebook to run, where it is not this one or cannot be found by itself.
 
@@ -106,6 +106,8 @@ def fork(
         then = "stop" if current.current else "continue"
     if then == "stop":
         ui.stop(f"{_summary(board)} The cells below belong to the runs.")
+    # The cells below are the runs' cells too: this is how they tell where they are.
+    ui.set_variables({"i_sub_job": None})
     return board
 
 

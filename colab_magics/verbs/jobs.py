@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .. import session
 from ..errors import NotFound
 from ..units import show_seconds, show_size, show_time
-from . import subcommand
+from . import short, subcommand
 
 if TYPE_CHECKING:
     from ..checkout.project import Project
@@ -119,6 +119,7 @@ def watch(*ids: str) -> Board:
 
 
 @subcommand(jobs)
+@short(f="follow")
 def logs(*ids: str, follow: bool = False, lines: int = 0) -> Text:
     """Show what runs printed.
 

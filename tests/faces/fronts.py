@@ -28,8 +28,9 @@ class Reply:
 class Front:
     """A front end: sends cells to a kernel, all at once or one by one, and collects what comes back."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, kernel_pid: int = 0) -> None:
         self.client = client
+        self.kernel_pid = kernel_pid
 
     def send(self, code: str, **options: Any) -> str:
         """Send a cell and wait for nothing; returns the request's id."""

@@ -98,7 +98,7 @@ def start_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
         running.append((manager, client))
         client.start_channels()
         client.wait_for_ready(timeout=60)
-        return Front(client)
+        return Front(client, manager.provisioner.pid)
 
     yield start
     for manager, client in running:
