@@ -138,6 +138,7 @@ def test_a_token_clones_and_updates_and_is_found_nowhere(
     assert SECRET not in caplog.text
     assert files_with(SECRET, tmp_path) == []
     assert files_with(SECRET, home) == []
+    assert not (home / "stored").exists(), "the user's helper was not asked to keep it"
     assert run_git("config", "remote.origin.url", cwd=work / "net") == source.text
     assert os.listdir(temporary) == []
 
@@ -152,6 +153,20 @@ def test_a_wrong_token_says_which_secret_and_never_its_value(
     assert SECRET not in f"{error.value} {error.value.output} {caplog.text}"
     assert f"x-access-token:{SECRET}" in server.logins
     assert os.listdir(work) == []
+
+
+def test_a_token_that_a_program_prints_is_blotted_out(
+    bare: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "git").write_text('#!/bin/sh\necho "fatal: $COLAB_MAGICS_GIT_TOKEN was refused" >&2\nexit 128\n')
+    (tools / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    with pytest.raises(CommandFailed, match=r"fatal: \*\*\* was refused") as error:
+        clone.clone(git.parse("https://example.org/net"), work / "net", token=git.Token("T", SECRET))
+    assert SECRET not in f"{error.value!r} {error.value.output} {caplog.text}"
 
 
 def test_a_token_is_not_given_to_the_server_that_another_redirects_to(bare: Path, work: Path) -> None:
