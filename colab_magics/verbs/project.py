@@ -51,7 +51,8 @@ def project(
         The project's name; by default the last part of the repository's address. Without git=, a project of data
         folders alone.
     job : str, optional
-        Name of this piece of work; each job has outputs of its own.
+        Name of this piece of work; each job has outputs of its own. Without git= and name= the job in use by default,
+        else ``default``.
     branch : str, optional
         Branch or tag to clone.
     root : str, optional
@@ -103,10 +104,11 @@ def project(
         source = repository.parse(git) if git is not None else None
         root = os.path.abspath(os.path.expanduser(root)) if root and root.strip() else root
     spot = locate.find(source, name, root, known)
-    if job is None and known is not None and git is None and name is None:
-        job = known.job
-    job = check_name(job if job is not None else DEFAULT_JOB, option="job")
     before = setup.Before.read(spot)
+    if job is None and git is None and name is None:
+        # The project in use, with the job in use: the one of this session, else the one that was set up here last.
+        job = known.job if known is not None else before.job
+    job = check_name(job if job is not None else DEFAULT_JOB, option="job")
     with _where_written(shell, known):
         place = setup.find_place(to, before, spot.name)
 
@@ -130,6 +132,8 @@ def project(
             setup.fetch_inputs(shell.ui, handle, place, wanted)
         setup.start_sync(shell.ui, handle, place, restore, seconds, redo=force)
     handle.save(inputs=wanted)
+    if again and known is None and before.job != job:
+        handle.notes.append(f"The job that was set up here last was {before.job!r}; this one is {job!r}.")
     if again:
         handle.notes.append("It was set up before and is used as it is; --force does the set-up again.")
     _use(shell, handle, handle.data_job)

@@ -230,6 +230,15 @@ class TestAgain:
         assert ui.variables["data_job"] == str(second.data_job) == str(first.root / "data_job" / "b")
         assert project(git=str(bare), root=".").job == "default", "a line without job= means the same every time"
 
+    def test_a_fresh_shell_shows_the_job_in_use(self, bare: Path, work: Path, ui: RecordingUI, restart: Any) -> None:
+        first = project(git=str(bare), root=".", job="a")
+        restart(first.root)
+        assert project() == first
+        restart(first.root)
+        other = project(git=str(bare))
+        assert other.job == "default"
+        assert "last was 'a'; this one is 'default'" in str(other)
+
     def test_update(self, bare: Path, work: Path, ui: RecordingUI, push: Any) -> None:
         made = project(git=str(bare), root=".")
         push("later.txt", "later")
