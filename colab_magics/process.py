@@ -21,8 +21,6 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 from .errors import CommandFailed, Unavailable
 
 log = logging.getLogger("colab_magics")
@@ -194,6 +192,8 @@ def boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
+        import psutil
+
         return f"{psutil.boot_time():.0f}"
 
 
@@ -248,6 +248,8 @@ def end_tree(pid: int, *, grace: float = 5.0) -> None:
 
     Descendants are collected first, so that those in sessions of their own are found too.
     """
+    import psutil  # not at the top: it takes half of the time that loading the extension takes
+
     try:
         top = psutil.Process(pid)
         family = [top, *top.children(recursive=True)]
@@ -275,6 +277,8 @@ def end_all_with(name: str, value: str) -> int:
     int
         How many were found.
     """
+    import psutil
+
     me = psutil.Process()
     spared = {me.pid, *(parent.pid for parent in me.parents())}
     found = 0

@@ -50,10 +50,11 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
     function, word, words = choose(name, words, face)
     shown = face.verb(name, word)
     known = options(function)
-    letters: Mapping[str, str] = getattr(function, "short", {})
-    tokens = [letters.get(token, token) for token in words]
-    if body is not None:
-        tokens += _body_tokens(name, word, body, given(tokens))
+    tokens = _spelled_out(words, function)
+    data = getattr(function, "body", None)
+    values = read_body(name, word, body) if body is not None else {}
+    if not data:
+        tokens += _body_tokens(values, given(tokens))
     _check_options(tokens, known, shown, face)
     present = given(tokens)
     tokens += [
@@ -63,8 +64,9 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
         for token in as_tokens({key: value})
     ]
     bound = _parse(function, [*tokens, *(["--", *rest] if rest is not None else [])], known, shown, face)
+    cell = {data: values} if data and body is not None else {}
     try:
-        return function(*bound.args, **bound.kwargs)
+        return function(*bound.args, **bound.kwargs, **cell)
     except OSError as error:
         raise _from_os(error, shown) from error
 
@@ -90,6 +92,18 @@ def choose(name: str, words: Sequence[str], face: Words) -> tuple[Callable[..., 
     if subs and (not taken or (slip and difflib.get_close_matches(first, subs, n=1, cutoff=0.66))):
         raise did_you_mean(first, subs, kind=f"subcommand of {face.verb(name)}")
     return verb, None, list(words)
+
+
+def _spelled_out(words: Sequence[str], function: Callable[..., Any]) -> list[str]:
+    """Write letters as the options they mean, and give options that stand alone their value."""
+    letters: Mapping[str, str] = getattr(function, "short", {})
+    values: Mapping[str, str] = getattr(function, "bare", {})
+    following = [*words[1:], "--"]
+    tokens = [letters.get(token, token) for token in words]
+    return [
+        f"{token}={values[token]}" if token in values and after.startswith("-") else token
+        for token, after in zip(tokens, following, strict=True)
+    ]
 
 
 def given(tokens: Iterable[str]) -> set[str]:
@@ -122,8 +136,7 @@ def _text(key: str, value: Any) -> str:
     return str(value)
 
 
-def _body_tokens(name: str, word: str | None, body: str, present: set[str]) -> list[str]:
-    values = read_body(name, word, body)
+def _body_tokens(values: Mapping[str, Any], present: set[str]) -> list[str]:
     twice = sorted(key for key in values if key.replace("_", "-") in present)
     if twice:
         raise InvalidInput(f"{twice[0]} stands in the line and in the cell below it.", "Keep one of the two.")

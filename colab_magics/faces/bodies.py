@@ -22,7 +22,25 @@ def _toml(name: str, body: str) -> dict[str, Any]:
         ) from error
 
 
-BODIES: dict[str, Callable[[str, str], dict[str, Any]]] = {"project": _toml}
+def _yaml(name: str, body: str) -> dict[str, Any]:
+    """Read YAML 1.2: ``1e-3`` is a number, ``no`` is text."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        values = YAML(typ="safe", pure=True).load(body)
+    except YAMLError as error:
+        raise InvalidInput(f"The cell below %%{name} is no YAML: {error}", "Write lr: [0.1, 0.01]") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InvalidInput(
+            f"The cell below %%{name} holds no parameters.", "Write one a line, such as lr: [0.1, 0.01]"
+        )
+    return values
+
+
+BODIES: dict[str, Callable[[str, str], dict[str, Any]]] = {"project": _toml, "fork": _yaml}
 """The verbs that take a body; all others say that they take none."""
 
 

@@ -37,7 +37,18 @@ class Option:
     @property
     def word(self) -> str:
         """The name as users write it."""
-        return self.name.replace("_", "-")
+        return word_of(self.name)
+
+
+def word_of(name: str) -> str:
+    """Write a parameter's name as users do: ``max-failures``, and ``try`` for ``try_``."""
+    return name.rstrip("_").replace("_", "-")
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return a verb's parameters, without the one that takes the cell below a cell magic."""
+    data = getattr(function, "body", None)
+    return [parameter for name, parameter in inspect.signature(function).parameters.items() if name != data]
 
 
 def options(function: Callable[..., Any]) -> dict[str, Option]:
@@ -45,7 +56,7 @@ def options(function: Callable[..., Any]) -> dict[str, Option]:
     hints = _hints(function)
     found = [
         _option(parameter, hints.get(parameter.name, str))
-        for parameter in inspect.signature(function).parameters.values()
+        for parameter in _parameters(function)
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
     return {option.word: option for option in found}
@@ -59,8 +70,7 @@ def parsable(function: Callable[..., Any]) -> Callable[..., Any]:
 
     stand_in.__doc__, stand_in.__name__ = function.__doc__, function.__name__
     stand_in.__annotations__ = hints = _hints(function)
-    signature = inspect.signature(function)
-    parameters = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()]
+    parameters = [p.replace(annotation=hints.get(p.name, p.annotation)) for p in _parameters(function)]
     stand_in.__dict__["__signature__"] = inspect.Signature(parameters)
     return stand_in
 
@@ -78,7 +88,7 @@ def positionals(function: Callable[..., Any]) -> list[inspect.Parameter]:
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         inspect.Parameter.VAR_POSITIONAL,
     )
-    return [parameter for parameter in inspect.signature(function).parameters.values() if parameter.kind in kinds]
+    return [parameter for parameter in _parameters(function) if parameter.kind in kinds]
 
 
 def _option(parameter: inspect.Parameter, hint: Any) -> Option:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, NotFound
-from ..ui import Notebook, read_notebook
+from ..ui import Notebook, read_notebook, ticking
 from ..units import show_time
 from .jupyter_server import Found, find_session, kernel_id
 
@@ -128,17 +128,22 @@ def _save(file: Path, path: str) -> bool:
     script = _SAVE % json.dumps(path)
     # Without plain text: front ends that run no scripts must not print one.
     handle = display({"application/javascript": script, "text/plain": ""}, raw=True, display_id=True)
+
+    def show(text: str) -> None:
+        if handle is not None:
+            handle.update({"text/plain": text}, raw=True)
+
     end = time.monotonic() + SAVE_WITHIN
     saved = False
-    while not saved and time.monotonic() < end:
-        time.sleep(0.05)
-        try:
-            saved = file.stat().st_mtime_ns != before
-        except FileNotFoundError:
-            continue  # it is just being replaced
-    if handle is not None:
-        # Nothing may run when the notebook is opened again.
-        handle.update({"text/plain": ""}, raw=True)
+    with ticking(lambda elapsed: show(f"waiting for {file.name} to be saved … {elapsed:.0f} s")):
+        while not saved and time.monotonic() < end:
+            time.sleep(0.05)
+            try:
+                saved = file.stat().st_mtime_ns != before
+            except FileNotFoundError:
+                continue  # it is just being replaced
+    # Nothing may run when the notebook is opened again.
+    show("")
     return saved
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import types
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -81,7 +82,9 @@ def toy_sync(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...]
 
 
 @pytest.fixture
-def start_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Front]]:
+def start_kernel(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Front]]:
     """Start real kernels in the test's folder; the extension is on their path, not loaded."""
     from jupyter_client.manager import KernelManager
 
@@ -92,7 +95,9 @@ def start_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     running: list[tuple[Any, Any]] = []
 
     def start(**env: str) -> Front:
-        manager = KernelManager(kernel_name="python3")
+        # named as Jupyter's servers name it: the name holds the kernel's id
+        connection = tmp_path_factory.mktemp("connection") / f"kernel-{uuid.uuid4()}.json"
+        manager = KernelManager(kernel_name="python3", connection_file=str(connection))
         manager.start_kernel(cwd=str(tmp_path), env={**os.environ, **env})
         client = manager.client()
         running.append((manager, client))
