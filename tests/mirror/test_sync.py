@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,20 @@ def test_starts_at_once_give_one_process(tmp_path: Path) -> None:
     pids = {one.communicate(timeout=60)[0].strip() for one in started}
     assert len(pids) == 1, pids
     assert pids == {str(sync.status()["identity"]["pid"]) for sync in control.running(source)}
+
+
+def test_starts_in_the_same_moment_give_one_process(tmp_path: Path) -> None:
+    place, source = tmp_path / "place", write(tmp_path / "job", a_txt="a")
+    together = threading.Barrier(4)
+
+    def one() -> int:
+        together.wait(30)
+        pid: int = begin(source, place).status()["identity"]["pid"]
+        return pid
+
+    with ThreadPoolExecutor(4) as pool:
+        pids = [answer.result(60) for answer in [pool.submit(one) for _ in range(4)]]
+    assert len(set(pids)) == 1
 
 
 def test_a_second_daemon_ends_at_once(tmp_path: Path) -> None:
