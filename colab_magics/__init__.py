@@ -14,6 +14,7 @@ from .verbs import VERBS, load
 if TYPE_CHECKING:
     from .verbs.fork import fork as fork
     from .verbs.jobs import jobs as jobs
+    from .verbs.join import join as join
     from .verbs.project import project as project
     from .verbs.stop import stop as stop
     from .verbs.sync import sync as sync

@@ -162,6 +162,12 @@ class UI(Protocol):
     def stop(self, message: str) -> NoReturn:
         """End the script, or Run All, here: quietly and as a success."""
 
+    def skip(self, cells: Sequence[tuple[str, str]], join: str) -> None:
+        """Mark cells with these ids and sources as skipped, until the one with the source `join` comes."""
+
+    def skip_nothing(self) -> None:
+        """Execute all cells again."""
+
 
 @dataclass
 class TerminalUI:
@@ -219,6 +225,12 @@ class TerminalUI:
         if message:
             self.say(message)
         raise SystemExit(0)
+
+    def skip(self, cells: Sequence[tuple[str, str]], join: str) -> None:
+        """Nothing to do: a script has no cells."""
+
+    def skip_nothing(self) -> None:
+        """Nothing to do: a script has no cells."""
 
 
 @dataclass

@@ -34,9 +34,7 @@ def _yaml(name: str, body: str) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise InvalidInput(
-            f"The cell below %%{name} holds no parameters.", "Write one a line, such as lr: [0.1, 0.01]"
-        )
+        raise InvalidInput(f"The cell below %%{name} holds no parameters.", "Write one a line, such as lr: [0.1, 0.01]")
     return values
 
 

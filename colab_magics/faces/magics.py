@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import session
 from ..verbs import VERBS
-from . import notebook_ui, stop
+from . import notebook_ui, skip, stop
 from .line import split
 from .logs import set_log_level, unset_log_level
 from .signature import MAGIC
@@ -144,6 +144,7 @@ class Extension:
         if self.empty_cell in self.ip.input_transformers_cleanup:
             self.ip.input_transformers_cleanup.remove(self.empty_cell)
         stop.remove_guards(self.ip)
+        skip.remove(self.ip)
         if self.completion is not None:
             self.completion.remove()
         session.deactivate(self.session)

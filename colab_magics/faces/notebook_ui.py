@@ -10,11 +10,12 @@ import ast
 import html
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from ..ui import UI, Live, Notebook, Table, TerminalUI, read_notebook, ticking
+from . import skip
 from .stop import stop
 
 _PACE = 0.5
@@ -73,6 +74,12 @@ class InShell:
 
     def stop(self, message: str) -> NoReturn:
         stop(self.ip, message)
+
+    def skip(self, cells: Sequence[tuple[str, str]], join: str) -> None:
+        skip.skip(self.ip, cells, join)
+
+    def skip_nothing(self) -> None:
+        skip.remove(self.ip)
 
 
 def _user_can_answer(ip: Any) -> bool:

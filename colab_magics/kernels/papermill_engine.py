@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import math
 import re
 import time
 import warnings
@@ -130,6 +131,7 @@ class RunEngine(NBClientEngine):  # type: ignore[misc]
         *,
         execution: Execution,
         start_timeout: int = 60,
+        execution_timeout: int | None = None,
         stdout_file: TextIO | None = None,
         stderr_file: TextIO | None = None,
         kernel_manager_class: Any = None,
@@ -140,7 +142,7 @@ class RunEngine(NBClientEngine):  # type: ignore[misc]
         client = _Client(
             nb_man,
             kernel_name=kernel_name,
-            timeout=None,
+            timeout=execution_timeout,
             startup_timeout=start_timeout,
             stdout_file=stdout_file,
             stderr_file=stderr_file,
@@ -157,7 +159,13 @@ logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
 def execute(
-    content: Mapping[str, Any], execution: Execution, *, parameters: Mapping[str, Any], kernel: str | None, cwd: Path
+    content: Mapping[str, Any],
+    execution: Execution,
+    *,
+    parameters: Mapping[str, Any],
+    kernel: str | None,
+    cwd: Path,
+    cell_time: float | None = None,
 ) -> Outcome:
     """Execute a notebook to its end.
 
@@ -173,6 +181,8 @@ def execute(
         Name of a kernelspec; None for this interpreter.
     cwd : Path
         The kernel's working folder.
+    cell_time : float, optional
+        Seconds that a cell may take; for ever by default.
 
     Returns
     -------
@@ -197,6 +207,8 @@ def execute(
             language="python" if kernel is None else None,
             progress_bar=False,
             start_timeout=600,
+            # nbclient counts whole seconds.
+            execution_timeout=None if cell_time is None else math.ceil(cell_time),
             cwd=str(cwd),
             stdout_file=execution.log,
             stderr_file=execution.log,
@@ -207,7 +219,7 @@ def execute(
     except papermill.PapermillExecutionError as error:
         return Outcome(_failure(execution, error.ename, error.evalue, error.traceback))
     except (DeadKernelError, CellTimeoutError) as error:
-        what = "the kernel died" if isinstance(error, DeadKernelError) else "the cell took too long"
+        what = "the kernel died" if isinstance(error, DeadKernelError) else "the cell took longer than cell_time="
         return Outcome(_failure(execution, type(error).__name__, what, []))
     finally:
         execution.save()

@@ -10,7 +10,7 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 ASIDE = ("fork", "join", "stop", "sync", "jobs")
 """Verbs whose lines may change without making a finished run another one."""
@@ -46,19 +46,27 @@ def changed_cells(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return [number for number, value in new.items() if value not in known] or ["removed"]
 
 
-def code_cells(content: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-    """Yield number (from 1) and source of each code cell, without those that papermill injected."""
+class Cell(NamedTuple):
+    """A code cell: its number among them from 1, its source, its id (empty in notebooks without ids)."""
+
+    number: int
+    source: str
+    id: str
+
+
+def code_cells(content: Mapping[str, Any]) -> Iterator[Cell]:
+    """Yield the code cells, without those that papermill injected."""
     number = 0
     for cell in content.get("cells", []):
         if cell.get("cell_type") != "code" or "injected-parameters" in cell.get("metadata", {}).get("tags", []):
             continue
         number += 1
         source = cell.get("source", "")
-        yield number, source if isinstance(source, str) else "".join(source)
+        yield Cell(number, source if isinstance(source, str) else "".join(source), str(cell.get("id", "")))
 
 
 def _normal_cells(content: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-    for number, source in code_cells(content):
+    for number, source, _ in code_cells(content):
         yield number, normal_form(source)
         if _STOP.search(source):
             return
@@ -74,18 +82,29 @@ def normal_form(source: str) -> str:
         return ""
     if text.startswith("%%"):
         return text
+    tree = as_python(text)
+    # unparse, not dump: the form of `ast.dump` differs between Python versions.
+    return text if tree is None else ast.unparse(tree)
+
+
+def as_python(source: str) -> ast.Module | None:
+    """Parse a cell's code; its magics become the texts they are, and lines of `ASIDE` verbs vanish.
+
+    Returns
+    -------
+    ast.Module or None
+        None for what Python cannot parse, such as the cell of another cell magic.
+    """
     lines = []
-    for line in text.splitlines():
+    for line in source.splitlines():
         if _ASIDE.match(line):
             indent = line[: len(line) - len(line.lstrip())]
             lines.append(f"{indent}pass" if indent else "")
         elif match := _LINE_MAGIC.match(line):
-            # A magic is no Python: it counts as the text it is.
             lines.append(f"{match[1]}{match[2].strip()!r}")
         else:
             lines.append(line)
     try:
-        # unparse, not dump: the form of `ast.dump` differs between Python versions.
-        return ast.unparse(ast.parse("\n".join(lines)))
+        return ast.parse("\n".join(lines))
     except (SyntaxError, ValueError):
-        return text
+        return None

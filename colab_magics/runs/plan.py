@@ -113,12 +113,14 @@ def make(
     known = {_key(run.record.get("repeat", run.index), run.parameters): run for run in existing}
     # A folder without a readable record may still hold results: its number is taken as well.
     taken = {int(folder.name[8:]) for folder in job_folder.glob("sub_job_*") if folder.name[8:].isdigit()}
+    others = {run.index for run in existing if run.parameters}
     free = (index for index in itertools.count() if index not in taken)
     changed: list[tuple[Run, list[str]]] = []
     for point in points:
         run = known.get(_key(point.repeat, point.parameters))
         # With n= alone the number is the parameter: run 3 of five is number 3, as users of sub-jobs expect.
-        index = run.index if run else point.repeat if not point.parameters else next(free)
+        plain = not point.parameters and point.repeat not in others
+        index = run.index if run else point.repeat if plain else next(free)
         folder = job_folder / folder_name(index)
         if only is not None and index not in only:
             plan.skip.append((index, "not in only="))
@@ -235,6 +237,12 @@ def without_outputs(content: Mapping[str, Any]) -> dict[str, Any]:
     return bare
 
 
+def again(folder: Path) -> None:
+    """Make a run that ended ready for another attempt, as it is."""
+    record = process.read_json(folder / RECORD) or {}
+    process.write_json(folder / RECORD, {**record, "attempt": _next_attempt(folder), "submitted": time.time()})
+
+
 def _next_attempt(folder: Path) -> int:
     """Return the number of the attempt to come, and keep the notebook of the one before."""
     before = process.read_json(folder / RECORD)
@@ -262,7 +270,7 @@ def describe(statuses: Sequence[tuple[Run, Status]]) -> str:
     counts: dict[str, int] = {}
     for _, status in statuses:
         counts[status.phase] = counts.get(status.phase, 0) + 1
-    order = ("done", "running", "waiting", "failed", "killed", "interrupted")
+    order = ("done", "running", "waiting", "failed", "killed", "interrupted", "cancelled")
     return ", ".join(f"{counts[phase]} {phase}" for phase in order if phase in counts) or "no runs"
 
 

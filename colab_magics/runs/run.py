@@ -8,7 +8,7 @@ file               writer     what it holds
 run.json           submitter  what to execute: payload, parameters, engine, code hashes, commit, attempt
 source.ipynb       submitter  the notebook without outputs, as it stood at ``%fork``
 state.json         runner     phase, cell, heartbeat, process, exit, error
-verdict.json       scheduler  what the runner cannot say of itself: killed, lost
+verdict.json       scheduler  what the runner cannot say of itself: killed, lost, cancelled
 notebook.ipynb     runner     the executed notebook, up to date while it runs
 log.txt            runner     everything that was printed, appended to over all attempts
 attempt_N.ipynb    submitter  executed notebooks of earlier attempts
@@ -37,7 +37,7 @@ HEARTBEAT = 5.0
 SILENT = 12 * HEARTBEAT
 """A runner on another machine that was silent for so many seconds counts as dead."""
 
-ENDED = frozenset({"done", "failed", "killed", "interrupted"})
+ENDED = frozenset({"done", "failed", "killed", "interrupted", "cancelled"})
 """Phases in which nothing moves any more."""
 
 
@@ -48,7 +48,8 @@ class Status:
     Parameters
     ----------
     phase : str
-        ``waiting`` (not started), ``running``, ``done``, ``failed``, ``killed`` or ``interrupted``.
+        ``waiting``, ``running``, ``done``, ``failed``, ``killed``, ``interrupted`` or ``cancelled`` (not started,
+        because of how others ended).
     text : str
         For people: ``running``, ``interrupted 03:02, cell 9 of 14``.
     cell, cells : int
@@ -178,8 +179,11 @@ def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *
     process: alive, dead, or (on another machine) as fresh as its last heartbeat.
     """
     if state is None:
-        phase = "killed" if verdict else "waiting"
-        return Status(phase, f"{phase} before it started" if verdict else phase)
+        said = str((verdict or {}).get("verdict", "waiting"))
+        if said == "cancelled":
+            return Status(said, f"not started: {(verdict or {}).get('reason')}")
+        phase = "interrupted" if said == "lost" else said
+        return Status(phase, f"{said} before it started" if verdict else said)
     beat = float(state.get("beat") or 0)
     cell, cells = int(state.get("cell") or 0), int(state.get("cells") or 0)
     at = f"cell {cell} of {cells}" if cells else "starting"

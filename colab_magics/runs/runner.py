@@ -25,6 +25,7 @@ import psutil
 from .. import process
 from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
 from ..session import RUN_VARIABLE
+from ..units import show_seconds
 from . import run as folder_of_run
 from .run import HEARTBEAT, LOG, NOTEBOOK, SOURCE, STATE, Run
 
@@ -73,6 +74,7 @@ class Killer:
 
     def __init__(self) -> None:
         self.asked = threading.Event()
+        self.too_long = False
         self.kernel: int | None = None
         signal.signal(signal.SIGTERM, self._on_signal)
 
@@ -80,6 +82,18 @@ class Killer:
         if not self.asked.is_set():
             self.asked.set()
             threading.Thread(target=self._end, name="killer", daemon=True).start()
+
+    def after(self, seconds: float) -> threading.Timer:
+        """End the payload when it has taken so long."""
+
+        def end() -> None:
+            self.too_long = True
+            self._end()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def _end(self) -> None:
         if self.kernel is not None:
@@ -131,6 +145,8 @@ def execute(folder: Path) -> int:
         # debugpy writes three lines about frozen modules into every log otherwise.
         os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
         killer, state = Killer(), StateFile(run)
+        limit = run.record.get("payload", {}).get("time")
+        timer = killer.after(limit) if limit else None
         error: dict[str, Any] | None = None
         try:
             with open(folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
@@ -145,10 +161,20 @@ def execute(folder: Path) -> int:
                 "evalue": str(problem),
                 "traceback": traceback.format_exc(),
             }
+        if timer is not None:
+            timer.cancel()
+        if killer.too_long:
+            error = _took_too_long(run, limit, error)
         end_descendants()
         phase = "killed" if killer.asked.is_set() else "failed" if error else "done"
         state.end(phase, error=error)
         return {"done": 0, "failed": 1, "killed": 2}[phase]
+
+
+def _took_too_long(run: Run, limit: float, error: dict[str, Any] | None) -> dict[str, Any]:
+    cell = (error or {}).get("cell", 0)
+    text = f"the run took longer than time={show_seconds(limit)}"
+    return {"cell": cell, "ename": "TimeLimit", "evalue": text, "traceback": (error or {}).get("traceback", text)}
 
 
 Payload = Callable[[Run, StateFile, Killer, TextIO], dict[str, Any] | None]
@@ -187,6 +213,7 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         parameters=run.variables,
         kernel=run.record["payload"].get("kernel"),
         cwd=cwd if cwd.is_dir() else run.folder,
+        cell_time=run.record["payload"].get("cell_time"),
     )
     return outcome.error
 

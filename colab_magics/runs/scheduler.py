@@ -8,11 +8,13 @@ that a job has one scheduler. Kill requests come as verdict.json in a run's fold
 from __future__ import annotations
 
 import collections
+import dataclasses
 import fcntl
 import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from ..engines import ENGINES
 from ..engines.base import Engine, Ref
 from ..errors import Busy
 from ..session import RUN_VARIABLE
-from .plan import since
+from .plan import again, since
 from .run import ENDED, VERDICT, Run, runs_of
 
 FOLDER = ".scheduler"
@@ -69,7 +71,29 @@ def _busy(job_folder: Path) -> Busy:
     )
 
 
-def start(job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, workers: int) -> int:
+@dataclass(frozen=True)
+class Feed:
+    """How an engine is fed.
+
+    Parameters
+    ----------
+    workers : int
+        How many runs at once.
+    trial : float or None
+        The first run goes alone: for so many seconds (``inf``: until it ends well) before the others start.
+    max_failures : int or None
+        When so many runs have failed, no other is started.
+    retries : int
+        How often a run that failed is executed again.
+    """
+
+    workers: int = 1
+    trial: float | None = None
+    max_failures: int | None = None
+    retries: int = 0
+
+
+def start(job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, feed: Feed) -> int:
     """Start the scheduler of a job and hand the lock over.
 
     Parameters
@@ -82,8 +106,8 @@ def start(job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, wo
         What `lock` returned; the caller closes it afterwards.
     engine : str
         Name of the engine.
-    workers : int
-        How many runs at once.
+    feed : Feed
+        How to feed it.
 
     Returns
     -------
@@ -92,9 +116,8 @@ def start(job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, wo
     """
     folder = job_folder / FOLDER
     folder.mkdir(exist_ok=True)
-    process.write_json(
-        folder / "plan.json", {"runs": [path.name for path in folders], "engine": engine, "workers": workers}
-    )
+    plan = {"runs": [path.name for path in folders], "engine": engine, "feed": dataclasses.asdict(feed)}
+    process.write_json(folder / "plan.json", plan)
     return process.start_detached(
         process.python("colab_magics.runs.scheduler", job_folder, str(fd)),
         log_file=folder / "log.txt",
@@ -131,10 +154,7 @@ def kill(runs: Sequence[Run]) -> list[Run]:
     """
     asked = [run for run in runs if run.status().phase not in ENDED]
     for run in asked:
-        process.write_json(
-            run.folder / VERDICT,
-            {"attempt": run.attempt, "verdict": "killed", "at": time.time(), "by": process.identity()},
-        )
+        _judge(run, "killed")
     for job_folder in {run.folder.parent for run in asked}:
         if not is_running(job_folder):
             for run in asked:
@@ -155,16 +175,19 @@ class Scheduler:
         Where runs execute.
     runs : sequence of Run
         What to execute, in order.
-    workers : int
-        How many at once.
+    feed : Feed
+        How to feed it.
     """
 
-    def __init__(self, job_folder: Path, engine: Engine, runs: Sequence[Run], workers: int) -> None:
+    def __init__(self, job_folder: Path, engine: Engine, runs: Sequence[Run], feed: Feed) -> None:
         self.job_folder = job_folder
         self.engine = engine
-        self.workers = workers
+        self.feed = feed
         self.waiting = collections.deque(runs)
         self.active: list[tuple[Run, Ref, float]] = []
+        self.trial: Run | None = runs[0] if runs and feed.trial is not None else None
+        self.failed: list[Run] = []
+        self.tries: collections.Counter[Path] = collections.Counter()
         self.started = time.time()
         self._beat = 0.0
 
@@ -184,37 +207,65 @@ class Scheduler:
         for (run, ref, began), here in zip(self.active, alive, strict=True):
             if here:
                 still.append((run, ref, began))
-                continue
-            self.engine.collect([run.folder])
-            state = run.state()
-            if state is None or state.get("phase") not in ENDED:
-                # Its kernel may have outlived it, and would write beside the next attempt's.
-                process.end_all_with(RUN_VARIABLE, str(run.folder))
-                if run.verdict() is None:
-                    lost = {
-                        "attempt": run.attempt,
-                        "verdict": "lost",
-                        "at": time.time(),
-                        "reason": self.engine.log(ref),
-                    }
-                    process.write_json(run.folder / VERDICT, lost)
+            else:
+                self.engine.collect([run.folder])
+                self._ended(run, ref)
         if len(still) != len(self.active):
             self.active = still
             self._write_current()
+
+    def _ended(self, run: Run, ref: Ref) -> None:
+        state = run.state()
+        if state is None or state.get("phase") not in ENDED:
+            # Its kernel may have outlived it, and would write beside the next attempt's.
+            process.end_all_with(RUN_VARIABLE, str(run.folder))
+            if run.verdict() is None:
+                _judge(run, "lost", self.engine.log(ref))
+        status = run.status()
+        if status.ended_well or status.phase == "killed":
+            return
+        if self.tries[run.folder] < self.feed.retries:
+            self.tries[run.folder] += 1
+            again(run.folder)
+            fresh = Run.load(run.folder)
+            self.trial = fresh if self.trial == run else self.trial
+            self.waiting.appendleft(fresh)
+            return
+        self.failed.append(run)
+        if self.feed.max_failures is not None and len(self.failed) >= self.feed.max_failures:
+            self._cancel_waiting(f"{len(self.failed)} failed (max_failures={self.feed.max_failures})")
 
     def _cancel_killed(self) -> None:
         self.engine.cancel([ref for run, ref, _ in self.active if run.verdict() is not None])
         for run in [run for run in self.waiting if run.verdict() is not None]:
             self.waiting.remove(run)
 
+    def _cancel_waiting(self, reason: str) -> None:
+        for run in self.waiting:
+            if run.verdict() is None:
+                _judge(run, "cancelled", reason)
+        self.waiting.clear()
+
     def _start_more(self) -> None:
-        room = self.workers - len(self.active)
+        room = (1 if self._on_trial() else self.feed.workers) - len(self.active)
         chosen = [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
         if chosen:
             refs = self.engine.submit([run.folder for run in chosen])
             now = time.time()
             self.active += [(run, ref, now) for run, ref in zip(chosen, refs, strict=True)]
             self._write_current()
+
+    def _on_trial(self) -> bool:
+        """Whether the first run still has to show that the others are worth starting."""
+        if self.trial is None or self.feed.trial is None:
+            return False
+        status = self.trial.status()
+        lived = status.phase == "running" and time.time() - (status.started or time.time()) >= self.feed.trial
+        if status.ended_well or lived:
+            self.trial = None
+        elif status.phase in ENDED and not any(run == self.trial for run in self.waiting):
+            self._cancel_waiting(f"{self.trial.id} did not end well (--try)")
+        return self.trial is not None
 
     def _write_current(self) -> None:
         """Write ``current_sub_job_is.txt``: the index first, for notebooks and people that read it."""
@@ -240,6 +291,14 @@ class Scheduler:
             )
 
 
+def _judge(run: Run, verdict: str, reason: str = "") -> None:
+    """Write what the scheduling side has to say of a run."""
+    process.write_json(
+        run.folder / VERDICT,
+        {"attempt": run.attempt, "verdict": verdict, "at": time.time(), "reason": reason, "by": process.identity()},
+    )
+
+
 def _clock(stamp: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stamp))
 
@@ -253,7 +312,7 @@ def main() -> None:
     engine = ENGINES.load(plan["engine"])()
     runs = [by_name[name] for name in plan["runs"] if name in by_name]
     engine.prepare([run.folder for run in runs])
-    Scheduler(job_folder, engine, runs, int(plan["workers"])).run()
+    Scheduler(job_folder, engine, runs, Feed(**plan["feed"])).run()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-VERBS = ("project", "sync", "fork", "stop", "jobs")
+VERBS = ("project", "sync", "fork", "join", "stop", "jobs")
 """The verbs in the order in which a notebook uses them; ``<name>.py`` here holds each."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,18 +51,27 @@ def subcommands(verb: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
 def call_only(*options: str) -> Callable[[F], F]:
     """Name the options that delete, consent, unpickle or skip a question: no default file may set them."""
 
-    def mark(function: F) -> F:
-        function.__dict__["call_only"] = frozenset(options)
-        return function
-
-    return mark
+    return _mark(call_only=frozenset(options))
 
 
 def short(**letters: str) -> Callable[[F], F]:
     """Give options a letter: ``@short(f="follow")`` makes ``-f`` mean ``--follow``."""
+    return _mark(short={f"-{letter}": f"--{option}" for letter, option in letters.items()})
 
+
+def bare(**values: str) -> Callable[[F], F]:
+    """Give options a value for when they stand alone: ``@bare(try_="end")`` makes ``--try`` mean ``--try=end``."""
+    return _mark(bare={f"--{option.rstrip('_').replace('_', '-')}": value for option, value in values.items()})
+
+
+def body(parameter: str) -> Callable[[F], F]:
+    """Name the parameter that takes the cell below a cell magic as it is, not as options."""
+    return _mark(body=parameter)
+
+
+def _mark(**notes: Any) -> Callable[[F], F]:
     def mark(function: F) -> F:
-        function.__dict__["short"] = {f"-{letter}": f"--{option}" for letter, option in letters.items()}
+        function.__dict__.update(notes)
         return function
 
     return mark

@@ -1,24 +1,35 @@
-"""``%fork``: run this notebook n times; in each run the line returns with that run's values."""
+"""``%fork``: run this notebook many times; in each run the line returns with that run's values."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from .. import session
-from ..errors import ColabMagicsError, InvalidInput, NotFound
-from ..units import count, indices, show_seconds
+from ..errors import Busy, ColabMagicsError, InvalidInput
+from ..units import count, indices, seconds, show_seconds
+from . import bare, body, call_only
 
 if TYPE_CHECKING:
     from ..checkout.project import Project
     from ..runs.board import Board
-    from ..runs.run import Run
-    from ..ui import UI, Notebook
+    from ..runs.plan import Point
+    from ..runs.submit import Order
+    from ..ui import UI, Notebook, Table
+
+MANY = 1000
+"""More runs than this are started with ``--yes`` only."""
 
 
+@body("grid")
+@bare(try_="end")
+@call_only("yes")
 def fork(
+    grid: Mapping[str, Any] | None = None,
     *,
     n: int | None = None,
     only: str | None = None,
@@ -27,25 +38,46 @@ def fork(
     workers: str = "auto",
     start: Literal["cold"] = "cold",
     on: str = "local",
+    time: str | None = None,
+    cell_time: str | None = None,
+    retries: int = 0,
+    max_failures: int | None = None,
     resume: Literal["keep", "rerun"] | None = None,
     then: Literal["stop", "continue"] | None = None,
+    try_: str | None = None,
+    here: int | None = None,
     notebook: str | None = None,
-) -> Board | None:
-    """Run this notebook n times.
+    detach: bool = False,
+    dry_run: bool = False,
+    yes: bool = False,
+) -> Board | Table | None:
+    """Run this notebook many times.
 
-    It is ``fork()``: in each run the line returns with the values of that run. There it assigns ``i_sub_job`` (0 to
-    n - 1) and ``data_job`` (the run's own folder) and goes on with the cells below. In this notebook it shows the runs,
-    waits, and then ends Run All, because the cells below belong to the runs.
+    It is ``fork()``: in each run the line returns with the values of that run. There it assigns ``i_sub_job``,
+    ``data_job`` (the run's own folder) and the run's parameters, and goes on with the cells below. In this notebook it
+    shows the runs and waits. Then the notebook skips the runs' cells and goes on at ``%join``; without a ``%join``
+    Run All ends here, because the cells below belong to the runs.
 
-    A run that finished is kept when the line is executed again; one that did not goes on in its own folder. When the
-    code of its cells changed since, the line asks: ``resume=keep`` or ``resume=rerun``. Each run is a fresh process
-    without a time limit; its executed notebook and its log are kept in its folder, also when it fails. The runs go on
-    when this kernel restarts; interrupting only stops watching them.
+    ``%fork n=5`` makes five runs. ``%%fork`` takes a grid from the cell (YAML)::
+
+        %%fork workers=2
+        lr: [1e-3, 1e-4]            # lists make the product
+        zip: {size: [small, large], depth: [6, 12]}   # these go together
+        exclude: {lr: 1e-3, size: large}
+        include: {lr: 1e-5, size: small, depth: 24}
+        n: 2                        # repetitions of each point
+
+    A run that finished is kept when the line is executed again; one that did not goes on in its own folder; values that
+    are new get new numbers. When the code of the cells changed since, the line asks: ``resume=keep`` or
+    ``resume=rerun``. Each run is a fresh process; its executed notebook and its log are kept in its folder, also when
+    it fails. The runs go on when this kernel restarts; interrupting only stops watching them.
 
     Parameters
     ----------
-    n : int
-        How many runs, 1 or more.
+    grid : mapping, optional
+        Parameters and their values; the cell's body, or a mapping in Python.
+    n : int, optional
+        How many runs; with a grid, how often each point.
     only : str, optional
         Execute these alone: ``3,7-9``.
     first : int, default 0
@@ -58,18 +90,35 @@ def fork(
         How a run's kernel starts: ``cold`` is a new process.
     on : str, default "local"
         The engine: where runs execute. ``local`` is this machine.
+    time, cell_time : str, optional
+        How long a run, and a cell, may take: ``2h``. For ever by default. A run that takes longer has failed.
+    retries : int, default 0
+        How often a run that failed is executed again.
+    max_failures : int, optional
+        When so many runs have failed, no other is started.
     resume : {"keep", "rerun"}, optional
         What to do with finished runs whose code changed since. ``rerun`` moves their folders aside, it deletes nothing.
     then : {"stop", "continue"}, optional
-        What this notebook does when the runs have ended: ``stop`` ends Run All (the default in a notebook),
-        ``continue`` goes on with the next cell (the default in scripts and the shell), where ``i_sub_job`` is None.
+        What this notebook does when the runs have ended: ``stop`` ends Run All (the default in a notebook without
+        ``%join``), ``continue`` goes on with the next cell (the default in scripts and the shell), where ``i_sub_job``
+        is None.
+    try_ : str, optional
+        The first run goes alone; the others start when it has ended well, or has lived so long: ``--try 60s``.
+    here : int, optional
+        Start nothing: this notebook becomes the run of that index, to debug it.
     notebook : str, optional
         The notebook to run, where it is not this one or cannot be found by itself.
+    detach : bool, default False
+        Do not wait for the runs; ``%jobs watch`` shows them.
+    dry_run : bool, default False
+        Start nothing: show the runs, their values and types, what is left out and why.
+    yes : bool, default False
+        Start more than 1,000 runs without asking again.
 
     Returns
     -------
-    Board or None
-        The runs, as a handle that shows itself; None in a run.
+    Board, Table or None
+        The runs, as a handle that shows itself; the preview with ``--dry-run``; None in a run.
 
     Raises
     ------
@@ -78,33 +127,56 @@ def fork(
     RunsFailed
         After all runs have ended, when one or more failed: run, cell, error and log of each.
     """
+    from ..runs import submit
+    from ..runs.scheduler import Feed
+
     ui = session.current().ui
     if _in_run(ui):
         return None
-    points = _points(n)
-    only_indices, first = indices(only), count(first, name="first", least=0)
-    at_once = _workers(workers)
+    points, names = _points(grid, n, yes=yes)
+    feed = Feed(
+        _workers(workers),
+        trial=None if try_ is None else math.inf if try_ == "end" else seconds(try_, name="try"),
+        max_failures=None if max_failures is None else count(max_failures, name="max_failures"),
+        retries=count(retries, name="retries", least=0),
+    )
+    limits = {"time": time, "cell_time": cell_time}
     current = ui.notebook(notebook)
     if current.warning:
         ui.warn(current.warning)
+    joins = _check_cells(current, names, then)
     project = _project(ui)
-    board = _submit(
-        ui,
-        project,
+    order = submit.Order(
+        project.data_job,
         current,
         points,
-        only=only_indices,
-        first=first,
+        _cwd(current),
+        project.root,
+        only=indices(only),
+        first=count(first, name="first", least=0),
         done_file=done_file,
         resume=resume,
-        workers=at_once,
         engine=on,
         start=start,
+        feed=feed,
+        limits={name: None if value is None else seconds(value, name=name) for name, value in limits.items()},
     )
+    if here is not None:
+        _be_here(ui, order, count(here, name="here", least=0))
+        return None
+    if dry_run:
+        return submit.preview(order)
+    board, made = submit.submit(order)
+    if made.keep or made.skip:
+        ui.say(f"{project.job}: {made}")
+    if joins:
+        ui.skip(*joins)
+    if detach:
+        return _detached(ui, board, project, current)
     _watch(ui, board, project)
-    if then is None:
-        then = "stop" if current.current else "continue"
-    if then == "stop":
+    if joins:
+        return board
+    if then == "stop" or (then is None and current.current):
         ui.stop(f"{_summary(board)} The cells below belong to the runs.")
     # The cells below are the runs' cells too: this is how they tell where they are.
     ui.set_variables({"i_sub_job": None})
@@ -137,6 +209,28 @@ def _become(ui: UI, name: str, variables: Mapping[str, Any]) -> None:
     ui.say(f"run {name}: " + ", ".join(f"{key} = {value!r}" for key, value in variables.items()))
 
 
+def _be_here(ui: UI, order: Order, index: int) -> None:
+    """Make this notebook the run of that index."""
+    from ..runs.run import folder_name, runs_of
+    from ..runs.submit import make_folder
+
+    made = replace(order, resume="keep", only=None, first=0, done_file=None).plan()
+    points = {run.index: run.parameters for run in made.keep}
+    points |= {number: dict(point.parameters) for number, point in made.execute}
+    if index not in points:
+        raise InvalidInput(f"here={index}: there is no such run.", f"This call has: {_ranges(sorted(points))}.")
+    if any(run.index == index and run.status().phase == "running" for run in runs_of(order.job_folder)):
+        raise Busy(f"Run {index} is being executed.", f"End it first: %jobs kill {order.job_folder.name}/{index}")
+    folder = order.job_folder / folder_name(index)
+    make_folder(folder)
+    ui.skip_nothing()
+    _become(ui, f"{order.job_folder.name}/{index}", {"i_sub_job": index, "data_job": str(folder), **points[index]})
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]} to {numbers[-1]}" if numbers else "none"
+
+
 def _data_job(ui: UI) -> Path:
     from ..checkout.project import DATA_JOB, DEFAULT_JOB
 
@@ -147,12 +241,21 @@ def _data_job(ui: UI) -> Path:
     return Path(known) if isinstance(known, str | os.PathLike) else Path.cwd() / DATA_JOB / DEFAULT_JOB
 
 
-def _points(n: int | None) -> list[Any]:
+def _points(grid: Mapping[str, Any] | None, n: int | None, *, yes: bool) -> tuple[list[Point], list[str]]:
+    """Return the points of this call, and the names of their parameters."""
+    from ..runs.grid import read
     from ..runs.plan import Point
 
-    if n is None:
-        raise InvalidInput("How many runs? %fork needs a number.", "Write %fork n=5.")
-    return [Point(repeat) for repeat in range(count(n, name="n"))]
+    if grid is None and n is None:
+        raise InvalidInput("How many runs? %fork needs a number, or a grid.", "Write %fork n=5.")
+    if grid is None:
+        size, names = count(n or 0, name="n"), []
+    else:
+        made = read(grid, n=n)
+        size, names = made.size(), made.names
+    if size > MANY and not yes:
+        raise InvalidInput(f"That makes {size:,} runs.", "Say --yes to start so many, or take values out.")
+    return [Point(repeat) for repeat in range(size)] if grid is None else list(made.points()), names
 
 
 def _workers(workers: str | int) -> int:
@@ -160,6 +263,23 @@ def _workers(workers: str | int) -> int:
         return count(workers, name="workers")
     # Several runs on one GPU would fight for its memory.
     return 1 if Path("/dev/nvidia0").exists() else max(1, (os.cpu_count() or 1) // 2)
+
+
+def _check_cells(current: Notebook, names: Sequence[str], then: str | None) -> tuple[list[tuple[str, str]], str] | None:
+    """Check the notebook against the parameters; return the cells that the main notebook skips, and the join's cell."""
+    from ..runs import checks
+
+    if names:
+        checks.check_parameters(current.content, names)
+    join = checks.join_cell(current.content) if current.current and then is None else None
+    if join is None:
+        return None
+    if checks.code_after_fork(current.content):
+        raise InvalidInput(
+            "Code stands below %fork in its own cell: this notebook cannot skip half a cell on its way to %join.",
+            "Put that code into a cell of its own.",
+        )
+    return [(cell.id, cell.source) for cell in checks.cells_of_runs(current.content)], join.source
 
 
 def _project(ui: UI) -> Project:
@@ -174,75 +294,16 @@ def _project(ui: UI) -> Project:
     if found is None:
         cwd = Path.cwd()
         found = Project(name=cwd.name or "project", job=DEFAULT_JOB, root=cwd, notebooks=cwd)
-        _write(found.save, found.root)
+        try:
+            found.save()
+        except OSError as error:
+            raise ColabMagicsError(
+                f"{cwd} cannot be written: {error.strerror}.",
+                "Nothing was started. Choose another folder: %project name=… root=FOLDER",
+            ) from error
         ui.say(f"No %project was set up: results go to {found.data_job}, on this machine only.")
     here.project = found
     return found
-
-
-def _write(action: Any, folder: Path) -> None:
-    try:
-        action()
-    except OSError as error:
-        raise ColabMagicsError(
-            f"{folder} cannot be written: {error.strerror}.",
-            "Nothing was started. Choose another folder: %project name=… root=FOLDER",
-        ) from error
-
-
-def _submit(
-    ui: UI,
-    project: Project,
-    current: Notebook,
-    points: Sequence[Any],
-    *,
-    only: list[int] | None,
-    first: int,
-    done_file: str | None,
-    resume: str | None,
-    workers: int,
-    engine: str,
-    start: str,
-) -> Board:
-    """Write the runs' folders and start the scheduler."""
-    from ..engines import ENGINES
-    from ..runs import code, plan, scheduler
-    from ..runs.board import Board
-    from ..runs.run import runs_of
-
-    if start != "cold":
-        raise InvalidInput(f"start={start} is not known.", "Write start=cold.")
-    ENGINES.load(engine)().available()
-    hashes = code.cell_hashes(current.content)
-    common = {
-        "engine": engine,
-        "start": start,
-        "cwd": str(_cwd(current)),
-        "commit": _commit(project.root),
-        "payload": _payload(current),
-        "code": hashes,
-    }
-    job_folder = project.data_job
-    _write(lambda: job_folder.mkdir(parents=True, exist_ok=True), job_folder)
-    lock = scheduler.lock(job_folder)
-    try:
-        made = plan.make(points, job_folder, hashes, only=only, first=first, done_file=done_file, resume=resume)
-        folders = plan.write(made, job_folder, content=current.content, name=current.name, common=common)
-        if folders:
-            scheduler.start(job_folder, folders, lock, engine=engine, workers=workers)
-    finally:
-        os.close(lock)
-    if made.keep or made.skip:
-        ui.say(f"{project.job}: {made}")
-    chosen = set(made.indices)
-    return Board(lambda: [run for run in runs_of(job_folder) if run.index in chosen])
-
-
-def _payload(current: Notebook) -> dict[str, Any]:
-    from ..kernels.cold import check_kernel
-
-    # This notebook's runs use its own interpreter; any other notebook the kernel that it names.
-    return {"kind": "notebook", "kernel": None if current.current else check_kernel(current.content, current.name)}
 
 
 def _cwd(current: Notebook) -> Path:
@@ -250,23 +311,17 @@ def _cwd(current: Notebook) -> Path:
     return current.path.parent if current.path is not None else session.current().start_folder
 
 
-def _commit(root: Path) -> str | None:
-    """Commit of the checkout, with ``+edits`` when files differ from it; None outside of git."""
-    from ..errors import CommandFailed, Unavailable
-    from ..process import run
-
-    try:
-        commit = run(["git", "rev-parse", "HEAD"], cwd=root).stdout.strip()
-        edits = run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root).stdout.strip()
-    except (CommandFailed, Unavailable):
-        return None
-    return f"{commit}+edits" if edits else commit
+def _detached(ui: UI, board: Board, project: Project, current: Notebook) -> Board:
+    job = project.job
+    board.notes.append(f"%jobs watch {job} shows the runs, %jobs kill {job} ends them.")
+    if current.current:
+        ui.stop(f"{len(board)} runs go on by themselves. {board.notes[-1]}")
+    return board
 
 
 def _watch(ui: UI, board: Board, project: Project) -> None:
     """Show the runs until they have ended, hand their results over, and raise for those that failed."""
     from ..runs.board import failure
-    from ..runs.plan import describe
 
     if not len(board):
         ui.say("Nothing to do: every run was left out.")
@@ -274,14 +329,20 @@ def _watch(ui: UI, board: Board, project: Project) -> None:
     try:
         statuses = board.watch(ui)
     except KeyboardInterrupt:
-        ui.stop(
-            f"Stopped watching ({describe(board.statuses())}). The runs go on: %jobs watch {project.job} shows "
-            f"them, %jobs kill {project.job} ends them."
-        )
+        _stopped_watching(ui, board, project.job)
     hand_over(ui, project.data_job)
     error = failure(statuses)
     if error is not None:
         raise error
+
+
+def _stopped_watching(ui: UI, board: Board, job: str) -> NoReturn:
+    from ..runs.plan import describe
+
+    ui.stop(
+        f"Stopped watching ({describe(board.statuses())}). The runs go on: %jobs watch {job} shows them, "
+        f"%jobs kill {job} ends them."
+    )
 
 
 def hand_over(ui: UI, data_job: Path) -> None:
@@ -305,19 +366,3 @@ def _summary(board: Board) -> str:
     ended = [status.ended for _, status in statuses if status.ended]
     took = f" in {show_seconds(max(ended) - min(began))}" if began and ended else ""
     return f"{describe(statuses)}{took}."
-
-
-def run_here() -> Run:
-    """Return the run that this process belongs to.
-
-    Raises
-    ------
-    NotFound
-        Outside of runs.
-    """
-    from ..runs.run import Run
-
-    folder = session.run_folder()
-    if folder is None:
-        raise NotFound("This is no run.", "Runs are made by %fork.")
-    return Run.load(folder)

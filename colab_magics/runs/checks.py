@@ -1,0 +1,124 @@
+"""What a notebook's cells do with a grid's parameters: found before anything starts.
+
+A parameter that no cell uses, or that a cell below ``%fork`` assigns again, would make a whole sweep compute the same
+thing many times.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from ..errors import InvalidInput
+from .code import Cell, as_python, code_cells
+
+_FORK = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%%?fork\b|\bfork\s*\(", re.MULTILINE)
+_JOIN = re.compile(r"^\s*%join\b", re.MULTILINE)
+
+
+def fork_cell(content: Mapping[str, Any]) -> Cell | None:
+    """Return the code cell with ``%fork``; None when there is none."""
+    return next((cell for cell in code_cells(content) if _FORK.search(cell.source)), None)
+
+
+def join_cell(content: Mapping[str, Any]) -> Cell | None:
+    """Return the first code cell with ``%join`` below ``%fork``; None when there is none."""
+    return next((cell for cell in _from_fork(content) if _JOIN.search(cell.source)), None)
+
+
+def cells_of_runs(content: Mapping[str, Any]) -> list[Cell]:
+    """Return the cells between ``%fork`` and ``%join``, or the end."""
+    join = join_cell(content)
+    return [cell for cell in _from_fork(content) if join is None or cell.number < join.number]
+
+
+def _from_fork(content: Mapping[str, Any]) -> list[Cell]:
+    fork = fork_cell(content)
+    return [cell for cell in code_cells(content) if fork is None or cell.number > fork.number]
+
+
+def code_after_fork(content: Mapping[str, Any]) -> bool:
+    """Whether code stands below the ``%fork`` line in its cell."""
+    fork = fork_cell(content)
+    if fork is None or fork.source.lstrip().startswith("%%"):
+        return False
+    tree = as_python(_below_fork(fork.source))
+    return tree is None or bool(tree.body)
+
+
+def check_parameters(content: Mapping[str, Any], names: Collection[str]) -> None:
+    """Check that the cells use a grid's parameters, and that none below ``%fork`` assigns one.
+
+    Raises
+    ------
+    InvalidInput
+        Names the parameter and the cell.
+    """
+    used = set().union(*(_names_used(cell.source) for cell in code_cells(content)))
+    if unused := [name for name in names if name not in used]:
+        raise InvalidInput(
+            f"No cell uses the parameter {unused[0]}: all its values would compute the same.",
+            "Use it in a cell, or take it out of the grid.",
+        )
+    fork = fork_cell(content)
+    below = [(cell.number, as_python(cell.source)) for cell in cells_of_runs(content)]
+    if fork is not None and not fork.source.lstrip().startswith("%%"):
+        below.insert(0, (fork.number, as_python(_below_fork(fork.source))))
+    for number, tree in below:
+        again = sorted(set(names) & set(_assigned(tree))) if tree is not None else []
+        if again:
+            raise InvalidInput(
+                f"Cell {number}, below %fork, assigns {again[0]} again: each run would lose its own value.",
+                f"Move that default above the %fork cell, or take {again[0]} out of the grid.",
+            )
+
+
+def _below_fork(source: str) -> str:
+    match = _FORK.search(source)
+    return source[match.end() :].partition("\n")[2] if match else source
+
+
+def _names_used(source: str) -> set[str]:
+    """Names that a cell reads, in Python or in the words of its magics and shell lines."""
+    found = set()
+    for line in source.splitlines():
+        if re.match(r"\s*(?:[\w, ]+=\s*)?[%!]", line) and not _FORK.match(line):
+            found |= set(re.findall(r"[^\W\d]\w*", line))
+    tree = as_python(source)
+    if tree is None:
+        return found | (set(re.findall(r"[^\W\d]\w*", source)) if not _FORK.match(source) else set())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            found.add(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+            found.add(node.value)  # globals()["lr"]
+    return found
+
+
+def _assigned(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that a cell binds at its top level; what functions and classes bind inside is their own."""
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+            if not isinstance(node, ast.ClassDef):
+                yield from _declared_global(node)
+            continue
+        if isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            continue
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+            yield node.id
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).partition(".")[0]
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            yield node.name
+        waiting.extend(ast.iter_child_nodes(node))
+
+
+def _declared_global(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Global):
+            yield from node.names

@@ -1,0 +1,168 @@
+"""From points and a notebook to runs that are being executed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import process
+from ..engines import ENGINES
+from ..errors import ColabMagicsError, CommandFailed, InvalidInput, Unavailable
+from ..kernels.cold import check_kernel
+from ..ui import Notebook, Table
+from . import code, plan, scheduler
+from .board import Board
+from .plan import Plan, Point
+from .run import folder_name, runs_of
+from .scheduler import Feed
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be executed, and how.
+
+    Parameters
+    ----------
+    job_folder : Path
+        ``data_job`` of the job.
+    notebook : Notebook
+        The payload.
+    points : sequence of Point
+        The runs.
+    cwd : Path
+        Folder in which the runs' kernels start.
+    checkout : Path
+        The project's folder, for the commit that the runs' records name.
+    only, first, done_file, resume
+        See `plan.make`.
+    engine, start : str
+        Where runs execute, and how their kernels start.
+    feed : Feed
+        How many at once, and what failures mean.
+    limits : dict
+        ``time`` and ``cell_time``, in seconds: how long a run, and a cell, may take; None is for ever.
+    """
+
+    job_folder: Path
+    notebook: Notebook
+    points: Sequence[Point]
+    cwd: Path
+    checkout: Path
+    only: list[int] | None = None
+    first: int = 0
+    done_file: str | None = None
+    resume: str | None = None
+    engine: str = "local"
+    start: str = "cold"
+    feed: Feed = field(default_factory=Feed)
+    limits: dict[str, float | None] = field(default_factory=dict)
+
+    def plan(self) -> Plan:
+        """Decide which runs are kept, executed, left out."""
+        hashes = code.cell_hashes(self.notebook.content)
+        return plan.make(
+            self.points,
+            self.job_folder,
+            hashes,
+            only=self.only,
+            first=self.first,
+            done_file=self.done_file,
+            resume=self.resume,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return what the records of all runs share."""
+        # This notebook's runs use its own interpreter; any other notebook the kernel that it names.
+        kernel = None if self.notebook.current else check_kernel(self.notebook.content, self.notebook.name)
+        return {
+            "engine": self.engine,
+            "start": self.start,
+            "cwd": str(self.cwd),
+            "commit": commit(self.checkout),
+            "payload": {"kind": "notebook", "kernel": kernel, **self.limits},
+            "code": code.cell_hashes(self.notebook.content),
+        }
+
+
+def submit(order: Order) -> tuple[Board, Plan]:
+    """Write the runs' folders and start the scheduler.
+
+    Returns
+    -------
+    tuple of Board and Plan
+        The runs, those that are kept among them, and what was decided.
+
+    Raises
+    ------
+    ColabMagicsError
+        Before anything was started: see `plan.make`, `plan.write`, `scheduler.lock`.
+    """
+    if order.start != "cold":
+        raise InvalidInput(f"start={order.start} is not known.", "Write start=cold.")
+    ENGINES.load(order.engine)().available()
+    record = order.record()
+    job_folder = order.job_folder
+    make_folder(job_folder)
+    lock = scheduler.lock(job_folder)
+    try:
+        made = order.plan()
+        notebook = order.notebook
+        folders = plan.write(made, job_folder, content=notebook.content, name=notebook.name, common=record)
+        if folders:
+            scheduler.start(job_folder, folders, lock, engine=order.engine, feed=order.feed)
+    finally:
+        os.close(lock)
+    chosen = set(made.indices)
+    return Board(lambda: [run for run in runs_of(job_folder) if run.index in chosen]), made
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results.
+
+    Raises
+    ------
+    ColabMagicsError
+        When it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ColabMagicsError(
+            f"{folder} cannot be written: {error.strerror}.",
+            "Nothing was started. Choose another folder: %project name=… root=FOLDER",
+        ) from error
+
+
+def preview(order: Order) -> Table:
+    """Show what `submit` would do: each run with its values, their types, its folder, and what is left out and why."""
+    made = order.plan()
+    skipped = dict(made.skip)
+    rows = [(run.index, "kept", run.parameters) for run in made.keep]
+    rows += [(index, "to go", dict(point.parameters)) for index, point in made.execute]
+    rows += [(index, f"left out: {reason}", {}) for index, reason in skipped.items()]
+    texts = [
+        [
+            f"{order.job_folder.name}/{index}",
+            state,
+            ", ".join(f"{name}={value!r} ({type(value).__name__})" for name, value in parameters.items()),
+            folder_name(index),
+        ]
+        for index, state, parameters in sorted(rows, key=lambda row: row[0])
+    ]
+    shown = texts[:100]
+    notes = [f"… and {len(texts) - len(shown)} more"] if len(texts) > len(shown) else []
+    notes.append(f"Folders are in {order.job_folder}. Nothing was started (--dry-run).")
+    return Table(["run", "state", "parameters", "folder"], shown, caption=str(made), notes=notes)
+
+
+def commit(root: Path) -> str | None:
+    """Return the commit of a checkout, with ``+edits`` when files differ from it; None outside of git."""
+    try:
+        head = process.run(["git", "rev-parse", "HEAD"], cwd=root).stdout.strip()
+        edits = process.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root).stdout.strip()
+    except (CommandFailed, Unavailable):
+        return None
+    return f"{head}+edits" if edits else head
