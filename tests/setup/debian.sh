@@ -46,5 +46,8 @@ if [ "$(id -u)" = 0 ] && has apt-get; then
 fi
 echo "Missing on this machine: $missing" >&2
 echo "→ Install it, then run make again: sudo apt-get install $missing" >&2
-[ -z "$musts" ] || { echo "(Python has to be 3.11 or later; name another one by PYTHON=… make …)" >&2; exit 1; }
+case $musts in
+*python3*) echo "  (Python has to be 3.11 or later; another one is named by: PYTHON=… make $what)" >&2 ;;
+esac
+[ -z "$musts" ] || exit 1
 echo "Going on without: the tests that need it skip." >&2

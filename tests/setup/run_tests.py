@@ -25,7 +25,7 @@ def run_stack(title: str, python: Path, arguments: list[str]) -> tuple[bool, str
     """Run pytest with an interpreter, showing what it prints; returns whether it passed, and its summary line."""
     versions = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True, check=True).stdout.strip()
     print(f"\n#### {title}: {versions} ####", flush=True)
-    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *arguments]
+    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     summary = "pytest ended without a summary"
     with subprocess.Popen(

@@ -5,8 +5,9 @@ set -eu
 folder=${1:?usage: venv.sh FOLDER newest|colab EXTRAS [CONSTRAINTS]} kind=$2 extras=$3 constraints=${4:-}
 here=$(dirname -- "$0")
 
-# An environment knows its own path and its Python: a moved checkout or other requirements need a new one.
-wish=$(echo "$PWD $extras"; cat pyproject.toml ${constraints:+"$constraints"} "$0" | cksum)
+# An environment knows its own path and its Python: a moved checkout or other requirements need a new one. What
+# pyproject.toml says to ruff and the tools after it does not matter.
+wish=$(echo "$PWD $extras"; (sed '/^\[tool\.ruff\]/,$d' pyproject.toml; cat ${constraints:+"$constraints"} "$0") | cksum)
 if [ "$(cat "$folder/.complete" 2>/dev/null)" = "$wish" ] && "$folder/bin/python" -c 'import colab_magics' 2>/dev/null
 then
     exit 0
