@@ -70,13 +70,15 @@ def make(top: Path) -> Demo:
 
 def filled_in(text: str, demo: Demo) -> str:
     """Change the two strings that a user changes: the repository and the Place."""
+    notebook = json.loads(text)
+    (cell,) = (cell for cell in notebook["cells"] if cell["source"][0].startswith("%project "))
+    line = cell["source"][0]
     for option, value in (("git", demo.repository.as_uri()), ("to", str(demo.drive))):
-        # Within the JSON of the notebook a quotation mark needs its backslash.
-        written = value if re.fullmatch(r"[\w./:%+-]+", value) else f"'{value}'"
-        text, changes = re.subn(rf"(%project [^\n]*\b{option}=)[^\s\"]+", lambda m, w=written: m[1] + w, text)
-        if changes != 1:
-            raise SystemExit(f"{NOTEBOOK.name} has no {option}= on its %project line.")
-    return text
+        quote = "" if re.fullmatch(r"[\w./:%+-]+", value) else '"' if "'" in value else "'"
+        before, after = re.split(rf" {option}=\S+", line)
+        line = f"{before} {option}={quote}{value}{quote}{after}"
+    cell["source"] = [line]
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def git(*arguments: str | Path) -> None:

@@ -1,0 +1,74 @@
+"""``make demo``: the main example for real, in a folder with an awkward name; and it notices when something is off."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "demo_notebooks" / "run_demo.py"
+
+
+@pytest.fixture(scope="module")
+def run_demo() -> ModuleType:
+    """Import the demo's script."""
+    spec = importlib.util.spec_from_file_location("run_demo", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_demo_runs_and_runs_again(
+    run_demo: ModuleType, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # B1 (file:// URL), B2, B5, B6, B10, B12, B15; `colab-magics jobs` and `sync stop` in a fresh shell
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    top = tmp_path / "a demo, it's ünï"
+    for time_ in ("first", "again"):
+        done = subprocess.run([sys.executable, SCRIPT, top], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0, f"{time_}\n{done.stdout}\n{done.stderr}"
+        assert run_demo.differences(run_demo.Demo(top)) == []
+        assert "5 done" in done.stdout
+        assert "STOPPED" in done.stdout
+    # What it leaves: no outputs in the code's history, no input changed.
+    demo = run_demo.Demo(top)
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=demo.checkout, capture_output=True, text=True)
+    assert status.stdout == ""
+    assert (demo.drive / "data_project" / "test_input_file.txt").read_text() == "test input\n"
+
+
+def test_the_demo_notices_what_is_off(run_demo: ModuleType, tmp_path: Path) -> None:
+    demo = run_demo.Demo(tmp_path)
+    for kept in (demo.checkout, demo.drive):
+        for i in range(5):
+            folder = kept / "data_job" / "baseline" / f"sub_job_{i:03d}"
+            folder.mkdir(parents=True)
+            (folder / "test.txt").write_text(f"test input : Running sub-job {i}")
+    assert run_demo.differences(demo) == []
+
+    job = demo.drive / "data_job" / "baseline"
+    (job / "sub_job_003" / "test.txt").unlink()
+    (job / "sub_job_004" / "test.txt").write_text("TEST INPUT : Running sub-job 4")
+    (job / "test.txt").touch()
+    (demo.checkout / "test_after_exit.txt").touch()
+    found = "\n".join(run_demo.differences(demo))
+    assert len(found.splitlines()) == 4
+    for part in ("it is missing", "'TEST INPUT : Running sub-job 4'", "should not be there", "a line after %stop ran"):
+        assert part in found
+
+
+def test_the_notebook_is_valid_and_without_outputs(run_demo: ModuleType) -> None:
+    notebook = json.loads(run_demo.NOTEBOOK.read_text())
+    nbformat.validate(notebook)
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in notebook["cells"])
