@@ -18,6 +18,8 @@ list_missing() {
         has sshd || others="$others openssh-server"
         has ssh || others="$others openssh-client"
         has chromium || has google-chrome || others="$others chromium"
+        # The browser's driver is a node that links to it.
+        [ -n "$(find /usr/lib /lib -name 'libatomic.so.1' 2>/dev/null | head -n 1)" ] || others="$others libatomic1"
         # Without any font Chromium draws no letters at all.
         [ -n "$(find /usr/share/fonts -name '*.ttf' 2>/dev/null | head -n 1)" ] || others="$others fonts-dejavu-core"
     fi
