@@ -50,6 +50,9 @@ class Table:
         ]
         return "\n".join([*([self.caption] if self.caption else []), *(lines if self.columns else []), *self.notes])
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
     def _repr_html_(self) -> str:
         """Write the table as HTML that needs no style sheet and is good in light and dark, also in Colab's iframes.
 

@@ -7,6 +7,7 @@ the first call: loading the extension must not wait for it.
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -98,11 +99,10 @@ def _spelled_out(words: Sequence[str], function: Callable[..., Any]) -> list[str
     """Write letters as the options they mean, and give options that stand alone their value."""
     letters: Mapping[str, str] = getattr(function, "short", {})
     values: Mapping[str, str] = getattr(function, "bare", {})
-    following = [*words[1:], "--"]
     tokens = [letters.get(token, token) for token in words]
     return [
         f"{token}={values[token]}" if token in values and after.startswith("-") else token
-        for token, after in zip(tokens, following, strict=True)
+        for token, after in itertools.pairwise([*tokens, "--"])
     ]
 
 

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidInput
-from .code import Cell, as_python, code_cells
+from .code import GETS, Cell, as_python, code_cells
 
-_FORK = re.compile(r"^\s*(?:[\w.]+\s*=\s*)?%%?fork\b|\bfork\s*\(", re.MULTILINE)
-_JOIN = re.compile(r"^\s*%join\b", re.MULTILINE)
+_FORK = re.compile(rf"^\s*{GETS}%%?fork\b|\bfork\s*\(", re.MULTILINE)
+_JOIN = re.compile(rf"^\s*{GETS}%join\b", re.MULTILINE)
 
 
 def fork_cell(content: Mapping[str, Any]) -> Cell | None:

@@ -16,8 +16,10 @@ ASIDE = ("fork", "join", "stop", "sync", "jobs")
 """Verbs whose lines may change without making a finished run another one."""
 
 _LINE_MAGIC = re.compile(r"^(\s*)((?:[\w, .\[\]]+=\s*)?[%!].*|[^#\s].*\S\?{1,2}\s*)$")
-_ASIDE = re.compile(rf"^\s*%({'|'.join(ASIDE)})\b")
-_STOP = re.compile(r"^%(stop(?!\s+main\b)|join)\b", re.MULTILINE)
+GETS = r"(?:[\w.]+\s*=\s*)?"
+"""A magic's result may be assigned: ``runs = %join``."""
+_ASIDE = re.compile(rf"^\s*{GETS}%({'|'.join(ASIDE)})\b")
+_STOP = re.compile(rf"^{GETS}%(stop(?!\s+main\b)|join)\b", re.MULTILINE)
 
 
 def cell_hashes(content: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,13 +11,13 @@ from typing import Any
 
 from .. import process
 from ..engines import ENGINES
-from ..errors import ColabMagicsError, CommandFailed, InvalidInput, Unavailable
+from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, Unavailable
 from ..kernels.cold import check_kernel
 from ..ui import Notebook, Table
 from . import code, plan, scheduler
 from .board import Board
 from .plan import Plan, Point
-from .run import folder_name, runs_of
+from .run import RECORD, Run, folder_name, runs_of
 from .scheduler import Feed
 
 
@@ -134,6 +135,39 @@ def make_folder(folder: Path) -> None:
             f"{folder} cannot be written: {error.strerror}.",
             "Nothing was started. Choose another folder: %project name=… root=FOLDER",
         ) from error
+
+
+def claim(order: Order, index: int) -> tuple[Path, dict[str, Any]]:
+    """Make the folder of one run and its record, and start nothing: somebody executes it by hand.
+
+    Returns
+    -------
+    tuple of Path and dict
+        The run's folder and its parameters.
+
+    Raises
+    ------
+    InvalidInput
+        When the order has no such run.
+    Busy
+        When it is being executed.
+    """
+    job = order.job_folder.name
+    made = dataclasses.replace(order, resume="keep", only=None, first=0, done_file=None).plan()
+    for run in made.keep:
+        if run.index == index:
+            return run.folder, run.parameters
+    chosen = Plan(execute=[(number, point) for number, point in made.execute if number == index])
+    if not chosen.execute:
+        known = made.indices
+        raise InvalidInput(f"here={index}: there is no such run.", f"This call has the runs {known[0]} to {known[-1]}.")
+    folder = order.job_folder / folder_name(index)
+    if (folder / RECORD).exists() and (run := Run.load(folder)).status().phase == "running":
+        raise Busy(f"{run.id} is being executed.", f"End it first: %jobs kill {job}/{index}")
+    make_folder(order.job_folder)
+    notebook = order.notebook
+    plan.write(chosen, order.job_folder, content=notebook.content, name=notebook.name, common=order.record())
+    return folder, dict(chosen.execute[0][1].parameters)
 
 
 def preview(order: Order) -> Table:

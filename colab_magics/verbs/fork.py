@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from .. import session
-from ..errors import Busy, ColabMagicsError, InvalidInput
+from ..errors import ColabMagicsError, InvalidInput
 from ..units import count, indices, seconds, show_seconds
 from . import bare, body, call_only
 
@@ -211,24 +210,11 @@ def _become(ui: UI, name: str, variables: Mapping[str, Any]) -> None:
 
 def _be_here(ui: UI, order: Order, index: int) -> None:
     """Make this notebook the run of that index."""
-    from ..runs.run import folder_name, runs_of
-    from ..runs.submit import make_folder
+    from ..runs.submit import claim
 
-    made = replace(order, resume="keep", only=None, first=0, done_file=None).plan()
-    points = {run.index: run.parameters for run in made.keep}
-    points |= {number: dict(point.parameters) for number, point in made.execute}
-    if index not in points:
-        raise InvalidInput(f"here={index}: there is no such run.", f"This call has: {_ranges(sorted(points))}.")
-    if any(run.index == index and run.status().phase == "running" for run in runs_of(order.job_folder)):
-        raise Busy(f"Run {index} is being executed.", f"End it first: %jobs kill {order.job_folder.name}/{index}")
-    folder = order.job_folder / folder_name(index)
-    make_folder(folder)
+    folder, parameters = claim(order, index)
     ui.skip_nothing()
-    _become(ui, f"{order.job_folder.name}/{index}", {"i_sub_job": index, "data_job": str(folder), **points[index]})
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    return f"{numbers[0]} to {numbers[-1]}" if numbers else "none"
+    _become(ui, f"{folder.parent.name}/{index}", {"i_sub_job": index, "data_job": str(folder), **parameters})
 
 
 def _data_job(ui: UI) -> Path:

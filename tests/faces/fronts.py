@@ -37,6 +37,14 @@ class Front:
         sent: str = self.client.execute(code, **options)
         return sent
 
+    def send_cell(self, code: str, cell_id: str) -> str:
+        """Send a cell as JupyterLab does: with the id that it has in the notebook."""
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": True}
+        message = self.client.session.msg("execute_request", content, metadata={"cellId": cell_id})
+        self.client.shell_channel.send(message)
+        sent: str = message["header"]["msg_id"]
+        return sent
+
     def collect(self, *sent: str, timeout: float = 60.0) -> list[Reply]:
         """Wait for the answers to these requests."""
         replies = {one: Reply() for one in sent}
