@@ -65,9 +65,9 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
         for token in as_tokens({key: value})
     ]
     bound = _parse(function, [*tokens, *(["--", *rest] if rest is not None else [])], known, shown, face)
-    cell = {data: values} if data and body is not None else {}
+    cell = (values,) if data and body is not None else ()
     try:
-        return function(*bound.args, **bound.kwargs, **cell)
+        return function(*cell, *bound.args, **bound.kwargs)
     except OSError as error:
         raise _from_os(error, shown) from error
 

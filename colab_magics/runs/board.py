@@ -82,6 +82,7 @@ class Board:
         ColabMagicsError
             When nobody executes what is left.
         """
+        quiet = False
         with ui.live() as live:
             while True:
                 # Before the look: a scheduler that ends after it has left nothing undone that this look can miss.
@@ -90,7 +91,10 @@ class Board:
                 statuses = self.statuses()
                 live.show(as_table(statuses, self.notes))
                 if all(status.phase in ENDED for _, status in statuses):
-                    return statuses
+                    # A scheduler may be about to execute a failed run again: it gets until the next look.
+                    if quiet or not fed:
+                        return statuses
+                    quiet = not any(run.runner_lives() for run, _ in statuses)
                 if not fed and not any(status.phase == "running" for _, status in statuses):
                     raise ColabMagicsError(
                         f"Nobody executes the runs any more ({describe(statuses)}).\n{_last_words(jobs)}",

@@ -158,6 +158,10 @@ class Run:
         value = process.read_json(self.folder / name)
         return value if value is not None and value.get("attempt") == self.attempt else None
 
+    def runner_lives(self) -> bool:
+        """Whether this attempt's runner is a living process of this machine."""
+        return bool(process.is_alive((self.state() or {}).get("process") or {}))
+
     def status(self, *, now: float | None = None) -> Status:
         """Derive how the run stands.
 

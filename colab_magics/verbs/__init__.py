@@ -65,7 +65,7 @@ def bare(**values: str) -> Callable[[F], F]:
 
 
 def body(parameter: str) -> Callable[[F], F]:
-    """Name the parameter that takes the cell below a cell magic as it is, not as options."""
+    """Name the first parameter, which takes the cell below a cell magic as it is, not as options."""
     return _mark(body=parameter)
 
 

@@ -29,6 +29,7 @@ MANY = 1000
 @call_only("yes")
 def fork(
     grid: Mapping[str, Any] | None = None,
+    /,
     *,
     n: int | None = None,
     only: str | None = None,

@@ -42,22 +42,6 @@ while not os.path.exists(data_job + '/go'):
 WORK = "import os\nopen(os.path.join(data_job, 'test.txt'), 'w').write(f'Running sub-job {i_sub_job}')"
 
 
-@pytest.fixture
-def said() -> io.StringIO:
-    return io.StringIO()
-
-
-@pytest.fixture
-def project(tmp_path: Path, said: io.StringIO) -> Project:
-    """A project of data folders alone, set up in this process's session."""
-    root = tmp_path / "net"
-    root.mkdir()
-    made = Project(name="net", job="baseline", root=root, notebooks=root)
-    made.save()
-    session.activate(Session(ui=TerminalUI(out=said), project=made))
-    return made
-
-
 def in_background(work: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
