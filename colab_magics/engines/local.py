@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .. import process
+from ..session import RUN_VARIABLE
 from .base import Engine, Ref
 
 _RUNNER_LOG = "log.txt"
@@ -36,7 +37,10 @@ class LocalEngine(Engine):
         refs = []
         for folder in folders:
             pid = process.start_detached(
-                process.python("colab_magics.runs.runner", folder), log_file=folder / _RUNNER_LOG, cwd=folder
+                process.python("colab_magics.runs.runner", folder),
+                log_file=folder / _RUNNER_LOG,
+                cwd=folder,
+                env={RUN_VARIABLE: str(folder)},
             )
             refs.append(process.identity(pid))
         return refs

@@ -1,4 +1,4 @@
-"""Many runs at a glance: which runs a word names, the table of them, watching until they have ended."""
+"""Many runs at a glance: the table of them, watching until they have ended."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ColabMagicsError, InvalidInput, NotFound, RunsFailed, did_you_mean
+from ..errors import ColabMagicsError, RunsFailed
 from ..ui import UI, Table
-from ..units import indices, show_seconds
-from . import scheduler
+from ..units import show_seconds
+from . import metrics, scheduler
 from .plan import describe
-from .run import ENDED, Run, Status, runs_of
+from .run import ENDED, Run, Status
+from .select import again
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _MANY = 60
@@ -35,6 +36,12 @@ class Board:
 
     find: Callable[[], list[Run]]
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> Board:
+        """Make a board of these very runs, however they stand later."""
+        chosen = list(runs)
+        return cls(lambda: again(chosen))
 
     @property
     def runs(self) -> list[Run]:
@@ -109,20 +116,48 @@ def _last_words(jobs: set[Path]) -> str:
 
 
 def as_table(statuses: Sequence[tuple[Run, Status]], notes: Sequence[str] = ()) -> Table:
-    """Write runs as rows: name, state, time, parameters, last line of the log."""
+    """Write runs as rows: name, state, time, parameters, last metrics, last line of the log."""
     shown, notes = list(statuses), list(notes)
     if len(shown) > _MANY:
         shown = [(run, status) for run, status in statuses if status.phase != "done"][:_MANY]
         notes.append(f"{len(statuses) - len(shown)} more runs are not shown; %jobs list ID shows them.")
-    with_parameters = any(run.parameters for run, _ in shown)
-    columns = ["run", "state", "time", *(["parameters"] if with_parameters else []), "last line"]
     now = time.time()
-    rows = []
-    for run, status in shown:
-        took = show_seconds((status.ended or now) - status.started) if status.started else ""
-        parameters = ", ".join(f"{key}={value}" for key, value in run.parameters.items())
-        rows.append([run.id, status.text, took, *([parameters] if with_parameters else []), last_line(run.log)])
-    return Table(columns if rows else [], rows, caption=describe(statuses), notes=notes)
+    columns = ["run", "state", "time", "parameters", "metrics", "last line"]
+    rows = [
+        [
+            run.id,
+            status.text,
+            show_seconds((status.ended or now) - status.started) if status.started else "",
+            show_parameters(run),
+            show_metrics(run),
+            last_line(run.log),
+        ]
+        for run, status in shown
+    ]
+    # Columns in which nothing stands take room from those that matter.
+    kept = [i for i, name in enumerate(columns) if name not in ("parameters", "metrics") or any(r[i] for r in rows)]
+    return Table(
+        [columns[i] for i in kept] if rows else [],
+        [[row[i] for i in kept] for row in rows],
+        caption=describe(statuses),
+        notes=notes,
+    )
+
+
+def show_parameters(run: Run) -> str:
+    """Write a run's own values on one line."""
+    return metrics.one_line(", ".join(f"{key}={value}" for key, value in run.parameters.items()))
+
+
+def show_metrics(run: Run) -> str:
+    """Write the last values that a run reported on one line, with the trend of the first of them."""
+    lines = metrics.recent(run.folder)
+    if not lines:
+        return ""
+    names = metrics.numeric_names(lines)
+    trend = [y for _, y in metrics.series(lines, names[0])] if names else []
+    values = metrics.one_line(metrics.show(metrics.last(lines)), width=100)
+    return f"{values}  {metrics.sparkline(trend, width=10)}" if len(trend) > 1 else values
 
 
 def last_line(log: Path, *, width: int = 80) -> str:
@@ -145,70 +180,6 @@ def tail(log: Path, *, lines: int) -> str:
     # What a carriage return overwrote on a terminal is no line of its own.
     kept = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     return "\n".join(kept[-lines - 1 :]).strip("\n")
-
-
-def select(data_job: Path, words: Sequence[str], *, job: str) -> list[Run]:
-    """Find the runs that words name.
-
-    Parameters
-    ----------
-    data_job : Path
-        Folder of all jobs of the project, ``<root>/data_job``.
-    words : sequence of str
-        ``baseline`` (a job), ``baseline/3``, ``baseline/3-5``, and with the current job's name left out ``3``,
-        ``7-9,12``. No words: every run of every job.
-    job : str
-        The current job.
-
-    Returns
-    -------
-    list of Run
-
-    Raises
-    ------
-    InvalidInput, NotFound
-        When a word names nothing; lists the jobs there are.
-    """
-    jobs = (
-        sorted(path.name for path in data_job.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if data_job.is_dir()
-        else []
-    )
-    if not words:
-        return [run for name in jobs for run in runs_of(data_job / name)]
-    found: dict[Path, Run] = {}
-    for word in words:
-        name, slash, which = word.partition("/")
-        if not slash and word not in jobs:
-            name, which = job, word
-            if not re.fullmatch(r"[\d\s,–-]+", word):
-                raise did_you_mean(word, jobs, kind="job or run (write JOB, JOB/3 or 3-5)")
-        elif name not in jobs:
-            raise did_you_mean(name, jobs, kind="job")
-        runs = runs_of(data_job / name)
-        wanted = indices(which, name="ID") if which else None
-        chosen = [run for run in runs if wanted is None or run.index in wanted]
-        if wanted and (missing := set(wanted) - {run.index for run in chosen}):
-            there = f"0 to {runs[-1].index}" if runs else "none"
-            raise NotFound(f"Job {name!r} has no run {', '.join(map(str, sorted(missing)))}.", f"It has: {there}.")
-        found |= {run.folder: run for run in chosen}
-    return list(found.values())
-
-
-def one(runs: Sequence[Run], words: Sequence[str]) -> Run:
-    """Return the single run that words name.
-
-    Raises
-    ------
-    InvalidInput
-        When they name none or several.
-    """
-    if len(runs) != 1:
-        raise InvalidInput(
-            f"{' '.join(words) or 'Nothing'} names {len(runs)} runs; one is needed.",
-            "Write JOB/INDEX, such as baseline/3.",
-        )
-    return runs[0]
 
 
 def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:

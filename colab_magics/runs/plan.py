@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
-from ..errors import ColabMagicsError, InvalidInput
+from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..units import show_time
 from . import code
 from .run import NOTEBOOK, RECORD, SOURCE, Run, Status, folder_name, runs_of
@@ -53,6 +53,8 @@ class Plan:
         Finished runs that are reused.
     skip : list of (int, str)
         Index and reason of runs that the user left out.
+    adopt : list of Run
+        Runs that are being executed, though their scheduler is gone: they are watched, not started.
     aside : list of Run
         Finished runs whose folders move aside, because their code changed and ``resume=rerun`` was said.
     """
@@ -60,15 +62,17 @@ class Plan:
     execute: list[tuple[int, Point]] = field(default_factory=list)
     keep: list[Run] = field(default_factory=list)
     skip: list[tuple[int, str]] = field(default_factory=list)
+    adopt: list[Run] = field(default_factory=list)
     aside: list[Run] = field(default_factory=list)
 
     @property
     def indices(self) -> list[int]:
-        """Indices of the runs that are executed or kept."""
-        return sorted([index for index, _ in self.execute] + [run.index for run in self.keep])
+        """Indices of the runs that are executed, watched or kept."""
+        return sorted([index for index, _ in self.execute] + [run.index for run in self.keep + self.adopt])
 
     def __str__(self) -> str:
-        parts = [(len(self.keep), "kept"), (len(self.skip), "left out"), (len(self.execute), "to go")]
+        parts = [(len(self.keep), "kept"), (len(self.adopt), "still running")]
+        parts += [(len(self.skip), "left out"), (len(self.execute), "to go")]
         return ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing to do"
 
 
@@ -128,6 +132,8 @@ def make(
             plan.skip.append((index, f"below first={first}"))
         elif done_file and (folder / done_file).exists():
             plan.skip.append((index, f"{done_file} is there"))
+        elif run is not None and run.status().phase == "running":
+            plan.adopt.append(_ours(run))
         elif run is None or not run.status().ended_well:
             plan.execute.append((index, point))
         elif not (cells := code.changed_cells(run.record.get("code", {}), hashes)) or resume == "keep":
@@ -145,6 +151,24 @@ def make(
             f"This call has the runs 0 to {len(points) - 1}.",
         )
     return plan
+
+
+def _ours(run: Run) -> Run:
+    """Return a run that this machine executes.
+
+    Raises
+    ------
+    Busy
+        When another machine does.
+    """
+    if run.runner_lives():
+        return run
+    state = run.state() or {}
+    who, beat = state.get("process") or {}, show_time(float(state.get("beat") or 0))
+    raise Busy(
+        f"{run.id} is being executed on {who.get('host', 'another machine')} (heard from it at {beat}).",
+        f"Wait for it, or end it there: %jobs kill {run.id}. A minute after it fell silent this line takes it over.",
+    )
 
 
 def _key(repeat: int, parameters: Mapping[str, Any]) -> tuple[Any, ...]:

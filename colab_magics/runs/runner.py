@@ -134,13 +134,13 @@ def holding(folder: Path) -> Iterator[None]:
 
 def execute(folder: Path) -> int:
     """Execute the run in `folder`; return the exit status: 0 done, 1 failed, 2 killed."""
+    # What was started here before, and whose scheduler has died, must not write beside us.
+    process.end_all_with(RUN_VARIABLE, str(folder))
     run = Run.load(folder)
     with holding(folder):
         if run.verdict() is not None:
             return 2
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        # What a runner that was killed hard has left must not write beside us.
-        process.end_all_with(RUN_VARIABLE, str(folder))
         os.environ[RUN_VARIABLE] = str(folder)
         # debugpy writes three lines about frozen modules into every log otherwise.
         os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")

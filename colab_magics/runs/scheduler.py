@@ -93,7 +93,9 @@ class Feed:
     retries: int = 0
 
 
-def start(job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, feed: Feed) -> int:
+def start(
+    job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, feed: Feed, adopt: Sequence[Path] = ()
+) -> int:
     """Start the scheduler of a job and hand the lock over.
 
     Parameters
@@ -108,6 +110,8 @@ def start(job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, fe
         Name of the engine.
     feed : Feed
         How to feed it.
+    adopt : sequence of Path
+        Folders of runs whose scheduler is gone and whose runners live.
 
     Returns
     -------
@@ -116,7 +120,8 @@ def start(job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, fe
     """
     folder = job_folder / FOLDER
     folder.mkdir(exist_ok=True)
-    plan = {"runs": [path.name for path in folders], "engine": engine, "feed": dataclasses.asdict(feed)}
+    names = [path.name for path in folders]
+    plan = {"runs": names, "adopt": [path.name for path in adopt], "engine": engine, "feed": dataclasses.asdict(feed)}
     process.write_json(folder / "plan.json", plan)
     return process.start_detached(
         process.python("colab_magics.runs.scheduler", job_folder, str(fd)),
@@ -177,14 +182,21 @@ class Scheduler:
         What to execute, in order.
     feed : Feed
         How to feed it.
+    adopt : sequence of Run
+        What is being executed already.
     """
 
-    def __init__(self, job_folder: Path, engine: Engine, runs: Sequence[Run], feed: Feed) -> None:
+    def __init__(
+        self, job_folder: Path, engine: Engine, runs: Sequence[Run], feed: Feed, adopt: Sequence[Run] = ()
+    ) -> None:
         self.job_folder = job_folder
         self.engine = engine
         self.feed = feed
         self.waiting = collections.deque(runs)
         self.active: list[tuple[Run, Ref, float]] = []
+        for run in adopt:
+            state = run.state() or {}
+            self.active.append((run, state.get("process") or {}, float(state.get("started") or time.time())))
         self.trial: Run | None = runs[0] if runs and feed.trial is not None else None
         self.failed: list[Run] = []
         self.tries: collections.Counter[Path] = collections.Counter()
@@ -307,12 +319,13 @@ def main() -> None:
     """Run as a program."""
     job_folder = Path(sys.argv[1])
     plan: dict[str, Any] = process.read_json(job_folder / FOLDER / "plan.json") or {}
-    names = set(plan["runs"])
+    names = {*plan["runs"], *plan["adopt"]}
     by_name = {run.folder.name: run for run in runs_of(job_folder) if run.folder.name in names}
     engine = ENGINES.load(plan["engine"])()
     runs = [by_name[name] for name in plan["runs"] if name in by_name]
     engine.prepare([run.folder for run in runs])
-    Scheduler(job_folder, engine, runs, Feed(**plan["feed"])).run()
+    adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
+    Scheduler(job_folder, engine, runs, Feed(**plan["feed"]), adopt).run()
 
 
 if __name__ == "__main__":

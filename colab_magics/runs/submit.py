@@ -17,7 +17,7 @@ from ..ui import Notebook, Table
 from . import code, plan, scheduler
 from .board import Board
 from .plan import Plan, Point
-from .run import RECORD, Run, folder_name, runs_of
+from .run import folder_name, runs_of
 from .scheduler import Feed
 
 
@@ -112,8 +112,9 @@ def submit(order: Order) -> tuple[Board, Plan]:
         made = order.plan()
         notebook = order.notebook
         folders = plan.write(made, job_folder, content=notebook.content, name=notebook.name, common=record)
-        if folders:
-            scheduler.start(job_folder, folders, lock, engine=order.engine, feed=order.feed)
+        if folders or made.adopt:
+            adopt = [run.folder for run in made.adopt]
+            scheduler.start(job_folder, folders, lock, engine=order.engine, feed=order.feed, adopt=adopt)
     finally:
         os.close(lock)
     chosen = set(made.indices)
@@ -152,22 +153,21 @@ def claim(order: Order, index: int) -> tuple[Path, dict[str, Any]]:
     Busy
         When it is being executed.
     """
-    job = order.job_folder.name
     made = dataclasses.replace(order, resume="keep", only=None, first=0, done_file=None).plan()
     for run in made.keep:
         if run.index == index:
             return run.folder, run.parameters
+    for run in made.adopt:
+        if run.index == index:
+            raise Busy(f"{run.id} is being executed.", f"End it first: %jobs kill {run.id}")
     chosen = Plan(execute=[(number, point) for number, point in made.execute if number == index])
     if not chosen.execute:
         known = made.indices
         raise InvalidInput(f"here={index}: there is no such run.", f"This call has the runs {known[0]} to {known[-1]}.")
-    folder = order.job_folder / folder_name(index)
-    if (folder / RECORD).exists() and (run := Run.load(folder)).status().phase == "running":
-        raise Busy(f"{run.id} is being executed.", f"End it first: %jobs kill {job}/{index}")
     make_folder(order.job_folder)
     notebook = order.notebook
     plan.write(chosen, order.job_folder, content=notebook.content, name=notebook.name, common=order.record())
-    return folder, dict(chosen.execute[0][1].parameters)
+    return order.job_folder / folder_name(index), dict(chosen.execute[0][1].parameters)
 
 
 def preview(order: Order) -> Table:
@@ -175,6 +175,7 @@ def preview(order: Order) -> Table:
     made = order.plan()
     skipped = dict(made.skip)
     rows = [(run.index, "kept", run.parameters) for run in made.keep]
+    rows += [(run.index, "still running", run.parameters) for run in made.adopt]
     rows += [(index, "to go", dict(point.parameters)) for index, point in made.execute]
     rows += [(index, f"left out: {reason}", {}) for index, reason in skipped.items()]
     texts = [

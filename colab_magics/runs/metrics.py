@@ -1,0 +1,302 @@
+"""What a run reports of itself: ``colab_magics.report(loss=0.3, step=10)``, one line of JSON each in metrics.jsonl.
+
+A line holds ``time``, ``attempt``, ``step`` (when one was given) and ``values``. The run's kernel or command appends
+it in one write; readers skip what they cannot read, such as a line that was cut off. NaN and infinity are written as
+Python's json does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import process, session
+from ..errors import InvalidInput, NotFound, did_you_mean
+from .run import RECORD
+
+FILE = "metrics.jsonl"
+STEP = "step"
+"""The metric that is the x axis."""
+
+_TEXT = 1000
+_TAIL = 64 * 1024
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def report(**values: Any) -> None:
+    """Report how a run does: ``report(loss=0.3, step=10)``.
+
+    ``%jobs`` shows the last values, ``%jobs plot loss`` draws them, ``%jobs table`` puts them beside the parameters. In
+    a notebook that is no run nothing is kept; it says so once.
+
+    Parameters
+    ----------
+    **values : number, bool, str or None
+        The metrics; scalars of numpy and torch are fine, NaN and infinity too. `step` is the x axis of plots; without
+        one the reports are counted.
+
+    Raises
+    ------
+    InvalidInput
+        For a value that is no single number, bool or short text.
+    """
+    if not values:
+        raise InvalidInput("report() was given nothing to report.", "Write report(loss=0.3, step=10).")
+    plain = {name: _plain(name, value) for name, value in values.items()}
+    step = _step(plain.pop(STEP, None))
+    folder = session.run_folder()
+    if folder is None:
+        _say_once("Not in a run: what report() gets here is not kept.")
+        return
+    try:
+        line = {"time": round(time.time(), 3), "attempt": _begin(str(folder))}
+        line |= ({} if step is None else {STEP: step}) | {"values": plain}
+        _append(folder, json.dumps(line, separators=(",", ":")) + "\n")
+    except OSError as error:
+        # A full disk must not end a training for the sake of a chart.
+        _say_once(f"⚠ report() cannot write {folder / FILE}: {error.strerror}. Metrics are lost.")
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value that JSON can hold."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if len(value) > _TEXT:
+            raise InvalidInput(
+                f"report({name}=…): a text of {len(value):,} characters is no metric.", "Write it to a file in data_job."
+            )
+        return value
+    try:
+        if isinstance(value, int | float):
+            return value
+        if isinstance(value, numbers.Real):
+            return float(value)
+        if hasattr(value, "item"):
+            return _item(value.item())
+        return _item(float(value) if hasattr(value, "__float__") else value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        # Not a repr of the value itself: that of a tensor has many lines.
+        shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+        raise InvalidInput(
+            f"report({name}=…): {type(value).__name__}{shape} is no single number, bool or text.",
+            f"Write {name}=float(…), such as its mean.",
+        ) from None
+
+
+def _item(value: Any) -> Any:
+    """Check what ``item()`` of a numpy or torch scalar returned."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(type(value).__name__)
+
+
+def _step(value: Any) -> int | float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool | str) or not math.isfinite(value):
+        raise InvalidInput(f"report(step={value!r}): a step is a number, the x axis of plots.", "Write step=10.")
+    number: int | float = value
+    return number
+
+
+def _say_once(text: str) -> None:
+    here = session.current()
+    if text not in here.said:
+        here.said.add(text)
+        here.ui.say(text)
+
+
+@cache
+def _begin(folder: str) -> int:
+    """Return the attempt that this process is, and end a line that an earlier attempt could not finish."""
+    path = Path(folder, FILE)
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(-1, os.SEEK_END)
+            torn = stream.read() != b"\n"
+    except OSError:  # not there yet, or empty
+        torn = False
+    if torn:
+        _append(Path(folder), "\n")
+    return int((process.read_json(Path(folder, RECORD)) or {}).get("attempt", 1))
+
+
+def _append(folder: Path, line: str) -> None:
+    fd = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(fd, line.encode())
+    finally:
+        os.close(fd)
+
+
+class Line(NamedTuple):
+    """One report: when, of which attempt, at which step, and its values."""
+
+    time: float
+    attempt: int
+    step: float | None
+    values: Mapping[str, Any]
+
+
+def read(folder: Path) -> list[Line]:
+    """Read everything that a run reported."""
+    try:
+        raw = (folder / FILE).read_bytes()
+    except OSError:
+        return []
+    return _lines(raw)
+
+
+def _lines(raw: bytes) -> list[Line]:
+    found = []
+    for text in raw.split(b"\n"):
+        try:
+            value = json.loads(text)
+            line = Line(float(value["time"]), int(value["attempt"]), value.get(STEP), dict(value["values"]))
+        except (ValueError, TypeError, KeyError):
+            continue
+        found.append(line)
+    return found
+
+
+def recent(folder: Path) -> list[Line]:
+    """Read the newest reports of a run: cheap enough for a table that is drawn twice a second."""
+    path = folder / FILE
+    try:
+        stat = path.stat()
+    except OSError:
+        return []
+    return _tail(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _tail(path: Path, size: int, changed: int) -> list[Line]:
+    """Read the end of a file; its size and time of change make a new entry of the cache."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, size - _TAIL))
+            return _lines(stream.read())
+    except OSError:
+        return []
+
+
+def last(lines: Iterable[Line]) -> dict[str, Any]:
+    """Return the last value of each metric, the step among them."""
+    found: dict[str, Any] = {}
+    for line in lines:
+        found.update(line.values)
+        if line.step is not None:
+            found[STEP] = line.step
+    # The step last: what it belongs to matters more.
+    return found | ({STEP: found.pop(STEP)} if STEP in found else {})
+
+
+def series(lines: Sequence[Line], name: str) -> list[tuple[float, float]]:
+    """Return a metric as points (x, y).
+
+    x is the step, or the count of reports of this metric. What an earlier attempt reported at steps that a later one
+    has computed again is left out.
+    """
+    chosen = [line for line in lines if _number(line.values.get(name)) is not None]
+    with_steps = any(line.step is not None for line in chosen)
+    points: list[tuple[float, float]] = []
+    attempt = None
+    for count, line in enumerate(chosen):
+        if with_steps and line.step is None:
+            continue
+        x = float(count) if line.step is None else _number(line.step) or 0.0
+        if with_steps and attempt is not None and line.attempt != attempt:
+            points = [point for point in points if point[0] < x]
+        attempt = line.attempt
+        points.append((x, _number(line.values[name]) or 0.0))
+    return points
+
+
+def _number(value: Any) -> float | None:
+    """Return a number as float; None for texts and None."""
+    if not isinstance(value, bool | int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def numeric_names(lines: Iterable[Line]) -> list[str]:
+    """Return the metrics that can be drawn, in the order of their first report."""
+    found: dict[str, None] = {}
+    for line in lines:
+        found |= {name: None for name, value in line.values.items() if _number(value) is not None}
+    return list(found)
+
+
+def sparkline(values: Sequence[float], *, width: int = 20) -> str:
+    """Draw numbers as a line of bars; what is not finite is a gap.
+
+    Parameters
+    ----------
+    values : sequence of float
+        In order.
+    width : int, default 20
+        So many characters at most; of more values the mean of each share is shown.
+    """
+    if len(values) > width:
+        edges = [round(i * len(values) / width) for i in range(width + 1)]
+        shares = [[v for v in values[a:b] if math.isfinite(v)] for a, b in zip(edges, edges[1:], strict=False)]
+        values = [math.fsum(v / len(share) for v in share) if share else math.nan for share in shares]
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return " " * len(values)
+    low, high = min(finite), max(finite)
+    # Halves: the difference of two huge numbers of opposite sign is infinite.
+    span = high / 2 - low / 2
+    return "".join(
+        " " if not math.isfinite(v) else _BARS[round((v / 2 - low / 2) / span * 7)] if span else _BARS[3] for v in values
+    )
+
+
+def show_value(value: Any) -> str:
+    """Write a value shortly, on one line, whatever is in it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return one_line(str(value), width=40)
+
+
+def show(values: Mapping[str, Any]) -> str:
+    """Write metrics on one line: ``loss=0.31 step=40``."""
+    return " ".join(f"{one_line(name, width=40)}={show_value(value)}" for name, value in values.items())
+
+
+def one_line(text: str, *, width: int = 200) -> str:
+    """Write text without line breaks and control characters, not longer than `width`."""
+    text = "".join(char if char.isprintable() else " " for char in text).strip()
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def known_metric(name: str, lines: Iterable[Line]) -> None:
+    """Check that a metric can be drawn.
+
+    Raises
+    ------
+    InvalidInput, NotFound
+        When nothing was reported, nothing of that name, or texts alone; lists what there is.
+    """
+    lines = list(lines)
+    names = numeric_names(lines)
+    if name in names:
+        return
+    if not lines:
+        raise NotFound("These runs have reported nothing.", "In a cell: colab_magics.report(loss=0.3, step=10)")
+    if any(name in line.values for line in lines):
+        raise InvalidInput(
+            f"{name!r} was reported as text: it cannot be drawn.", f"Numbers: {', '.join(names) or 'none'}."
+        )
+    raise did_you_mean(name, names, kind="metric that these runs reported")

@@ -1,0 +1,130 @@
+"""Which runs do words name: ``baseline``, ``baseline/3``, ``3-5``, ``failed``, ``baseline/failed``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import InvalidInput, NotFound, did_you_mean
+from ..units import indices
+from .run import Run, runs_of
+
+PHASES = ("failed", "running", "done", "interrupted", "killed", "waiting", "cancelled")
+"""Words that name runs by how they stand."""
+_INDICES = re.compile(r"[\d\s,–-]*\d[\d\s,–-]*")
+
+
+class Choice(NamedTuple):
+    """What one word names: the job's folder, the word within the job (empty: all of it), and the runs."""
+
+    job_folder: Path
+    which: str
+    runs: list[Run]
+
+    @property
+    def by_index(self) -> bool:
+        """Whether the runs were named one by one."""
+        return bool(_INDICES.fullmatch(self.which))
+
+
+def job_names(data_job: Path) -> list[str]:
+    """Return the jobs of a project, sorted."""
+    if not data_job.is_dir():
+        return []
+    return sorted(path.name for path in data_job.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def choices(data_job: Path, words: Sequence[str], *, job: str, also: Iterable[str] = ()) -> list[Choice]:
+    """Read words one by one.
+
+    Parameters
+    ----------
+    data_job : Path
+        Folder of all jobs of the project, ``<root>/data_job``.
+    words : sequence of str
+        ``baseline`` (a job), ``baseline/3``, ``baseline/3-5``, ``baseline/failed``, and with the current job's name
+        left out ``3``, ``7-9,12``, ``failed``. A job that is really named so comes first.
+    job : str
+        The current job.
+    also : iterable of str
+        More words that may stand for a part of a job; they name no runs here.
+
+    Returns
+    -------
+    list of Choice
+
+    Raises
+    ------
+    InvalidInput, NotFound
+        When a word names nothing; lists the jobs there are. That no run stands as a word says is no error.
+    """
+    jobs = job_names(data_job)
+    return [_choice(data_job, str(word), jobs, job, (*PHASES, *also)) for word in words]
+
+
+def _choice(data_job: Path, word: str, jobs: Sequence[str], job: str, phases: Sequence[str]) -> Choice:
+    name, slash, which = word.partition("/")
+    if not slash and word not in jobs:
+        name, which = job, word
+        if which not in phases and not _INDICES.fullmatch(which):
+            raise did_you_mean(word, [*jobs, *phases], kind="job or run (write JOB, JOB/3, 3-5 or failed)")
+    elif name not in jobs:
+        raise did_you_mean(name, jobs, kind="job")
+    runs = runs_of(data_job / name)
+    if not which:
+        return Choice(data_job / name, which, runs)
+    if not _INDICES.fullmatch(which):
+        if which not in phases:
+            raise did_you_mean(which, phases, kind=f"run of job {name!r} (write {name}/3 or {name}/failed)")
+        return Choice(data_job / name, which, [run for run in runs if run.status().phase == which])
+    wanted = indices(which, name="ID") or []
+    chosen = [run for run in runs if run.index in wanted]
+    if missing := set(wanted) - {run.index for run in chosen}:
+        there = f"0 to {runs[-1].index}" if runs else "none"
+        raise NotFound(f"Job {name!r} has no run {_numbers(missing)}.", f"It has: {there}.")
+    return Choice(data_job / name, which, chosen)
+
+
+def _numbers(wanted: Iterable[int]) -> str:
+    numbers = sorted(wanted)
+    return ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
+
+
+def select(data_job: Path, words: Sequence[str], *, job: str) -> list[Run]:
+    """Find the runs that words name, each once; every run of every job without words.
+
+    See `choices` for the words and errors.
+    """
+    if not words:
+        return [run for name in job_names(data_job) for run in runs_of(data_job / name)]
+    found = {run.folder: run for choice in choices(data_job, words, job=job) for run in choice.runs}
+    return list(found.values())
+
+
+def one(runs: Sequence[Run], words: Sequence[str]) -> Run:
+    """Return the single run that words name.
+
+    Raises
+    ------
+    InvalidInput
+        When they name none or several.
+    """
+    if len(runs) != 1:
+        raise InvalidInput(
+            f"{' '.join(words) or 'Nothing'} names {len(runs)} runs; one is needed.",
+            "Write JOB/INDEX, such as baseline/3.",
+        )
+    return runs[0]
+
+
+def again(runs: Iterable[Run]) -> list[Run]:
+    """Read runs anew: their attempts, and whether they are still there."""
+    found = []
+    for run in runs:
+        try:
+            found.append(Run.load(run.folder))
+        except NotFound:
+            continue
+    return found
