@@ -1,7 +1,7 @@
 """colab_magics turns a notebook into a job queue.
 
 ``%load_ext colab_magics`` gives the magics, ``colab-magics`` is the shell's command, and every verb is a function here:
-``from colab_magics import project, sync, fork, stop, jobs``.
+``from colab_magics import project, sync, fork, stop, jobs``. In a run, ``report(loss=0.3, step=10)`` says how it does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .verbs import VERBS, load
 
 if TYPE_CHECKING:
+    from .runs.metrics import report as report
     from .verbs.fork import fork as fork
     from .verbs.jobs import jobs as jobs
     from .verbs.join import join as join
@@ -21,25 +22,28 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["VERBS", "__version__", *VERBS]
+__all__ = ["VERBS", "__version__", "report", *VERBS]
 
 
 def __getattr__(name: str) -> Any:
     """Import a verb at its first use: loading the extension must not wait for all of them."""
-    if name not in VERBS:
+    if name not in VERBS and name != "report":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if "IPython" in sys.modules:
         # `from colab_magics import fork` in a notebook that never said %load_ext shows its things there all the same.
         from .faces import magics
 
         magics.ensure_session()
-    verb = load(name)
-    globals()[name] = verb
-    return verb
+    if name == "report":
+        from .runs.metrics import report as function
+    else:
+        function = load(name)
+    globals()[name] = function
+    return function
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *VERBS})
+    return sorted({*globals(), "report", *VERBS})
 
 
 def load_ipython_extension(ip: Any) -> None:

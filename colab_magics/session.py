@@ -25,11 +25,14 @@ class Session:
         The working folder when the session began: a fresh kernel of this notebook would start there too.
     project : Any
         The `colab_magics.checkout.project.Project` that ``%project`` set up, or None.
+    said : set of str
+        Messages that are said once only.
     """
 
     ui: UI = field(default_factory=TerminalUI)
     start_folder: Path = field(default_factory=Path.cwd)
     project: Any = None
+    said: set[str] = field(default_factory=set)
 
 
 RUN_VARIABLE = "COLAB_MAGICS_RUN"

@@ -7,6 +7,7 @@ Python's json does.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import numbers
@@ -71,7 +72,8 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, str):
         if len(value) > _TEXT:
             raise InvalidInput(
-                f"report({name}=…): a text of {len(value):,} characters is no metric.", "Write it to a file in data_job."
+                f"report({name}=…): a text of {len(value):,} characters is no metric.",
+                "Write it to a file in data_job.",
             )
         return value
     try:
@@ -250,7 +252,7 @@ def sparkline(values: Sequence[float], *, width: int = 20) -> str:
     """
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]
-        shares = [[v for v in values[a:b] if math.isfinite(v)] for a, b in zip(edges, edges[1:], strict=False)]
+        shares = [[v for v in values[a:b] if math.isfinite(v)] for a, b in itertools.pairwise(edges)]
         values = [math.fsum(v / len(share) for v in share) if share else math.nan for share in shares]
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
@@ -259,7 +261,8 @@ def sparkline(values: Sequence[float], *, width: int = 20) -> str:
     # Halves: the difference of two huge numbers of opposite sign is infinite.
     span = high / 2 - low / 2
     return "".join(
-        " " if not math.isfinite(v) else _BARS[round((v / 2 - low / 2) / span * 7)] if span else _BARS[3] for v in values
+        " " if not math.isfinite(v) else _BARS[round((v / 2 - low / 2) / span * 7)] if span else _BARS[3]
+        for v in values
     )
 
 

@@ -137,7 +137,8 @@ def logs(*ids: str, follow: bool = False, lines: int = 0) -> Text:
     Text
         The logs.
     """
-    from ..runs.board import one, tail
+    from ..runs.board import tail
+    from ..runs.select import one
 
     runs = _some(ids) if ids else _latest()
     if follow:
@@ -209,7 +210,7 @@ def _project() -> Project:
 
 
 def _select(project: Project, ids: Sequence[str]) -> list[Run]:
-    from ..runs.board import select
+    from ..runs.select import select
 
     return select(project.data_job.parent, ids, job=project.job)
 
