@@ -19,9 +19,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .errors import CommandFailed, Unavailable
+
+if TYPE_CHECKING:
+    import psutil
 
 log = logging.getLogger("colab_magics")
 
@@ -246,16 +249,17 @@ def is_alive(who: Mapping[str, Any]) -> bool | None:
 def end_tree(pid: int, *, grace: float = 5.0) -> None:
     """End a process with everything below it: SIGTERM, `grace` seconds, SIGKILL.
 
-    Descendants are collected first, so that those in sessions of their own are found too.
+    Descendants are collected before each signal: those in sessions of their own are found too, and those that were
+    started since, such as a last flush.
     """
     import psutil  # not at the top: it takes half of the time that loading the extension takes
 
     try:
-        top = psutil.Process(pid)
-        family = [top, *top.children(recursive=True)]
+        family = [psutil.Process(pid)]
     except psutil.NoSuchProcess:
         return
     for sig, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 2.0)):
+        family = list({process: None for parent in family for process in (parent, *_children_of(parent))})
         for process in family:
             try:
                 process.send_signal(sig)
@@ -265,6 +269,15 @@ def end_tree(pid: int, *, grace: float = 5.0) -> None:
         family = [process for process in family if _start_ticks(process.pid) is not None]
         if not family:
             return
+
+
+def _children_of(process: psutil.Process) -> list[psutil.Process]:
+    import psutil
+
+    try:
+        return list(process.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
 
 
 def end_all_with(name: str, value: str) -> int:

@@ -60,15 +60,21 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 
 def _end_processes_of(folder: Path) -> None:
-    """End what a test left running: processes that live in its home."""
-    for candidate in psutil.process_iter():
-        try:
-            mine = candidate.pid != os.getpid() and candidate.environ().get("HOME") == str(folder)
-        except psutil.Error:
-            continue
-        if mine:
+    """End what a test left running: processes that live in its home, also those that start while others end."""
+    for _ in range(5):
+        left = [candidate for candidate in psutil.process_iter() if _lives_in(candidate, folder)]
+        for candidate in left:
             process.end_tree(candidate.pid, grace=2.0)
+        if not left:
+            break
     process.reap()
+
+
+def _lives_in(candidate: psutil.Process, home: Path) -> bool:
+    try:
+        return candidate.pid != os.getpid() and candidate.environ().get("HOME") == str(home)
+    except psutil.Error:
+        return False
 
 
 @pytest.fixture
