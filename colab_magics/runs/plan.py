@@ -18,7 +18,7 @@ from typing import Any
 from .. import process
 from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..units import show_time
-from . import code
+from . import code, metrics
 from .run import NOTEBOOK, RECORD, SOURCE, Run, Status, folder_name, runs_of
 
 SUPERSEDED = ".superseded"
@@ -55,6 +55,8 @@ class Plan:
         Index and reason of runs that the user left out.
     adopt : list of Run
         Runs that are being executed, though their scheduler is gone: they are watched, not started.
+    resumed : dict of int to str
+        Which of `execute` were started before, and how far they came by what they reported: ``epoch 37``, or empty.
     aside : list of Run
         Finished runs whose folders move aside, because their code changed and ``resume=rerun`` was said.
     """
@@ -63,6 +65,7 @@ class Plan:
     keep: list[Run] = field(default_factory=list)
     skip: list[tuple[int, str]] = field(default_factory=list)
     adopt: list[Run] = field(default_factory=list)
+    resumed: dict[int, str] = field(default_factory=dict)
     aside: list[Run] = field(default_factory=list)
 
     @property
@@ -71,8 +74,10 @@ class Plan:
         return sorted([index for index, _ in self.execute] + [run.index for run in self.keep + self.adopt])
 
     def __str__(self) -> str:
-        parts = [(len(self.keep), "kept"), (len(self.adopt), "still running")]
-        parts += [(len(self.skip), "left out"), (len(self.execute), "to go")]
+        reached = list(dict.fromkeys(text for text in self.resumed.values() if text))
+        resumed = f"resumed at {', '.join(reached[:3])}{', …' if len(reached) > 3 else ''}" if reached else "resumed"
+        parts = [(len(self.keep), "kept"), (len(self.adopt), "still running"), (len(self.resumed), resumed)]
+        parts += [(len(self.skip), "left out"), (len(self.execute) - len(self.resumed), "to go")]
         return ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing to do"
 
 
@@ -136,6 +141,8 @@ def make(
             plan.adopt.append(_ours(run))
         elif run is None or not run.status().ended_well:
             plan.execute.append((index, point))
+            if run is not None and run.status().started:
+                plan.resumed[index] = _reached(run)
         elif not (cells := code.changed_cells(run.record.get("code", {}), hashes)) or resume == "keep":
             plan.keep.append(run)
         elif resume == "rerun":
@@ -151,6 +158,12 @@ def make(
             f"This call has the runs 0 to {len(points) - 1}.",
         )
     return plan
+
+
+def _reached(run: Run) -> str:
+    """Say how far a run came, by its last report of an epoch or a step."""
+    values = metrics.last(metrics.recent(run.folder))
+    return next((f"{name} {values[name]}" for name in ("epoch", metrics.STEP) if name in values), "")
 
 
 def _ours(run: Run) -> Run:

@@ -167,7 +167,7 @@ def fork(
     if dry_run:
         return submit.preview(order)
     board, made = submit.submit(order)
-    if made.keep or made.skip:
+    if made.keep or made.skip or made.resumed or made.adopt:
         ui.say(f"{project.job}: {made}")
     if joins:
         ui.skip(*joins)

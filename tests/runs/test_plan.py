@@ -16,14 +16,24 @@ CODE = {"1": "aa", "2": "bb"}
 NOTEBOOK_CONTENT = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
-def make_run(job: Path, index: int, phase: str | None, *, code: dict[str, str] = CODE, attempt: int = 1) -> Path:
+def make_run(
+    job: Path,
+    index: int,
+    phase: str | None,
+    *,
+    code: dict[str, str] = CODE,
+    attempt: int = 1,
+    started: float | None = None,
+) -> Path:
     """Leave a run's folder as an earlier call would have."""
     folder = job / folder_name(index)
     folder.mkdir(parents=True)
     process.write_json(folder / "run.json", {"index": index, "repeat": index, "attempt": attempt, "code": code})
     if phase:
         dead = {"pid": 1, "started": 0, "boot": "another", "host": process.host()}
-        process.write_json(folder / STATE, {"attempt": attempt, "phase": phase, "beat": 1.0, "process": dead})
+        process.write_json(
+            folder / STATE, {"attempt": attempt, "phase": phase, "beat": 1.0, "started": started, "process": dead}
+        )
         (folder / NOTEBOOK).write_text("{}")
     return folder
 
@@ -39,6 +49,14 @@ def test_finished_runs_are_kept_and_the_others_go_on(tmp_path: Path) -> None:  #
     assert [run.index for run in made.keep] == [0]
     assert [index for index, _ in made.execute] == [1, 2, 3, 4, 5]
     assert str(made) == "1 kept, 5 to go"
+
+
+def test_the_next_morning(tmp_path: Path) -> None:
+    for index in range(3):
+        make_run(tmp_path, index, "done" if index < 2 else "running", started=1.0)
+    metrics = tmp_path / "sub_job_002" / "metrics.jsonl"
+    metrics.write_text('{"time": 1.0, "attempt": 1, "step": 9, "values": {"loss": 0.5, "epoch": 37}}\n')
+    assert str(plan.make(points(9), tmp_path, CODE)) == "2 kept, 1 resumed at epoch 37, 6 to go"
 
 
 def test_first_only_and_done_file_leave_runs_out(tmp_path: Path) -> None:  # B10, B14
