@@ -109,6 +109,30 @@ class Board:
                     )
                 time.sleep(every)
 
+    def wait(self, timeout: float) -> bool:
+        """Wait until all have ended and their processes are gone; return whether they are."""
+        end = time.monotonic() + timeout
+        while any(run.runner_lives() or run.status().phase not in ENDED for run in self.find()):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def watch_or_stop(self, ui: UI) -> list[tuple[Run, Status]]:
+        """Show the runs until all have ended; an interrupt ends the watching, and Run All, and no run."""
+        try:
+            return self.watch(ui)
+        except KeyboardInterrupt:
+            words = self.job_words()
+            ui.stop(
+                f"Stopped watching ({describe(self.statuses())}). The runs go on: %jobs watch {words} shows them, "
+                f"%jobs kill {words} ends them."
+            )
+
+    def job_words(self) -> str:
+        """Write the jobs of these runs as words of a line."""
+        return " ".join(dict.fromkeys(f'"{run.job}"' if " " in run.job else run.job for run in self.find()))
+
 
 def _last_words(jobs: set[Path]) -> str:
     logs = [job / scheduler.FOLDER / "log.txt" for job in jobs]

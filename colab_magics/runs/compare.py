@@ -1,50 +1,22 @@
-"""Runs side by side: all there is to say of one, the difference of two, a table of many."""
+"""Runs side by side: the difference of two, a table of many."""
 
 from __future__ import annotations
 
 import difflib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from .. import process
 from ..errors import Unavailable
 from ..ui import Table
-from ..units import show_seconds, show_size, show_time
+from ..units import show_seconds
 from . import metrics
 from .code import Cell, code_cells
 from .run import SOURCE, Run, Status
 
 FIXED = ("run", "state", "seconds")
 """Columns of a table that are there whatever the runs' parameters are."""
-
-
-def describe(run: Run) -> str:
-    """Write everything about a run: parameters, code version, times, files, the error of a failed one."""
-    status = run.status()
-    record = run.record
-    lines = [f"{run.id}  {status.text}"]
-    rows = {
-        "parameters": ", ".join(f"{key}={value!r}" for key, value in run.parameters.items()),
-        "metrics": metrics.show(metrics.last(metrics.recent(run.folder))),
-        "notebook": record.get("notebook", ""),
-        "code": record.get("commit") or "",
-        "attempt": str(run.attempt) if run.attempt > 1 else "",
-        "engine": f"{record.get('engine')}, start {record.get('start')}",
-        "started": show_time(status.started) if status.started else "",
-        "took": show_seconds(status.ended - status.started) if status.ended and status.started else "",
-        "folder": str(run.folder),
-    }
-    lines += [f"  {name:<11}{value}" for name, value in rows.items() if value]
-    files = sorted(path for path in run.folder.rglob("*") if path.is_file())
-    shown = [f"    {path.relative_to(run.folder)}  {show_size(path.stat().st_size)}" for path in files[:30]]
-    lines += ["  files", *shown]
-    if len(files) > 30:
-        lines.append(f"    … and {len(files) - 30} more")
-    if status.error:
-        lines += ["  error", *(f"    {line}" for line in str(status.error.get("traceback", "")).splitlines())]
-    return "\n".join(lines)
 
 
 def diff(old: Run, new: Run) -> str:
@@ -125,8 +97,8 @@ def _cell(old: Run, new: Run, mine: Cell | None, yours: Cell | None) -> Iterator
     elif mine is not None and yours is not None:
         renumbered = f" of {old.id}, {yours.number} of {new.id}" if mine.number != yours.number else ""
         yield f"  cell {mine.number}{renumbered}"
-    texts = [cell.source.splitlines() if cell else [] for cell in (mine, yours)]
-    lines = difflib.unified_diff(*texts, fromfile=old.id, tofile=new.id, lineterm="")
+    before, after = (cell.source.splitlines() if cell else [] for cell in (mine, yours))
+    lines = difflib.unified_diff(before, after, fromfile=old.id, tofile=new.id, lineterm="")
     yield from (f"    {line}" for line in lines)
 
 
@@ -187,11 +159,3 @@ def as_text(runs: Sequence[Run]) -> Table:
         [metrics.one_line(name) for name in columns],
         [["" if value is None else metrics.show_value(value) for value in row.values()] for row in found],
     )
-
-
-def executed(run: Run) -> Path | None:
-    """Return the newest executed notebook of a run; None when it has none."""
-    if run.notebook.exists():
-        return run.notebook
-    earlier = [run.folder / f"attempt_{number}.ipynb" for number in range(run.attempt, 0, -1)]
-    return next((path for path in earlier if path.exists()), None)

@@ -57,7 +57,7 @@ def report(**values: Any) -> None:
         _say_once("Not in a run: what report() gets here is not kept.")
         return
     try:
-        line = {"time": round(time.time(), 3), "attempt": _begin(str(folder))}
+        line: dict[str, Any] = {"time": round(time.time(), 3), "attempt": _begin(str(folder))}
         line |= ({} if step is None else {STEP: step}) | {"values": plain}
         _append(folder, json.dumps(line, separators=(",", ":")) + "\n")
     except OSError as error:

@@ -1,22 +1,20 @@
-"""``%jobs``: what runs, what ended how, the logs, and an end for what should end."""
+"""``%jobs``: what runs, what ended how, what came of it, and an end or another try for what needs one."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import session
-from ..errors import NotFound
-from ..units import show_seconds, show_size, show_time
-from . import short, subcommand
+from ..errors import InvalidInput, NotFound
+from ..units import count, seconds
+from . import call_only, short, subcommand
 
 if TYPE_CHECKING:
-    from ..checkout.project import Project
     from ..runs.board import Board
-    from ..runs.run import Run
+    from ..runs.chart import Chart
+    from ..runs.show import Link, Text
+    from ..ui import Table
 
 
 def jobs(*ids: str) -> Board:
@@ -28,8 +26,9 @@ def jobs(*ids: str) -> Board:
     Parameters
     ----------
     *ids : str
-        ``baseline`` (a job), ``baseline/3``, ``baseline/3-5``; ``3`` or ``7-9`` are runs of the current job. All
-        runs of all jobs by default.
+        ``baseline`` (a job), ``baseline/3``, ``baseline/3-5``, ``baseline/failed``; ``3``, ``7-9`` and ``failed`` are
+        runs of the current job. Besides ``failed`` there are ``running``, ``waiting``, ``done``, ``interrupted``,
+        ``killed`` and ``cancelled``. All runs of all jobs by default.
 
     Returns
     -------
@@ -41,14 +40,12 @@ def jobs(*ids: str) -> Board:
     NotFound, InvalidInput
         When an id names nothing, or there is no project here.
     """
+    from ..runs import here
     from ..runs.board import Board
 
-    project = _project()
-    _select(project, ids)
-    board = Board(lambda: _select(project, ids))
-    if not len(board):
-        board.notes.append(f"No runs yet in {project.root}: %fork n=5 makes some.")
-    return board
+    project = here.project()
+    runs = here.select(ids, project)
+    return Board(lambda: here.select(ids, project), [] if runs else [here.none(ids, project)])
 
 
 @subcommand(jobs, "list")
@@ -68,19 +65,6 @@ def list_(*ids: str) -> Board:
     return jobs(*ids)
 
 
-@dataclass(frozen=True)
-class Text:
-    """Text that shows itself as it is."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
-        printer.text(self.text)  # type: ignore[attr-defined]
-
-
 @subcommand(jobs)
 def show(*ids: str) -> Text:
     """Show everything about runs: parameters, code version, times, files, and the error of a failed one.
@@ -95,7 +79,10 @@ def show(*ids: str) -> Text:
     Text
         A block for each run.
     """
-    return Text("\n\n".join(_describe(run) for run in _some(ids)))
+    from ..runs import here
+    from ..runs.show import Text, describe
+
+    return Text("\n\n".join(describe(run) for run in here.some(ids)))
 
 
 @subcommand(jobs)
@@ -112,9 +99,15 @@ def watch(*ids: str) -> Board:
     Board
         The runs as they ended.
     """
-    board = jobs(*ids)
-    if len(board):
-        board.watch(session.current().ui)
+    from ..runs import here
+    from ..runs.board import Board
+
+    runs = here.select(ids)
+    board = Board.of(runs)
+    if runs:
+        board.watch_or_stop(session.current().ui)
+    else:
+        board.notes.append(here.none(ids))
     return board
 
 
@@ -137,17 +130,17 @@ def logs(*ids: str, follow: bool = False, lines: int = 0) -> Text:
     Text
         The logs.
     """
-    from ..runs.board import tail
+    from ..runs import here
     from ..runs.select import one
+    from ..runs.show import Text, grow, printed
 
-    runs = _some(ids) if ids else _latest()
-    if follow:
-        return Text(_follow(one(runs, ids)))
-    parts = []
-    for run in runs:
-        text = tail(run.log, lines=lines) if lines else _read(run.log)
-        parts.append(f"{run.id}: {run.log}\n{text}".rstrip())
-    return Text("\n\n".join(parts))
+    runs = here.some(ids) if ids else here.latest()
+    if not follow:
+        return Text("\n\n".join(printed(run, lines) for run in runs))
+    run = one(runs, ids)
+    for text in grow(run):
+        session.current().ui.say(text)
+    return Text(f"{run.id}: {type(run).load(run.folder).status().text}")
 
 
 @subcommand(jobs)
@@ -166,112 +159,236 @@ def kill(*ids: str) -> Board:
     Board
         The runs.
     """
-    from ..runs import scheduler
+    from ..runs import here, scheduler
     from ..runs.board import Board
-    from ..runs.run import ENDED
 
-    project = _project()
-    if not ids:
-        raise NotFound("Which runs?", "Name a job or runs: %jobs kill baseline, %jobs kill 3-5")
-    runs = _select(project, ids)
+    _need(ids, "kill baseline, %jobs kill 3-5")
+    runs = here.select(ids)
     asked = scheduler.kill(runs)
-    board = Board(lambda: _select(project, ids))
+    board = Board.of(runs)
     if not asked:
         board.notes.append("Nothing to kill: all of them have ended.")
         return board
     with session.current().ui.progress(f"ending {len(asked)} runs"):
-        end = time.monotonic() + 30
-        while time.monotonic() < end and any(_lives(run) for run in asked):
-            time.sleep(0.1)
-    if any(run.status().phase not in ENDED or _lives(run) for run in asked):
-        board.notes.append("Some still run: look again with %jobs in a minute.")
+        if not Board.of(asked).wait(30):
+            board.notes.append("Some still run: look again with %jobs in a minute.")
     return board
 
 
-def _lives(run: Run) -> bool:
-    from ..process import is_alive
+@subcommand(jobs)
+def retry(*ids: str, workers: str = "auto", detach: bool = False) -> Board:
+    """Execute runs again that did not end well, as they were submitted: their own notebook and parameters.
 
-    return bool(is_alive((run.state() or {}).get("process") or {}))
+    They go on in their own folders, so that checkpoints serve. An edited notebook is executed by ``%fork`` instead.
 
+    Parameters
+    ----------
+    *ids : str
+        See ``%jobs``; at least one. ``failed`` is the usual one; of a whole job, those that did not end well.
+    workers : str, default "auto"
+        How many at once in each job; ``auto`` is as many as at its last ``%fork``.
+    detach : bool, default False
+        Do not wait for them; ``%jobs watch`` shows them.
 
-def _project() -> Project:
-    from ..checkout.project import MARKER, find_project
+    Returns
+    -------
+    Board
+        The runs.
 
-    project: Project | None = session.current().project or find_project(Path.cwd())
-    if project is None:
-        below = [path.parent for path in Path.cwd().glob(f"*/{MARKER}")]
-        project = find_project(below[0]) if len(below) == 1 else None
-    if project is None:
-        raise NotFound(
-            f"No project was set up in {Path.cwd()} or above it.",
-            "Change into the project's folder, or set it up: %project",
-        )
-    return project
+    Raises
+    ------
+    Busy, InvalidInput
+        Before anything was started: the job is being executed, or a run that finished was named.
+    RunsFailed
+        After all have ended, when one or more failed again.
+    """
+    from ..runs import here
+    from ..runs import retry as room
+    from ..runs.board import Board, failure
+    from .fork import hand_over
 
-
-def _select(project: Project, ids: Sequence[str]) -> list[Run]:
-    from ..runs.select import select
-
-    return select(project.data_job.parent, ids, job=project.job)
-
-
-def _some(ids: Sequence[str]) -> list[Run]:
-    runs = _select(_project(), ids)
+    if session.run_folder() is not None:
+        raise InvalidInput("A run cannot start others.", "Say %jobs retry in the main notebook or in a shell.")
+    _need(ids, "retry failed, %jobs retry 3-5")
+    at_once = None if str(workers) == "auto" else count(workers, name="workers")
+    runs = room.chosen(here.choices(ids))
+    board, ui = Board.of(runs), session.current().ui
     if not runs:
-        raise NotFound("There are no runs yet.", "%fork n=5 makes some.")
-    return runs
+        board.notes.append(f"Nothing to do. {here.none(ids)}")
+        return board
+    room.start(runs, at_once)
+    if detach:
+        board.notes.append(f"%jobs watch {board.job_words()} shows them.")
+        return board
+    statuses = board.watch_or_stop(ui)
+    for folder in dict.fromkeys(run.folder.parent for run in runs):
+        hand_over(ui, folder)
+    error = failure(statuses)
+    if error is not None:
+        raise error
+    return board
 
 
-def _latest() -> list[Run]:
-    return [max(_some(()), key=lambda run: (run.status().started or 0.0, run.index))]
+@subcommand(jobs)
+def diff(old: str, new: str, /) -> Text:
+    """Show in what two runs differ: parameters, last metrics, commit, duration, and the code cell by cell.
+
+    Parameters
+    ----------
+    old, new : str
+        The two runs: ``3 7``, ``baseline/3 other/3``.
+
+    Returns
+    -------
+    Text
+        What differs; comments count.
+    """
+    from ..runs import compare, here
+    from ..runs.show import Text
+
+    return Text(compare.diff(here.the(old), here.the(new)))
 
 
-def _read(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else "nothing was printed yet"
+@subcommand(jobs)
+def table(*ids: str) -> Any:
+    """Return runs as a table: run, state, seconds, parameters and last metrics are its columns.
+
+    Where names meet, a metric's column is called ``metric.NAME`` and a parameter's ``parameter.NAME``.
+
+    Parameters
+    ----------
+    *ids : str
+        See ``%jobs``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With typed columns. In shells and scripts without pandas, a table of text.
+
+    Raises
+    ------
+    Unavailable
+        In a notebook without pandas.
+    """
+    from ..errors import Unavailable
+    from ..runs import compare, here
+
+    runs = here.select(ids)
+    try:
+        return compare.frame(runs)
+    except Unavailable:
+        if session.current().ui.where != "script":
+            raise
+        return compare.as_text(runs)
 
 
-def _follow(run: Run) -> str:
-    """Show a log while it grows; returns nothing more to show."""
-    from ..runs.run import ENDED
+@subcommand(jobs)
+def plot(metric: str, /, *ids: str) -> Chart:
+    """Draw a metric that runs reported by ``colab_magics.report(loss=0.3, step=10)``, a line for each run.
 
-    ui, position = session.current().ui, 0
-    while True:
-        ended = run.status().phase in ENDED
-        if run.log.is_file():
-            with open(run.log, "rb") as stream:
-                stream.seek(position)
-                data = stream.read()
-            # A character may be half written: keep what follows the last whole line for the next look.
-            whole = data if ended else data[: data.rfind(b"\n") + 1]
-            if whole:
-                ui.say(whole.decode("utf-8", "replace").rstrip("\n"))
-                position += len(whole)
-        if ended:
-            return f"{run.id}: {run.status().text}"
-        time.sleep(0.2)
+    Parameters
+    ----------
+    metric : str
+        Its name, such as ``loss``.
+    *ids : str
+        See ``%jobs``.
+
+    Returns
+    -------
+    Chart
+        Shows itself as a drawing with its numbers; in a terminal as bars.
+
+    Raises
+    ------
+    InvalidInput, NotFound
+        When no run has reported it; lists what they have.
+    """
+    from ..runs import chart, here
+
+    runs = here.some(ids)
+    with session.current().ui.progress("reading metrics"):
+        return chart.chart(runs, metric)
 
 
-def _describe(run: Run) -> str:
-    status = run.status()
-    record = run.record
-    lines = [f"{run.id}  {status.text}"]
-    rows = {
-        "parameters": ", ".join(f"{key}={value!r}" for key, value in run.parameters.items()),
-        "notebook": record.get("notebook", ""),
-        "code": record.get("commit") or "",
-        "attempt": str(run.attempt) if run.attempt > 1 else "",
-        "engine": f"{record.get('engine')}, start {record.get('start')}",
-        "started": show_time(status.started) if status.started else "",
-        "took": show_seconds(status.ended - status.started) if status.ended and status.started else "",
-        "folder": str(run.folder),
-    }
-    lines += [f"  {name:<11}{value}" for name, value in rows.items() if value]
-    files = sorted(path for path in run.folder.rglob("*") if path.is_file())
-    lines += ["  files"] + [
-        f"    {path.relative_to(run.folder)}  {show_size(path.stat().st_size)}" for path in files[:30]
-    ]
-    if len(files) > 30:
-        lines.append(f"    … and {len(files) - 30} more")
-    if status.error:
-        lines += ["  error", *(f"    {line}" for line in str(status.error.get("traceback", "")).splitlines())]
-    return "\n".join(lines)
+@subcommand(jobs)
+def du(*ids: str) -> Table:
+    """Show what runs take of the disk, also what reruns moved aside, and what is free.
+
+    Parameters
+    ----------
+    *ids : str
+        See ``%jobs``.
+
+    Returns
+    -------
+    Table
+        A row for each folder.
+    """
+    from ..runs import clean, here
+
+    with session.current().ui.progress("measuring folders"):
+        return clean.usage(here.choices(ids or here.job_names()))
+
+
+@subcommand(jobs)
+@call_only("yes")
+def rm(*ids: str, older: str | None = None, yes: bool = False) -> Table:
+    """Remove the folders of runs, with everything in them; lists them and asks first.
+
+    What runs or waits stays. Copies at the Place stay too, unless ``%sync --delete`` keeps it.
+
+    Parameters
+    ----------
+    *ids : str
+        See ``%jobs``; at least one. ``superseded`` is what reruns of the current job moved aside.
+    older : str, optional
+        Only what ended so long ago, or longer: ``30d``.
+    yes : bool, default False
+        Do not ask.
+
+    Returns
+    -------
+    Table
+        What was removed; what would have been, without a yes.
+    """
+    from ..runs import clean, here
+
+    _need(ids, "rm failed older=30d, %jobs rm 7-9")
+    ui, limit = session.current().ui, None if older is None else seconds(older, name="older")
+    with ui.progress("measuring folders"):
+        doomed = clean.removable(here.choices(ids, also=[clean.SUPERSEDED_WORD]), older=limit)
+    if not doomed.entries:
+        return doomed.table("Nothing to remove.")
+    if not yes:
+        ui.say(str(doomed.table(f"To be removed: {doomed}")))
+        if not ui.ask(f"Remove {doomed}, for good?"):
+            return clean.nothing_removed()
+    with ui.progress(f"removing {doomed}"):
+        doomed = clean.remove(doomed)
+    return doomed.table(f"Removed: {doomed}", place=here.project().place)
+
+
+@subcommand(jobs, "open")
+def open_(id: str, /) -> Link:
+    """Show where a run's executed notebook is: a link in notebooks, its path in a shell.
+
+    Parameters
+    ----------
+    id : str
+        The run: ``3``, ``baseline/3``.
+
+    Returns
+    -------
+    Link
+        The notebook; for a failed run with its cell, and how to go on there.
+    """
+    from ..runs import here
+    from ..runs.show import link
+
+    shell = session.current()
+    return link(here.the(id), where=shell.ui.where, start_folder=shell.start_folder)
+
+
+def _need(ids: Sequence[str], example: str) -> None:
+    if not ids:
+        raise NotFound("Which runs?", f"Name a job or runs: %jobs {example}")

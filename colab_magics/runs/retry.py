@@ -1,0 +1,93 @@
+"""Execute runs again that did not end well, as they were submitted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from .. import process
+from ..engines import ENGINES
+from ..errors import Busy, InvalidInput, NotFound
+from . import plan, scheduler
+from .run import SOURCE, Run
+from .scheduler import Feed
+from .select import Choice, again
+
+
+def chosen(found: Sequence[Choice]) -> list[Run]:
+    """Return the runs to execute again: of a whole job those that did not end well, else the very runs named.
+
+    Raises
+    ------
+    InvalidInput
+        When a run that finished was named.
+    """
+    runs: dict[Path, Run] = {}
+    for choice in found:
+        done = [run for run in choice.runs if run.status().ended_well]
+        if done and choice.which:
+            raise InvalidInput(
+                f"{done[0].id} is done: retry executes runs that did not end well.",
+                "To execute it anew, run the %fork line with resume=rerun, or remove it first by %jobs rm.",
+            )
+        runs |= {run.folder: run for run in choice.runs if run not in done}
+    return list(runs.values())
+
+
+def start(runs: Sequence[Run], workers: int | None) -> None:
+    """Start a scheduler for each job.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        What to execute.
+    workers : int or None
+        How many at once in each job; None is as many as at the job's last ``%fork``.
+
+    Raises
+    ------
+    ColabMagicsError
+        Before anything was started: a job's runs are being executed, a run's notebook is gone, the engine is not
+        there, or one job's runs were submitted to different engines.
+    """
+    jobs: dict[Path, list[Run]] = {}
+    for run in runs:
+        jobs.setdefault(run.folder.parent, []).append(run)
+    with ExitStack() as stack:
+        ready = []
+        for job_folder, mine in jobs.items():
+            lock = scheduler.lock(job_folder)
+            stack.callback(os.close, lock)
+            # Under the lock: nobody else starts or ends them now.
+            mine = again(mine)
+            ready.append((job_folder, mine, lock, _engine(mine)))
+        for job_folder, mine, lock, engine in ready:
+            at_once = workers or _workers_before(job_folder)
+            for run in mine:
+                if run.status().phase != "waiting":
+                    plan.again(run.folder)
+            scheduler.start(job_folder, [run.folder for run in mine], lock, engine=engine, feed=Feed(at_once))
+
+
+def _engine(runs: Sequence[Run]) -> str:
+    """Check that a job's runs can be executed; return where."""
+    for run in runs:
+        if run.status().phase == "running":
+            raise Busy(f"{run.id} is being executed.", f"%jobs watch {run.id} shows it; %jobs kill {run.id} ends it.")
+        if run.record.get("payload", {}).get("kind") == "notebook" and not (run.folder / SOURCE).is_file():
+            raise NotFound(f"The notebook of {run.id} is gone: {run.folder / SOURCE}", "Run the %fork line again.")
+    engines = sorted({str(run.record.get("engine") or "local") for run in runs})
+    if len(engines) > 1:
+        raise InvalidInput(
+            f"The runs of {runs[0].job} were submitted to {' and '.join(engines)}.",
+            "Name those of one engine at a time: %jobs retry 3-5",
+        )
+    ENGINES.load(engines[0])().available()
+    return engines[0]
+
+
+def _workers_before(job_folder: Path) -> int:
+    feed = (process.read_json(job_folder / scheduler.FOLDER / "plan.json") or {}).get("feed") or {}
+    return max(1, int(feed.get("workers") or 1))

@@ -1,0 +1,187 @@
+"""One run in full: everything about it, its log while it grows, its executed notebook."""
+
+from __future__ import annotations
+
+import html
+import os
+import time
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import NotFound
+from ..units import show_seconds, show_size, show_time
+from . import metrics, scheduler
+from .board import tail
+from .run import ENDED, Run
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text that shows itself as it is."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(self.text)
+
+
+def describe(run: Run) -> str:
+    """Write everything about a run: parameters, code version, times, files, the error of a failed one."""
+    status = run.status()
+    record = run.record
+    lines = [f"{run.id}  {status.text}"]
+    rows = {
+        "parameters": ", ".join(f"{key}={value!r}" for key, value in run.parameters.items()),
+        "metrics": metrics.show(metrics.last(metrics.recent(run.folder))),
+        "notebook": record.get("notebook", ""),
+        "code": record.get("commit") or "",
+        "attempt": str(run.attempt) if run.attempt > 1 else "",
+        "engine": f"{record.get('engine')}, start {record.get('start')}",
+        "started": show_time(status.started) if status.started else "",
+        "took": show_seconds(status.ended - status.started) if status.ended and status.started else "",
+        "folder": str(run.folder),
+    }
+    lines += [f"  {name:<11}{value}" for name, value in rows.items() if value]
+    files = sorted(path for path in run.folder.rglob("*") if path.is_file())
+    shown = [f"    {path.relative_to(run.folder)}  {show_size(path.stat().st_size)}" for path in files[:30]]
+    lines += ["  files", *shown]
+    if len(files) > 30:
+        lines.append(f"    … and {len(files) - 30} more")
+    if status.error:
+        lines += ["  error", *(f"    {line}" for line in str(status.error.get("traceback", "")).splitlines())]
+    return "\n".join(lines)
+
+
+def grow(run: Run, *, every: float = 0.2) -> Iterator[str]:
+    """Yield what a run prints, whole lines at a time, until it has ended.
+
+    A progress bar, which ends its lines with a carriage return, is shown as it moves.
+    """
+    position = 0
+    while True:
+        # Before the look, so that nothing is missed. A run that will be tried again is another attempt by then.
+        fed = scheduler.is_running(run.folder.parent)
+        run = Run.load(run.folder)
+        ended = run.status().phase in ENDED and not (fed and run.runner_lives())
+        if run.log.is_file():
+            with open(run.log, "rb") as stream:
+                stream.seek(position)
+                data = stream.read()
+            # A character may be half written: what follows the last whole line is kept for the next look.
+            whole = data if ended else data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
+            position += len(whole)
+            if whole:
+                yield _as_seen(whole.decode("utf-8", "replace"))
+        if ended:
+            return
+        time.sleep(every)
+
+
+def _as_seen(text: str) -> str:
+    """Write lines as a terminal would show them: what a carriage return overwrote is gone."""
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.removesuffix("\n").split("\n"))
+
+
+def printed(run: Run, lines: int = 0) -> str:
+    """Return what a run printed; its last lines alone when `lines` is not 0."""
+    if lines:
+        text = tail(run.log, lines=lines)
+    elif run.log.is_file():
+        text = run.log.read_text(encoding="utf-8", errors="replace")
+    else:
+        text = "nothing was printed yet"
+    return f"{run.id}: {run.log}\n{text}".rstrip()
+
+
+def executed(run: Run) -> Path | None:
+    """Return the newest executed notebook of a run; None when it has none."""
+    if run.notebook.exists():
+        return run.notebook
+    earlier = [run.folder / f"attempt_{number}.ipynb" for number in range(run.attempt, 0, -1)]
+    return next((path for path in earlier if path.exists()), None)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A file to open: a link in a notebook, its path elsewhere.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    base : Path or None
+        Folder of the notebook that shows the link; front ends read links from there. None where they do not.
+    notes : tuple of str
+        Lines below it.
+    """
+
+    path: Path
+    base: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.path), *self.notes])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+    @property
+    def href(self) -> str | None:
+        """The link, relative to the notebook that shows it; None where links lead nowhere."""
+        if self.base is None:
+            return None
+        relative = os.path.relpath(os.path.realpath(self.path), os.path.realpath(self.base))
+        # "./" in front: a name with a colon in it would be read as an address.
+        return urllib.parse.quote(relative if relative.startswith("../") else f"./{relative}")
+
+    def _repr_html_(self) -> str:
+        text = html.escape(str(self.path))
+        if self.href is not None:
+            text = f'<a href="{html.escape(self.href)}" target="_blank">{text}</a>'
+        notes = "".join(f'<div style="white-space:pre-wrap">{html.escape(note)}</div>' for note in self.notes)
+        return f'<div style="font-size:13px">{text}{notes}</div>'
+
+
+def link(run: Run, *, where: str, start_folder: Path) -> Link:
+    """Make the link to an executed notebook, with what to do about a run that failed.
+
+    Parameters
+    ----------
+    run : Run
+        Whose notebook it is.
+    where : str
+        The front end, as `ui.UI.where` says.
+    start_folder : Path
+        Where the shell's kernel started.
+
+    Raises
+    ------
+    NotFound
+        When the run has not been executed yet.
+    """
+    status, file = run.status(), executed(run)
+    if file is None:
+        raise NotFound(f"{run.id} has no executed notebook: {status.text}.", f"%jobs logs {run.id} shows its log.")
+    named = os.environ.get("JPY_SESSION_NAME") or ""
+    notebook = Path(named) if named.endswith(".ipynb") and os.path.isabs(named) else None
+    base = (notebook.parent if notebook else start_folder) if where in ("jupyter", "vscode") else None
+    notes = [] if file == run.notebook else [f"This is an earlier attempt: {run.id} is {status.text}."]
+    if where.startswith("colab"):
+        notes.append(
+            "Colab opens no file of its machine as a notebook: find it under Files at the left, and download it."
+        )
+    if status.phase == "failed":
+        message = metrics.one_line(str(status.error.get("evalue") or ""))
+        notes.append(f"{run.id} {status.text}{f': {message}' if message else ''}")
+        if status.error.get("cell"):
+            notes.append(
+                f"To go on at that point: %fork … here={run.index} in the main notebook makes it this run; "
+                f"execute its cells up to cell {status.error['cell']}."
+            )
+    return Link(file, base, tuple(notes))
