@@ -9,13 +9,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from conftest import poll
 
 from colab_magics import fork, process
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, RunsFailed
 from colab_magics.runs import scheduler
 from colab_magics.runs.run import Run, runs_of
-from tests.conftest import poll
 
 from .notebooks import write_notebook
 

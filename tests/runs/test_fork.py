@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from conftest import HOSTILE_NAMES, poll
 
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
@@ -23,7 +24,6 @@ from colab_magics.runs.board import Board
 from colab_magics.runs.run import Run
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
-from tests.conftest import HOSTILE_NAMES, poll
 
 from .notebooks import outputs, write_notebook
 

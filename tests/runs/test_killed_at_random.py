@@ -15,11 +15,11 @@ from typing import Any
 
 import psutil
 import pytest
+from conftest import poll
 
 from colab_magics import process
 from colab_magics.checkout.project import Project
 from colab_magics.runs.run import Run, runs_of
-from tests.conftest import poll
 
 from .notebooks import write_notebook
 
