@@ -36,6 +36,8 @@ class Board:
 
     find: Callable[[], list[Run]]
     notes: list[str] = field(default_factory=list)
+    on_screen: bool = field(default=False, compare=False)
+    """The live table has just shown these runs: as a cell's value they need not show again."""
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Board:
@@ -62,6 +64,12 @@ class Board:
 
     def __str__(self) -> str:
         return str(self.table())
+
+    def _ipython_display_(self) -> None:
+        if not self.on_screen:
+            # IPython's word for "show it in the usual way".
+            raise NotImplementedError
+        self.on_screen = False
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
@@ -100,6 +108,7 @@ class Board:
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
+                        self.on_screen = ui.where not in ("script", "terminal")
                         return statuses
                     quiet = not any(run.runner_lives() for run, _ in statuses)
                 if not fed and not any(status.phase == "running" for _, status in statuses):

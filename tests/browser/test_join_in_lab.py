@@ -1,4 +1,4 @@
-"""A grid and %join in a real JupyterLab: the runs' cells are marked as skipped, the cells below %join see the results."""
+"""A grid and %join in a real JupyterLab: the runs' cells are skipped, the cells below %join see the results."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def test_run_all_skips_to_join_and_goes_on(lab: Lab, tmp_path: Path) -> None:
     assert "⏭ skipped" in lab.said(3)
     assert "⏭ skipped" in lab.said(4)
     assert "sweep/3" in lab.said(2)
+    assert lab.said(2).count("4 done") == 2  # text and HTML of the one live table
     assert "4 done" in lab.said(5)
     assert "['a 0.1', 'b 0.1', 'a 0.2', 'b 0.2']" in lab.said(6)
     kinds = {output["output_type"] for cell in lab.cells() for output in cell.get("outputs", [])}
