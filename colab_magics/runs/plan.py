@@ -19,6 +19,7 @@ from .. import process
 from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..units import show_time
 from . import code, metrics
+from .recover import recover
 from .run import NOTEBOOK, RECORD, SOURCE, Run, Status, folder_name, runs_of
 
 SUPERSEDED = ".superseded"
@@ -287,6 +288,7 @@ def _next_attempt(folder: Path) -> int:
         return 1
     attempt = int(before.get("attempt", 1))
     executed = folder / NOTEBOOK
+    recover(folder)
     if executed.exists():
         executed.replace(folder / f"attempt_{attempt}.ipynb")
     return attempt + 1
