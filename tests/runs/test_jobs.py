@@ -27,7 +27,7 @@ from colab_magics.runs import chart, compare, select, show
 from colab_magics.runs.run import STATE, Run
 from colab_magics.session import Session
 from colab_magics.ui import Table, TerminalUI
-from tests.conftest import HOSTILE_NAMES
+from conftest import HOSTILE_NAMES
 
 from .folders import leave_run
 
@@ -439,3 +439,12 @@ def test_nothing_here_and_no_runs(project: Project, said: io.StringIO) -> None:
             verb()
     assert len(jobs.table()) == 0
     assert "0 folders, 0 B" in str(jobs.du())
+
+
+def test_numbers_in_python(job: Path) -> None:
+    assert [run.index for run in jobs(3, "failed").runs] == [3, 1, 5]  # type: ignore[arg-type]
+    assert str(jobs.diff(0, 1)).startswith("baseline/0 → baseline/1")
+    assert jobs.open(0).path.parent.name == "sub_job_000"
+    with pytest.raises(InvalidInput, match="names 2 runs"):
+        jobs.open("0-1")
+    assert [row[0] for row in jobs.rm(0, older=10, yes=True).rows] == ["baseline/0"]
