@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import pandas
 import pytest
+from conftest import HOSTILE_NAMES
 
 import colab_magics
 from colab_magics import __main__ as face
@@ -27,7 +28,6 @@ from colab_magics.runs import chart, compare, select, show
 from colab_magics.runs.run import STATE, Run
 from colab_magics.session import Session
 from colab_magics.ui import Table, TerminalUI
-from conftest import HOSTILE_NAMES
 
 from .folders import leave_run
 

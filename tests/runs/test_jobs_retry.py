@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from conftest import poll
 
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
@@ -15,7 +16,6 @@ from colab_magics.errors import Busy, InvalidInput, NotFound, RunsFailed
 from colab_magics.runs import scheduler
 from colab_magics.runs.run import Run
 from colab_magics.session import RUN_VARIABLE
-from tests.conftest import poll
 
 from .folders import leave_run
 from .notebooks import write_notebook

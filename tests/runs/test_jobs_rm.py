@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import HOSTILE_NAMES
 
 from colab_magics import __main__ as face
 from colab_magics import jobs, process, session
@@ -18,7 +19,6 @@ from colab_magics.runs import clean, scheduler
 from colab_magics.runs.run import RECORD, STATE, Run
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
-from tests.conftest import HOSTILE_NAMES
 
 from .folders import leave_run
 
