@@ -26,7 +26,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
 from .. import process
-from .cold import THIS_PYTHON, manager_class
+from .cold import THIS_PYTHON, language_of, manager_class
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -204,7 +204,7 @@ def execute(
             parameters=dict(parameters),
             engine_name="colab_magics",
             kernel_name=kernel or THIS_PYTHON,
-            language="python" if kernel is None else None,
+            language="python" if kernel is None else language_of(kernel),
             progress_bar=False,
             start_timeout=600,
             # nbclient counts whole seconds.
