@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import poll
+from runs.folders import leave_run
 
 from colab_magics.checkout.project import Project
-from tests.runs.folders import leave_run
 
 pytest.importorskip("jupyterlab", reason="needs JupyterLab: pip install 'colab-magics[browser]'")
 pytest.importorskip("playwright", reason="needs playwright: pip install 'colab-magics[browser]'")
