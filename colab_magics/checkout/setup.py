@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from ..transport.places import Place
 
 NONE = ("none", "no")
+DRIVES_TRASH = (
+    "Files that are deleted or replaced on Drive fill its trash, which counts against your space until it is emptied: "
+    "keep few checkpoints, or leave them out: %sync exclude=PATTERN"
+)
+"""Said at the first set-up with Drive."""
 Restore = Literal["all", "light", "none"]
 
 

@@ -31,7 +31,7 @@ def usage(name: str, word: str | None, face: Words) -> str:
 
 
 def _usage(option: Option, face: Words) -> str:
-    value = "|".join(option.choices) or option.name.upper()
+    value = "|".join(option.choices) or option.word.upper().replace("-", "_")
     if option.flag:
         return f"[{face.option(option)}]"
     text = f"{face.option(option)}{value}" if face.face == "magic" else f"{face.option(option)} {value}"
@@ -44,19 +44,18 @@ def verb_help(name: str, word: str | None, face: Words) -> str:
     parts = [usage(name, word, face)]
     if word is None and subcommands(function):
         parts[0] += "".join(f"\n{usage(name, sub, face)}" for sub in subcommands(function))
-    text = inspect.getdoc(function) or ""
-    if face.face == "shell":
-        text = _in_shell(text, options(function))
+    text = _named(inspect.getdoc(function) or "", options(function), face)
     return "\n\n".join([*parts, text]) if text else parts[0]
 
 
-def _in_shell(text: str, known: dict[str, Option]) -> str:
-    """Write parameters as ``--name``, and magics as commands."""
-    by_name = {option.name: f"--{option.word}" for option in known.values()}
+def _named(text: str, known: dict[str, Option], face: Words) -> str:
+    """Write parameters, and in the shell magics, as users of this face do."""
+    shell = face.face == "shell"
+    by_name = {option.name: f"--{option.word}" if shell else option.name.rstrip("_") for option in known.values()}
     text = re.sub(
         r"(?m)^\w[\w, ]*(?= : )", lambda line: re.sub(r"\w+", lambda name: by_name.get(name[0], name[0]), line[0]), text
     )
-    return re.sub(rf"(?<![\w%])%({'|'.join(VERBS)})\b", r"colab-magics \1", text)
+    return re.sub(rf"(?<![\w%])%({'|'.join(VERBS)})\b", r"colab-magics \1", text) if shell else text
 
 
 def overview() -> str:

@@ -37,6 +37,11 @@ def with_our_kernel(spec: KernelSpec) -> KernelSpec:
     return changed
 
 
+def language_of(kernel: str) -> str:
+    """Return the language of an installed kernel: notebooks need not say it."""
+    return str(KernelSpecManager().get_kernel_spec(kernel).language)
+
+
 def check_kernel(content: dict[str, Any], name: str) -> str:
     """Find the installed kernel that a notebook asks for.
 

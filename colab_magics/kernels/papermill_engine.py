@@ -28,7 +28,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 
 from .. import process
 from .client import RunClient, as_text
-from .cold import THIS_PYTHON
+from .cold import THIS_PYTHON, language_of
 from .journal import Journal, rebuild
 from .manager import RunManager, manager_class
 
@@ -261,7 +261,7 @@ def execute(
             parameters=dict(parameters),
             engine_name="colab_magics",
             kernel_name=kernel or THIS_PYTHON,
-            language="python" if kernel is None else None,
+            language="python" if kernel is None else language_of(kernel),
             progress_bar=False,
             start_timeout=600,
             execution_timeout=cell_time,

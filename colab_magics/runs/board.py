@@ -18,6 +18,8 @@ from .run import ENDED, Run, Status
 from .select import again
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_NOT_THE_USERS = re.compile(r"── |══ |\[IPKernelApp\]|run .+: i_sub_job = ")
+"""How lines of a log begin that the run's cells did not print: ours, the kernel's last words, %fork's one line."""
 _MANY = 60
 """Beyond so many rows a table leaves out the runs that are done."""
 
@@ -195,7 +197,7 @@ def show_metrics(run: Run) -> str:
 
 def last_line(log: Path, *, width: int = 80) -> str:
     """Return the last line that a run printed, without colours; of a progress bar its newest state."""
-    lines = [line for line in tail(log, lines=5).splitlines() if line.strip() and not line.startswith(("── ", "══ "))]
+    lines = [line for line in tail(log, lines=8).splitlines() if line.strip() and not _NOT_THE_USERS.match(line)]
     text = lines[-1].strip() if lines else ""
     return text if len(text) <= width else text[: width - 1] + "…"
 

@@ -131,13 +131,7 @@ def _numbers(points: Sequence[Point]) -> dict[str, str]:
 
 
 def _short(value: float) -> str:
-    return (
-        f"{value:.0f}"
-        if value == math.trunc(value) and abs(value) < 1e6
-        else f"{value:.4g}"
-        if value == value
-        else "nan"
-    )
+    return f"{value:.0f}" if math.isfinite(value) and value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
 
 
 def ticks(values: Sequence[float], *, about: int = 5) -> list[float]:

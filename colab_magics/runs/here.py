@@ -58,7 +58,7 @@ def none(ids: Sequence[str], mine: Project | None = None) -> str:
     mine = mine or project()
     if not ids:
         return f"No runs yet in {mine.root}: %fork n=5 makes some."
-    return f"No such runs: {' '.join(ids)}. The current job is {mine.job}; JOB/failed names runs of another."
+    return f"No such runs: {' '.join(map(str, ids))}. The current job is {mine.job}; JOB/failed names runs of another."
 
 
 def some(ids: Sequence[str]) -> list[Run]:

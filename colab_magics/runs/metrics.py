@@ -26,7 +26,7 @@ FILE = "metrics.jsonl"
 STEP = "step"
 """The metric that is the x axis."""
 
-_TEXT = 1000
+_TEXT, _BITS = 1000, 10_000
 _TAIL = 64 * 1024
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -77,7 +77,12 @@ def _plain(name: str, value: Any) -> Any:
             )
         return value
     try:
-        if isinstance(value, int | float):
+        if isinstance(value, int):
+            # Python refuses to write or read whole numbers of thousands of digits.
+            if value.bit_length() > _BITS:
+                raise OverflowError
+            return value
+        if isinstance(value, float):
             return value
         if isinstance(value, numbers.Real):
             return float(value)
@@ -103,7 +108,7 @@ def _item(value: Any) -> Any:
 def _step(value: Any) -> int | float | None:
     if value is None:
         return None
-    if isinstance(value, bool | str) or not math.isfinite(value):
+    if isinstance(value, bool | str) or not math.isfinite(_number(value) or 0.0):
         raise InvalidInput(f"report(step={value!r}): a step is a number, the x axis of plots.", "Write step=10.")
     number: int | float = value
     return number
@@ -229,7 +234,7 @@ def _number(value: Any) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def numeric_names(lines: Iterable[Line]) -> list[str]:

@@ -198,9 +198,8 @@ def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *
     if phase in ENDED:
         error = state.get("error") or {}
         if phase == "failed":
-            status = replace(
-                status, text=f"failed in cell {error.get('cell') or cell}: {error.get('ename')}", error=error
-            )
+            where = f"in cell {number}" if (number := error.get("cell") or cell) else "before its first cell"
+            status = replace(status, text=f"failed {where}: {error.get('ename')}", error=error)
         elif phase == "killed":
             status = replace(status, text=f"killed {when}, {at}")
         return replace(status, ended=state.get("ended"))

@@ -113,7 +113,7 @@ def one(runs: Sequence[Run], words: Sequence[str]) -> Run:
     """
     if len(runs) != 1:
         raise InvalidInput(
-            f"{' '.join(words) or 'Nothing'} names {len(runs)} runs; one is needed.",
+            f"{' '.join(map(str, words)) or 'Nothing'} names {len(runs)} runs; one is needed.",
             "Write JOB/INDEX, such as baseline/3.",
         )
     return runs[0]

@@ -131,6 +131,8 @@ def project(
         if not again or (before.place, before.inputs) != (place.text, wanted):
             setup.fetch_inputs(shell.ui, handle, place, wanted)
         setup.start_sync(shell.ui, handle, place, restore, seconds, redo=force)
+        if place.text == "drive" and not before.complete:
+            handle.notes.append(setup.DRIVES_TRASH)
     handle.save(inputs=wanted)
     if again and known is None and before.job != job:
         handle.notes.append(f"The job that was set up here last was {before.job!r}; this one is {job!r}.")

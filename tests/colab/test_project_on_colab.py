@@ -30,7 +30,7 @@ def on_drive(page: Page) -> Path:
     return page.drive / "MyDrive" / "colab_data" / "net"
 
 
-# B2, B5, B6
+# B2, B5, B6, B21
 def test_b2_b5_b6_one_line_with_a_drive_that_has_data(bare: Path, page: Page, ui: ColabUI, content: Path) -> None:
     page.mount(str(page.drive))
     page.asked.clear()
@@ -48,6 +48,8 @@ def test_b2_b5_b6_one_line_with_a_drive_that_has_data(bare: Path, page: Page, ui
     poll((on_drive(page) / "data_job" / "a" / "out.txt").exists, what="the output reaches Drive")
     assert page.asked == [], "Drive is there: nobody is asked"
     assert made.place == "drive"
+    assert "fill its trash" in str(made)  # B21
+    assert "fill its trash" not in str(project(git=str(bare), job="a"))
 
 
 # ✗ Target folder not created when Drive is already mounted.

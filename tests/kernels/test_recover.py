@@ -14,7 +14,7 @@ from colab_magics.kernels import journal
 from colab_magics.runs import plan, recover
 from colab_magics.runs.run import Run
 from colab_magics.session import Session
-from tools.notebooks import outputs, write_notebook
+from runs.notebooks import outputs, write_notebook
 
 # Within the second after a save, so that the file does not have it.
 CELL = """

@@ -255,6 +255,15 @@ def test_a_dead_kernel_is_a_failure_with_its_cell(project: Project) -> None:
         fork(n=1, notebook=str(notebook))
 
 
+def test_a_notebook_that_names_no_language_runs(project: Project) -> None:
+    path = write_notebook(project.root / "a.ipynb", WORK)
+    content = json.loads(path.read_text())
+    content["metadata"] = {"kernelspec": {"name": "python3"}}
+    path.write_text(json.dumps(content))
+    fork(n=1, notebook=str(path))
+    assert (project.data_job / "sub_job_000" / "test.txt").exists()
+
+
 def test_colabs_notebooks_without_cell_ids_run_without_a_word(project: Project) -> None:
     path = write_notebook(project.root / "a.ipynb", WORK)
     content = json.loads(path.read_text())
