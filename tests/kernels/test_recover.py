@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from conftest import poll
+from runs.notebooks import outputs, write_notebook
 
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
@@ -14,7 +15,6 @@ from colab_magics.kernels import journal
 from colab_magics.runs import plan, recover
 from colab_magics.runs.run import Run
 from colab_magics.session import Session
-from runs.notebooks import outputs, write_notebook
 
 # Within the second after a save, so that the file does not have it.
 CELL = """
