@@ -6,6 +6,7 @@ whatever a program printed before it is shown or logged.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -178,6 +179,11 @@ def start_detached(
 _children: set[int] = set()
 
 
+def expect(pid: int) -> None:
+    """Have `reap` collect the exit status of a child that was forked elsewhere."""
+    _children.add(pid)
+
+
 def reap() -> None:
     """Collect the exit statuses of detached programs that have ended, so that none stays a zombie."""
     for pid in list(_children):
@@ -290,25 +296,34 @@ def end_all_with(name: str, value: str) -> int:
     int
         How many were found.
     """
+    wanted = b"\0" + os.fsencode(f"{name}={value}") + b"\0"
+    hits = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            # Gone meanwhile, or not ours.
+            with contextlib.suppress(OSError), open(f"/proc/{entry.name}/environ", "rb") as stream:
+                if wanted in b"\0" + stream.read() + b"\0":
+                    hits.append(int(entry.name))
+    if not hits:
+        return 0
     import psutil
 
     me = psutil.Process()
     spared = {me.pid, *(parent.pid for parent in me.parents())}
-    found = 0
-    for candidate in psutil.process_iter():
-        try:
-            hit = candidate.pid not in spared and candidate.environ().get(name) == value
-        except (psutil.Error, OSError):
-            continue
-        if hit:
-            found += 1
-            end_tree(candidate.pid, grace=1.0)
-    return found
+    found = [pid for pid in hits if pid not in spared]
+    for pid in found:
+        end_tree(pid, grace=1.0)
+    return len(found)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part (temporary file, then rename)."""
-    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+    write_whole(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Return what `write_json` writes."""
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n"
 
 
 def write_whole(path: Path, text: str) -> None:

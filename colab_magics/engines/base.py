@@ -6,6 +6,7 @@ so that a cluster needs one submission and one poll whatever the number of runs.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ class Engine(ABC):
     """Where runs execute. `native` names what the engine does by itself: array, retry, parallelism, survives."""
 
     native: frozenset[str] = frozenset()
+    dedicated = False
+    """Whether this process serves the engine alone, as a scheduler does: only then it may be forked."""
 
     @abstractmethod
     def available(self) -> None:
@@ -41,6 +44,10 @@ class Engine(ABC):
     @abstractmethod
     def poll(self, refs: Iterable[Ref]) -> list[bool]:
         """Tell for each reference whether its runner is still there."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long; less when a run that was polled has ended meanwhile and the engine can tell."""
+        time.sleep(seconds)
 
     @abstractmethod
     def cancel(self, refs: Iterable[Ref]) -> None:

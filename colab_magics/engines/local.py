@@ -1,19 +1,36 @@
-"""The local engine: a runner process on this machine for each run."""
+"""The local engine: a runner process on this machine for each run.
+
+A scheduler forks its runners: what a runner imports, it imports once. Elsewhere a runner is a new program. With
+``start=warm`` the engine also keeps the zygote from which the runs' kernels are forked.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import os
+import select
 import signal
+import socket
+import sys
+import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .. import process
 from ..session import RUN_VARIABLE
+from . import forking
 from .base import Engine, Ref
 
+_RUNNER = "colab_magics.runs.runner"
+_IMPORTS_OF_A_RUNNER = (_RUNNER, "colab_magics.kernels.papermill_engine")
+"""By name: an engine stands below what it executes."""
 _RUNNER_LOG = "log.txt"
+_ZYGOTE = Path(__file__).parents[1] / "kernels" / "zygote.py"
 _GRACE = 12.0
 """Seconds that a runner has, once told, to interrupt its kernel and save; then its whole tree is killed."""
 
@@ -25,23 +42,54 @@ class LocalEngine(Engine):
 
     def __init__(self) -> None:
         self._kill_at: dict[int, float] = {}
+        self._ends: dict[int, int] = {}
+        self._zygote: str | None = None
+        self._lifeline: int | None = None
 
     def available(self) -> None:
         """Return: this machine is there."""
 
     def prepare(self, folders: Sequence[Path]) -> None:
-        """Nothing to bring: code and folders are here."""
+        """Import what runners need, and start the zygote when a run is to start warm."""
+        if not self.dedicated:
+            return
+        if any(_starts_warm(folder) for folder in folders):
+            self._start_zygote(folders[0].parent)
+        for name in _IMPORTS_OF_A_RUNNER:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()
+
+    def _start_zygote(self, job_folder: Path) -> None:
+        """Start the process that kernels are forked from. It ends with this one, or with its last kernel."""
+        base = tempfile.gettempdir()
+        folder = Path(tempfile.mkdtemp(prefix="cmz-", dir=base if len(os.fsencode(base)) < 60 else "/tmp"))
+        preload = process.read_json(job_folder / ".scheduler" / "preload.json") or {}
+        process.write_whole(folder / "preload.json", process.as_json(preload.get("modules", [])))
+        reader, self._lifeline = os.pipe()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(folder / "zygote"))
+            os.chmod(folder / "zygote", 0o600)
+            listener.listen(128)
+            process.start_detached(
+                [sys.executable, _ZYGOTE, str(listener.fileno()), str(reader), folder],
+                log_file=job_folder / ".scheduler" / "zygote.txt",
+                env=forking.ROOM,
+                pass_fds=(listener.fileno(), reader),
+            )
+        os.close(reader)
+        self._zygote = str(folder / "zygote")
 
     def submit(self, folders: Sequence[Path]) -> list[Ref]:
         """Start a runner for each folder."""
         refs = []
         for folder in folders:
-            pid = process.start_detached(
-                process.python("colab_magics.runs.runner", folder),
-                log_file=folder / _RUNNER_LOG,
-                cwd=folder,
-                env={RUN_VARIABLE: str(folder)},
-            )
+            env = {RUN_VARIABLE: str(folder)}
+            if self._zygote and _starts_warm(folder):
+                env["COLAB_MAGICS_ZYGOTE"] = self._zygote
+            # A lock that another thread holds would be held for ever in a fork.
+            alone = self.dedicated and threading.active_count() == 1
+            pid = _fork_runner(folder, env) if alone else _start_runner(folder, env)
             refs.append(process.identity(pid))
         return refs
 
@@ -54,8 +102,25 @@ class LocalEngine(Engine):
             if here and time.monotonic() > self._kill_at.get(ref["pid"], float("inf")):
                 process.end_tree(ref["pid"], grace=0.2)
                 here = bool(process.is_alive(ref))
+            if here:
+                self._watch(ref["pid"])
+            elif ref["pid"] in self._ends:
+                os.close(self._ends.pop(ref["pid"]))
             alive.append(here)
         return alive
+
+    def _watch(self, pid: int) -> None:
+        # Where Linux gives no such handle, `wait` waits for its time to pass.
+        if pid not in self._ends:
+            with contextlib.suppress(OSError):
+                self._ends[pid] = os.pidfd_open(pid)
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until a runner that was polled has ended."""
+        poll = select.poll()
+        for fd in self._ends.values():
+            poll.register(fd, select.POLLIN)
+        poll.poll(1000 * seconds)
 
     def cancel(self, refs: Iterable[Ref]) -> None:
         """Ask the runners to end."""
@@ -71,3 +136,38 @@ class LocalEngine(Engine):
 
     def collect(self, folders: Sequence[Path]) -> None:
         """Nothing to bring home."""
+
+
+def _starts_warm(folder: Path) -> bool:
+    return (process.read_json(folder / "run.json") or {}).get("start") == "warm"
+
+
+def _start_runner(folder: Path, env: dict[str, str]) -> int:
+    return process.start_detached(process.python(_RUNNER, folder), log_file=folder / _RUNNER_LOG, cwd=folder, env=env)
+
+
+def _fork_runner(folder: Path, env: dict[str, str]) -> int:
+    """Fork a runner; it is like one that was started, and nothing of this process stays open in it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        process.expect(pid)
+        return pid
+    status = 1
+    try:
+        os.setsid()
+        log = os.open(folder / _RUNNER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for target, fd in ((0, nothing), (1, log), (2, log)):
+            os.dup2(fd, target)
+        os.closerange(3, max(int(name) for name in os.listdir("/proc/self/fd")) + 1)
+        os.chdir(folder)
+        forking.become(process.python(_RUNNER, folder), {**os.environ, **env}, RUN_VARIABLE)
+        status = importlib.import_module(_RUNNER).execute(folder)
+    except BaseException:  # noqa: BLE001 - it ends in the run's log; the scheduler sees a runner that is lost
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

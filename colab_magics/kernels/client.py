@@ -37,8 +37,8 @@ _LAST_WORDS = 0.05
 class Watcher(Protocol):
     """Who is told what happens."""
 
-    def kernel_runs(self, pid: int | None) -> None:
-        """Called once the kernel's process runs."""
+    def kernel_runs(self, pid: int | None, note: str) -> None:
+        """Called once the kernel's process runs; `note` says what was not as asked for."""
 
     def cell_begins(self, index: int, cell: Any) -> None:
         """Called before a cell is executed."""
@@ -93,7 +93,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
                 await self.async_start_new_kernel(**kwargs)
             provisioner = getattr(self.km, "provisioner", None)
             if self.watcher is not None:
-                self.watcher.kernel_runs(getattr(provisioner, "pid", None))
+                self.watcher.kernel_runs(getattr(provisioner, "pid", None), getattr(provisioner, "note", ""))
             if self.kc is None:
                 await self._connect()
             await self._execute_all(provisioner)
@@ -215,6 +215,8 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
     def _how_it_died(self) -> str:
         process = getattr(getattr(self.km, "provisioner", None), "process", None)
         status = None if process is None else process.poll()
+        if getattr(process, "unknown", False):
+            status = None
         return death.describe(status, kills=death.kills_for_memory() - self._kills)
 
     # ------------------------------------------------------------------ what the kernel says

@@ -31,6 +31,7 @@ from .client import RunClient, as_text
 from .cold import THIS_PYTHON, language_of
 from .journal import Journal, rebuild
 from .manager import RunManager, manager_class
+from .warm import warm_manager_class
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -61,13 +62,17 @@ class Execution:
     on_cell : callable, optional
         Called with (number of the code cell that starts, number of code cells).
     on_kernel : callable, optional
-        Called with the kernel's process id once it runs; None where the kernel is no process of ours.
+        Called with the kernel's process id once it runs (None where the kernel is no process of ours) and a note, such
+        as why it could not be started warm.
+    zygote : str, optional
+        The socket of the process that kernels are forked from; they start cold by default.
     """
 
     output: Path
     log: TextIO | None = None
     on_cell: Callable[[int, int], None] | None = None
-    on_kernel: Callable[[int | None], None] | None = None
+    on_kernel: Callable[[int | None, str], None] | None = None
+    zygote: str | None = None
     notebook: Any = None
     cell: int = 0
     settle: Callable[[], None] | None = None
@@ -98,10 +103,12 @@ class Execution:
         self.save()
         self._journal = Journal(self.output, notebook)
 
-    def kernel_runs(self, pid: int | None) -> None:
+    def kernel_runs(self, pid: int | None, note: str) -> None:
         """Pass the kernel's process id on."""
+        if note and self.log is not None:
+            self.log.write(f"── {note}\n")
         if self.on_kernel is not None:
-            self.on_kernel(pid)
+            self.on_kernel(pid, note)
 
     def cell_begins(self, index: int, cell: Any) -> None:
         """Count a code cell."""
@@ -247,7 +254,7 @@ def execute(
         Never raises for what happens in the notebook: an error, a dead kernel and a time-out are outcomes.
     """
     notebook = nbformat.from_dict(copy.deepcopy(dict(content)))
-    execution.notebook = notebook
+    execution.notebook, zygote = notebook, execution.zygote
     try:
         with warnings.catch_warnings():
             # nbformat warns of notebooks from front ends that write no cell ids, such as Colab: papermill's own copy
@@ -269,7 +276,7 @@ def execute(
             stdout_file=execution.log,
             stderr_file=execution.log,
             execution=execution,
-            kernel_manager_class=manager_class(kernel),
+            kernel_manager_class=warm_manager_class(kernel, zygote) if zygote else manager_class(kernel),
         )
         return Outcome()
     except papermill.PapermillExecutionError as error:

@@ -72,10 +72,13 @@ class StateFile:
 class Killer:
     """Ends the payload when this process is told to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.asked = threading.Event()
         self.too_long = False
-        self.kernel: int | None = None
+        self.kernel: dict[str, Any] | None = None
+        self.forked = False
+        """Whether the kernel was forked elsewhere: then it is no descendant of this process."""
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def _on_signal(self, *_: Any) -> None:
@@ -96,20 +99,23 @@ class Killer:
         return timer
 
     def _end(self) -> None:
-        if self.kernel is not None:
-            kernel = process.identity(self.kernel)
+        kernel = self.kernel
+        if kernel is not None and process.is_alive(kernel):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.kernel, signal.SIGINT)
+                os.kill(kernel["pid"], signal.SIGINT)
             end = time.monotonic() + 5
             while process.is_alive(kernel) and time.monotonic() < end:
                 time.sleep(0.05)
-        end_descendants()
+        self.end_payload()
 
-
-def end_descendants() -> None:
-    """End every process below this one."""
-    for child in psutil.Process().children():
-        process.end_tree(child.pid, grace=2.0)
+    def end_payload(self) -> None:
+        """End every process below this one, and those of a kernel that was forked elsewhere."""
+        for child in psutil.Process().children():
+            process.end_tree(child.pid, grace=2.0)
+        if self.forked:
+            if self.kernel is not None and process.is_alive(self.kernel):
+                process.end_tree(self.kernel["pid"], grace=2.0)
+            process.end_all_with(RUN_VARIABLE, str(self.folder))
 
 
 @contextlib.contextmanager
@@ -150,7 +156,7 @@ def execute(folder: Path) -> int:
         os.environ[RUN_VARIABLE] = str(folder)
         # debugpy writes three lines about frozen modules into every log otherwise.
         os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-        killer, state = Killer(), StateFile(run)
+        killer, state = Killer(folder), StateFile(run)
         limit = run.record.get("payload", {}).get("time")
         timer = killer.after(limit) if limit else None
         error: dict[str, Any] | None = None
@@ -171,7 +177,7 @@ def execute(folder: Path) -> int:
             timer.cancel()
         if killer.too_long:
             error = _took_too_long(run, limit, error)
-        end_descendants()
+        killer.end_payload()
         phase = "killed" if killer.asked.is_set() else "failed" if error else "done"
         state.end(phase, error=error)
         return {"done": 0, "failed": 1, "killed": 2}[phase]
@@ -200,17 +206,24 @@ def _payload(run: Run) -> Payload:
 def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[str, Any] | None:
     """Execute a notebook; returns the error, or None."""
     from ..kernels import papermill_engine
+    from ..kernels.warm import zygote_of_this_runner
 
     content = process.read_json(run.folder / SOURCE)
     if content is None:
         raise NotFound(f"The run's notebook {run.folder / SOURCE} is gone.", "Run the %fork line again.")
 
-    def kernel_runs(pid: int | None) -> None:
-        killer.kernel = pid
-        state.set(kernel=pid)
+    def kernel_runs(pid: int | None, note: str) -> None:
+        killer.kernel = None if pid is None else process.identity(pid)
+        state.set(kernel=pid, **({"note": note} if note else {}))
 
+    zygote = zygote_of_this_runner()
+    killer.forked = zygote is not None
     execution = papermill_engine.Execution(
-        run.folder / NOTEBOOK, log, on_kernel=kernel_runs, on_cell=lambda cell, cells: state.set(cell=cell, cells=cells)
+        run.folder / NOTEBOOK,
+        log,
+        on_kernel=kernel_runs,
+        on_cell=lambda cell, cells: state.set(cell=cell, cells=cells),
+        zygote=zygote,
     )
     cwd = Path(run.record.get("cwd") or run.folder)
     outcome = papermill_engine.execute(

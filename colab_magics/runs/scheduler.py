@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
-from ..engines import ENGINES
+from ..engines import ENGINES, forking
 from ..engines.base import Engine, Ref
 from ..errors import Busy
 from ..session import RUN_VARIABLE
@@ -128,6 +128,7 @@ def start(
         process.python("colab_magics.runs.scheduler", job_folder, str(fd)),
         log_file=folder / "log.txt",
         cwd=job_folder,
+        env=forking.ROOM,
         pass_fds=(fd,),
     )
 
@@ -211,7 +212,7 @@ class Scheduler:
             self._cancel_killed()
             self._start_more()
             self._write_state()
-            time.sleep(_TICK)
+            self.engine.wait(_TICK)
         self._write_state(force=True)
 
     def _collect_ended(self) -> None:
@@ -323,7 +324,9 @@ def main() -> None:
     plan: dict[str, Any] = process.read_json(job_folder / FOLDER / "plan.json") or {}
     names = {*plan["runs"], *plan["adopt"]}
     by_name = {run.folder.name: run for run in runs_of(job_folder) if run.folder.name in names}
-    engine = ENGINES.load(plan["engine"])()
+    forking.make_room()
+    engine: Engine = ENGINES.load(plan["engine"])()
+    engine.dedicated = True
     runs = [by_name[name] for name in plan["runs"] if name in by_name]
     engine.prepare([run.folder for run in runs])
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]

@@ -12,6 +12,7 @@ from typing import Any
 from .. import process
 from ..engines import ENGINES
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, Unavailable
+from ..kernels import preload
 from ..kernels.cold import check_kernel
 from ..ui import Notebook, Table
 from . import code, plan, scheduler
@@ -19,6 +20,9 @@ from .board import Board
 from .plan import Plan, Point
 from .run import folder_name, runs_of
 from .scheduler import Feed
+
+STARTS = ("cold", "warm")
+"""How a run's kernel starts."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,16 @@ class Order:
             "code": code.cell_hashes(self.notebook.content),
         }
 
+    def write_preload(self) -> None:
+        """Write which modules a warm start loads before the runs begin."""
+        if self.start == "warm":
+            notebook = self.notebook
+            # What this kernel has loaded is what its runs will; of another notebook its cells tell.
+            modules = preload.loaded_here() if notebook.current else preload.imported_by(notebook.content)
+            folder = self.job_folder / scheduler.FOLDER
+            folder.mkdir(exist_ok=True)
+            process.write_json(folder / "preload.json", {"modules": modules})
+
 
 def submit(order: Order) -> tuple[Board, Plan]:
     """Write the runs' folders and start the scheduler.
@@ -101,8 +115,8 @@ def submit(order: Order) -> tuple[Board, Plan]:
     ColabMagicsError
         Before anything was started: see `plan.make`, `plan.write`, `scheduler.lock`.
     """
-    if order.start != "cold":
-        raise InvalidInput(f"start={order.start} is not known.", "Write start=cold.")
+    if order.start not in STARTS:
+        raise InvalidInput(f"start={order.start} is not known.", f"Known: {', '.join(STARTS)}.")
     ENGINES.load(order.engine)().available()
     record = order.record()
     job_folder = order.job_folder
@@ -111,6 +125,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
     try:
         made = order.plan()
         notebook = order.notebook
+        order.write_preload()
         folders = plan.write(made, job_folder, content=notebook.content, name=notebook.name, common=record)
         if folders or made.adopt:
             adopt = [run.folder for run in made.adopt]
