@@ -9,18 +9,35 @@ is long enough.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOM_VARIABLE = "COLAB_MAGICS_ROOM"
 """Environment variable that makes the block long; gone once the program runs."""
+_CHECKER = "rfc3987_syntax"
 ROOM = {ROOM_VARIABLE: "x" * 8192}
 
 
 def make_room() -> None:
     """Take the variable away that made room, so that nothing inherits it."""
     os.environ.pop(ROOM_VARIABLE, None)
+
+
+def import_lean() -> None:
+    """Import jsonschema, which nbformat does, without a checker of addresses that no notebook asks for.
+
+    Where it is installed it compiles its grammar at every start, for a second. Only for processes of ours.
+    """
+    if "jsonschema" not in sys.modules and _CHECKER not in sys.modules:
+        # What stands as None cannot be imported, and jsonschema goes on without.
+        sys.modules[_CHECKER] = None  # type: ignore[assignment]
+        try:
+            importlib.import_module("jsonschema")
+        finally:
+            del sys.modules[_CHECKER]
 
 
 def become(argv: Sequence[str], env: Mapping[str, str], first: str) -> None:

@@ -55,6 +55,7 @@ class LocalEngine(Engine):
             return
         if any(_starts_warm(folder) for folder in folders):
             self._start_zygote(folders[0].parent)
+        forking.import_lean()
         for name in _IMPORTS_OF_A_RUNNER:
             importlib.import_module(name)
         gc.collect()
@@ -74,7 +75,8 @@ class LocalEngine(Engine):
             process.start_detached(
                 [sys.executable, _ZYGOTE, str(listener.fileno()), str(reader), folder],
                 log_file=job_folder / ".scheduler" / "zygote.txt",
-                env=forking.ROOM,
+                # debugpy writes three lines about frozen modules otherwise.
+                env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **forking.ROOM},
                 pass_fds=(listener.fileno(), reader),
             )
         os.close(reader)

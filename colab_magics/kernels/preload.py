@@ -31,7 +31,7 @@ _IN_RUNS = "colab_magics.faces.magics"
 
 
 def loaded_here() -> list[str]:
-    """Return the installed modules that this process has loaded, in the order in which they were."""
+    """Return the installed modules that this process has loaded."""
     names = [name for name, module in list(sys.modules.items()) if _counts(name, getattr(module, "__spec__", None))]
     return [*names, *([_IN_RUNS] if _IN_RUNS in sys.modules else [])]
 

@@ -72,14 +72,18 @@ def preload(names: list[str]) -> None:
     Unfit
         When one opened a GPU, or started a thread or a process.
     """
+    failed = {}
     for name in names:
         if name in sys.modules:
             continue
         try:
             importlib.import_module(name)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the run's own import will show it
-            _say(f"not preloaded: {name}: {error!r}")
+            failed[name] = error
         check(name)
+    # Some can only be imported by others.
+    for name in failed.keys() - sys.modules.keys():
+        _say(f"not preloaded: {name}: {failed[name]!r}")
 
 
 def check(name: str) -> None:

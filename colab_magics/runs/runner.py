@@ -23,6 +23,7 @@ from typing import Any, TextIO
 import psutil
 
 from .. import process
+from ..engines.forking import import_lean
 from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
 from ..session import RUN_VARIABLE
 from ..units import show_seconds
@@ -239,6 +240,7 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
 
 def main() -> None:
     """Run as a program."""
+    import_lean()
     sys.exit(execute(Path(sys.argv[1])))
 
 
