@@ -113,7 +113,8 @@ class WarmProvisioner(RunProvisioner):
             raw = json.dumps(request).encode() + b"\n"
             with open(os.devnull, "rb") as nothing:
                 sent = socket.send_fds(link, [raw], [nothing.fileno(), 1, 2])
-            link.sendall(raw[sent:])
+            if sent < len(raw):
+                link.sendall(raw[sent:])
             link.setblocking(False)
             answer = await asyncio.wait_for(_line(link), _PATIENCE)
             if "pid" not in answer:

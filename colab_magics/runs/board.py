@@ -118,7 +118,7 @@ class Board:
                         f"Nobody executes the runs any more ({describe(statuses)}).\n{_last_words(jobs)}",
                         "Run the %fork line again: finished runs are kept, the others go on.",
                     )
-                time.sleep(every)
+                _pause(every, jobs if fed else set())
 
     def wait(self, timeout: float) -> bool:
         """Wait until all have ended and their processes are gone; return whether they are."""
@@ -143,6 +143,15 @@ class Board:
     def job_words(self) -> str:
         """Write the jobs of these runs as words of a line."""
         return " ".join(dict.fromkeys(f'"{run.job}"' if " " in run.job else run.job for run in self.find()))
+
+
+def _pause(seconds: float, jobs: set[Path]) -> None:
+    """Wait so long; less when the last scheduler of these jobs ends meanwhile."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.05))
+        if jobs and not any(scheduler.is_running(job) for job in jobs):
+            return
 
 
 def _last_words(jobs: set[Path]) -> str:

@@ -233,9 +233,9 @@ class Scheduler:
         if state is None or state.get("phase") not in ENDED:
             # Its kernel may have outlived it, and would write beside the next attempt's.
             process.end_all_with(RUN_VARIABLE, str(run.folder))
+            recover(run.folder)
             if run.verdict() is None:
                 _judge(run, "lost", self.engine.log(ref))
-            recover(run.folder)
         status = run.status()
         if status.ended_well or status.phase == "killed":
             return
@@ -331,6 +331,8 @@ def main() -> None:
     engine.prepare([run.folder for run in runs])
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
     Scheduler(job_folder, engine, runs, Feed(**plan["feed"]), adopt).run()
+    # Who waits for the job need not wait for this process's end too.
+    os.close(int(sys.argv[2]))
 
 
 if __name__ == "__main__":
