@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import process
 from ..session import RUN_VARIABLE
@@ -27,7 +28,7 @@ from . import forking
 from .base import Engine, Ref
 
 _RUNNER = "colab_magics.runs.runner"
-_IMPORTS_OF_A_RUNNER = (_RUNNER, "colab_magics.kernels.papermill_engine")
+_ENGINE_OF_NOTEBOOKS = "colab_magics.kernels.papermill_engine"
 """By name: an engine stands below what it executes."""
 _RUNNER_LOG = "log.txt"
 _ZYGOTE = Path(__file__).parents[1] / "kernels" / "zygote.py"
@@ -56,8 +57,9 @@ class LocalEngine(Engine):
         if any(_starts_warm(folder) for folder in folders):
             self._start_zygote(folders[0].parent)
         forking.import_lean()
-        for name in _IMPORTS_OF_A_RUNNER:
-            importlib.import_module(name)
+        importlib.import_module(_RUNNER)
+        kernels = {(_record(folder).get("payload") or {}).get("kernel") for folder in folders}
+        importlib.import_module(_ENGINE_OF_NOTEBOOKS).rehearse(kernels - {None})
         gc.collect()
         gc.freeze()
 
@@ -140,8 +142,12 @@ class LocalEngine(Engine):
         """Nothing to bring home."""
 
 
+def _record(folder: Path) -> dict[str, Any]:
+    return process.read_json(folder / "run.json") or {}
+
+
 def _starts_warm(folder: Path) -> bool:
-    return (process.read_json(folder / "run.json") or {}).get("start") == "warm"
+    return _record(folder).get("start") == "warm"
 
 
 def _start_runner(folder: Path, env: dict[str, str]) -> int:

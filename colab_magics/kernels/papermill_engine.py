@@ -11,23 +11,25 @@ It is a papermill engine of its own too: ``papermill --engine colab_magics in.ip
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import logging
 import re
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 import nbformat
 import papermill
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 
 from .. import process
-from .client import RunClient, as_text
+from .client import Replay, RunClient, as_text
 from .cold import THIS_PYTHON, language_of
 from .journal import Journal, rebuild
 from .manager import RunManager, manager_class
@@ -220,6 +222,30 @@ def _is_local_file(path: Any) -> bool:
 papermill_engines.register("colab_magics", RunEngine)
 # "Passed unknown parameter: i_sub_job": that no cell is tagged `parameters` is the usual case here.
 logging.getLogger("papermill").setLevel(logging.ERROR)
+
+
+def rehearse(kernels: Iterable[str]) -> None:
+    """Do once what every execution does first, so that processes forked from this one need not.
+
+    nbformat reads its schemas when it validates for the first time; jupyter_client looks through all installed packages
+    for kernel provisioners. Both remember.
+
+    Parameters
+    ----------
+    kernels : iterable of str
+        Names of kernelspecs that will be asked for.
+    """
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text="1")])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    parameters = {"i_sub_job": 0}
+    papermill.execute_notebook(
+        notebook, None, parameters=parameters, prepare_only=True, progress_bar=False, language="python", kernel_name="-"
+    )
+    Replay(notebook).text()
+    for kernel in kernels:
+        # One that is gone is the runs' error, not ours.
+        with contextlib.suppress(NoSuchKernel):
+            language_of(kernel)
 
 
 def execute(
