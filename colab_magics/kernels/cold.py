@@ -2,57 +2,39 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
-from jupyter_client.manager import AsyncKernelManager
-from traitlets import default
 
 from ..errors import NotFound
 
 THIS_PYTHON = "python3"
 
+_KERNEL = str(Path(__file__).with_name("private_api.py"))
+_STOCK = ["-m", "ipykernel_launcher"]
 
-class _ThisPythonSpecs(KernelSpecManager):  # type: ignore[misc]
+
+class ThisPythonSpecs(KernelSpecManager):  # type: ignore[misc]
     """Knows one kernel: ipykernel under the interpreter that runs this code."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        """Return it, whatever its name."""
+        argv = [sys.executable, *_STOCK, "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
 
-class ThisPythonManager(AsyncKernelManager):  # type: ignore[misc]
-    """Start kernels with this interpreter, over unix sockets.
-
-    A fork's runs use the interpreter of the notebook that forks, whatever a kernelspec of the same name says. Unix
-    sockets in a private folder: several runs that start at once cannot race for TCP ports.
-    """
-
-    @default("kernel_spec_manager")  # type: ignore[untyped-decorator]
-    def _specs(self) -> KernelSpecManager:
-        return _ThisPythonSpecs(parent=self)
-
-    def __init__(self, **kwargs: Any) -> None:
-        # Short path: a unix socket's is limited to 107 bytes.
-        base = tempfile.gettempdir()
-        self._folder = tempfile.mkdtemp(prefix="cmk-", dir=base if len(base) < 60 else "/tmp")
-        super().__init__(transport="ipc", connection_file=f"{self._folder}/k.json", **kwargs)
-
-    def cleanup_resources(self, restart: bool = False) -> Any:
-        """Remove what the kernel leaves, its sockets' folder too."""
-        result = super().cleanup_resources(restart=restart)
-        if not restart:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        return result
-
-
-def manager_class(kernel: str | None) -> type[AsyncKernelManager]:
-    """Return the kernel manager for a payload's kernel name; None stands for this interpreter."""
-    return ThisPythonManager if kernel is None else AsyncKernelManager
+def with_our_kernel(spec: KernelSpec) -> KernelSpec:
+    """Return a kernelspec whose kernel loses no output: ipykernel's launcher is exchanged for ours, others stay."""
+    argv = list(spec.argv)
+    for at in range(1, len(argv) - 1):
+        if argv[at : at + 2] == _STOCK:
+            argv[at : at + 2] = [_KERNEL]
+            break
+    changed = KernelSpec(**spec.to_dict())
+    changed.argv, changed.resource_dir = argv, spec.resource_dir
+    return changed
 
 
 def language_of(kernel: str) -> str:

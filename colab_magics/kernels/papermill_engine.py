@@ -1,8 +1,11 @@
 """Execute a run's notebook with papermill, and keep the executed copy whole at every moment.
 
-papermill parameterises, drives nbclient and tells success from failure. Saving is ours: it writes with a plain
-``open`` twice a cell, so that a kill can leave half a notebook. Here a save is a temporary file and a rename, at most
-every ``max(1 s, 20 x the save's cost)``, and once more at the end.
+papermill parameterises and tells success from failure. Saving is ours: papermill writes the whole notebook with a plain
+``open`` twice a cell, so that a kill can leave half of one, and many cells take their square in time. Here a journal
+takes what arrives, at once (`colab_magics.kernels.journal`), and the notebook is written by a temporary file and a
+rename, at most every ``max(1 s, 20 x the save's cost)``, and once more at the end.
+
+It is a papermill engine of its own too: ``papermill --engine colab_magics in.ipynb out.ipynb``.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import math
 import re
 import time
 import warnings
@@ -22,11 +24,13 @@ from typing import Any, TextIO
 import nbformat
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
 from .. import process
-from .cold import THIS_PYTHON, language_of, manager_class
+from .client import RunClient, as_text
+from .cold import THIS_PYTHON, language_of
+from .journal import Journal, rebuild
+from .manager import RunManager, manager_class
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -46,50 +50,85 @@ class Outcome:
 
 @dataclass
 class Execution:
-    """One notebook's way through a kernel.
+    """One notebook's way through a kernel; the client's watcher.
 
     Parameters
     ----------
     output : Path
         The executed notebook's file.
-    log : text file
+    log : text file, optional
         Gets what the cells print, as it arrives.
-    on_cell : callable
+    on_cell : callable, optional
         Called with (number of the code cell that starts, number of code cells).
-    on_kernel : callable
+    on_kernel : callable, optional
         Called with the kernel's process id once it runs; None where the kernel is no process of ours.
     """
 
     output: Path
-    log: TextIO
-    on_cell: Callable[[int, int], None]
-    on_kernel: Callable[[int | None], None]
+    log: TextIO | None = None
+    on_cell: Callable[[int, int], None] | None = None
+    on_kernel: Callable[[int | None], None] | None = None
     notebook: Any = None
     cell: int = 0
+    settle: Callable[[], None] | None = None
+    _journal: Journal | None = None
+    _numbers: dict[int, int] = field(default_factory=dict)
     _cost: float = 0.0
-    _saved: float = field(default=0.0)
+    _saved: float = 0.0
     _timer: asyncio.TimerHandle | None = None
 
-    def cell_starts(self, cell: Any, cell_index: int) -> None:
-        """Count a code cell; nbclient's hook ``on_cell_start``."""
-        numbers = self._numbers()
-        if cell_index in numbers:
-            self.cell = numbers[cell_index]
-            self.log.write(f"── cell {self.cell} of {max(numbers.values())}\n")
-            self.log.flush()
-            self.on_cell(self.cell, max(numbers.values()))
+    def begin(self, notebook: Any, settle: Callable[[], None]) -> None:
+        """Take the notebook that is to be executed.
 
-    def _numbers(self) -> dict[int, int]:
-        """Position in the notebook → number of the code cell as its author counts them."""
+        Parameters
+        ----------
+        notebook : NotebookNode
+            The notebook, which changes from now on.
+        settle : callable
+            Brings its outputs up to date, before it is saved.
+        """
+        self.notebook, self.settle = notebook, settle
         code = [
-            i
-            for i, cell in enumerate(self.notebook.cells)
+            position
+            for position, cell in enumerate(notebook.cells)
             if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
         ]
-        return {position: number for number, position in enumerate(code, start=1)}
+        # Position in the notebook -> number of the code cell as its author counts them.
+        self._numbers = {position: number for number, position in enumerate(code, start=1)}
+        self.save()
+        self._journal = Journal(self.output, notebook)
+
+    def kernel_runs(self, pid: int | None) -> None:
+        """Pass the kernel's process id on."""
+        if self.on_kernel is not None:
+            self.on_kernel(pid)
+
+    def cell_begins(self, index: int, cell: Any) -> None:
+        """Count a code cell."""
+        if self._journal is not None:
+            self._journal.begins(index, cell)
+        if index in self._numbers:
+            self.cell = self._numbers[index]
+            cells = len(self._numbers)
+            if self.log is not None:
+                self.log.write(f"── cell {self.cell} of {cells}\n")
+                self.log.flush()
+            if self.on_cell is not None:
+                self.on_cell(self.cell, cells)
+
+    def cell_ended(self, index: int, cell: Any) -> None:
+        """Note how a cell ended."""
+        if self._journal is not None:
+            self._journal.ended(index, cell)
+        self.changed()
+
+    def message(self, index: int, message: Mapping[str, Any]) -> None:
+        """Note what the kernel said."""
+        if self._journal is not None:
+            self._journal.message(index, message)
 
     def changed(self) -> None:
-        """Save soon; called on the event loop for every message that changed the notebook."""
+        """Save soon; called on the event loop whenever the notebook has changed."""
         if self._timer is None:
             pause = max(1.0, 20 * self._cost) - (time.monotonic() - self._saved)
             self._timer = asyncio.get_running_loop().call_later(max(pause, 0.0), self.save)
@@ -99,29 +138,39 @@ class Execution:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.settle is not None:
+            self.settle()
         began = time.monotonic()
-        process.write_whole(self.output, nbformat.writes(self.notebook))
+        process.write_whole(self.output, as_text(self.notebook))
         self._saved = time.monotonic()
         self._cost = self._saved - began
 
-
-class _Client(PapermillNotebookClient):  # type: ignore[misc]
-    """nbclient that tells an `Execution` of every message."""
-
-    execution: Execution
-
-    def process_message(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().process_message(*args, **kwargs)
-        self.execution.changed()
-        return output
-
-    def papermill_execute_cells(self) -> None:
-        self.execution.on_kernel(getattr(getattr(self.km, "provisioner", None), "pid", None))
-        super().papermill_execute_cells()
+    def end(self) -> None:
+        """Save for the last time; the journal has done its work."""
+        self.save()
+        if self._journal is not None:
+            self._journal.remove()
+            self._journal = None
 
 
 class RunEngine(NBClientEngine):  # type: ignore[misc]
-    """papermill engine ``colab_magics``: nbclient with the saving described above."""
+    """papermill engine ``colab_magics``: the client and the saving described above."""
+
+    @classmethod
+    def execute_notebook(cls, nb: Any, kernel_name: str, output_path: Any = None, **kwargs: Any) -> Any:
+        """Drive the notebook; see papermill's `Engine`."""
+        execution = kwargs.pop("execution", None)
+        kwargs["autosave_cell_every"] = 0
+        if execution is not None or output_path is None or not _is_local_file(output_path):
+            return super().execute_notebook(nb, kernel_name, output_path, execution=execution, **kwargs)
+        execution = Execution(Path(output_path))
+        rebuild(execution.output)
+        try:
+            # No path for papermill: it writes the same once more at its end.
+            return super().execute_notebook(nb, kernel_name, None, execution=execution, **kwargs)
+        finally:
+            if execution.notebook is not None:
+                execution.end()
 
     @classmethod
     def execute_managed_notebook(
@@ -129,28 +178,36 @@ class RunEngine(NBClientEngine):  # type: ignore[misc]
         nb_man: Any,
         kernel_name: str,
         *,
-        execution: Execution,
+        execution: Execution | None = None,
         start_timeout: int = 60,
-        execution_timeout: int | None = None,
+        execution_timeout: float | None = None,
         stdout_file: TextIO | None = None,
         stderr_file: TextIO | None = None,
-        kernel_manager_class: Any = None,
+        log_output: bool = False,
+        kernel_manager_class: Any = RunManager,
         **_: Any,
     ) -> Any:
         """Drive the notebook; see papermill's `Engine`."""
-        execution.notebook = nb_man.nb
-        client = _Client(
+        client = RunClient(
             nb_man,
             kernel_name=kernel_name,
-            timeout=execution_timeout,
             startup_timeout=start_timeout,
             stdout_file=stdout_file,
             stderr_file=stderr_file,
+            log=logging.getLogger("papermill"),
+            log_output=log_output,
             kernel_manager_class=kernel_manager_class,
-            on_cell_start=execution.cell_starts,
         )
-        client.execution = execution
+        client.limit = execution_timeout
+        if execution is not None:
+            client.watcher = execution
+            execution.begin(nb_man.nb, client.settle)
         return client.execute()
+
+
+def _is_local_file(path: Any) -> bool:
+    text = str(path)
+    return text not in ("", "-") and not re.match(r"[a-z][a-z0-9+.-]*://", text, re.I) and Path(text).parent.is_dir()
 
 
 papermill_engines.register("colab_magics", RunEngine)
@@ -207,8 +264,7 @@ def execute(
             language="python" if kernel is None else language_of(kernel),
             progress_bar=False,
             start_timeout=600,
-            # nbclient counts whole seconds.
-            execution_timeout=None if cell_time is None else math.ceil(cell_time),
+            execution_timeout=cell_time,
             cwd=str(cwd),
             stdout_file=execution.log,
             stderr_file=execution.log,
@@ -218,15 +274,17 @@ def execute(
         return Outcome()
     except papermill.PapermillExecutionError as error:
         return Outcome(_failure(execution, error.ename, error.evalue, error.traceback))
-    except (DeadKernelError, CellTimeoutError) as error:
-        what = "the kernel died" if isinstance(error, DeadKernelError) else "the cell took longer than cell_time="
-        return Outcome(_failure(execution, type(error).__name__, what, []))
+    except DeadKernelError as error:
+        return Outcome(_failure(execution, "DeadKernelError", str(error), []))
+    except CellTimeoutError:
+        return Outcome(_failure(execution, "CellTimeoutError", "the cell took longer than cell_time=", []))
     finally:
-        execution.save()
+        execution.end()
 
 
 def _failure(execution: Execution, ename: str, evalue: str, traceback: list[str]) -> dict[str, Any]:
     text = _ANSI.sub("", "\n".join(traceback)) or f"{ename}: {evalue}"
-    execution.log.write(text + "\n")
-    execution.log.flush()
+    if execution.log is not None:
+        execution.log.write(text + "\n")
+        execution.log.flush()
     return {"cell": execution.cell, "ename": ename, "evalue": evalue, "traceback": text}

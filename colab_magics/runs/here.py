@@ -9,6 +9,7 @@ from .. import session
 from ..checkout.project import MARKER, Project, find_project
 from ..errors import NotFound
 from . import select as by_words
+from .recover import recover
 from .run import Run
 
 
@@ -46,7 +47,10 @@ def choices(ids: Sequence[str], also: Sequence[str] = ()) -> list[by_words.Choic
 def select(ids: Sequence[str], mine: Project | None = None) -> list[Run]:
     """Return the runs that ids name; all of them without ids."""
     mine = mine or project()
-    return by_words.select(mine.data_job.parent, ids, job=mine.job)
+    runs = by_words.select(mine.data_job.parent, ids, job=mine.job)
+    for run in runs:
+        recover(run.folder)
+    return runs
 
 
 def none(ids: Sequence[str], mine: Project | None = None) -> str:

@@ -19,6 +19,7 @@ from .. import process
 from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..units import show_time
 from . import code, metrics
+from .recover import recover
 from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, Status, folder_name, runs_of
 
 SUPERSEDED = ".superseded"
@@ -291,6 +292,7 @@ def _next_attempt(folder: Path) -> int:
         # It never came to that attempt: neither a runner nor a scheduler has said anything.
         return attempt
     executed = folder / NOTEBOOK
+    recover(folder)
     if executed.exists():
         executed.replace(folder / f"attempt_{attempt}.ipynb")
     return attempt + 1

@@ -122,11 +122,17 @@ def holding(folder: Path) -> Iterator[None]:
         When another runner holds it.
     """
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    patience = time.monotonic() + 2.0
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"Another process executes the run in {folder}.", "%jobs shows how far it is.") from None
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # Somebody may be completing its notebook from the journal.
+                if time.monotonic() > patience:
+                    raise Busy(f"Another process executes the run in {folder}.", "%jobs shows how far it is.") from None
+                time.sleep(0.05)
         yield
     finally:
         os.close(fd)

@@ -24,6 +24,7 @@ from ..engines.base import Engine, Ref
 from ..errors import Busy
 from ..session import RUN_VARIABLE
 from .plan import again, since
+from .recover import recover
 from .run import ENDED, VERDICT, Run, runs_of
 
 FOLDER = ".scheduler"
@@ -233,6 +234,7 @@ class Scheduler:
             process.end_all_with(RUN_VARIABLE, str(run.folder))
             if run.verdict() is None:
                 _judge(run, "lost", self.engine.log(ref))
+            recover(run.folder)
         status = run.status()
         if status.ended_well or status.phase == "killed":
             return

@@ -1,0 +1,36 @@
+"""A run whose runner died in the middle: its notebook gets everything that had arrived."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from ..kernels import journal
+from .run import NOTEBOOK, Run
+
+
+def recover(folder: Path) -> bool:
+    """Complete a run's executed notebook from its journal, when nobody executes it any more.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+
+    Returns
+    -------
+    bool
+        Whether there was anything to do.
+    """
+    notebook = folder / NOTEBOOK
+    if not journal.path_of(notebook).exists() or Run.load(folder).status().phase == "running":
+        return False
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return journal.rebuild(notebook)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
