@@ -1,7 +1,7 @@
 #!/bin/sh
 # See to the programs that the demo or the tests need: by apt as root, else say what is missing and how to get it.
 #   debian.sh demo   a Python with venv, git, rsync
-#   debian.sh test   also sshd, ssh, Chromium, FUSE and faketime
+#   debian.sh test   also sshd, ssh, Chromium and FUSE
 #   debian.sh bench  also FUSE and lsyncd
 # Without a must (venv, git, rsync) this ends with an error. Tests whose program is missing skip and say so.
 set -eu
@@ -23,7 +23,6 @@ list_missing() {
         [ -n "$(find /usr/lib /lib -name 'libatomic.so.1' 2>/dev/null | head -n 1)" ] || others="$others libatomic1"
         # Without any font Chromium draws no letters at all.
         [ -n "$(find /usr/share/fonts -name '*.ttf' 2>/dev/null | head -n 1)" ] || others="$others fonts-dejavu-core"
-        has faketime || others="$others faketime"
     fi
     if [ "$what" != demo ]; then
         # The stand-in for Google Drive is a FUSE file system.
