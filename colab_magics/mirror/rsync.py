@@ -1,21 +1,19 @@
-"""One transfer by rsync, to a Place or from it.
-
-Files are replaced by rename (rsync's default): a reader at the destination sees the old file or the new one.
-"""
+"""rsync, for what it does best: bulk restores, other machines, and comparing. Always over a list of files."""
 
 from __future__ import annotations
 
+import calendar
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from .. import process
 from ..errors import CommandFailed
-from ..transport.places import SENTINEL, Opened, Place
-from .guard import split_flags
-from .state import Config
+from ..transport.places import Hand, Opened, Place
+from .patterns import INCOMING, OURS, THERE
 
 LIGHT = "10m"
 """Files above this size are left out of a light restore."""
@@ -23,146 +21,189 @@ LIGHT = "10m"
 VANISHED = 24
 """rsync's status when files went away while it read them: no error for a folder that is being worked in."""
 
-_OURS = [
-    # Protected also from --delete-excluded.
-    f"--filter=P /{SENTINEL}",
-    f"--exclude=/{SENTINEL}",
-    "--exclude=.~rsync-part",
-    "--exclude=.*.[0-9]*.[0-9]*.tmp",  # see process.write_whole
-]
+_LISTING = re.compile(r"^([<>ch.*][fdLDS][^|]{9}|\*deleting  |\*\w+ *)\|(\d+)\|([^|]*)\|(.*)$")
 
 
-MAX_DELETE = 25
-"""rsync's status when it deleted as many files as it was allowed to; the next pass sees the rest."""
+class There(NamedTuple):
+    """A file in a listing: whether both sides hold it alike, whether only one does, and its looks."""
+
+    name: str
+    alike: bool
+    new: bool
+    size: int
+    mtime: float
 
 
-class Done(NamedTuple):
-    """What a transfer did.
-
-    Files copied and deleted, names left out because the Place keeps plain files only, and why nothing was deleted.
-    """
-
-    files: int = 0
-    deleted: int = 0
-    skipped: Sequence[str] = ()
-    held_deletes: str = ""
-
-
-def push(config: Config, *, update: bool, why_no_deletes: Callable[[], str]) -> Done:
-    """Send the source to the Place.
+def listing(
+    place: Place,
+    opened: Opened,
+    folder: Path,
+    *,
+    exclude: Iterable[str] = (),
+    light: bool = False,
+    fetch: bool = True,
+    names: Iterable[str] | None = None,
+) -> list[There]:
+    """Compare a folder with a Place, by size and time, and change nothing.
 
     Parameters
     ----------
-    config : Config
-        The sync.
-    update : bool
-        Leave files alone that are newer there.
-    why_no_deletes : callable
-        Says why nothing may be deleted now; see `colab_magics.mirror.guard`. It is asked after what would be deleted
-        was counted, so that a folder which is emptied meanwhile empties nothing there.
+    place, opened : Place, Opened
+        The Place.
+    folder : Path
+        The folder here.
+    exclude : iterable of str
+        Patterns that are left out.
+    light : bool, default False
+        Leave big files out.
+    fetch : bool, default True
+        List what is there; otherwise what is here.
+    names : iterable of str, optional
+        Compare only these files and folders.
 
     Returns
     -------
-    Done
-        What was sent.
-
-    Raises
-    ------
-    Unavailable
-        When the Place is not there; nothing was written.
-    CommandFailed
-        When rsync failed.
+    list of There
+        Files and links.
     """
-    place = config.target()
-    flags, deleting = split_flags(config.rsync) if config.rsync is not None else (["-a"], [])
-    if config.delete and not deleting:
-        deleting = ["--delete"]
-    here = f"{config.source}/"
-    common = [*flags, *(["--update"] if update else []), *place.rsync_options]
-    with place.opened(config.place_id, make=True) as opened:
-        held = why_no_deletes() if deleting else ""
-        if deleting and not held:
-            doomed = _rsync([*common, *deleting, "--dry-run"], config.exclude, here, opened).deleted
-            held = why_no_deletes()
-            if doomed and not held:
-                limited = any(flag.startswith("--max-delete") for flag in common)
-                common += [*deleting, *([] if limited else [f"--max-delete={doomed}"])]
-        return _rsync(common, config.exclude, here, opened)._replace(held_deletes=held)
+    flags = ["-rtn", "-ii", "--modify-window=1", "--out-format=%i|%l|%M|%n", *_light(light)]
+    listed = None
+    if names is not None:
+        flags += ["--files-from=-", "--from0"]
+        listed = _list(names)
+    hidden = [*OURS, *(THERE if fetch else ()), *exclude]
+    done = _rsync([*flags, *_comparing(place)], hidden, folder, opened, fetch=fetch, listed=listed)
+    found = []
+    for line in done.split("\n"):
+        match = _LISTING.match(line)
+        if match is None or match[1][1:2] not in ("f", "L"):
+            continue
+        what = match[1]
+        # Modes and owners are not compared (no -p): only size, time and content count.
+        alike = "+" not in what and what[2] in (".", " ") and what[3] in (".", " ") and what[4] in (".", " ")
+        found.append(There(_unescape(match[4]), alike, "+" in what, int(match[2]), _seconds(match[3])))
+    return found
 
 
 def pull(
-    place: Place,
-    into: Path,
-    *,
-    expected: str | None = None,
-    exclude: Iterable[str] = (),
-    light: bool = False,
-    names: Iterable[str] | None = None,
-) -> Done:
-    """Fetch a folder of a Place; deletes nothing and overwrites nothing that is newer here.
+    place: Place, opened: Opened, into: Path, names: Sequence[str], *, flags: Sequence[str] = (), recursive: bool = False
+) -> None:
+    """Fetch files; deletes nothing.
 
     Parameters
     ----------
-    place : Place
-        The folder there. When there is none, nothing is fetched.
+    place, opened : Place, Opened
+        The Place.
     into : Path
-        The folder here; made when it is missing.
-    expected : str, optional
-        The Place's id.
-    exclude : iterable of str
-        Patterns that are not fetched.
-    light : bool, default False
-        Leave big files out.
-    names : iterable of str, optional
-        Fetch only these files and folders of it.
-
-    Returns
-    -------
-    Done
-        What was fetched.
+        The folder here.
+    names : sequence of str
+        What to fetch.
+    flags : sequence of str
+        Further flags of the user's.
+    recursive : bool, default False
+        Names may be folders; what is newer here stays.
 
     Raises
     ------
-    Unavailable
-        When the Place is not there.
     CommandFailed
         When rsync failed.
     """
+    if not names:
+        return
+    how = ["-r", "--update"] if recursive else ["-I"]
+    common = ["-t", *how, "--omit-dir-times", "--whole-file", *place.rsync_options, *flags]
+    _rsync([*common, "--files-from=-", "--from0"], (), into, opened, fetch=True, listed=_list(names))
+
+
+def push(place: Place, opened: Opened, source: Path, names: Sequence[str], *, flags: Sequence[str] = ()) -> None:
+    """Send files to a folder beside the Place's own, where nobody takes them for the real ones yet.
+
+    Parts of what is there already are used, so that a big file of which little changed costs little.
+
+    Parameters
+    ----------
+    place, opened : Place, Opened
+        The Place.
+    source : Path
+        The folder here.
+    names : sequence of str
+        Files.
+    flags : sequence of str
+        Further flags of the user's.
+
+    Raises
+    ------
+    CommandFailed
+        When rsync failed.
+    """
+    common = ["-rtI", "--omit-dir-times", "--copy-dest=..", *place.rsync_options, *flags]
+    staged = opened._replace(target=f"{opened.target}/{INCOMING}")
+    _rsync([*common, "--files-from=-", "--from0"], (), source, staged, fetch=False, listed=_list(names))
+
+
+def fetch(place: Place, into: Path, *, expected: str | None, names: Sequence[str] | None) -> int:
+    """Fetch a folder of a Place, one way; returns how many files were copied. See `colab_magics.mirror.control.fetch`."""
     into.mkdir(parents=True, exist_ok=True)
-    flags = ["-a", "--update", *place.rsync_options, *([f"--max-size={LIGHT}"] if light else [])]
-    listed = None if names is None else b"".join(os.fsencode(name) + b"\0" for name in names)
-    if listed is not None:
-        flags += ["-r", "--files-from=-", "--from0"]
     with place.opened(expected) as opened:
-        if not place.names():
-            return Done()
-        return _rsync(flags, exclude, f"{into}/", opened, fetch=True, listed=listed)
+        there = place.names()
+        if not there:
+            return 0
+        wanted = [name for name in there if name not in {part.strip("/") for part in THERE}]
+        wanted = wanted if names is None else list(names)
+        differing = [one for one in listing(place, opened, into, names=wanted) if not one.alike]
+        pull(place, opened, into, wanted, recursive=True)
+        return len(differing)
+
+
+def _light(light: bool) -> list[str]:
+    return [f"--max-size={LIGHT}"] if light else []
+
+
+def _comparing(place: Place) -> list[str]:
+    """Return the Place's options without those that would compare modes."""
+    return [flag for flag in place.rsync_options if flag != "-p"]
+
+
+def _list(names: Iterable[str]) -> bytes:
+    return b"".join(b"./" + os.fsencode(name) + b"\0" for name in names)
+
+
+def _seconds(text: str) -> float:
+    """Read rsync's ``%M``, which is written in UTC for us."""
+    try:
+        return float(calendar.timegm(time.strptime(text, "%Y/%m/%d-%H:%M:%S")))
+    except ValueError:
+        return 0.0
+
+
+def _unescape(name: str) -> str:
+    r"""Read a name as rsync writes it with ``-8``: control characters, and a backslash before such, as ``\#012``."""
+    raw = os.fsencode(name)
+    return os.fsdecode(re.sub(rb"\\#([0-7]{3})", lambda match: bytes([int(match[1], 8)]), raw))
 
 
 def _rsync(
-    flags: list[str],
+    flags: Sequence[str],
     exclude: Iterable[str],
-    here: str,
+    here: Path,
     opened: Opened,
     *,
-    fetch: bool = False,
+    fetch: bool,
     listed: bytes | None = None,
-) -> Done:
-    there = f"{opened.target}/"
+) -> str:
+    there, mine = f"{opened.target}/", f"{here}/"
     command = [
-        *("rsync", *_OURS, *(f"--exclude={pattern}" for pattern in exclude), *flags),
-        *("--stats", "--no-human-readable"),
-        *("--", *((there, here) if fetch else (here, there))),
+        *("rsync", "-8", *(f"--exclude={pattern}" for pattern in exclude), *flags, "--no-human-readable"),
+        *("--", *((there, mine) if fetch else (mine, there))),
     ]
     try:
         # The C locale: messages that can be read, and names as bytes, whatever they are.
-        done = process.run(command, cwd=opened.cwd, env={"LC_ALL": "C"}, input=listed, ok=(0, VANISHED, MAX_DELETE))
+        done = process.run_raw(
+            command, cwd=opened.cwd, env={"LC_ALL": "C", "TZ": "UTC"}, input=listed, ok=(0, VANISHED)
+        )
     except CommandFailed as error:
         raise explain(error) from error
-    copied = re.search(r"^Number of regular files transferred: (\d+)", done.stdout, re.MULTILINE)
-    deleted = re.search(r"^Number of deleted files: (\d+)", done.stdout, re.MULTILINE)
-    skipped = re.findall(r'^skipping non-regular file "(.*)"$', done.stdout, re.MULTILINE)
-    return Done(int(copied[1]) if copied else 0, int(deleted[1]) if deleted else 0, skipped)
+    return os.fsdecode(done)
 
 
 def explain(error: CommandFailed) -> CommandFailed:
@@ -174,3 +215,8 @@ def explain(error: CommandFailed) -> CommandFailed:
     mend = "Free some space there." if "No space left" in error.output or "quota" in error.output.lower() else ""
     text = "\n".join(told[:3]) or f"rsync ended with status {error.returncode}"
     return CommandFailed(text + rest, mend, returncode=error.returncode, output=error.output)
+
+
+def sweep(hand: Hand, names: Sequence[str]) -> None:
+    """Take away what a push left that did not end."""
+    hand.erase([f"{INCOMING}/{name}" for name in names])

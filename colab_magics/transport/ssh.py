@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 15
 """Time for a host to answer."""
+LONG_SECONDS = 300.0
+"""Time for work on many files there."""
 
 
 def options() -> list[str]:
