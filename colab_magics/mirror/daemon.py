@@ -110,13 +110,13 @@ class Daemon:
             # A defect of ours: it must be seen, but the next turn may still save the user's files.
             log.exception("unexpected")
             return self._failed("BACKOFF", f"unexpected: {type(error).__name__}: {error}")
+        if urgent:
+            self.answered = max(asked, self.answered)
+        self._note_success(urgent)
         if trouble:
             return self._failed("BACKOFF", f"the restore failed: {trouble}")
         self.failures = 0
-        if urgent:
-            self.answered = max(asked, self.answered)
         self.status["error"] = ""
-        self._note_success(urgent)
         self.keeper.tell()
         self._say("IDLE")
         return True

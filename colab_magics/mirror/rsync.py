@@ -86,7 +86,7 @@ def listing(
 
 
 def pull(
-    place: Place, opened: Opened, into: Path, names: Sequence[str], *, flags: Sequence[str] = (), recursive: bool = False
+    place: Place, opened: Opened, into: Path, names: Sequence[str], *, flags: Sequence[str] = ()
 ) -> None:
     """Fetch files; deletes nothing.
 
@@ -100,8 +100,6 @@ def pull(
         What to fetch.
     flags : sequence of str
         Further flags of the user's.
-    recursive : bool, default False
-        Names may be folders; what is newer here stays.
 
     Raises
     ------
@@ -110,8 +108,7 @@ def pull(
     """
     if not names:
         return
-    how = ["-r", "--update"] if recursive else ["-I"]
-    common = ["-t", *how, "--omit-dir-times", "--whole-file", *place.rsync_options, *flags]
+    common = ["-tI", "--omit-dir-times", "--whole-file", *place.rsync_options, *flags]
     _rsync([*common, "--files-from=-", "--from0"], (), into, opened, fetch=True, listed=_list(names))
 
 
@@ -145,14 +142,19 @@ def fetch(place: Place, into: Path, *, expected: str | None, names: Sequence[str
     """Fetch a folder of a Place, one way; returns how many files were copied. See `colab_magics.mirror.control.fetch`."""
     into.mkdir(parents=True, exist_ok=True)
     with place.opened(expected) as opened:
-        there = place.names()
-        if not there:
+        if not place.names():
             return 0
-        wanted = [name for name in there if name not in {part.strip("/") for part in THERE}]
-        wanted = wanted if names is None else list(names)
-        differing = [one for one in listing(place, opened, into, names=wanted) if not one.alike]
-        pull(place, opened, into, wanted, recursive=True)
-        return len(differing)
+        found = listing(place, opened, into, names=names)
+        wanted = [one.name for one in found if not one.alike and (one.new or _is_newer(one, into))]
+        pull(place, opened, into, wanted)
+        return len(wanted)
+
+
+def _is_newer(one: There, into: Path) -> bool:
+    try:
+        return one.mtime > os.lstat(into / one.name).st_mtime
+    except OSError:
+        return True
 
 
 def _light(light: bool) -> list[str]:

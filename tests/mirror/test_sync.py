@@ -20,6 +20,9 @@ from colab_magics.mirror import control
 from colab_magics.mirror.sync import Sync
 from mirror.tools import begin, for_python, state_of, tree, write
 
+PLAIN = f'case "$*" in *--version*) exec {process.need("rsync")} "$@";; esac; '
+"""Beginning of a stand-in for rsync that answers questions as rsync does."""
+
 
 def test_restored_once_then_sent_every_interval(tmp_path: Path) -> None:  # B6
     place = write(tmp_path / "place", old_txt="kept")
@@ -114,7 +117,7 @@ def test_wait_is_not_satisfied_by_a_pass_that_is_under_way(tmp_path: Path, monke
     gate, began = tmp_path / "gate", tmp_path / "began"
     os.mkfifo(gate)
     slow = write(tmp_path / "bin") / "rsync"  # a real rsync that lingers after its work until it is let go
-    slow.write_text(f'#!/bin/sh\n{process.need("rsync")} "$@"; code=$?; : >"{began}"; cat "{gate}"; exit $code\n')
+    slow.write_text(f'#!/bin/sh\n{PLAIN}{process.need("rsync")} "$@"; code=$?; : >"{began}"; cat "{gate}"; exit $code\n')
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
     sync = begin(source, place, restore="none", rsync="-a --bwlimit=0")
@@ -347,7 +350,7 @@ def test_code_24_is_success_and_other_codes_are_not(tmp_path: Path, monkeypatch:
     fake = write(tmp_path / "bin") / "rsync"
     code = tmp_path / "code"
     code.write_text("24")
-    fake.write_text(f'#!/bin/sh\n{process.need("rsync")} "$@" || exit $?\nexit $(cat {code})\n')
+    fake.write_text(f'#!/bin/sh\n{PLAIN}{process.need("rsync")} "$@" || exit $?\nexit $(cat {code})\n')
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
     source = write(tmp_path / "job", a_txt="a")
