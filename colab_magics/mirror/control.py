@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,16 +133,34 @@ def _starters(before: Iterable[dict[str, Any]] = ()) -> tuple[dict[str, Any], ..
     return (*(one for one in before if one != me and process.is_alive(one) is not False), me)
 
 
-def hand_over(source: Path, *, timeout: float) -> str:
-    """Hand over what changed in a folder, to all its Places, and wait for it a while.
+def notices(source: Path) -> list[str]:
+    """Return what the user must see of all syncs of a folder."""
+    return [one["text"] for sync in running(source) for one in sync.notices()]
+
+
+def news(told: Container[object]) -> list[tuple[object, str]]:
+    """Return the notices, with a key each, of the syncs that this process started, without those told already."""
+    me = process.identity()
+    return [
+        ((str(sync.folder), one["key"], one["at"]), one["text"])
+        for sync in running()
+        if me in sync.config.starters
+        for one in sync.notices()
+        if (str(sync.folder), one["key"], one["at"]) not in told
+    ]
+
+
+def hand_over(source: Path, *, timeout: float) -> str | None:
+    """Hand over what changed in a folder, to all its Places, and wait for it a while; raises nothing.
 
     Returns
     -------
-    str
-        Why it was not handed over; empty when it was, or when no sync keeps the folder.
+    str or None
+        Why it was not handed over, empty when it was; None when no sync keeps the folder.
     """
-    end, trouble = time.monotonic() + timeout, ""
-    for sync in running(source):
+    found = running(source)
+    end, trouble = time.monotonic() + timeout, "" if found else None
+    for sync in found:
         try:
             sync.now(max(0.1, end - time.monotonic()))
         except (ColabMagicsError, OSError) as error:

@@ -141,14 +141,14 @@ class Daemon:
     def _note_success(self, urgent: bool) -> None:
         keeper, good = self.keeper, self.status["good"]
         began = keeper.scan_began
-        if keeper.handed["at"] is not None:
-            self.moved = max(self.moved, float(keeper.handed["at"]))
+        if keeper.handed_at is not None:
+            self.moved = max(self.moved, keeper.handed_at)
         if began is not None and began > good.get("began", 0.0) and (urgent or keeper.settled):
             self.status["good"] = {
                 "began": began,
                 "at": time.time(),
-                "files": keeper.handed["files"],
-                "bytes": keeper.handed["bytes"],
+                "files": keeper.handed_files,
+                "bytes": keeper.handed_bytes,
             }
 
     def flush(self) -> None:
@@ -252,7 +252,7 @@ class Daemon:
 
     def _is_over(self) -> bool:
         """Whether nobody needs this sync any more."""
-        if time.time() - self.moved < self.config.quiet_end or self.keeper.pending.waiting and not self.failures:
+        if time.time() - self.moved < self.config.quiet_end or (self.keeper.pending.waiting and not self.failures):
             return False
         return all(process.is_alive(one) is False for one in self.config.starters)
 

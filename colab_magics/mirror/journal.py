@@ -1,7 +1,7 @@
 """What was handed over, and what is about to be: a file of lines that survives a kill at any byte.
 
-A line each: ``["+", name, size, mtime, ctime]`` acknowledged, ``["-", name]`` forgotten, ``["i", [names]]`` a batch that
-begins. The first line names the Place's id: at another Place nothing of it counts.
+A line each: ``["+", name, size, mtime, ctime]`` acknowledged, ``["-", name]`` forgotten, ``["i", [names]]`` a batch
+that begins. The first line names the Place's id: at another Place nothing of it counts.
 """
 
 from __future__ import annotations

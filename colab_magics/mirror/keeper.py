@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,10 @@ from . import guard, native, owner, patterns, restore, rsync, scan, state
 from .deletes import Trash
 from .journal import Journal
 from .lease import Leases
+from .looking import Looker, Seen
 from .native import CHANGED, DONE, GONE, OPEN, OTHER
 from .patterns import TEMPORARY
 from .pending import HOT_SECONDS, Pending
-from .scan import LINK, Entry
 from .sender import Batch, Keep, Sender, no_space, slices
 from .watch import Watch
 
@@ -32,27 +30,9 @@ BUSY_SECONDS = 2.0
 """A file that is open for writing is looked at this often, beside the event of its closing."""
 TRIES = 6
 """How often one request tries a file that changes while it is copied."""
-_SECRETS = re.compile(
-    r"(^|/)(\.env(\.[^/]*)?|\.netrc|\.git-credentials|\.pgpass|id_(rsa|dsa|ecdsa|ed25519)|kubeconfig|"
-    r"credentials(\.json)?|[^/]*service[_-]account[^/]*\.json|[^/]*\.(pem|p12|pfx|kdbx|keystore))$",
-    re.IGNORECASE,
-)
 
 
-@dataclass
-class Seen:
-    """What a keeper remembers of files beside the journal."""
-
-    open_since: dict[str, float] = field(default_factory=dict)
-    whole: dict[str, float] = field(default_factory=dict)
-    """When a file that is now and then open was handed over whole."""
-    skipped: set[str] = field(default_factory=set)
-    refused: dict[str, tuple[Entry | None, str]] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
-    secrets: set[str] = field(default_factory=set)
-
-
-class Keeper:
+class Keeper(Looker):
     """Keeps one folder at one Place.
 
     Parameters
@@ -81,7 +61,8 @@ class Keeper:
         self.leases = Leases()
         self.pending = Pending()
         self.seen = Seen()
-        self.handed = {"files": 0, "bytes": 0, "at": None}
+        self.handed_files = self.handed_bytes = 0
+        self.handed_at: float | None = None
         self.conflicts = 0
         self.scan_began: float | None = None
         self.scan_cpu = 0.0
@@ -112,109 +93,6 @@ class Keeper:
         self.flags = flags
         self.pending.large = config.large
         self.pending.hot = min(HOT_SECONDS, config.every) if self.place.uploads_later else 0.0
-
-    # ── what changed ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    def take_hints(self) -> None:
-        """Look at the names that the kernel told."""
-        names, at = self.watch.take()
-        folders_gone = []
-        for name in names:
-            if patterns.within(name, self.left_out):
-                continue
-            if name in self.seen.open_since and name in self.pending.waiting:
-                self.pending.waiting[name].not_before = 0.0
-            found = scan.look(self.source, name)
-            if found is not None:
-                self._note(name, *found, at=at)
-            elif name in self.journal.acknowledged:
-                self.pending.drop(name)
-                self.seen.gone.add(name)
-            elif os.path.isdir(os.path.join(self.source, name)):
-                for one in scan.below(self.source, name, self.left_out, self.pending.waiting):
-                    if (inner := scan.look(self.source, one)) is not None:
-                        self._note(one, *inner, at=at)
-            else:
-                self.pending.drop(name)
-                folders_gone.append(name)
-        if folders_gone and self.deleting:
-            self._all_gone_below(set(folders_gone))
-
-    def _all_gone_below(self, folders: set[str]) -> None:
-        for name in self.journal.acknowledged:
-            at = name.rfind("/")
-            while at > 0:
-                if name[:at] in folders:
-                    self.seen.gone.add(name)
-                    break
-                at = name.rfind("/", 0, at)
-
-    def _note(self, name: str, entry: Entry, kind: str, *, quiet: bool = False, at: float | None = None) -> bool:
-        """Note a file that may have changed; returns whether it has."""
-        if kind == scan.OTHER or (kind == LINK and not self.place.keeps_links):
-            self.seen.skipped.add(name)
-            return False
-        if self.journal.acknowledged.get(name) == entry:
-            self.pending.drop(name)
-            return False
-        if name in self.seen.refused and self.seen.refused[name][0] == entry:
-            return False
-        if _SECRETS.search(name):
-            self.seen.secrets.add(name)
-        self.pending.add(name, size=entry.size, quiet=quiet, at=at)
-        return True
-
-    def scan(self) -> None:
-        """Look at everything."""
-        self.say("SCANNING")
-        began, cpu, wall = time.monotonic(), time.process_time(), time.time()
-        first = self.scan_began is None
-        why = self.watch.suspicion()
-        if first or why:
-            self.watch.renew(why or "the first")
-        else:
-            self.watch.scanned()
-        unreadable = scan.Unreadable([])
-        missing = set(self.journal.acknowledged) if self.deleting or first else set()
-        self.seen.skipped.clear()
-        count, surprises = 0, []
-        if not os.path.isdir(self.source):
-            raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
-        for name, entry, kind in scan.walk(self.source, self.left_out, unreadable):
-            count += 1
-            missing.discard(name)
-            known = name in self.pending.waiting
-            if self._note(name, entry, kind, quiet=entry.seconds < wall - 1) and not known:
-                base = self.journal.acknowledged.get(name)
-                if entry.ctime / 1e9 < wall - 2 and (base is None or base.mtime != entry.mtime):
-                    surprises.append(name)
-        gone = {name for name in missing if not unreadable.hides(name)}
-        if first:
-            # This process never saw them: whether they were deleted or lost nobody knows.
-            for name in gone:
-                self.journal.forget(name)
-        else:
-            self.seen.gone |= gone
-            self._doubt(surprises)
-        self.seen.refused = {
-            **{name: one for name, one in self.seen.refused.items() if not name.endswith("/")},
-            **{f"{folder}/": (None, "the folder cannot be read") for folder in unreadable.folders},
-        }
-        self.scan_began, self.scan_cpu = began, time.process_time() - cpu
-        self.status["scan"] = {"at": wall, "seconds": round(time.monotonic() - began, 3), "files": count}
-
-    def _doubt(self, surprises: list[str]) -> None:
-        """Doubt the events when a look finds what none of them told."""
-        if self.watch.state != "watching":
-            return
-        told, _ = self.watch.take()
-        for name in told:
-            if (found := scan.look(self.source, name)) is not None and not patterns.within(name, self.left_out):
-                self._note(name, *found)
-        for name in surprises:
-            if name not in told and self.sender.resting(name, {}, False).closed:
-                self.watch.suspect("a change came without an event")
-                return
 
     # ── handing over ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -338,14 +216,17 @@ class Keeper:
                 self.pending.drop(name)
             elif copied.outcome in (OTHER, native.UNREADABLE):
                 self.pending.drop(name)
-                self.seen.refused[name] = (copied.entry or _entry(self.source, name), copied.why or "no plain file")
+                self.seen.refused[name] = (
+                    copied.entry or scan.version(self.source, name),
+                    copied.why or "no plain file",
+                )
         for name, why in done.refused.items():
             self.pending.drop(name)
-            self.seen.refused[name] = (_entry(self.source, name), f"the Place refuses it: {why}")
+            self.seen.refused[name] = (scan.version(self.source, name), f"the Place refuses it: {why}")
         if done.files:
-            self.handed["files"] += done.files
-            self.handed["bytes"] += done.bytes
-            self.handed["at"] = time.time()
+            self.handed_files += done.files
+            self.handed_bytes += done.bytes
+            self.handed_at = time.time()
         self.conflicts += done.conflicts
         return again
 
@@ -373,9 +254,7 @@ class Keeper:
                 with self.guarded() as opened:
                     self.trash.take(opened.hand, sorted(gone), self.journal)
                 self.seen.gone = set()
-        self.status["held_deletes"] = (
-            {"count": len(gone), "reason": held, "names": sorted(gone)[:5]} if held else ""
-        )
+        self.status["held_deletes"] = {"count": len(gone), "reason": held, "names": sorted(gone)[:5]} if held else ""
 
     def tidy(self) -> None:
         """Empty the trash of what is old, and say at the Place that we live."""
@@ -436,7 +315,7 @@ class Keeper:
         busy = [name for name in seen.open_since if name in self.pending.waiting or now - seen.open_since[name] < 60]
         self.status |= {
             "pending": self.pending.summary(),
-            "handed": dict(self.handed),
+            "handed": {"files": self.handed_files, "bytes": self.handed_bytes, "at": self.handed_at},
             "uploaded": None if self.place.uploads_later else True,
             "busy": [
                 {"path": name, "since": seen.open_since[name], "whole": seen.whole.get(name)} for name in busy[:10]
@@ -452,8 +331,3 @@ class Keeper:
             "refused_count": len(seen.refused),
             "secrets": sorted(seen.secrets)[:5],
         }
-
-
-def _entry(source: str, name: str) -> Entry | None:
-    found = scan.look(source, name)
-    return found[0] if found else None

@@ -125,9 +125,7 @@ def may_be_copied_open(name: str, fd: int, seen: os.stat_result, since: float | 
     return since is not None and now - since >= QUIET_SECONDS and abs(now - seen.st_mtime) >= QUIET_SECONDS
 
 
-def _whole(
-    fd: int, before: os.stat_result, to: str, name: str, leases: Leases, lease: Lease, modes: bool
-) -> Copied:
+def _whole(fd: int, before: os.stat_result, to: str, name: str, leases: Leases, lease: Lease, modes: bool) -> Copied:
     """Copy an open file and make sure that nobody wrote it meanwhile."""
     size, at = before.st_size, 0
     out = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

@@ -31,7 +31,8 @@ def matcher(patterns: Iterable[str]) -> Matcher:
         As for rsync's ``--exclude``: a leading ``/`` ties a pattern to the top, a trailing one means folders, ``*``
         stays within a name, ``**`` does not.
     """
-    plain, folders = [], []
+    plain: list[str] = []
+    folders: list[str] = []
     for pattern in patterns:
         (folders if pattern.endswith("/") else plain).append(_expression(pattern.rstrip("/")))
     any_kind = re.compile("|".join(plain) or r"(?!)", re.DOTALL)

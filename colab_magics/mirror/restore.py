@@ -32,9 +32,7 @@ class Plan:
         return sum(one.size for one in self.fetch)
 
 
-def plan(
-    place: Place, opened: Opened, source: Path, journal: Journal, *, exclude: Iterable[str], light: bool
-) -> Plan:
+def plan(place: Place, opened: Opened, source: Path, journal: Journal, *, exclude: Iterable[str], light: bool) -> Plan:
     """Compare both sides and decide for each file; changes nothing."""
     found = Plan()
     for one in rsync.listing(place, opened, source, exclude=exclude, light=light):

@@ -85,9 +85,7 @@ def listing(
     return found
 
 
-def pull(
-    place: Place, opened: Opened, into: Path, names: Sequence[str], *, flags: Sequence[str] = ()
-) -> None:
+def pull(place: Place, opened: Opened, into: Path, names: Sequence[str], *, flags: Sequence[str] = ()) -> None:
     """Fetch files; deletes nothing.
 
     Parameters
@@ -139,7 +137,7 @@ def push(place: Place, opened: Opened, source: Path, names: Sequence[str], *, fl
 
 
 def fetch(place: Place, into: Path, *, expected: str | None, names: Sequence[str] | None) -> int:
-    """Fetch a folder of a Place, one way; returns how many files were copied. See `colab_magics.mirror.control.fetch`."""
+    """Fetch a folder of a Place, one way; returns how many files were copied; see `control.fetch`."""
     into.mkdir(parents=True, exist_ok=True)
     with place.opened(expected) as opened:
         if not place.names():

@@ -49,6 +49,12 @@ def look(root: str, name: str) -> tuple[Entry, str] | None:
     return None if stat.S_ISDIR(seen.st_mode) else (entry_of(seen), kind_of(seen.st_mode))
 
 
+def version(root: str, name: str) -> Entry | None:
+    """Return the version of a file; None when it is gone."""
+    found = look(root, name)
+    return found[0] if found else None
+
+
 class Unreadable(NamedTuple):
     """Folders that could not be listed: what was in them is not gone."""
 

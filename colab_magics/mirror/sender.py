@@ -37,7 +37,7 @@ _REFUSED = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EPERM, errno.E
 class Keep(NamedTuple):
     """How many overwritten versions of which files are kept."""
 
-    count: int
+    number: int
     wanted: Matcher
 
 
@@ -104,7 +104,12 @@ class Sender:
     _versions: dict[str, list[str]] = field(default_factory=dict)
 
     def send(
-        self, opened: Opened, names: Sequence[str], *, open_since: Mapping[str, float], urgent: bool = False,
+        self,
+        opened: Opened,
+        names: Sequence[str],
+        *,
+        open_since: Mapping[str, float],
+        urgent: bool = False,
         stubborn: Collection[str] = (),
     ) -> Batch:
         """Hand files over.
@@ -180,9 +185,7 @@ class Sender:
         self.journal.acknowledge(name, entry_of(here))
         return True
 
-    def _steps(
-        self, name: str, temporary: str, entry: Entry, seen: Seen | None, batch: Batch
-    ) -> list[tuple[str, str]]:
+    def _steps(self, name: str, temporary: str, entry: Entry, seen: Seen | None, batch: Batch) -> list[tuple[str, str]]:
         """Decide which renames give the file its name."""
         if seen is None:
             return [(temporary, name)]
@@ -205,9 +208,7 @@ class Sender:
             return [(temporary, loser)]
         return [(name, loser), (temporary, name)]
 
-    def _publish(
-        self, hand: Hand, steps: list[tuple[str, str]], name: str, temporary: str, batch: Batch
-    ) -> bool:
+    def _publish(self, hand: Hand, steps: list[tuple[str, str]], name: str, temporary: str, batch: Batch) -> bool:
         try:
             hand.move(steps, aside=_aside())
         except OSError as error:
@@ -296,9 +297,7 @@ class Sender:
             if not stat.S_ISREG(seen.st_mode):
                 return Copied(OTHER)
             with self.leases.on(fd) as lease:
-                if lease.answer == BUSY and not native.may_be_copied_open(
-                    name, fd, seen, open_since.get(name), urgent
-                ):
+                if lease.answer == BUSY and not native.may_be_copied_open(name, fd, seen, open_since.get(name), urgent):
                     return Copied(OPEN, entry_of(seen))
                 return Copied(DONE, entry_of(seen), closed=lease.answer != BUSY)
         finally:
@@ -309,7 +308,7 @@ class Sender:
         if self.keep is None:
             return
         for kept in self._versions.values():
-            old, kept[:] = kept[: -self.keep.count], kept[-self.keep.count :]
+            old, kept[:] = kept[: -self.keep.number], kept[-self.keep.number :]
             hand.erase(old, truncate=self.place.uploads_later)
 
 

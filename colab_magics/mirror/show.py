@@ -19,8 +19,9 @@ def warning(sync: Sync) -> str:
     found, where = sync.status(), sync.state()
     if where == "GONE":
         return f"The process that syncs {sync.source} is gone. %sync starts it again."
-    lines = [f"{where}: {found['reason']}"] if found.get("reason") else []
-    lines += [one["text"] for one in found.get("notices") or [] if one["key"] not in ("held", "backoff")]
+    told = {one["key"]: one["text"] for one in found.get("notices") or []}
+    lines = [f"{where}: {found['reason']}"] if found.get("reason") and "restore" not in told else []
+    lines += [text for key, text in told.items() if key not in ("held", "backoff")]
     if count := found.get("skipped_count"):
         lines.append(f"Not sent, the Place keeps plain files only: {some(found['skipped'], count)}")
     if count := found.get("busy_count"):

@@ -6,13 +6,14 @@ import html
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .. import process, units
-from ..errors import CommandFailed, InvalidInput, Unavailable
-from . import restore, show, state
+from ..errors import ColabMagicsError, CommandFailed, InvalidInput, Unavailable
+from . import restore as restore_of
+from . import show, state
 from .journal import Journal
 
 LOOK_SECONDS = 0.05
@@ -149,15 +150,15 @@ class Sync:
             raise CommandFailed(f"The restore of {self.source} failed.\n{record.get('error', '')}", "Try again.")
         return self
 
-    def plan(self) -> restore.Plan:
+    def plan(self) -> restore_of.Plan:
         """Say what a restore would do, and do nothing."""
         config = self.config
         place = config.target()
         journal = Journal(self.folder / "journal.jsonl", config.place_id, write=False)
         with place.opened(config.place_id) as opened:
             if not place.names():
-                return restore.Plan()
-            return restore.plan(place, opened, self.source, journal, exclude=config.exclude, light=False)
+                return restore_of.Plan()
+            return restore_of.plan(place, opened, self.source, journal, exclude=config.exclude, light=False)
 
     def verify(self, timeout: float | None = None) -> int:
         """Compare everything with the Place by size and time, and hand over again what is not alike there.
@@ -290,3 +291,61 @@ class Sync:
         # What an IPython terminal shows.
         printer.text(repr(self) if cycle else str(self))
 
+
+class Syncs:
+    """Several syncs of one folder, one for each Place.
+
+    Parameters
+    ----------
+    syncs : list of Sync
+        Their handles.
+    """
+
+    def __init__(self, syncs: list[Sync]) -> None:
+        self.syncs = syncs
+
+    def __iter__(self) -> Iterator[Sync]:
+        return iter(self.syncs)
+
+    def __len__(self) -> int:
+        return len(self.syncs)
+
+    def __getitem__(self, index: int) -> Sync:
+        return self.syncs[index]
+
+    def now(self, timeout: float = 600.0, *, delete: bool = False) -> Syncs:
+        """See `Sync.now`."""
+        return self._each(lambda one: one.now(timeout, delete=delete))
+
+    def wait(self, timeout: float = 600.0) -> Syncs:
+        """See `Sync.wait`."""
+        return self._each(lambda one: one.wait(timeout))
+
+    def restore(self, timeout: float | None = None) -> Syncs:
+        """See `Sync.restore`."""
+        return self._each(lambda one: one.restore(timeout))
+
+    def stop(self, timeout: float = 600.0) -> Syncs:
+        """See `Sync.stop`."""
+        return self._each(lambda one: one.stop(timeout))
+
+    def _each(self, act: Callable[[Sync], Any]) -> Syncs:
+        """Do it with all; one that fails keeps no other from it."""
+        failed = []
+        for one in self.syncs:
+            try:
+                act(one)
+            except ColabMagicsError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        return self
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.syncs))
+
+    def _repr_html_(self) -> str:
+        return "".join(one._repr_html_() for one in self.syncs)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))

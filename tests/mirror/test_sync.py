@@ -117,7 +117,9 @@ def test_wait_is_not_satisfied_by_a_pass_that_is_under_way(tmp_path: Path, monke
     gate, began = tmp_path / "gate", tmp_path / "began"
     os.mkfifo(gate)
     slow = write(tmp_path / "bin") / "rsync"  # a real rsync that lingers after its work until it is let go
-    slow.write_text(f'#!/bin/sh\n{PLAIN}{process.need("rsync")} "$@"; code=$?; : >"{began}"; cat "{gate}"; exit $code\n')
+    slow.write_text(
+        f'#!/bin/sh\n{PLAIN}{process.need("rsync")} "$@"; code=$?; : >"{began}"; cat "{gate}"; exit $code\n'
+    )
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
     sync = begin(source, place, restore="none", rsync="-a --bwlimit=0")
