@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +41,9 @@ def on_drive(tmp_path: Path, drive: Drive) -> Kept:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a disk of 6 MB."""
+    """Mount a disk of 12 MB."""
     folder = tmp_path / "disk"
-    with tmpfs(folder, size="6m"):
+    with tmpfs(folder, size="12m"):
         yield folder
         _kill_syncs()
         subprocess.run(["mount", "-o", "remount,rw", folder], check=False, capture_output=True)
@@ -64,8 +66,5 @@ def on_folder(tmp_path: Path) -> Kept:
 
 
 def _kill_syncs() -> None:
-    import os
-    import signal
-
     for sync in control.running():
         os.kill(int(sync.status()["identity"]["pid"]), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A stand-in for Google Drive: a FUSE file system over a plain folder, in a process of its own, whose faults are switched.
+"""A stand-in for Google Drive: a FUSE file system over a plain folder, in its own process, whose faults are switched.
 
 It shows in the table of mounts as ``fuse.drive``, knows neither links nor modes nor owners, keeps whole seconds, and
 does to whoever uses it what `Drive.set` says. Its process ends with the one that mounted it, and takes the mount along.
@@ -10,6 +10,7 @@ does to whoever uses it what `Drive.set` says. Its process ends with the one tha
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -28,6 +29,9 @@ READS = ("getattr", "open", "read", "readdir", "statfs")
 OTHERS = ("chmod", "chown", "flush", "fsync", "link", "mknod", "release", "symlink")
 BLOCK = 4096
 STARTS_WITHIN = 20.0
+HANGS_MOST = 90.0
+"""What hangs goes on after this many seconds by itself: nobody in a hung mount can be killed, not even the test."""
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
 
 class Drive:
@@ -87,10 +91,14 @@ class Drive:
 
         Parameters
         ----------
+        **settings : Any
+            Those below.
         latency : float
             Seconds that every operation takes.
         fail : dict of str to str
             Operations that fail and how, such as ``{"write": "EIO"}``; ``*`` stands for all of them.
+        where : str
+            Only paths that hold this text fail; all by default.
         hang : list of str
             Operations that do not return until they are taken out of this list; ``*`` stands for all.
         quota : int or None
@@ -125,7 +133,7 @@ class Drive:
 
     def unmount(self) -> None:
         """Unmount it, also while something uses it; what is left is an empty folder."""
-        subprocess.run(["umount", "-l", self.mountpoint], check=True, timeout=20)
+        detach(self.mountpoint)
         self.kill()
 
     def end(self) -> None:
@@ -133,7 +141,7 @@ class Drive:
         self.kill()
         for _ in range(3):  # it may have been mounted twice
             if self.is_mounted():
-                subprocess.run(["umount", "-l", self.mountpoint], check=True, timeout=20)
+                detach(self.mountpoint)
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         assert self._process is not None
@@ -155,6 +163,7 @@ class Faulty:
         self.counts: Counter[str] = Counter()
         self.latency, self.late = 0.0, 0.0
         self.fail: dict[str, str] = {}
+        self.where = ""
         self.hang: list[str] = []
         self.quota: int | None = None
         self.used = 0
@@ -178,9 +187,9 @@ class Faulty:
             with self.changed:
                 self.counts[name] += 1
                 self.hanging += 1
-                self.changed.wait_for(lambda: name not in self.hang and "*" not in self.hang)
+                self.changed.wait_for(lambda: name not in self.hang and "*" not in self.hang, timeout=HANGS_MOST)
                 self.hanging -= 1
-                fault = self.fail.get(name) or self.fail.get("*")
+                fault = (self.fail.get(name) or self.fail.get("*")) if self.where in args[0] else None
             if self.latency:
                 time.sleep(self.latency)
             # What is open can be closed even in a broken Drive: the kernel does not ask.
@@ -320,8 +329,16 @@ def serve(faulty: Faulty, mountpoint: str) -> None:
             faulty.counts.clear()
         faulty.set(question.get("set", {}))
         print(json.dumps({"counts": dict(faulty.counts), "hanging": faulty.hanging}), flush=True)
-    subprocess.run(["umount", "-l", mountpoint], check=False)
+    with contextlib.suppress(OSError):
+        detach(mountpoint)
     os._exit(0)
+
+
+def detach(mountpoint: str | os.PathLike[str]) -> None:
+    """Unmount, also what is in use, hangs or is dead: unlike ``umount``, this looks at nothing in the mount."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(mountpoint), MNT_DETACH | UMOUNT_NOFOLLOW):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(mountpoint))
 
 
 def main(backing: str, mountpoint: str) -> None:
@@ -339,9 +356,7 @@ def main(backing: str, mountpoint: str) -> None:
     for name in (*WRITES, *READS, *OTHERS):
         setattr(operations, name, getattr(faulty, name))
     threading.Thread(target=serve, args=(faulty, mountpoint), daemon=True).start()
-    mfusepy.FUSE(
-        operations, mountpoint, foreground=True, fsname="drive", subtype="drive", allow_other=True
-    )
+    mfusepy.FUSE(operations, mountpoint, foreground=True, fsname="drive", subtype="drive", allow_other=True)
 
 
 if __name__ == "__main__":

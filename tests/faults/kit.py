@@ -13,7 +13,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from conftest import poll
 
 from colab_magics.mirror import control
 from colab_magics.mirror.sync import Sync
-from colab_magics.transport.places import Place, parse
+from colab_magics.transport.places import Place
+from faults.drive import detach
 
 OURS = (b".colab_magics", b".sync_", b".~")
 """How names of ours at a Place begin: sentinel, owner, trash, conflicts, versions, files on their way."""
@@ -36,27 +37,31 @@ Picture = dict[bytes, str]
 
 
 def picture(folder: Path, *, ours: bool = False) -> Picture:
-    """Read everything below a folder without following a link; empty when there is none."""
+    """Read everything below a folder without following a link; what goes meanwhile is left out."""
     found: Picture = {}
     pending = [os.fsencode(folder)]
     start = len(pending[0]) + 1
     while pending:
-        with os.scandir(pending.pop()) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(pending.pop()) as entries:
             for entry in entries:
-                if not ours and entry.name.startswith(OURS):
-                    continue
-                mode = entry.stat(follow_symlinks=False).st_mode
-                if stat.S_ISDIR(mode):
-                    pending.append(entry.path)
-                    found[entry.path[start:]] = "folder"
-                elif stat.S_ISLNK(mode):
-                    found[entry.path[start:]] = f"link {os.fsdecode(os.readlink(entry.path))}"
-                elif stat.S_ISREG(mode):
-                    with open(entry.path, "rb") as stream:
-                        found[entry.path[start:]] = hashlib.file_digest(stream, "sha256").hexdigest()
-                else:
-                    found[entry.path[start:]] = f"mode {stat.S_IFMT(mode):o}"
+                if ours or not entry.name.startswith(OURS):
+                    with suppress(FileNotFoundError):
+                        found[entry.path[start:]] = what = _what(entry)
+                        if what == "folder":
+                            pending.append(entry.path)
     return found
+
+
+def _what(entry: os.DirEntry[bytes]) -> str:
+    mode = entry.stat(follow_symlinks=False).st_mode
+    if stat.S_ISDIR(mode):
+        return "folder"
+    if stat.S_ISLNK(mode):
+        return f"link {os.fsdecode(os.readlink(entry.path))}"
+    if stat.S_ISREG(mode):
+        with open(entry.path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    return f"mode {stat.S_IFMT(mode):o}"
 
 
 def files(folder: Path) -> Picture:
@@ -104,14 +109,19 @@ class Kept:
             whole(top / f"{prefix}_{i}.bin", os.urandom(size))
         return files(self.source)
 
-    def arrived(self, *, timeout: float = 30.0) -> None:
-        """Wait until the mirror holds exactly the files of the source, and fail with the difference if it does not."""
-        try:
-            poll(lambda: files(self.source) == files(self.there), timeout=timeout)
-        except AssertionError:
+    def arrived(self, *, timeout: float = 30.0, more: bool = False) -> None:
+        """Wait until the mirror holds the files of the source, and no others unless `more`; else tell what differs."""
+        end = time.monotonic() + timeout
+        while True:
+            began = time.monotonic()
             here, there = files(self.source), files(self.there)
-            wrong = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
-            raise AssertionError(f"{len(wrong)} differ: {wrong[:5]}; {self.told()}") from None
+            wrong = [name for name, what in here.items() if there.get(name) != what]
+            wrong += [] if more else [name for name in there if name not in here]
+            if not wrong:
+                return
+            if began > end:
+                raise AssertionError(f"{len(wrong)} of {len(here)} differ: {sorted(wrong)[:5]}; {self.told()}")
+            time.sleep(0.02 + 2 * (time.monotonic() - began))  # the machine is for the daemon, not for looking
 
     def state(self) -> str:
         """Return the state, in words of `Sync.state`."""
@@ -166,7 +176,7 @@ def tmpfs(folder: Path, *, size: str) -> Iterator[None]:
         yield
     finally:
         if os.path.ismount(folder):
-            subprocess.run(["umount", "-l", folder], check=True)
+            detach(folder)
 
 
 def age_of_heartbeat(sync: Sync) -> float:
