@@ -294,6 +294,7 @@ class Keeper(Looker):
             for name in [name for name in self.journal.acknowledged if name not in plan.there]:
                 self.journal.forget(name)  # deleted there, or by another hand: sent again if it is here
             self.journal.flush()
+            self.saw_all = True
         self.conflicts += len(plan.aside)
         if self.held_source is not None:
             os.close(self.held_source)

@@ -55,6 +55,8 @@ class Looker:
     say: Callable[[str], None]
     scan_began: float | None
     scan_cpu: float
+    saw_all: bool = False
+    """Whether all that is acknowledged was here in the life of this process: a complete restore brought it."""
 
     def take_hints(self) -> None:
         """Look at the names that the kernel told."""
@@ -130,13 +132,14 @@ class Looker:
                 if entry.ctime / 1e9 < wall - 2 and (base is None or base.mtime != entry.mtime):
                     surprises.append(name)
         gone = {name for name in missing if not unreadable.hides(name)}
-        if first:
+        if first and not self.saw_all:
             # This process never saw them: whether they were deleted or lost nobody knows.
             for name in gone:
                 self.journal.forget(name)
         else:
             self.seen.gone |= gone
-            self._doubt(surprises)
+            if not first:
+                self._doubt(surprises)
         self.seen.refused = {
             **{name: one for name, one in self.seen.refused.items() if not name.endswith("/")},
             **{f"{folder}/": (None, "the folder cannot be read") for folder in unreadable.folders},
