@@ -84,6 +84,7 @@ def start(
         guard.check_flags(rsync)
     if restore not in ("all", "light", "none"):
         raise InvalidInput(f"restore={restore} is no way to restore.", "Write restore=all, light or none.")
+    place.answers()
     _refuse_overlap(source, place)
     try:
         source.mkdir(parents=True, exist_ok=True)

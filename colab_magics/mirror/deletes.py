@@ -5,6 +5,7 @@ So many in so much time go by themselves; more at once looks like an accident an
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -83,4 +84,5 @@ class Trash:
             self._save()
 
     def _save(self) -> None:
-        process.write_json(self.file, {"place": self.place_id, "items": self.items})
+        # Only ASCII: names may hold bytes that are no text.
+        process.write_whole(self.file, json.dumps({"place": self.place_id, "items": self.items}))

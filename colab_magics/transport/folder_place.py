@@ -20,7 +20,7 @@ from .. import process
 from ..colab import mount
 from ..colab.runtime import my_drive
 from ..errors import InvalidInput, Unavailable
-from .places import SENTINEL, Hand, Opened, Place, Seen, new_sentinel, safe_name
+from .places import ANSWER_SECONDS, SENTINEL, Hand, Opened, Place, Seen, new_sentinel, safe_name
 
 
 class FolderHand(Hand):
@@ -43,6 +43,8 @@ class FolderHand(Hand):
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
         found = {}
         for name in names:
+            if not self._is_within(os.path.dirname(name)):
+                continue
             try:
                 seen = os.lstat(self.path(name))
             except (FileNotFoundError, NotADirectoryError):
@@ -52,6 +54,8 @@ class FolderHand(Hand):
 
     def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:
         for old, new in pairs:
+            if not self._is_within(os.path.dirname(old)):
+                continue
             self._make_way(os.path.dirname(new), aside)
             try:
                 try:
@@ -64,6 +68,20 @@ class FolderHand(Hand):
             except (FileNotFoundError, NotADirectoryError):
                 if os.path.lexists(self.path(old)):
                     raise
+
+    def _is_within(self, folder: str) -> bool:
+        """Whether a folder is there and no link leads to it: what lies behind one is not the Place's."""
+        if not folder or folder in self._made:
+            return True
+        if not self._is_within(os.path.dirname(folder)):
+            return False
+        try:
+            within = stat.S_ISDIR(os.lstat(self.path(folder)).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if within:
+            self._made.add(folder)
+        return within
 
     def _make_way(self, folder: str, aside: str) -> None:
         """Make a folder below ours, never through a link: that would lead out of the Place."""
@@ -86,6 +104,8 @@ class FolderHand(Hand):
     def erase(self, names: Sequence[str], *, truncate: bool = False) -> None:
         for name in names:
             path = self.path(name)
+            if not self._is_within(os.path.dirname(name)):
+                continue
             try:
                 if truncate and stat.S_ISREG(os.lstat(path).st_mode):
                     os.truncate(path, 0)
@@ -98,6 +118,7 @@ class FolderHand(Hand):
                     os.rmdir(self.path(parent))
                 except OSError:
                     break
+                self._made.discard(parent)
                 parent = os.path.dirname(parent)
 
     def get(self, name: str) -> bytes | None:
@@ -129,6 +150,19 @@ class FolderPlace(Place):
 
     def mounted(self) -> None:
         """Raise `Unavailable` when it can be known that the disk is not there; a folder has the sentinel alone."""
+
+    def answers(self) -> None:
+        # Another process, which is left behind if need be: one that waits for a dead mount cannot even be killed.
+        who = process.identity(process.start_detached(["stat", "--", self.root], log_file=os.devnull))
+        end = time.monotonic() + ANSWER_SECONDS
+        while process.is_alive(who):
+            if time.monotonic() > end:
+                raise Unavailable(
+                    f"{self.text} does not answer: {self.root} hangs.",
+                    "Mount it again. On Colab: drive.mount('/content/drive', force_remount=True), or restart the runtime",
+                )
+            time.sleep(0.002)
+        process.reap()
 
     def prepare(self) -> str:
         self.mounted()

@@ -22,6 +22,9 @@ from .. import units
 from ..errors import InvalidInput, Unavailable
 from ..registry import Registry
 
+ANSWER_SECONDS = 20.0
+"""So long a caller waits for the disk of a Place; whoever asks it directly waits for ever when its mount hangs."""
+
 SENTINEL = ".colab_magics_place.json"
 
 PLACES = Registry(
@@ -152,6 +155,9 @@ class Place(ABC):
         Unavailable
             When it is not mounted, not reachable or not writable.
         """
+
+    def answers(self) -> None:
+        """Raise `Unavailable` when the Place does not answer within `ANSWER_SECONDS`; it may still not be there."""
 
     def check(self, expected: str | None = None) -> None:
         """Make sure that the Place is there.
