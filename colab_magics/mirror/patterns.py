@@ -57,13 +57,13 @@ def within(path: str, left_out: Matcher) -> bool:
 def _expression(pattern: str) -> str:
     tied = pattern.startswith("/")
     pattern = pattern.lstrip("/")
-    parts = re.findall(r"/\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|\\.|.", pattern, re.DOTALL)
+    parts = re.findall(r"\*\*|\*|\?|\[!?\]?[^\]]*\]|\\.|.", pattern, re.DOTALL)
     text = "".join(map(_piece, parts))
     return text if tied else rf"(?:.*/)?{text}"
 
 
 def _piece(part: str) -> str:
-    fixed = {"/**/": "/(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    fixed = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
     if part in fixed:
         return fixed[part]
     if part.startswith("[") and len(part) > 1:

@@ -159,7 +159,7 @@ class FolderPlace(Place):
             if time.monotonic() > end:
                 raise Unavailable(
                     f"{self.text} does not answer: {self.root} hangs.",
-                    "Mount it again. On Colab: drive.mount('/content/drive', force_remount=True), or restart the runtime",
+                    "Mount it again. On Colab: drive.mount('/content/drive', force_remount=True)",
                 )
             time.sleep(0.002)
         process.reap()

@@ -110,6 +110,9 @@ class HostPlace(Place):
         # -s: the path there is a name, whatever characters it has, and no text for a shell.
         return ["-l", "-p", "-s", "--timeout=60", "--partial-dir=.~rsync-part", "-e", ssh.rsync_shell()]
 
+    def answers(self) -> None:
+        return  # ssh has its own limits of time
+
     def prepare(self) -> str:
         # "set -C": of two that prepare at once one makes the file, the other reads it.
         script = (

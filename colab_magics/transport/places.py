@@ -156,6 +156,7 @@ class Place(ABC):
             When it is not mounted, not reachable or not writable.
         """
 
+    @abstractmethod
     def answers(self) -> None:
         """Raise `Unavailable` when the Place does not answer within `ANSWER_SECONDS`; it may still not be there."""
 
