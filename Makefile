@@ -10,7 +10,7 @@ help:
 	@echo 'make test       run the tests on the newest stack and on that of Google Colab'
 	@echo 'make test-long  run the fault and load tests too'
 	@echo 'make lint       ruff and mypy'
-	@echo 'make bench      measure load time'
+	@echo 'make bench      measure load time and what %sync costs beside its peers'
 	@echo 'make clean      remove environments, demo and caches'
 
 demo: programs-for-demo .venv
@@ -27,14 +27,14 @@ lint: programs-for-demo .venv
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 
-bench: programs-for-demo .venv
+bench: programs-for-bench .venv
 	@for file in tests/bench/*.py; do $(IN_NEWEST) "$$file" || exit 1; done
 
 clean:
 	rm -rf .venv .venv-colab .demo build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-programs-for-demo programs-for-test:
+programs-for-demo programs-for-test programs-for-bench:
 	@sh tests/setup/debian.sh $(@:programs-for-%=%)
 
 # The script itself looks whether anything is to be done.
@@ -44,4 +44,4 @@ programs-for-demo programs-for-test:
 # One after the other, also under make -j.
 .NOTPARALLEL:
 
-.PHONY: help demo test test-long lint bench clean programs-for-demo programs-for-test .venv
+.PHONY: help demo test test-long lint bench clean programs-for-demo programs-for-test programs-for-bench .venv

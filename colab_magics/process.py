@@ -93,6 +93,31 @@ def run(
     Unavailable
         When the program is not installed.
     """
+    return _run(command, cwd, env, input, timeout, ok, secrets)[0]
+
+
+def run_raw(
+    command: Sequence[Arg],
+    *,
+    cwd: Arg | None = None,
+    env: Mapping[str, str] | None = None,
+    input: bytes | None = None,
+    timeout: float | None = None,
+    ok: Iterable[int] = (0,),
+) -> bytes:
+    """Run a program to its end and return what it printed to standard output, as bytes; see `run`."""
+    return _run(command, cwd, env, input, timeout, ok, ())[1]
+
+
+def _run(
+    command: Sequence[Arg],
+    cwd: Arg | None,
+    env: Mapping[str, str] | None,
+    input: bytes | None,
+    timeout: float | None,
+    ok: Iterable[int],
+    secrets: Iterable[str],
+) -> tuple[subprocess.CompletedProcess[str], bytes]:
     argv = [need(os.fspath(command[0])), *(os.fspath(part) for part in command[1:])]
     log.debug("run %s", shlex.join(argv))
     try:
@@ -119,7 +144,7 @@ def run(
         raise CommandFailed(
             f"{Path(argv[0]).name} ended with status {code}.\n{output}".rstrip(), returncode=code, output=output
         )
-    return result
+    return result, out or b""
 
 
 def _blot(text: str, secrets: Iterable[str]) -> str:

@@ -27,12 +27,15 @@ class Session:
         The `colab_magics.checkout.project.Project` that ``%project`` set up, or None.
     said : set of str
         Messages that are said once only.
+    run_here : Path or None
+        Folder of the run that ``%fork here=3`` made of this notebook.
     """
 
     ui: UI = field(default_factory=TerminalUI)
     start_folder: Path = field(default_factory=Path.cwd)
     project: Any = None
     said: set[str] = field(default_factory=set)
+    run_here: Path | None = None
 
 
 RUN_VARIABLE = "COLAB_MAGICS_RUN"

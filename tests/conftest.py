@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ import psutil
 import pytest
 
 from colab_magics import process, session
+
+# A shell that starts the tests in the background makes them, and all that they start, ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HOSTILE_NAMES = ["with space", "a'; echo foo", "$(touch gone)", 'quo"te', "ünï-日本", "-rf", "new\nline"]
 """Names that break careless quoting."""

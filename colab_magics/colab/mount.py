@@ -65,6 +65,29 @@ def ensure_drive(mounted: Callable[[], bool] = is_mounted) -> Path:
     return my_drive()
 
 
+def flush(timeout: float) -> None:
+    """Wait until Drive has uploaded everything that was handed to it, and unmount it.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds.
+
+    Raises
+    ------
+    Unavailable
+        When this is no Colab runtime, or Drive did not end in time.
+    """
+    if not on_colab():
+        raise Unavailable("Google Drive can be flushed on Colab only.", "Elsewhere its own program uploads by itself.")
+    from google.colab import drive
+
+    try:
+        drive.flush_and_unmount(timeout_ms=int(timeout * 1000))
+    except ValueError as error:
+        raise Unavailable(f"Drive was not flushed: {error}", "Wait a while, then try again: %sync flush") from error
+
+
 def _is_dead(point: Path) -> bool:
     try:
         point.stat()

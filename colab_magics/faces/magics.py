@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 from .. import session
@@ -115,6 +116,7 @@ class Extension:
         self.empty_cell = EmptyCell()
         self.completion: Any = None
         self.shadowed: dict[tuple[str, str], Any] = {}
+        self.told: set[object] = set()
 
     def install(self) -> None:
         """Add everything to the shell."""
@@ -128,6 +130,16 @@ class Extension:
             manager.register_function(magic, "line_cell", name)
         self.ip.input_transformers_cleanup.insert(0, self.empty_cell)
         self.completion = install(self.ip)
+        self.ip.events.register("post_run_cell", self.after_cell)
+
+    def after_cell(self, result: Any = None) -> None:
+        """Show what a sync of this notebook has to say since the last cell."""
+        control = sys.modules.get("colab_magics.mirror.control")
+        if control is None or session.run_folder() is not None:
+            return  # this notebook has started none
+        for key, text in control.news(self.told):
+            self.told.add(key)
+            self.session.ui.warn(text)
 
     def remove(self) -> None:
         """Take everything away again; magics of the same names that stood there before come back."""
@@ -143,6 +155,8 @@ class Extension:
                 delattr(manager.user_magics, name)
         if self.empty_cell in self.ip.input_transformers_cleanup:
             self.ip.input_transformers_cleanup.remove(self.empty_cell)
+        if self.after_cell in self.ip.events.callbacks["post_run_cell"]:
+            self.ip.events.unregister("post_run_cell", self.after_cell)
         stop.remove_guards(self.ip)
         skip.remove(self.ip)
         if self.completion is not None:

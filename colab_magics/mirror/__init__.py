@@ -1,1 +1,41 @@
-"""Keeping outputs at a Place: guard, transfer, and the process that does it."""
+"""Keeping outputs at a Place: one detached process for each (source, Place).
+
+Callers use `control` (`start`, `running`, `known`, `fetch`, `hand_over`) and the handle `sync.Sync`: ``source``,
+``place``, ``alive``, ``state()``, ``status()``, ``warning``, ``notices()``, ``now()``, ``wait()``, ``restore()``,
+``verify()``, ``stop()``, ``ask(what)``.
+
+States: ``INIT → RESTORING → SCANNING ⇄ IDLE ⇄ SYNCING``; the guard says no → ``HELD``; an error → ``BACKOFF``;
+SIGTERM → ``FLUSHING → STOPPED``. ``GONE`` is said by the handle of a process that has died.
+
+What ``status()`` holds (``status.json``; times named ``at``, ``since`` are seconds since the epoch, ``began`` is of the
+monotonic clock, which all processes of a boot share):
+
+==================  ==================================================================================================
+state, reason       the word, and why (HELD, BACKOFF, STOPPED)
+identity, beat      who it is (see `process.identity`); last heartbeat (``heartbeat`` is a file that is touched)
+began               when the last attempt began
+good                the last full success: ``{"began", "at", "files", "bytes"}``: all that had changed before
+                    ``began`` was handed over by ``at``
+restore             ``{"mode", "ok", "began", "at", "files", "conflicts", "error"}``
+scan                ``{"at", "seconds", "files"}`` of the last full look
+pending             ``{"files", "bytes", "oldest"}``: changed, not handed over; since when
+handed              ``{"files", "bytes", "at"}`` by this process so far
+uploaded            True, or None where nobody can know (Drive)
+busy, busy_count    ``[{"path", "since", "whole"}]``: open for writing; when a whole copy was handed over last
+held_deletes        ``{"count", "reason", "names"}``, or an empty text
+trash               ``{"files", "bytes"}`` in ``.sync_trash`` at the Place
+conflicts           files moved to ``.sync_conflict`` by this process
+free                bytes free at the Place, or None
+observer, restarts  ``watching`` or why not; how often it was made anew
+skipped, skipped_count    links (on Drive), sockets, fifos …
+refused             ``{path: why}``: names the Place cannot hold, files that cannot be read
+owner               who else keeps this folder of the Place, if anybody
+error, error_at     the last error
+notices             ``[{"key", "at", "text"}]``
+flushed             after the end: whether the last pass went well
+==================  ==================================================================================================
+
+At the Place, in the folder that is kept: ``.sync_trash/`` (deleted by ``--delete``), ``.sync_conflict/`` (what lost
+against a newer version), ``.sync_versions/`` (``keep=``), ``.colab_magics_owner.json``, and while a file is copied
+``.~colab_magics.*``. None of them is ever restored.
+"""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .. import process
-from ..errors import Busy, CommandFailed, InvalidInput, NotFound, Unavailable
+from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
 from ..transport.folder_place import FolderPlace
 from ..transport.places import Place, safe_name
-from . import guard, state, transfer
+from . import guard, state
+from . import rsync as rsync_of
 from .sync import LOOK_SECONDS, Sync
 
 START_SECONDS, FLUSH_SECONDS = 60.0, 600.0
@@ -29,6 +31,9 @@ def start(
     exclude: Iterable[str] = (),
     rsync: str | None = None,
     restore: state.RestoreMode = "all",
+    large: tuple[int, float] | None = None,
+    keep: tuple[int, str] | None = None,
+    take_over: bool = False,
     project: str,
 ) -> Sync:
     """Restore a folder from its Place, then keep it there by a process that outlives this one.
@@ -40,15 +45,21 @@ def start(
     place : Place
         The folder of a Place that becomes its mirror.
     every : float
-        Seconds between two passes.
+        Seconds between two looks at everything; what the kernel tells goes within a second.
     delete : bool, default False
-        Delete there what is gone here, once a restore was complete.
+        Move to the trash there what is deleted here.
     exclude : iterable of str
         Patterns of rsync that are neither sent nor fetched.
     rsync : str, optional
-        Flags of rsync in place of ``-a``.
+        Flags of rsync; those that delete mean `delete`, those that choose or change files make rsync copy them.
     restore : {"all", "light", "none"}, default "all"
         What to fetch first.
+    large : tuple of (int, float), optional
+        Files of so many bytes that were handed over before go only so often, in seconds.
+    keep : tuple of (int, str), optional
+        Keep so many overwritten versions of files that match the pattern.
+    take_over : bool, default False
+        Keep the folder at the Place also when another session does so.
     project : str
         The project's name.
 
@@ -73,6 +84,7 @@ def start(
         guard.check_flags(rsync)
     if restore not in ("all", "light", "none"):
         raise InvalidInput(f"restore={restore} is no way to restore.", "Write restore=all, light or none.")
+    place.answers()
     _refuse_overlap(source, place)
     try:
         source.mkdir(parents=True, exist_ok=True)
@@ -91,24 +103,70 @@ def start(
         exclude=tuple(exclude),
         rsync=rsync,
         restore=restore,
+        large=large,
+        keep=keep,
     )
     folder = state.folder_for(source, place)
     sync = Sync(folder)
     # One at a time: whoever comes second finds the process of the first.
     with state.locked(folder / "start.lock", wait=True):
         if sync.alive and sync.state() != "FLUSHING":
-            replace(config, place_id=sync.config.place_id).save(folder)
-            sync.ask("push")
+            before = sync.config
+            replace(config, place_id=before.place_id, starters=_starters(before.starters)).save(folder)
+            sync.ask("push", take_over=take_over)
         else:
             sync.wait_for_end(FLUSH_SECONDS)  # one that was told to end may still be at its last pass
             _refuse_second(place, folder)
-            replace(config, place_id=place.prepare()).save(folder)
+            replace(config, place_id=place.prepare(), starters=_starters()).save(folder)
             _spawn(sync)
+            if take_over:
+                sync.ask("push", take_over=True)
     sync.until(lambda found: bool(found.get("restore")), None, "the restore")
     # A kernel that ends asks for a pass; it does not wait for it. Once is enough, however often this is called.
     atexit.unregister(_ask_all)
     atexit.register(_ask_all, os.getpid())
     return sync
+
+
+def _starters(before: Iterable[dict[str, Any]] = ()) -> tuple[dict[str, Any], ...]:
+    """Return the processes for which a sync works: this one and those of before that live."""
+    me = process.identity()
+    return (*(one for one in before if one != me and process.is_alive(one) is not False), me)
+
+
+def notices(source: Path) -> list[str]:
+    """Return what the user must see of all syncs of a folder."""
+    return [one["text"] for sync in running(source) for one in sync.notices()]
+
+
+def news(told: Container[object]) -> list[tuple[object, str]]:
+    """Return the notices, with a key each, of the syncs that this process started, without those told already."""
+    me = process.identity()
+    return [
+        ((str(sync.folder), one["key"], one["at"]), one["text"])
+        for sync in running()
+        if me in sync.config.starters
+        for one in sync.notices()
+        if (str(sync.folder), one["key"], one["at"]) not in told
+    ]
+
+
+def hand_over(source: Path, *, timeout: float) -> str | None:
+    """Hand over what changed in a folder, to all its Places, and wait for it a while; raises nothing.
+
+    Returns
+    -------
+    str or None
+        Why it was not handed over, empty when it was; None when no sync keeps the folder.
+    """
+    found = running(source)
+    end, trouble = time.monotonic() + timeout, "" if found else None
+    for sync in found:
+        try:
+            sync.now(max(0.1, end - time.monotonic()))
+        except (ColabMagicsError, OSError) as error:
+            trouble = f"{sync.place}: {getattr(error, 'what', error)}"
+    return trouble
 
 
 def running(source: Path | None = None) -> list[Sync]:
@@ -167,7 +225,7 @@ def fetch(place: Place, into: Path, names: Sequence[str] | None) -> int:
             f"{', '.join(map(repr, missing))} is not in {place}.",
             f"There is: {shown}" if there else "That folder is empty: put the inputs there first.",
         )
-    return transfer.pull(place, Path(into), expected=expected, names=wanted).files
+    return rsync_of.fetch(place, Path(into), expected=expected, names=wanted)
 
 
 def _spawn(sync: Sync) -> None:

@@ -1,7 +1,9 @@
 """The process that keeps one folder at one Place: ``python -P -m colab_magics.mirror.daemon STATE_FOLDER``.
 
-It restores once, then sends every interval and whenever somebody asks. States: STARTING → RESTORING → IDLE ⇄ SYNCING;
-a Place that is not there is HELD, any other error BACKOFF, and both are tried again; SIGTERM → FLUSHING → STOPPED.
+It restores once, then hands over what the kernel tells and what a look at everything finds. States: INIT → RESTORING →
+SCANNING ⇄ IDLE ⇄ SYNCING; the guard says no → HELD; an error → BACKOFF; SIGTERM → FLUSHING → STOPPED. It ends by itself
+when the processes that started it have ended and nothing has changed for `state.QUIET_END` seconds: a run that lives
+writes its heartbeat into the folder.
 
 Times in ``status.json`` named ``began`` are of the monotonic clock, which all processes of one boot share: whoever
 asked at a moment can see whether a pass began after it.
@@ -11,16 +13,19 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import select
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from .. import process
 from ..errors import ColabMagicsError, Unavailable
-from . import guard, state, transfer
+from . import notices, state
+from .keeper import Keeper
 
 log = logging.getLogger("colab_magics.mirror")
 
@@ -28,7 +33,11 @@ FIRST_BACKOFF, LAST_BACKOFF = 0.5, 60.0
 HELD_SECONDS = 30.0
 """A Place that is not there is looked for at least this often: looking costs nothing."""
 LOOK_SECONDS = 5.0
-"""Requests wake the daemon by a signal; should one get lost, it looks this often."""
+"""Requests wake the daemon by a signal; should one get lost, it looks this often. Also the heartbeat."""
+TIDY_SECONDS = 60.0
+SCAN_SHARE = 250
+"""While events come, looks at everything take at most this share of the time: of big folders it is a long one."""
+SLOW_SECONDS = 30.0
 FLUSH_TRIES = 3
 MOST_LOG = 1_000_000
 
@@ -51,56 +60,114 @@ class Daemon:
         self.stopping = False
         self.failures = 0
         self.due = 0.0
-        self.held_source: int | None = None
-        self.status: dict[str, Any] = {"state": "STARTING", "reason": "", "restore": {}, "good": {}, "began": None}
+        self.answered = 0.0
+        self.audited = 0.0
+        self.tidied = 0.0
+        self.moved = time.time()
+        self._written = 0.0
+        self._progress = time.monotonic()
+        self._lock = threading.Lock()
+        self._config_seen = 0
+        self.status: dict[str, Any] = {"state": "INIT", "reason": "", "restore": {}, "good": {}, "began": None}
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.keeper = Keeper(folder, config, self.status, self._wake, self._enter)
 
     def run(self) -> None:
-        """Work until SIGTERM, then flush."""
-        woken = self._listen()
-        for request in ("push", "restore"):
+        """Work until SIGTERM, or until it is over, then flush."""
+        self._listen()
+        for request in ("push", "restore", "audit"):
             # Left by an earlier daemon; after a reboot its times would lie in the future.
             (self.folder / f"{request}.request").unlink(missing_ok=True)
-        self._say("STARTING", identity=process.identity())
+        self._say("INIT", identity=process.identity())
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         while not self.stopping:
             self._read_config()
-            self.cycle()
-            self._rest(woken)
+            self.turn()
+            self._rest()
+            if self._is_over():
+                log.info("over: whoever started it has ended, and nothing changes")
+                self.stopping = True
         self.flush()
 
-    def cycle(self) -> bool:
-        """Restore if that is due, send, and note how it went; returns whether all was well."""
-        self.status["began"] = time.monotonic()
+    def turn(self) -> bool:
+        """Do what is due, and note how it went; returns whether all was well."""
+        began = time.monotonic()
+        request = process.read_json(self.folder / "push.request") or {}
+        asked = float(request.get("asked", 0.0))
+        urgent = self.stopping or asked > self.answered
+        self.status["began"] = began
         try:
             trouble = self._restore() if self._restore_is_due() else ""
-            self._push()
+            if request.get("take_over") and asked > self.answered:
+                with self.keeper.guarded(take_over=True):
+                    log.info("taken over by the user's word")
+            self._work(urgent, confirmed=bool(request.get("delete")) and asked > self.answered)
         except Unavailable as error:
-            return self._failed("HELD", error.what)
+            return self._failed("HELD", " ".join(filter(None, (error.what, error.mend))))
         except (ColabMagicsError, OSError) as error:
-            return self._failed("BACKOFF", str(error))
+            return self._failed("BACKOFF", _told(error))
         except Exception as error:
-            # A defect of ours: it must be seen, but the next pass may still save the user's files.
+            # A defect of ours: it must be seen, but the next turn may still save the user's files.
             log.exception("unexpected")
             return self._failed("BACKOFF", f"unexpected: {type(error).__name__}: {error}")
+        if urgent:
+            self.answered = max(asked, self.answered)
+        self._note_success(urgent)
         if trouble:
             return self._failed("BACKOFF", f"the restore failed: {trouble}")
         self.failures = 0
-        self.due = time.monotonic() + self.config.every
-        self._say("IDLE", error="")
+        self.status["error"] = ""
+        self.keeper.tell()
+        self._say("IDLE")
         return True
 
+    def _work(self, urgent: bool, *, confirmed: bool) -> None:
+        keeper = self.keeper
+        audit = self._asked("audit")
+        if audit > self.audited or keeper.doubtful:
+            self.audited = max(audit, self.audited)
+            lacking = keeper.audit()
+            self.status["audit"] = {"at": time.time(), "began": time.monotonic(), "lacking": len(lacking)}
+        keeper.take_hints()
+        scan = urgent or self._scan_at() <= time.monotonic()
+        if scan:
+            keeper.scan()
+        keeper.send(urgent=urgent)
+        keeper.delete(self.status["restore"], confirmed=confirmed)
+        if scan or time.monotonic() - self.tidied >= TIDY_SECONDS:
+            keeper.tidy()
+            self.tidied = time.monotonic()
+
+    def _note_success(self, urgent: bool) -> None:
+        keeper, good = self.keeper, self.status["good"]
+        began = keeper.scan_began
+        if keeper.handed_at is not None:
+            self.moved = max(self.moved, keeper.handed_at)
+        if began is not None and began > good.get("began", 0.0) and (urgent or keeper.settled):
+            self.status["good"] = {
+                "began": began,
+                "at": time.time(),
+                "files": keeper.handed_files,
+                "bytes": keeper.handed_bytes,
+            }
+
     def flush(self) -> None:
-        """Send a last time, then say that we are gone."""
+        """Hand over a last time, then say that we are gone."""
         self._say("FLUSHING")
         self._read_config()
         done = False
         for attempt in range(FLUSH_TRIES):
             if attempt:
                 time.sleep(FIRST_BACKOFF)
-            done = self.cycle()
+            done = self.turn()
             if done or self.status["state"] == "HELD":
                 break
         reason = "" if done else self.status["reason"]
+        self.keeper.watch.close()
+        self.keeper.release()
         self._say("STOPPED", reason, flushed=done)
+
+    # ── restore ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _restore_is_due(self) -> bool:
         record = self.status["restore"]
@@ -112,6 +179,7 @@ class Daemon:
             return not record["ok"] and record["mode"] != "none"
         if self.config.restore == "none":
             self.status["restore"] = {"mode": "none", "ok": False, "began": time.monotonic()}
+            self.keeper.doubtful = bool(self.keeper.journal.acknowledged)
             return False
         return True
 
@@ -120,85 +188,81 @@ class Daemon:
         mode = "light" if self.config.restore == "light" and not self._asked("restore") else "all"
         record: dict[str, Any] = {"mode": mode, "ok": False, "began": time.monotonic(), "at": time.time()}
         self._say("RESTORING")
-        trouble, source, place = "", Path(self.config.source), self.config.target()
+        trouble = ""
         try:
-            done = transfer.pull(
-                place, source, expected=self.config.place_id, exclude=self.config.exclude, light=mode == "light"
-            )
-            record |= {
-                "ok": True,
-                "files": done.files,
-                "empty": not place.names(),
-            }
-            self._hold(source)
+            plan = self.keeper.bring_back(mode)
+            record |= {"ok": True, "files": len(plan.fetch), "conflicts": len(plan.aside)}
         except Unavailable as error:
             record["error"] = error.what
             raise
         except (ColabMagicsError, OSError) as error:
-            record["error"] = trouble = str(error)
+            record["error"] = trouble = _told(error)
         finally:
             self.status["restore"] = record
             log.info("restore: %s", record)
         return trouble
 
-    def _hold(self, source: Path) -> None:
-        """Keep the folder that was restored open; see `guard.why_no_deletes`."""
-        if self.held_source is not None:
-            os.close(self.held_source)
-        self.held_source = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+    # ── when ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _push(self) -> None:
-        source = Path(self.config.source)
-        if not source.is_dir():
-            raise Unavailable(f"The folder {source} is gone; what was sent of it is untouched.")
-        record = self.status["restore"]
-        began = time.monotonic()
-        if not self.stopping:
-            self._say("SYNCING")
-        done = transfer.push(
-            self.config,
-            update=not guard.is_complete(record),
-            why_no_deletes=lambda: guard.why_no_deletes(record, source, self.held_source),
-        )
-        self.status |= {
-            "good": {"began": began, "at": time.time(), "files": done.files},
-            "held_deletes": done.held_deletes,
-            "skipped": list(done.skipped[:5]),
-            "skipped_count": len(done.skipped),
-        }
+    def _scan_at(self) -> float:
+        """When to look at everything again."""
+        keeper = self.keeper
+        if keeper.scan_began is None or keeper.watch.suspicion():
+            return 0.0
+        events = keeper.watch.state == "watching"
+        return keeper.scan_began + max(self.config.every, keeper.scan_cpu * (SCAN_SHARE if events else 20))
 
     def _failed(self, word: str, reason: str) -> bool:
-        pause = min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(self.failures, 10))
-        if word == "HELD":
-            pause = min(self.config.every, HELD_SECONDS)
+        most = min(max(self.config.every, 1.0), HELD_SECONDS) if word == "HELD" else LAST_BACKOFF
+        pause = min(most, FIRST_BACKOFF * 2 ** min(self.failures, 10))
+        if word == "HELD" and not self.status.get("owner") and "No space" not in reason:
+            self.keeper.doubtful = True
         self.failures += 1
-        self.due = time.monotonic() + pause
-        self._say(word, reason, error=reason, failed_at=time.time())
+        self.due = time.monotonic() + pause * random.uniform(0.8, 1.2)
+        self.keeper.tell()
+        self._say(word, reason, error=reason, error_at=time.time(), failures=self.failures)
         return False
 
-    def _rest(self, woken: int) -> None:
-        """Sleep until the next pass is due or asked for."""
+    def _rest(self) -> None:
+        """Sleep until something is due or asked for."""
         while not self.stopping:
             began = self.status["began"]
-            if self._asked("push") > began or self._asked("restore") > began:
+            if any(self._asked(what) > began for what in ("push", "restore", "audit")):
                 return
-            left = self.due - time.monotonic()
+            now = time.monotonic()
+            if self.failures:
+                left = self.due - now
+            else:
+                at = min(self._scan_at(), self.tidied + TIDY_SECONDS)
+                following = self.keeper.pending.next_due()
+                left = (at if following is None else min(at, following)) - now
             if left <= 0:
                 return
-            select.select([woken], [], [], min(left, LOOK_SECONDS))
-            while select.select([woken], [], [], 0)[0]:
-                os.read(woken, 512)
-            if self._read_config():
+            self._progress = now
+            select.select([self._reader], [], [], min(left, LOOK_SECONDS))
+            woken = False
+            while select.select([self._reader], [], [], 0)[0]:
+                woken |= b"\0" in os.read(self._reader, 512)
+            if woken and not self.failures:
+                # Events come in crowds: a short while gathers them, and their own time counts, not ours.
+                time.sleep(0.03)
+                self.keeper.take_hints()
+            if self._read_config() or self._is_over():
                 return
+
+    def _is_over(self) -> bool:
+        """Whether nobody needs this sync any more."""
+        if time.time() - self.moved < self.config.quiet_end or (self.keeper.pending.waiting and not self.failures):
+            return False
+        return all(process.is_alive(one) is False for one in self.config.starters)
 
     def _asked(self, what: str) -> float:
         """When somebody asked last, on the monotonic clock; 0 when nobody did."""
         return float((process.read_json(self.folder / f"{what}.request") or {}).get("asked", 0.0))
 
-    def _listen(self) -> int:
-        """Let signals wake us; returns the file to wait on."""
-        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    def _listen(self) -> None:
+        """Let signals wake us."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
 
         def stop(number: int, frame: object) -> None:
             self.stopping = True
@@ -207,27 +271,82 @@ class Daemon:
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, lambda number, frame: None)
-        return reader
+
+    def _wake(self) -> None:
+        """Wake the main thread: something changed."""
+        try:
+            os.write(self._writer, b"\0")
+        except BlockingIOError:
+            return  # it is full, so the main thread is about to wake anyway
 
     def _read_config(self) -> bool:
         """Take over new options; returns whether there were any."""
+        try:
+            seen = os.stat(self.folder / "config.json").st_mtime_ns
+        except FileNotFoundError:
+            seen = -1
+        if seen == self._config_seen:
+            return False
         config = state.Config.load(self.folder)
         if config is None:
             # Our folder was removed, and with it the lock: whoever starts the sync again must not meet us.
             self.stopping = True
             return False
+        self._config_seen = seen
         changed, self.config = config != self.config, config
+        if changed:
+            self.keeper.configure(config)
         return changed
 
+    # ── telling ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _enter(self, word: str) -> None:
+        if not self.stopping:
+            self._say(word)
+
     def _say(self, word: str, reason: str = "", **more: Any) -> None:
-        if (word, reason) != (self.status["state"], self.status["reason"]) and word not in ("IDLE", "SYNCING"):
+        now = time.monotonic()
+        changed = (word, reason) != (self.status["state"], self.status["reason"])
+        if changed and word not in ("IDLE", "SYNCING", "SCANNING"):
             log.info("%s %s", word, reason)
-        self.status |= {"state": word, "reason": reason, **more}
-        try:
-            process.write_json(self.folder / "status.json", self.status)
-        except OSError as error:
-            # A full disk here must not end the sync: it may be what saves the files.
-            log.warning("status.json could not be written: %s", error)
+        with self._lock:
+            self._progress = now
+            self.status |= {"state": word, "reason": reason, **more}
+            self.status.pop("slow", None)
+        if changed or more or word != "SYNCING" or now - self._written > 0.5:
+            self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            told = notices.of(self.status, str(self.keeper.place))
+            self.status["notices"] = notices.merge(self.status.get("notices", []), told)
+            self._written = time.monotonic()
+            try:
+                state.write_status(self.folder, self.status)
+            except OSError as error:
+                # A full disk here must not end the sync: it may be what saves the files.
+                log.warning("status.json could not be written: %s", error)
+
+    def _beat(self) -> None:
+        """Say that we live, also while a dead mount holds the main thread."""
+        beat = self.folder / "heartbeat"
+        while True:
+            try:
+                beat.touch()
+                stuck = time.monotonic() - self._progress
+                if stuck > SLOW_SECONDS and self.status["state"] not in ("IDLE", "HELD", "BACKOFF", "STOPPED"):
+                    with self._lock:
+                        self.status["slow"] = round(stuck)
+                    self._write()
+            except OSError as error:
+                log.warning("no heartbeat: %s", error)
+            time.sleep(LOOK_SECONDS)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f": {os.fsdecode(error.filename)}" if error.filename else "")
+    return str(error)
 
 
 def main() -> int:

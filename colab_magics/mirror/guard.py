@@ -1,8 +1,9 @@
-"""When files may be deleted or overwritten at a Place: only when it is known that nothing would be lost by it."""
+"""When files may be deleted at a Place, and which flags of rsync make sense."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,12 +69,16 @@ def check_flags(text: str) -> None:
         raise InvalidInput(f"rsync={text}: {said[0]}", "rsync --help lists its flags.") from error
 
 
-def is_complete(restored: Mapping[str, Any]) -> bool:
-    """Whether all that the Place had is here since the restore."""
-    return bool(restored.get("ok")) and restored.get("mode") == "all"
+def special_flags(flags: list[str]) -> list[str]:
+    """Return those of a user's flags that change what is sent: with one, rsync has to do it.
+
+    What ``-a`` and ``-v`` stand for is done anyway.
+    """
+    plain = {"--archive", "--verbose", "--recursive", "--times", "--links", "--perms", "--human-readable", "--quiet"}
+    return [flag for flag in flags if flag not in plain and not re.fullmatch(r"-[avrtlphqogD]+", flag)]
 
 
-def why_no_deletes(restored: Mapping[str, Any], source: Path, folder: int | None) -> str:
+def why_no_deletes(restored: Mapping[str, Any], source: Path, folder: int | None, *, confirmed: bool = False) -> str:
     """Say why nothing may be deleted at the Place now.
 
     Parameters
@@ -84,21 +89,19 @@ def why_no_deletes(restored: Mapping[str, Any], source: Path, folder: int | None
         The folder here.
     folder : int or None
         That folder, held open since the restore.
+    confirmed : bool, default False
+        Whether the user has just said that this very deletion is meant.
 
     Returns
     -------
     str
         The reason; empty when files may be deleted.
     """
-    if not is_complete(restored):
-        return {
-            "none": "nothing was restored from the Place",
-            "light": "only small files were restored from the Place",
-        }.get(str(restored.get("mode")), "the restore from the Place did not end well")
-    if restored.get("empty"):
-        return "the Place was empty at the restore"
-    # Held open, its number in the file system cannot go to another: one that was made anew is told apart.
-    if folder is None or not os.path.samestat(os.stat(source), os.fstat(folder)):
+    if not restored.get("ok") and restored.get("mode") != "none":
+        return "the restore from the Place did not end well"
+    if confirmed:
+        return ""
+    if folder is not None and not os.path.samestat(os.stat(source), os.fstat(folder)):
         return f"{source} was deleted and made again since the restore"
     with os.scandir(source) as entries:
         if next(entries, None) is None:

@@ -1,14 +1,15 @@
 """What is written down about a sync: one folder on this machine for each (source, Place), never in the data.
 
 Files and their one writer each: ``config.json`` (whoever starts or changes the sync, under ``start.lock``),
-``status.json`` (the daemon), ``push.request`` and ``restore.request`` (whoever asks), ``log.txt`` (the daemon).
-``lock`` is held by the daemon as long as it lives.
+``status.json``, ``heartbeat``, ``journal.jsonl``, ``trash.json``, ``log.txt`` (the daemon), ``push.request``,
+``restore.request``, ``audit.request`` (whoever asks). ``lock`` is held by the daemon as long as it lives.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from typing import Any, Literal
 
 from .. import process
 from ..transport import places
+
+QUIET_END = 12 * 3600.0
 
 RestoreMode = Literal["all", "light", "none"]
 
@@ -48,6 +51,14 @@ class Config:
         Flags in place of ``-a``.
     restore : {"all", "light", "none"}
         What to fetch before the first pass.
+    large : tuple of (int, float) or None
+        From which size on a file is handed over only so often, in seconds.
+    keep : tuple of (int, str) or None
+        How many overwritten versions are kept of files that match a pattern.
+    starters : tuple of dict
+        The processes that started it; see `process.identity`.
+    quiet_end : float
+        When all of these have ended and nothing changed for so many seconds, the sync ends too.
     """
 
     source: str
@@ -60,6 +71,10 @@ class Config:
     exclude: tuple[str, ...] = ()
     rsync: str | None = None
     restore: RestoreMode = "all"
+    large: tuple[int, float] | None = None
+    keep: tuple[int, str] | None = None
+    starters: tuple[dict[str, Any], ...] = ()
+    quiet_end: float = QUIET_END
 
     def target(self) -> places.Place:
         """Return the folder at the Place."""
@@ -74,10 +89,11 @@ class Config:
         """Read ``config.json``; None when there is none, or one of another version."""
         found = process.read_json(folder / "config.json")
         try:
-            return (
-                cls(**{**found, "parts": tuple(found["parts"]), "exclude": tuple(found["exclude"])}) if found else None
-            )
-        except (TypeError, KeyError):
+            if found is None:
+                return None
+            lists = {key: tuple(value) for key, value in found.items() if isinstance(value, list)}
+            return cls(**{**found, **lists})
+        except TypeError:
             return None
 
 
@@ -104,6 +120,13 @@ def folders() -> list[Path]:
 def status(folder: Path) -> dict[str, Any]:
     """Read ``status.json``; empty before the daemon's first word."""
     return process.read_json(folder / "status.json") or {}
+
+
+def write_status(folder: Path, status: dict[str, Any]) -> None:
+    """Write ``status.json`` by rename; not forced to the disk: it describes a process, and ends with the machine."""
+    temporary = folder / f".status.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(status, default=str), encoding="utf-8")
+    os.replace(temporary, folder / "status.json")
 
 
 def alive(found: dict[str, Any]) -> bool:

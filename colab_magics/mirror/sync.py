@@ -6,13 +6,15 @@ import html
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .. import process, units
-from ..errors import CommandFailed, InvalidInput, Unavailable
-from . import state
+from ..errors import ColabMagicsError, CommandFailed, InvalidInput, Unavailable
+from . import restore as restore_of
+from . import show, state
+from .journal import Journal
 
 LOOK_SECONDS = 0.05
 
@@ -72,30 +74,33 @@ class Sync:
     @property
     def warning(self) -> str:
         """What the user should know now; empty when all is well."""
-        found, where = self.status(), self.state()
-        if where == "GONE":
-            return f"The process that syncs {self.source} is gone. %sync starts it again."
-        lines = [f"{where}: {found['reason']}"] if found.get("reason") else []
-        record = found.get("restore") or {}
-        if record.get("error") and where != "HELD":
-            lines = [
-                f"The restore failed: {record['error']}",
-                "It is tried again. Until it has worked new files are sent, and nothing at the Place is deleted, nor "
-                "overwritten if it is newer there.",
-            ]
-        if found.get("held_deletes"):
-            lines.append(f"Nothing is deleted at the Place: {found['held_deletes']}. After %sync restore it may be.")
-        if count := found.get("skipped_count"):
-            lines.append(f"Not sent, the Place keeps plain files only: {_some(found['skipped'], count)}")
-        return "\n".join(lines)
+        return show.warning(self)
 
-    def now(self, timeout: float = 600.0) -> Sync:
-        """Send everything at once.
+    @property
+    def beat(self) -> float:
+        """When its process gave its last sign of life, seconds since the epoch; 0 before the first."""
+        try:
+            return (self.folder / "heartbeat").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def notices(self) -> list[dict[str, Any]]:
+        """Return what a user must see without asking: ``{"key", "at", "text"}`` each; none when its process is gone."""
+        found = self.status()
+        told: list[dict[str, Any]] = found.get("notices") or []
+        return told if state.alive(found) else []
+
+    def now(self, timeout: float = 600.0, *, delete: bool = False) -> Sync:
+        """Hand over everything that has changed before this call.
+
+        A file that somebody has open for writing is left out, and named in `warning`; of a log goes what there is.
 
         Parameters
         ----------
         timeout : float, default 600.0
             Seconds.
+        delete : bool, default False
+            Delete what waits for the user's word, too.
 
         Raises
         ------
@@ -104,7 +109,7 @@ class Sync:
         Unavailable
             When the Place is not there, or the process is gone.
         """
-        return self._wait_for_pass(timeout, patient=False)
+        return self._wait_for_pass(timeout, patient=False, delete=delete)
 
     def wait(self, timeout: float = 600.0) -> Sync:
         """Wait until a pass that began after this call has ended well, over errors that pass.
@@ -144,6 +149,37 @@ class Sync:
         if not record["ok"]:
             raise CommandFailed(f"The restore of {self.source} failed.\n{record.get('error', '')}", "Try again.")
         return self
+
+    def plan(self) -> restore_of.Plan:
+        """Say what a restore would do, and do nothing."""
+        config = self.config
+        place = config.target()
+        journal = Journal(self.folder / "journal.jsonl", config.place_id, write=False)
+        with place.opened(config.place_id) as opened:
+            if not place.names():
+                return restore_of.Plan()
+            return restore_of.plan(place, opened, self.source, journal, exclude=config.exclude, light=False)
+
+    def verify(self, timeout: float | None = None) -> int:
+        """Compare everything with the Place by size and time, and hand over again what is not alike there.
+
+        Returns
+        -------
+        int
+            How many files the Place lacked, or held in another version.
+
+        Raises
+        ------
+        CommandFailed
+            When it failed.
+        Unavailable
+            When the Place is not there.
+        """
+        asked = self.ask("audit")
+        found = self.until(
+            lambda found: (found.get("audit") or {}).get("began", 0.0) >= asked, timeout, "verify", patient=False
+        )
+        return int(found["audit"]["lacking"])
 
     def stop(self, timeout: float = 600.0) -> Sync:
         """Send a last time and end the process.
@@ -186,13 +222,19 @@ class Sync:
                 )
             time.sleep(LOOK_SECONDS)
 
-    def ask(self, what: str) -> float:
-        """Ask the process for a ``push`` or a ``restore`` and return when that was, on the monotonic clock."""
+    def ask(self, what: str, **more: bool) -> float:
+        """Ask the process for a ``push``, a ``restore`` or an ``audit``.
+
+        Returns
+        -------
+        float
+            When that was, on the monotonic clock.
+        """
         found = self.status()
         if not state.alive(found):
             raise self._gone()
         asked = time.monotonic()
-        process.write_json(self.folder / f"{what}.request", {"asked": asked})
+        process.write_json(self.folder / f"{what}.request", {"asked": asked, **more})
         try:
             os.kill(int(found["identity"]["pid"]), signal.SIGUSR1)
         except ProcessLookupError:
@@ -222,8 +264,8 @@ class Sync:
                 )
             time.sleep(LOOK_SECONDS)
 
-    def _wait_for_pass(self, timeout: float, *, patient: bool) -> Sync:
-        asked = self.ask("push")
+    def _wait_for_pass(self, timeout: float, *, patient: bool, delete: bool = False) -> Sync:
+        asked = self.ask("push", delete=delete)
         self.until(
             lambda found: (found.get("good") or {}).get("began", 0.0) >= asked, timeout, "the sync", patient=patient
         )
@@ -237,28 +279,10 @@ class Sync:
         return Unavailable(f"The process that syncs {self.source} is gone.{said}", "%sync starts it again")
 
     def __str__(self) -> str:
-        config, found = self.config, self.status()
-        where = self.state()
-        lines = [f"{config.source} → {self.place}, every {units.show_seconds(config.every)}: {where}"]
-        lines.append(f"  {self._last_success(found)}")
-        record = found.get("restore") or {}
-        if record.get("ok"):
-            lines.append(f"  restored {units.show_time(record['at'])}: {record['files']} files fetched")
-        lines += [f"  {line}" for line in self.warning.splitlines()]
-        if state.alive(found):
-            lines.append(f"  process {found['identity']['pid']}, log {self.folder / 'log.txt'}")
-        return "\n".join(lines)
+        return show.text(self)
 
     def __repr__(self) -> str:
         return f"<Sync {self.config.source} → {self.place}: {self.state()}>"
-
-    def _last_success(self, found: dict[str, Any]) -> str:
-        good = found.get("good")
-        if not good:
-            return "nothing was sent yet"
-        if self.config.place == "drive":
-            return f"handed to Drive {units.show_time(good['at'])} (its upload cannot be confirmed)"
-        return f"copied to {self.place} {units.show_time(good['at'])}"
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -268,5 +292,60 @@ class Sync:
         printer.text(repr(self) if cycle else str(self))
 
 
-def _some(names: list[str], count: int) -> str:
-    return ", ".join(names) + (f" and {count - len(names)} more" if count > len(names) else "")
+class Syncs:
+    """Several syncs of one folder, one for each Place.
+
+    Parameters
+    ----------
+    syncs : list of Sync
+        Their handles.
+    """
+
+    def __init__(self, syncs: list[Sync]) -> None:
+        self.syncs = syncs
+
+    def __iter__(self) -> Iterator[Sync]:
+        return iter(self.syncs)
+
+    def __len__(self) -> int:
+        return len(self.syncs)
+
+    def __getitem__(self, index: int) -> Sync:
+        return self.syncs[index]
+
+    def now(self, timeout: float = 600.0, *, delete: bool = False) -> Syncs:
+        """See `Sync.now`."""
+        return self._each(lambda one: one.now(timeout, delete=delete))
+
+    def wait(self, timeout: float = 600.0) -> Syncs:
+        """See `Sync.wait`."""
+        return self._each(lambda one: one.wait(timeout))
+
+    def restore(self, timeout: float | None = None) -> Syncs:
+        """See `Sync.restore`."""
+        return self._each(lambda one: one.restore(timeout))
+
+    def stop(self, timeout: float = 600.0) -> Syncs:
+        """See `Sync.stop`."""
+        return self._each(lambda one: one.stop(timeout))
+
+    def _each(self, act: Callable[[Sync], Any]) -> Syncs:
+        """Do it with all; one that fails keeps no other from it."""
+        failed = []
+        for one in self.syncs:
+            try:
+                act(one)
+            except ColabMagicsError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
+        return self
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.syncs))
+
+    def _repr_html_(self) -> str:
+        return "".join(one._repr_html_() for one in self.syncs)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))

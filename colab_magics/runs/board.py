@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ColabMagicsError, RunsFailed
+from ..mirror import control
 from ..ui import UI, Table
 from ..units import show_seconds
 from . import metrics, scheduler
@@ -106,7 +107,7 @@ class Board:
                 jobs = {run.folder.parent for run in self.find()}
                 fed = any(scheduler.is_running(job) for job in jobs)
                 statuses = self.statuses()
-                live.show(as_table(statuses, self.notes))
+                live.show(as_table(statuses, [*self.notes, *(note for job in jobs for note in control.notices(job))]))
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:

@@ -52,7 +52,7 @@ def report(**values: Any) -> None:
         raise InvalidInput("report() was given nothing to report.", "Write report(loss=0.3, step=10).")
     plain = {name: _plain(name, value) for name, value in values.items()}
     step = _step(plain.pop(STEP, None))
-    folder = session.run_folder()
+    folder = session.run_folder() or session.current().run_here
     if folder is None:
         _say_once("Not in a run: what report() gets here is not kept.")
         return

@@ -20,7 +20,7 @@ from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..units import show_time
 from . import code, metrics
 from .recover import recover
-from .run import NOTEBOOK, RECORD, SOURCE, Run, Status, folder_name, runs_of
+from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, Status, folder_name, runs_of
 
 SUPERSEDED = ".superseded"
 """Folder of a job that keeps what reruns moved aside."""
@@ -287,6 +287,10 @@ def _next_attempt(folder: Path) -> int:
     if before is None:
         return 1
     attempt = int(before.get("attempt", 1))
+    said = [process.read_json(folder / name) or {} for name in (STATE, VERDICT)]
+    if all(value.get("attempt") != attempt for value in said):
+        # It never came to that attempt: neither a runner nor a scheduler has said anything.
+        return attempt
     executed = folder / NOTEBOOK
     recover(folder)
     if executed.exists():

@@ -32,6 +32,9 @@ from .run import HEARTBEAT, LOG, NOTEBOOK, SOURCE, STATE, Run
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
+HAND_OVER_SECONDS = 120.0
+"""So long a run that has ended waits for its results to be handed over."""
+
 
 class StateFile:
     """state.json of a run, written by this process alone, with a heartbeat from a thread."""
@@ -180,8 +183,18 @@ def execute(folder: Path) -> int:
             error = _took_too_long(run, limit, error)
         killer.end_payload()
         phase = "killed" if killer.asked.is_set() else "failed" if error else "done"
-        state.end(phase, error=error)
+        state.end(phase, error=error, **({} if phase == "killed" else _hand_over(folder)))
         return {"done": 0, "failed": 1, "killed": 2}[phase]
+
+
+def _hand_over(folder: Path) -> dict[str, Any]:
+    """Hand the results over before anybody is told that there are any; a Place that is away fails no run."""
+    from ..mirror import control
+
+    trouble = control.hand_over(folder.parent, timeout=HAND_OVER_SECONDS)
+    if trouble is None:
+        return {}
+    return {"handed_over": False, "not_handed_over": trouble} if trouble else {"handed_over": True}
 
 
 def _took_too_long(run: Run, limit: float, error: dict[str, Any] | None) -> dict[str, Any]:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +20,119 @@ from .. import process
 from ..colab import mount
 from ..colab.runtime import my_drive
 from ..errors import InvalidInput, Unavailable
-from .places import SENTINEL, Opened, Place, new_sentinel, safe_name
+from .places import ANSWER_SECONDS, SENTINEL, Hand, Opened, Place, Seen, new_sentinel, safe_name
+
+
+class FolderHand(Hand):
+    """What can be done in a folder of this machine.
+
+    Parameters
+    ----------
+    folder : str
+        A path that leads through the open root, so that nothing can be written beside it.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.local: str = folder
+        self._made: set[str] = set()
+
+    def path(self, name: str) -> str:
+        """Return a name as a path."""
+        return os.path.join(self.local, name)
+
+    def look(self, names: Sequence[str]) -> dict[str, Seen]:
+        found = {}
+        for name in names:
+            if not self._is_within(os.path.dirname(name)):
+                continue
+            try:
+                seen = os.lstat(self.path(name))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            found[name] = Seen(seen.st_size, seen.st_mtime, stat.S_ISREG(seen.st_mode))
+        return found
+
+    def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:
+        for old, new in pairs:
+            if not self._is_within(os.path.dirname(old)):
+                continue
+            self._make_way(os.path.dirname(new), aside)
+            try:
+                try:
+                    os.rename(self.path(old), self.path(new))
+                except OSError as error:
+                    if error.errno not in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                    self._put_aside(new, aside)
+                    os.rename(self.path(old), self.path(new))
+            except (FileNotFoundError, NotADirectoryError):
+                if os.path.lexists(self.path(old)):
+                    raise
+
+    def _is_within(self, folder: str) -> bool:
+        """Whether a folder is there and no link leads to it: what lies behind one is not the Place's."""
+        if not folder or folder in self._made:
+            return True
+        if not self._is_within(os.path.dirname(folder)):
+            return False
+        try:
+            within = stat.S_ISDIR(os.lstat(self.path(folder)).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if within:
+            self._made.add(folder)
+        return within
+
+    def _make_way(self, folder: str, aside: str) -> None:
+        """Make a folder below ours, never through a link: that would lead out of the Place."""
+        if not folder or folder in self._made:
+            return
+        self._make_way(os.path.dirname(folder), aside)
+        try:
+            if not stat.S_ISDIR(os.lstat(self.path(folder)).st_mode):
+                self._put_aside(folder, aside)
+                os.mkdir(self.path(folder))
+        except FileNotFoundError:
+            os.mkdir(self.path(folder))
+        self._made.add(folder)
+
+    def _put_aside(self, name: str, aside: str) -> None:
+        there = f"{aside}/{name}"
+        os.makedirs(os.path.dirname(self.path(there)), exist_ok=True)
+        os.rename(self.path(name), self.path(there))
+
+    def erase(self, names: Sequence[str], *, truncate: bool = False) -> None:
+        for name in names:
+            path = self.path(name)
+            if not self._is_within(os.path.dirname(name)):
+                continue
+            try:
+                if truncate and stat.S_ISREG(os.lstat(path).st_mode):
+                    os.truncate(path, 0)
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+            parent = os.path.dirname(name)
+            while parent:  # folders that are empty now
+                try:
+                    os.rmdir(self.path(parent))
+                except OSError:
+                    break
+                self._made.discard(parent)
+                parent = os.path.dirname(parent)
+
+    def get(self, name: str) -> bytes | None:
+        return _read(Path(self.path(name)))
+
+    def put(self, name: str, data: bytes) -> None:
+        temporary = self.path(f".~colab_magics.{os.getpid()}.{name.replace('/', '_')}")
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+        os.replace(temporary, self.path(name))
+
+    def free(self) -> int | None:
+        found = os.statvfs(self.local)
+        return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
 @dataclass(frozen=True)
@@ -32,16 +146,23 @@ class FolderPlace(Place):
 
     @property
     def rsync_options(self) -> list[str]:
-        # rsync compares whole seconds: a file that is written twice within one, at the same size, would stay old for
-        # ever. Where both sides keep nanoseconds they are compared too; elsewhere every file would differ.
-        try:
-            exact = os.stat(os.path.join(self.root, SENTINEL)).st_mtime_ns % 100 != 0
-        except OSError:
-            exact = False
-        return ["--modify-window=-1"] if exact else []
+        return ["-l", "-p"]
 
     def mounted(self) -> None:
         """Raise `Unavailable` when it can be known that the disk is not there; a folder has the sentinel alone."""
+
+    def answers(self) -> None:
+        # Another process, which is left behind if need be: one that waits for a dead mount cannot even be killed.
+        who = process.identity(process.start_detached(["stat", "--", self.root], log_file=os.devnull))
+        end = time.monotonic() + ANSWER_SECONDS
+        while process.is_alive(who):
+            if time.monotonic() > end:
+                raise Unavailable(
+                    f"{self.text} does not answer: {self.root} hangs.",
+                    "Mount it again. On Colab: drive.mount('/content/drive', force_remount=True)",
+                )
+            time.sleep(0.002)
+        process.reap()
 
     def prepare(self) -> str:
         self.mounted()
@@ -74,7 +195,7 @@ class FolderPlace(Place):
                     os.makedirs(os.path.join(here, *self.parts), exist_ok=True)
             except OSError as error:
                 raise self._unusable(error) from error
-            yield Opened(here, os.path.join(".", *self.parts))
+            yield Opened(here, os.path.join(".", *self.parts), FolderHand(os.path.join(here, *self.parts)))
         finally:
             os.close(handle)
 
@@ -99,7 +220,8 @@ class FolderPlace(Place):
 class DrivePlace(FolderPlace):
     """The user's Google Drive as Colab mounts it: the project's folder in ``MyDrive/colab_data``."""
 
-    handed: ClassVar[str] = "handed to"
+    uploads_later: ClassVar[bool] = True
+    keeps_links: ClassVar[bool] = False
 
     @classmethod
     def from_text(cls, text: str, *, project: str) -> Self:
@@ -109,11 +231,8 @@ class DrivePlace(FolderPlace):
 
     @property
     def rsync_options(self) -> list[str]:
-        # Drive's file system has no links, modes or owners; times of folders are slow to set and of no use.
-        return [
-            *("--no-perms", "--no-owner", "--no-group", "--no-links", "--no-D"),
-            *("--omit-dir-times", "--modify-window=1"),
-        ]
+        # Drive's file system has no links, modes or owners.
+        return ["--no-perms", "--no-owner", "--no-group", "--no-links", "--no-D", "--timeout=120"]
 
     def mounted(self) -> None:
         if not drive_is_mounted():

@@ -2,15 +2,85 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ..errors import CommandFailed, InvalidInput, Unavailable
 from . import ssh
-from .places import SENTINEL, Opened, Place, new_sentinel
+from .places import SENTINEL, Hand, Opened, Place, Seen, new_sentinel
+
+if TYPE_CHECKING:
+    import subprocess
+
+
+class HostHand(Hand):
+    """What can be done in a folder of another machine: a few lines of sh, names on its standard input.
+
+    Parameters
+    ----------
+    host, folder : str
+        Where.
+    """
+
+    def __init__(self, host: str, folder: str) -> None:
+        self.host, self.folder = host, folder
+
+    def look(self, names: Sequence[str]) -> dict[str, Seen]:
+        # stat's formats differ between GNU and BSD; a name is told by its number, so that it may hold anything.
+        script = (
+            'for f; do { [ -e "$f" ] || [ -L "$f" ]; } || { echo; continue; }; '
+            'k=-; [ -f "$f" ] && ! [ -L "$f" ] && k=f; '
+            'printf "%s " $k; stat -c "%s %Y" -- "$f" 2>/dev/null || stat -f "%z %m" -- "$f"; done'
+        )
+        lines = self._each(script, names).splitlines()
+        found = {}
+        for name, line in zip(names, lines, strict=False):
+            if fields := line.split():
+                found[name] = Seen(int(fields[1]), float(fields[2]), fields[0] == "f")
+        return found
+
+    def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:
+        # "mv" to a link that leads to a folder would move into that folder.
+        script = (
+            'a=$1; shift; while [ $# -gt 1 ]; do if [ -e "$1" ] || [ -L "$1" ]; then '
+            'p=${2%/*}; [ -d "$p" ] || mkdir -p -- "$p" || exit 1; '
+            'if [ -L "$2" ]; then rm -f -- "$2"; elif [ -d "$2" ]; then '
+            'mkdir -p -- "$a/$p" && mv -- "$2" "$a/$2" || exit 1; fi; '
+            'mv -f -- "$1" "$2" || exit 1; fi; shift 2; done'
+        )
+        self._each(script, [name for pair in pairs for name in pair], "./" + aside)
+
+    def erase(self, names: Sequence[str], *, truncate: bool = False) -> None:
+        self._each('rm -f -- "$@"; for f; do rmdir -p -- "${f%/*}" 2>/dev/null; done; true', names)
+
+    def get(self, name: str) -> bytes | None:
+        done = self._run('[ -e "$1" ] || exit 44; cat -- "$1"', "./" + name, ok=(0, 44))
+        return done.stdout.encode() if done.returncode == 0 else None
+
+    def put(self, name: str, data: bytes) -> None:
+        self._run('cat >"$1.~$$" && mv -f -- "$1.~$$" "$1"', "./" + name, input=data)
+
+    def free(self) -> int | None:
+        lines = self._run("df -Pk . | tail -n 1").stdout.split()
+        return int(lines[3]) * 1024 if len(lines) > 3 and lines[3].isdigit() else None
+
+    def _each(self, script: str, names: Sequence[str], *words: str) -> str:
+        if not names:
+            return ""
+        listed = b"".join(b"./" + os.fsencode(name) + b"\0" for name in names)
+        return self._run('exec xargs -0 -n 100 sh -c "$@"', script, "sh", *words, input=listed).stdout
+
+    def _run(
+        self, script: str, *words: str, input: bytes | None = None, ok: Sequence[int] = (0,)
+    ) -> subprocess.CompletedProcess[str]:
+        whole = 'cd -- "$1" || exit 3; shift; ' + script
+        return ssh.run(
+            self.host, ["sh", "-c", whole, "sh", self.folder, *words], input=input, ok=ok, timeout=ssh.LONG_SECONDS
+        )
 
 
 @dataclass(frozen=True)
@@ -38,7 +108,10 @@ class HostPlace(Place):
     @property
     def rsync_options(self) -> list[str]:
         # -s: the path there is a name, whatever characters it has, and no text for a shell.
-        return ["-s", "--timeout=60", "--partial-dir=.~rsync-part", "-e", ssh.rsync_shell()]
+        return ["-l", "-p", "-s", "--timeout=60", "--partial-dir=.~rsync-part", "-e", ssh.rsync_shell()]
+
+    def answers(self) -> None:
+        return  # ssh has its own limits of time
 
     def prepare(self) -> str:
         # "set -C": of two that prepare at once one makes the file, the other reads it.
@@ -53,7 +126,7 @@ class HostPlace(Place):
         script = 'cd -- "$1" || exit 3; cat -- "$2" && { [ -z "$3" ] || mkdir -p -- "./$3"; }'
         below = str(PurePosixPath(*self.parts)) if make and self.parts else ""
         self.verify(self._ask(script, SENTINEL, below), expected)
-        yield Opened(None, self.target)
+        yield Opened(None, self.target, HostHand(self.host, self.path))
 
     def names(self) -> list[str]:
         found = self._ask('cd -- "$1" 2>/dev/null || exit 0; ls -1A', at=self.path)

@@ -22,6 +22,9 @@ from .. import units
 from ..errors import InvalidInput, Unavailable
 from ..registry import Registry
 
+ANSWER_SECONDS = 20.0
+"""So long a caller waits for the disk of a Place; whoever asks it directly waits for ever when its mount hangs."""
+
 SENTINEL = ".colab_magics_place.json"
 
 PLACES = Registry(
@@ -34,11 +37,55 @@ PLACES = Registry(
 )
 
 
+class Seen(NamedTuple):
+    """What a file at a Place looks like."""
+
+    size: int
+    mtime: float
+    plain: bool = True
+
+
+class Hand(ABC):
+    """What can be done in the folder of a Place that was found to be there; names are relative to that folder."""
+
+    local: str | None = None
+    """The folder as a path of this machine, where it has one."""
+
+    @abstractmethod
+    def look(self, names: Sequence[str]) -> dict[str, Seen]:
+        """Look at files; those that are not there are left out."""
+
+    @abstractmethod
+    def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:
+        """Rename files within the folder.
+
+        Folders are made; what is gone is left out; a file that stands there is replaced; a folder, or a link in place
+        of a folder, is moved to the folder `aside`.
+        """
+
+    @abstractmethod
+    def erase(self, names: Sequence[str], *, truncate: bool = False) -> None:
+        """Delete files, emptied first where `truncate`; what is gone is no error."""
+
+    @abstractmethod
+    def get(self, name: str) -> bytes | None:
+        """Read a small file; None when it is not there."""
+
+    @abstractmethod
+    def put(self, name: str, data: bytes) -> None:
+        """Write a small file as a whole."""
+
+    @abstractmethod
+    def free(self) -> int | None:
+        """Bytes that can still be written; None where nobody can know."""
+
+
 class Opened(NamedTuple):
     """A Place that was found to be there: rsync runs in `cwd` and gets `target` as its argument."""
 
     cwd: str | None
     target: str
+    hand: Hand
 
 
 @dataclass(frozen=True)
@@ -61,8 +108,10 @@ class Place(ABC):
     root: str
     parts: tuple[str, ...] = ()
 
-    handed: ClassVar[str] = "copied to"
-    """How to say that rsync is done: nobody may claim more than is known."""
+    uploads_later: ClassVar[bool] = False
+    """Whether what was written here goes elsewhere later, and nobody can ask when."""
+    keeps_links: ClassVar[bool] = True
+    """Whether links and modes can be kept there."""
 
     @classmethod
     @abstractmethod
@@ -106,6 +155,10 @@ class Place(ABC):
         Unavailable
             When it is not mounted, not reachable or not writable.
         """
+
+    @abstractmethod
+    def answers(self) -> None:
+        """Raise `Unavailable` when the Place does not answer within `ANSWER_SECONDS`; it may still not be there."""
 
     def check(self, expected: str | None = None) -> None:
         """Make sure that the Place is there.
@@ -183,10 +236,21 @@ def parse(text: str, *, project: str) -> Place:
     text = str(text).strip()
     if not text or "\0" in text:
         raise InvalidInput("to= names no Place.", "Write to=drive, to=FOLDER or to=HOST:FOLDER.")
-    if len(units.words(text)) > 1 and not Path(text).expanduser().is_dir():
-        raise InvalidInput(f"to={text} names several Places, which is not possible yet.", "Name one.")
+    if len(_split(text)) > 1:
+        raise InvalidInput(f"to={text} names several Places where one is meant.", "Name one.")
     place: Place = PLACES.load(_kind_of(text)).from_text(text, project=project)
     return place
+
+
+def parse_all(text: str, *, project: str) -> list[Place]:
+    """Read one Place or several with commas between them; see `parse`."""
+    found = [parse(part, project=project) for part in _split(str(text).strip()) or [""]]
+    return list({place.target: place for place in found}.values())
+
+
+def _split(text: str) -> list[str]:
+    # A folder may have a comma in its name.
+    return [text] if Path(text).expanduser().is_dir() else units.words(text)
 
 
 def _kind_of(text: str) -> str:

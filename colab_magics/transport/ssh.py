@@ -6,8 +6,10 @@ Nothing here ever asks: a host that wants a password or an unknown key is an err
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
+import stat
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 15
 """Time for a host to answer."""
+LONG_SECONDS = 300.0
+"""Time for work on many files there."""
 
 
 def options() -> list[str]:
@@ -30,7 +34,24 @@ def options() -> list[str]:
         *("-o", f"ConnectTimeout={CONNECT_SECONDS}"),
         # A dead line must end the program that waits on it, not hang it.
         *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"),
+        *_shared(),
     ]
+
+
+def _shared() -> list[str]:
+    """Return the options by which many short commands use one connection, which ends a minute after the last."""
+    # The path of a socket may have 107 bytes: it cannot lie in a home folder of any depth.
+    folder = f"/tmp/colab_magics-{os.getuid()}"
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        seen = os.lstat(folder)
+    except OSError:
+        return []
+    if seen.st_uid != os.getuid() or stat.S_IMODE(seen.st_mode) != 0o700 or not stat.S_ISDIR(seen.st_mode):
+        return []  # somebody else made it: never trust a socket there
+    config = os.environ.get("COLAB_MAGICS_SSH_CONFIG", "")
+    mark = hashlib.sha256(os.fsencode(config)).hexdigest()[:8]
+    return ["-o", "ControlMaster=auto", "-o", f"ControlPath={folder}/{mark}-%C", "-o", "ControlPersist=60"]
 
 
 def check_host(host: str) -> str:

@@ -170,6 +170,7 @@ def fork(
         return None
     if dry_run:
         return submit.preview(order)
+    session.current().run_here = None
     board, made = submit.submit(order)
     if made.keep or made.skip or made.resumed or made.adopt:
         ui.say(f"{project.job}: {made}")
@@ -219,6 +220,7 @@ def _be_here(ui: UI, order: Order, index: int) -> None:
 
     folder, parameters = claim(order, index)
     ui.skip_nothing()
+    session.current().run_here = folder
     _become(ui, f"{folder.parent.name}/{index}", {"i_sub_job": index, "data_job": str(folder), **parameters})
 
 

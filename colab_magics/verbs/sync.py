@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import session, units
 from ..errors import InvalidInput, NotFound, did_you_mean
+from ..ui import Table
 from . import call_only, subcommand, subcommands
 
 if TYPE_CHECKING:
-    from ..mirror.sync import Sync
+    from ..mirror.sync import Sync, Syncs
     from ..transport.places import Place
 
 
-@call_only("delete", "rsync")
+@call_only("delete", "rsync", "take_over")
 def sync(
     source: str | None = None,
     /,
@@ -24,75 +26,94 @@ def sync(
     to: str | None = None,
     every: str = "30s",
     exclude: str | None = None,
+    large: str | None = None,
+    keep: str | None = None,
     rsync: str | None = None,
     delete: bool = False,
     restore: Literal["all", "light", "none"] = "all",
-) -> Sync | None:
-    """Keep a folder's files at a Place: fetched once now, then sent every interval.
+    take_over: bool = False,
+) -> Sync | Syncs | None:
+    """Keep a folder's files at a Place: fetched once now, then each change is handed over within a second.
 
-    A process of its own does it; it goes on when the kernel restarts. Nothing is deleted at the Place unless you say
-    so, and then only after a restore was complete.
+    A process of its own does it; it goes on when the kernel restarts. A file is copied when nobody writes it, as a
+    whole or not at all; of a log that stays open goes what there is. Nothing is deleted at the Place unless you say so.
+    What stands there in a newer version is not overwritten: what loses goes to ``.sync_conflict`` there.
 
     Parameters
     ----------
     source : str, optional
         The folder to keep; the project's ``data_job`` by default.
     to : str, optional
-        Where: drive, a folder, or host:path. By default the project's Place. The outputs of a project go to
-        data_job/JOB below it; another folder goes to that very Place.
+        Where: drive, a folder, or host:path; several with commas between them. By default the project's Place. The
+        outputs of a project go to data_job/JOB below it; another folder goes to that very Place.
     every : str, default "30s"
-        The interval.
+        How often to look at everything, for changes that the system did not tell. Of a big folder less often.
     exclude : str, optional
         Patterns of rsync, with commas between them, that are neither sent nor fetched.
+    large : str, optional
+        Files that were handed over before and are at least so big go only so often, such as "200MB:15m" (the default
+        for Drive, whose bin they would fill), or "none".
+    keep : str, optional
+        Keep so many overwritten versions of files that match a pattern, such as "3:*.pt", in ``.sync_versions`` there.
     rsync : str, optional
-        Flags of rsync in place of ``-a``, such as "-av --delete".
+        Flags of rsync, such as "-av --delete" or "--chmod=g+r". With flags that change what is sent rsync does all
+        the copying.
     delete : bool, default False
-        Delete at the Place what is deleted here. On Drive deleted files go to its bin, which counts as used space.
+        Move to ``.sync_trash`` at the Place what is deleted here; a day later it is deleted there. Many deletes at once
+        wait for your word.
     restore : {"all", "light", "none"}, default "all"
         What to fetch first: all, only files below 10 MB, or nothing. What is newer here stays.
+    take_over : bool, default False
+        Keep the folder at the Place although another session does; that one stops writing.
 
     Returns
     -------
-    Sync or None
+    Sync, Syncs or None
         A handle that shows state, Place and last success. In a run the one of its job; None when there is none.
 
     Examples
     --------
     %sync
     %sync every=5m --delete
+    %sync to=drive,/mnt/nas/net
     %sync results to=/mnt/nas/results
     %sync now
     """
     ui = session.current().ui
     if session.run_folder() is not None:
         try:
-            return _chosen(source)[0]
+            return _one(_chosen(source))
         except NotFound as error:
             ui.warn(f"{error.what} A run starts none: run %sync in the main notebook.")
             return None
     from ..mirror import control
 
-    folder, place, project = _what_and_where(source, to)
-    seconds = units.seconds(every, name="every")
-    with ui.progress(f"fetching from {place}"):
-        handle = control.start(
-            folder,
-            place,
-            every=seconds,
-            delete=delete,
-            exclude=units.words(exclude),
-            rsync=rsync,
-            restore=restore,
-            project=project,
-        )
-    if handle.warning:
-        ui.warn(handle.warning)
-    return handle
+    folder, places, project = _what_and_where(source, to)
+    options: dict[str, Any] = {
+        "every": units.seconds(every, name="every"),
+        "delete": delete,
+        "exclude": units.words(exclude),
+        "keep": _keep(keep),
+        "rsync": rsync,
+        "restore": restore,
+        "take_over": take_over,
+        "project": project,
+    }
+    handles = []
+    for place in places:
+        _mount(place.text)
+        with ui.progress(f"fetching from {place}"):
+            handle = control.start(folder, place, large=_large(large, place), **options)
+        if handle.warning:
+            ui.warn(handle.warning)
+        handles.append(handle)
+    return _one(handles)
 
 
 @subcommand(sync)
-def now(source: str | None = None, /, *, timeout: str = "10m") -> Sync:
-    """Send everything at once and wait for it.
+@call_only("delete")
+def now(source: str | None = None, /, *, timeout: str = "10m", delete: bool = False) -> Sync | Syncs:
+    """Hand over everything that has changed, and wait for it.
 
     Parameters
     ----------
@@ -100,18 +121,21 @@ def now(source: str | None = None, /, *, timeout: str = "10m") -> Sync:
         The folder; the project's ``data_job`` by default.
     timeout : str, default "10m"
         How long to wait at most.
+    delete : bool, default False
+        Delete at the Place also what waits for your word (see ``%sync status``).
 
     Returns
     -------
-    Sync
+    Sync or Syncs
         The handle.
     """
-    return _each(source, "sending", lambda handle: handle.now(units.seconds(timeout, name="timeout")))
+    seconds = units.seconds(timeout, name="timeout")
+    return _each(source, "handing over", lambda handle: handle.now(seconds, delete=delete))
 
 
 @subcommand(sync)
-def wait(source: str | None = None, /, *, timeout: str = "10m") -> Sync:
-    """Wait until everything that is here now has been sent, however often that has to be tried.
+def wait(source: str | None = None, /, *, timeout: str = "10m") -> Sync | Syncs:
+    """Wait until everything that is here now has been handed over, however often that has to be tried.
 
     Parameters
     ----------
@@ -122,15 +146,15 @@ def wait(source: str | None = None, /, *, timeout: str = "10m") -> Sync:
 
     Returns
     -------
-    Sync
+    Sync or Syncs
         The handle.
     """
     return _each(source, "waiting for a sync", lambda handle: handle.wait(units.seconds(timeout, name="timeout")))
 
 
 @subcommand(sync)
-def status(source: str | None = None, /) -> Sync:
-    """Show state, Place, last success and last error.
+def status(source: str | None = None, /) -> Sync | Syncs:
+    """Show state, Place, last success, what waits, and what is wrong.
 
     Parameters
     ----------
@@ -139,32 +163,104 @@ def status(source: str | None = None, /) -> Sync:
 
     Returns
     -------
-    Sync
+    Sync or Syncs
         The handle, which shows itself.
     """
-    return _chosen(source, also_ended=True)[0]
+    return _one(_chosen(source, also_ended=True))
 
 
 @subcommand(sync)
-def restore(source: str | None = None, /) -> Sync:
+def verify(source: str | None = None, /, *, timeout: str = "1h") -> Sync | Syncs:
+    """Compare everything with the Place, by size and time; what is not alike there is handed over again.
+
+    Parameters
+    ----------
+    source : str, optional
+        The folder; the project's ``data_job`` by default.
+    timeout : str, default "1h"
+        How long to wait at most.
+
+    Returns
+    -------
+    Sync or Syncs
+        The handle.
+    """
+
+    def compare(handle: Sync) -> None:
+        lacking = handle.verify(units.seconds(timeout, name="timeout"))
+        told = f"{lacking} files are handed over again" if lacking else "all files are there, alike in size and time"
+        session.current().ui.say(f"{handle.place}: {told}")
+
+    return _each(source, "comparing", compare)
+
+
+@subcommand(sync)
+def restore(source: str | None = None, /, *, dry_run: bool = False) -> Sync | Syncs | Table:
     """Fetch what the Place has: deletes nothing, overwrites nothing that is newer here.
 
     Parameters
     ----------
     source : str, optional
         The folder; the project's ``data_job`` by default.
+    dry_run : bool, default False
+        Show what would be fetched, and fetch nothing.
 
     Returns
     -------
-    Sync
-        The handle.
+    Sync, Syncs or Table
+        The handle; with ``--dry-run`` the files.
     """
-    return _each(source, "fetching", lambda handle: handle.restore())
+    if not dry_run:
+        return _each(source, "fetching", lambda handle: handle.restore())
+    rows, size = [], 0
+    for handle in _chosen(source):
+        plan = handle.plan()
+        size += plan.bytes
+        for one in plan.fetch:
+            what = "fetched; the older one here goes to .sync_conflict" if one.name in plan.aside else "fetched"
+            rows.append([one.name, units.show_size(one.size), what])
+        rows += [[name, "", "kept as it is here"] for name in plan.kept]
+    return Table(["file", "size", "would be"], rows, caption=f"{units.show_size(size)} would be fetched")
 
 
 @subcommand(sync)
-def stop(source: str | None = None, /, *, timeout: str = "10m") -> Sync:
-    """Send a last time, then end the sync.
+def flush(source: str | None = None, /, *, timeout: str = "30m") -> Sync | Syncs:
+    """Hand over a last time and end the sync; of Drive also wait until it has uploaded everything, and unmount it.
+
+    Parameters
+    ----------
+    source : str, optional
+        The folder; the project's ``data_job`` by default.
+    timeout : str, default "30m"
+        How long each of both may take.
+
+    Returns
+    -------
+    Sync or Syncs
+        The handle.
+    """
+    from ..colab import mount
+    from ..mirror import control
+
+    ui, seconds = session.current().ui, units.seconds(timeout, name="timeout")
+    found = _chosen(source)
+    drive = any(handle.config.place == "drive" for handle in found)
+    if drive:
+        # Unmounted it is for all of them.
+        found += [one for one in control.running() if one.config.place == "drive" and one not in found]
+    with ui.progress("handing over a last time"):
+        for handle in found:
+            handle.stop(seconds)
+    if drive:
+        with ui.progress("waiting for Drive's uploads"):
+            mount.flush(seconds)
+        ui.say("Drive has taken up everything and is unmounted; %sync mounts it again.")
+    return _one(found)
+
+
+@subcommand(sync)
+def stop(source: str | None = None, /, *, timeout: str = "10m") -> Sync | Syncs:
+    """Hand over a last time, then end the sync.
 
     Parameters
     ----------
@@ -175,10 +271,49 @@ def stop(source: str | None = None, /, *, timeout: str = "10m") -> Sync:
 
     Returns
     -------
-    Sync
+    Sync or Syncs
         The handle.
     """
-    return _each(source, "sending a last time", lambda handle: handle.stop(units.seconds(timeout, name="timeout")))
+    return _each(source, "handing over a last time", lambda handle: handle.stop(units.seconds(timeout, name="timeout")))
+
+
+def _large(text: str | None, place: Place) -> tuple[int, float] | None:
+    """Read ``large=SIZE:TIME``."""
+    if text is None:
+        text = "200MB:15m" if place.uploads_later else "none"
+    if text.lower() == "none":
+        return None
+    size, colon, time = text.partition(":")
+    if not colon:
+        raise InvalidInput(f"large={text} names no size and time.", "Write large=200MB:15m, or large=none.")
+    return units.size(size, name="large"), units.seconds(time, name="large")
+
+
+def _keep(text: str | None) -> tuple[int, str] | None:
+    """Read ``keep=N:PATTERN``."""
+    if text is None:
+        return None
+    number, colon, pattern = text.partition(":")
+    if not colon or not pattern:
+        raise InvalidInput(f"keep={text} names no number and pattern.", "Write keep=3:*.pt")
+    return units.count(number, name="keep"), pattern
+
+
+def _mount(place: str) -> None:
+    """Mount Drive again where that can be done: its user has to be asked, from the notebook itself."""
+    if place != "drive":
+        return
+    from ..colab import mount, runtime
+    from ..transport.folder_place import drive_is_mounted
+
+    if runtime.front_end_answers():
+        mount.ensure_drive(drive_is_mounted)
+
+
+def _one(found: list[Sync]) -> Sync | Syncs:
+    from ..mirror.sync import Syncs
+
+    return found[0] if len(found) == 1 else Syncs(found)
 
 
 def _project() -> Any:
@@ -202,9 +337,9 @@ def _folder(source: str) -> Path:
     raise NotFound(f"There is no folder {path.absolute()}.", "%sync FOLDER to=PLACE keeps a folder that is there.")
 
 
-def _what_and_where(source: str | None, to: str | None) -> tuple[Path, Place, str]:
-    """Decide which folder is kept, where, and for which project."""
-    from ..transport.places import parse
+def _what_and_where(source: str | None, to: str | None) -> tuple[Path, list[Place], str]:
+    """Decide which folder is kept, at which Places, and for which project."""
+    from ..transport.places import parse_all
 
     project = _project()
     name = project.name if project else ""
@@ -212,9 +347,9 @@ def _what_and_where(source: str | None, to: str | None) -> tuple[Path, Place, st
     if source is not None and (named := _folder(source)) != folder:
         if to is None:
             raise InvalidInput(f"Where shall {named} be kept?", f"Say it: %sync {source} to=FOLDER")
-        place = parse(to, project=name)
         # Drive's folder belongs to the whole project: another folder of it stands beside data_project and data_job.
-        return named, place.below(named.name) if place.text == "drive" else place, name
+        places = parse_all(to, project=name)
+        return named, [place.below(named.name) if place.text == "drive" else place for place in places], name
     if project is None or folder is None:
         raise InvalidInput(
             "There is no project here, so %sync cannot know what to keep.",
@@ -226,7 +361,7 @@ def _what_and_where(source: str | None, to: str | None) -> tuple[Path, Place, st
             f"The project {project.name} has no Place, so its outputs stay on this machine only.",
             "Say where to keep them: %sync to=FOLDER, to=drive or to=HOST:FOLDER",
         )
-    return folder, parse(text, project=name).below("data_job", project.job), name
+    return folder, [place.below("data_job", project.job) for place in parse_all(text, project=name)], name
 
 
 def _chosen(source: str | None, *, also_ended: bool = False) -> list[Sync]:
@@ -241,7 +376,7 @@ def _chosen(source: str | None, *, also_ended: bool = False) -> list[Sync]:
     found = control.running(folder)
     if not found and also_ended:
         found = control.known(folder)
-    if folder is None and len(found) > 1:
+    if folder is None and len({handle.source for handle in found}) > 1:
         raise InvalidInput(
             "Several folders are synced: " + ", ".join(str(handle.source) for handle in found) + ".",
             "Name one: %sync status FOLDER",
@@ -251,10 +386,11 @@ def _chosen(source: str | None, *, also_ended: bool = False) -> list[Sync]:
     return found
 
 
-def _each(source: str | None, what: str, act: Any) -> Sync:
-    """Do the same with all syncs of a folder and return the first."""
+def _each(source: str | None, what: str, act: Callable[[Sync], Any]) -> Sync | Syncs:
+    """Do the same with all syncs of a folder."""
     found = _chosen(source)
-    with session.current().ui.progress(what):
-        for handle in found:
+    for handle in found:
+        _mount(handle.config.place)
+        with session.current().ui.progress(f"{what}: {handle.place}"):
             act(handle)
-    return found[0]
+    return _one(found)

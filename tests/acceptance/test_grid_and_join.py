@@ -96,6 +96,8 @@ def test_here_makes_this_notebook_a_run(front: Front, tmp_path: Path) -> None:
     assert front.run(CELLS[3]).status == "ok"
     result = tmp_path / "net" / "data_job" / "sweep" / "sub_job_003" / "result.txt"
     assert result.read_text() == "(2, 4, 'b', 3)"
+    front.run("from colab_magics import report; report(loss=1)")
+    assert '"loss":1' in (result.parent / "metrics.jsonl").read_text()
     outside = front.run(CELLS[2].replace("%%fork", "%%fork here=4"))
     assert "0 to 3" in outside.evalue
 

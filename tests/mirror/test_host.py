@@ -10,6 +10,7 @@ import pytest
 from conftest import HOSTILE_NAMES, poll
 from sshd import Sshd, sshd
 
+from colab_magics import process
 from colab_magics.errors import NotFound, Unavailable
 from colab_magics.mirror import control
 from colab_magics.transport.places import SENTINEL, parse
@@ -77,7 +78,7 @@ def test_a_host_that_does_not_answer(tmp_path: Path, box: Sshd) -> None:
     source = write(tmp_path / "job", a_txt="a")
     sync = begin(source, f"box:{tmp_path}/kept")
     sync.now()
-    box.process.terminate()
+    process.end_tree(box.process.pid)  # with the connection that is kept open
     box.process.wait(10)
     with pytest.raises(Unavailable, match="cannot be reached by ssh"):
         sync.now()

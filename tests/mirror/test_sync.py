@@ -20,6 +20,9 @@ from colab_magics.mirror import control
 from colab_magics.mirror.sync import Sync
 from mirror.tools import begin, for_python, state_of, tree, write
 
+PLAIN = f'case "$*" in *--version*) exec {process.need("rsync")} "$@";; esac; '
+"""Beginning of a stand-in for rsync that answers questions as rsync does."""
+
 
 def test_restored_once_then_sent_every_interval(tmp_path: Path) -> None:  # B6
     place = write(tmp_path / "place", old_txt="kept")
@@ -52,11 +55,11 @@ def test_deletes_what_is_gone_when_told_to(tmp_path: Path, options: dict[str, ob
     assert (place / ".colab_magics_place.json").is_file(), "the Place's own file is never one of them"
 
 
-def test_flags_that_delete_even_what_is_excluded_spare_the_sentinel(tmp_path: Path) -> None:
+def test_flags_that_delete_even_what_is_excluded_spare_what_is_not_ours(tmp_path: Path) -> None:
     place, source = write(tmp_path / "place", a_txt="a", b_log="b"), tmp_path / "job"
     sync = begin(source, place, rsync="-a --delete-excluded", exclude=["*.log"])
     sync.now()
-    assert tree(place) == {"a.txt": "a"}
+    assert tree(place) == {"a.txt": "a", "b.log": "b"}
     assert (place / ".colab_magics_place.json").is_file()
 
 
@@ -93,8 +96,11 @@ def test_light_restore_leaves_big_files_and_never_leads_to_deletes(tmp_path: Pat
     sync = begin(source, place, restore="light", delete=True)
     assert tree(source) == {"small.txt": "s"}
     sync.now()
-    assert (place / "big.bin").is_file()
-    assert "only small files were restored" in sync.warning
+    (source / "small.txt").unlink()
+    write(source, other_txt="o")
+    sync.now()
+    assert (place / "big.bin").is_file(), "we never put it there"
+    assert tree(place).keys() == {"big.bin", "other.txt"}
 
 
 def test_now_and_wait_mean_a_pass_that_began_after_the_call(tmp_path: Path) -> None:  # ✗ returns on an earlier sync
@@ -111,10 +117,12 @@ def test_wait_is_not_satisfied_by_a_pass_that_is_under_way(tmp_path: Path, monke
     gate, began = tmp_path / "gate", tmp_path / "began"
     os.mkfifo(gate)
     slow = write(tmp_path / "bin") / "rsync"  # a real rsync that lingers after its work until it is let go
-    slow.write_text(f'#!/bin/sh\n{process.need("rsync")} "$@"; code=$?; : >"{began}"; cat "{gate}"; exit $code\n')
+    slow.write_text(
+        f'#!/bin/sh\n{PLAIN}{process.need("rsync")} "$@"; code=$?; : >"{began}"; cat "{gate}"; exit $code\n'
+    )
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
-    sync = begin(source, place, restore="none")
+    sync = begin(source, place, restore="none", rsync="-a --bwlimit=0")
     poll(began.exists)  # the first pass has copied, and has not ended
     (source / "a.txt").write_text("second!")
     answers: list[Sync] = []
@@ -344,13 +352,14 @@ def test_code_24_is_success_and_other_codes_are_not(tmp_path: Path, monkeypatch:
     fake = write(tmp_path / "bin") / "rsync"
     code = tmp_path / "code"
     code.write_text("24")
-    fake.write_text(f'#!/bin/sh\n{process.need("rsync")} "$@" || exit $?\nexit $(cat {code})\n')
+    fake.write_text(f'#!/bin/sh\n{PLAIN}{process.need("rsync")} "$@" || exit $?\nexit $(cat {code})\n')
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
     source = write(tmp_path / "job", a_txt="a")
-    sync = begin(source, tmp_path / "place")
+    sync = begin(source, tmp_path / "place", rsync="-a --bwlimit=0")  # with such a flag rsync does the copying
     assert sync.now().state() in ("IDLE", "SYNCING")
     code.write_text("23")
+    write(source, a_txt="changed")
     with pytest.raises(CommandFailed, match="could not be sent"):
         sync.now()
     state_of(sync, "BACKOFF")

@@ -11,8 +11,9 @@ import pytest
 import colab_magics
 from colab_magics import process, session
 from colab_magics.checkout.project import Project
-from colab_magics.errors import InvalidInput, NotFound
+from colab_magics.errors import InvalidInput, NotFound, Unavailable
 from colab_magics.mirror import control
+from colab_magics.mirror.sync import Syncs
 from colab_magics.ui import TerminalUI
 from colab_magics.verbs import subcommands
 from mirror.tools import tree, write
@@ -103,8 +104,6 @@ def test_without_project_or_place_it_says_what_to_write(here: Here) -> None:
     with pytest.raises(InvalidInput, match="no project here") as caught:
         sync()
     assert "%sync FOLDER to=PLACE" in str(caught.value)
-    with pytest.raises(InvalidInput, match="several Places"):
-        sync(str(here.project.root / "data_job"), to="drive,/mnt/nas")
 
 
 def test_a_word_that_is_nearly_a_subcommand(here: Here) -> None:
@@ -156,5 +155,24 @@ def test_a_run_starts_no_sync_of_its_own(here: Here, monkeypatch: pytest.MonkeyP
 
 
 def test_what_deletes_is_taken_from_the_call_alone() -> None:
-    assert {"delete", "rsync"} <= sync.call_only
-    assert set(subcommands(sync)) == {"now", "wait", "status", "restore", "stop"}
+    assert {"delete", "rsync", "take_over"} <= sync.call_only
+    assert subcommands(sync)["now"].call_only == {"delete"}
+    assert set(subcommands(sync)) == {"now", "wait", "status", "verify", "restore", "flush", "stop"}
+
+
+def test_two_places_are_both_kept(here: Here, tmp_path: Path) -> None:
+    write(here.project.data_job, a_txt="a")
+    both = sync(to=f"{tmp_path / 'one'},{tmp_path / 'two'}", every="1h")
+    assert isinstance(both, Syncs)
+    assert len(both) == 2
+    both.now()
+    for name in ("one", "two"):
+        assert tree(tmp_path / name) == {"data_job/base/a.txt": "a"}
+    (tmp_path / "one" / ".colab_magics_place.json").unlink()
+    write(here.project.data_job, b_txt="b")
+    with pytest.raises(Unavailable):
+        both.now()
+    assert "data_job/base/b.txt" in tree(tmp_path / "two"), "one that is away keeps no other from it"
+    shown = str(sync.status())
+    assert "HELD" in shown
+    assert str(tmp_path / "two") in shown

@@ -13,6 +13,7 @@ import pytest
 from conftest import poll
 
 from colab_magics.mirror import control
+from colab_magics.mirror.patterns import CONFLICT, OWNER, TRASH, VERSIONS
 from colab_magics.mirror.sync import Sync
 from colab_magics.transport.places import SENTINEL, parse
 
@@ -26,11 +27,14 @@ def write(folder: Path, **files: str) -> Path:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Read all files of a folder, without the sentinel."""
+    """Read all files of a folder, without ours."""
+    ours = (SENTINEL, OWNER)
     return {
         str(path.relative_to(folder)): path.read_text()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != SENTINEL
+        if path.is_file()
+        and path.name not in ours
+        and path.relative_to(folder).parts[0] not in (TRASH, CONFLICT, VERSIONS)
     }
 
 

@@ -97,6 +97,13 @@ def test_a_retry_keeps_the_folder_and_the_notebook_of_the_attempt_before(tmp_pat
     assert not (folder / NOTEBOOK).exists()
 
 
+def test_only_attempts_that_began_count(tmp_path: Path) -> None:
+    for _ in range(3):
+        made = plan.make(points(1), tmp_path, CODE)
+        plan.write(made, tmp_path, content=NOTEBOOK_CONTENT, name="a.ipynb", common={"code": CODE})
+    assert Run.load(tmp_path / "sub_job_000").attempt == 1
+
+
 def test_grid_points_take_free_numbers_and_are_found_by_their_values(tmp_path: Path) -> None:
     plan.write(
         plan.make([Point(0, {"lr": 0.1})], tmp_path, CODE),

@@ -1,11 +1,12 @@
 #!/bin/sh
 # See to the programs that the demo or the tests need: by apt as root, else say what is missing and how to get it.
 #   debian.sh demo   a Python with venv, git, rsync
-#   debian.sh test   also sshd, ssh and Chromium
+#   debian.sh test   also sshd, ssh, Chromium and FUSE
+#   debian.sh bench  also FUSE and lsyncd
 # Without a must (venv, git, rsync) this ends with an error. Tests whose program is missing skip and say so.
 set -eu
 here=$(dirname -- "$0")
-what=${1:?usage: debian.sh demo|test}
+what=${1:?usage: debian.sh demo|test|bench}
 
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 
@@ -22,6 +23,13 @@ list_missing() {
         [ -n "$(find /usr/lib /lib -name 'libatomic.so.1' 2>/dev/null | head -n 1)" ] || others="$others libatomic1"
         # Without any font Chromium draws no letters at all.
         [ -n "$(find /usr/share/fonts -name '*.ttf' 2>/dev/null | head -n 1)" ] || others="$others fonts-dejavu-core"
+    fi
+    if [ "$what" != demo ]; then
+        # The stand-in for Google Drive is a FUSE file system.
+        has fusermount3 || others="$others fuse3"
+    fi
+    if [ "$what" = bench ]; then
+        has lsyncd || others="$others lsyncd"
     fi
     missing=$(echo $musts $others)
 }

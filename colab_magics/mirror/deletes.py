@@ -1,0 +1,88 @@
+"""Deletes at the Place: only with ``--delete``, only of what we put there and saw go, into ``.sync_trash`` first.
+
+So many in so much time go by themselves; more at once looks like an accident and waits for the user's word.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .. import process
+from ..transport.places import Hand
+from ..units import show_seconds
+from .journal import Journal
+from .patterns import TRASH
+
+LEAST, SHARE, WINDOW = 20, 0.25, 600.0
+"""Files, or this share of all, within so many seconds."""
+TRASH_SECONDS = 86_400.0
+"""So long a deleted file stays in the trash at the Place."""
+LOOK_SECONDS = 600.0
+
+
+class Trash:
+    """What was moved to the trash at the Place, and the budget for it.
+
+    Parameters
+    ----------
+    file : Path
+        Where it is written down.
+    place_id : str
+        The Place's id; at another one nothing of it counts.
+    """
+
+    def __init__(self, file: Path, place_id: str) -> None:
+        self.file, self.place_id = file, place_id
+        found = process.read_json(file) or {}
+        self.items: list[list[Any]] = found.get("items", []) if found.get("place") == place_id else []
+        self._recent: list[tuple[float, int]] = []
+        self._looked = 0.0
+
+    def summary(self) -> dict[str, int]:
+        """Return the numbers for the status."""
+        return {"files": len(self.items), "bytes": sum(int(size) for _, _, size in self.items)}
+
+    def over_budget(self, count: int, known: int) -> str:
+        """Say why so many may not be deleted now; empty when they may."""
+        now = time.monotonic()
+        self._recent = [(at, n) for at, n in self._recent if now - at < WINDOW]
+        spent, budget = sum(n for _, n in self._recent), max(LEAST, int(SHARE * known))
+        if spent + count <= budget:
+            return ""
+        return f"{count} files are gone here at once; up to {budget} in {show_seconds(WINDOW)} go by themselves"
+
+    def take(self, hand: Hand, names: Iterable[str], journal: Journal) -> int:
+        """Move files of the Place to the trash there."""
+        folder = f"{TRASH}/{time.strftime('%Y-%m-%d_%H%M%S')}"
+        moved = [(name, f"{folder}/{name}", journal.acknowledged[name].size) for name in names]
+        if not moved:
+            return 0
+        # Written down first: what is moved and not known of would stay in the trash for ever.
+        self.items += [[time.time(), there, size] for _, there, size in moved]
+        self._save()
+        hand.move([(name, there) for name, there, _ in moved], aside=folder)
+        for name, _, _ in moved:
+            journal.forget(name)
+        journal.flush()
+        self._recent.append((time.monotonic(), len(moved)))
+        return len(moved)
+
+    def purge(self, hand: Hand, *, truncate: bool) -> None:
+        """Delete what has been in the trash for long; looks now and then only."""
+        now = time.monotonic()
+        if not self.items or (self._looked and now - self._looked < LOOK_SECONDS):
+            return
+        self._looked = now
+        old = [item for item in self.items if abs(time.time() - item[0]) > TRASH_SECONDS]
+        if old:
+            hand.erase([str(name) for _, name, _ in old], truncate=truncate)
+            self.items = [item for item in self.items if item not in old]
+            self._save()
+
+    def _save(self) -> None:
+        # Only ASCII: names may hold bytes that are no text.
+        process.write_whole(self.file, json.dumps({"place": self.place_id, "items": self.items}))

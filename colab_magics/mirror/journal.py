@@ -1,0 +1,108 @@
+"""What was handed over, and what is about to be: a file of lines that survives a kill at any byte.
+
+A line each: ``["+", name, size, mtime, ctime]`` acknowledged, ``["-", name]`` forgotten, ``["i", [names]]`` a batch
+that begins. The first line names the Place's id: at another Place nothing of it counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from .. import process
+from .scan import Entry
+
+VERSION = 2
+
+
+class Journal:
+    """The versions of files that the Place holds by our doing.
+
+    Parameters
+    ----------
+    file : Path
+        Where it is kept.
+    place_id : str
+        The id of the Place.
+    write : bool, default True
+        Whether it is this process that writes it.
+    """
+
+    def __init__(self, file: Path, place_id: str, *, write: bool = True) -> None:
+        self.file, self.place_id = file, place_id
+        self.acknowledged: dict[str, Entry] = {}
+        self.intended: set[str] = set()
+        self._lines = 0
+        self._waiting: list[str] = []
+        self._load()
+        if write:
+            self.compact()
+
+    def _load(self) -> None:
+        try:
+            with open(self.file, encoding="utf-8", errors="replace") as stream:
+                head = json.loads(stream.readline())
+                if head != {"version": VERSION, "place": self.place_id}:
+                    return
+                for line in stream:
+                    try:
+                        self._replay(json.loads(line))
+                    except (ValueError, TypeError, IndexError):
+                        continue  # the line at which an earlier process was killed
+        except (OSError, ValueError):
+            return
+
+    def _replay(self, words: list[object]) -> None:
+        kind = words[0]
+        if kind == "+":
+            name, size, mtime, ctime = words[1:5]
+            self.acknowledged[str(name)] = Entry(*(int(str(number)) for number in (size, mtime, ctime)))
+            self.intended.discard(str(name))
+        elif kind == "-":
+            self.acknowledged.pop(str(words[1]), None)
+        elif kind == "i" and isinstance(words[1], list):
+            self.intended.update(map(str, words[1]))
+
+    def intend(self, names: Iterable[str]) -> None:
+        """Note that these files are about to be written at the Place; on disk when this returns."""
+        self._waiting.append(json.dumps(["i", list(names)]))
+        self.flush()
+
+    def acknowledge(self, name: str, entry: Entry) -> None:
+        """Note that the Place holds this version of a file."""
+        self.acknowledged[name] = entry
+        self._waiting.append(json.dumps(["+", name, *entry]))
+
+    def forget(self, name: str) -> None:
+        """Note that the Place holds it no more, or that we do not answer for it."""
+        if self.acknowledged.pop(name, None) is not None:
+            self._waiting.append(json.dumps(["-", name]))
+
+    def flush(self) -> None:
+        """Write what was noted."""
+        if not self._waiting:
+            return
+        text = "".join(f"{line}\n" for line in self._waiting)
+        with open(self.file, "a", encoding="utf-8") as stream:
+            stream.write(text)
+        self._lines += len(self._waiting)
+        self._waiting = []
+        if self._lines > 2 * len(self.acknowledged) + 10_000:
+            self.compact()
+
+    def compact(self) -> None:
+        """Write the file anew with what still counts."""
+        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "w", encoding="utf-8") as stream:
+                stream.write(json.dumps({"version": VERSION, "place": self.place_id}) + "\n")
+                for name, entry in self.acknowledged.items():
+                    stream.write(json.dumps(["+", name, *entry]) + "\n")
+            os.replace(temporary, self.file)
+        except OSError as error:
+            # The old file still tells all; a full disk here must not end the sync.
+            process.log.warning("the journal could not be written anew: %s", error)
+            temporary.unlink(missing_ok=True)
+        self._lines = len(self.acknowledged)

@@ -1,0 +1,334 @@
+"""The work of a sync, a step at a time: look, hand over, delete, bring back. `daemon` says when."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import ColabMagicsError, Unavailable
+from ..transport.places import Opened
+from . import guard, native, owner, patterns, restore, rsync, scan, state
+from .deletes import Trash
+from .journal import Journal
+from .lease import Leases
+from .looking import Looker, Seen
+from .native import CHANGED, DONE, GONE, OPEN, OTHER
+from .patterns import TEMPORARY
+from .pending import HOT_SECONDS, Pending
+from .sender import Batch, Keep, Sender, no_space, slices
+from .watch import Watch
+
+log = logging.getLogger("colab_magics.mirror")
+
+BUSY_SECONDS = 2.0
+"""A file that is open for writing is looked at this often, beside the event of its closing."""
+TRIES = 6
+"""How often one request tries a file that changes while it is copied."""
+
+
+class Keeper(Looker):
+    """Keeps one folder at one Place.
+
+    Parameters
+    ----------
+    folder : Path
+        What is written down about it; see `colab_magics.mirror.state`.
+    config : state.Config
+        What to do.
+    status : dict
+        What it tells; the keeper fills in its part.
+    wake : callable
+        Called from another thread when something changed.
+    say : callable
+        Called with a state's name when one begins.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: state.Config,
+        status: dict[str, Any],
+        wake: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.folder, self.status, self.say = folder, status, say
+        self.leases = Leases()
+        self.pending = Pending()
+        self.seen = Seen()
+        self.handed_files = self.handed_bytes = 0
+        self.handed_at: float | None = None
+        self.conflicts = 0
+        self.scan_began: float | None = None
+        self.scan_cpu = 0.0
+        self.held_source: int | None = None
+        self.swept = False
+        self.doubtful = False
+        self.source = config.source
+        self.ownership = owner.Ownership(folder.name)
+        self.watch = Watch(config.source, wake)
+        self.place_id = ""
+        self.configure(config)
+
+    def configure(self, config: state.Config) -> None:
+        """Take over options."""
+        self.config = config
+        self.place = config.target()
+        if config.place_id != self.place_id:
+            self.place_id = config.place_id
+            self.journal = Journal(self.folder / "journal.jsonl", self.place_id)
+            self.trash = Trash(self.folder / "trash.json", self.place_id)
+        self.left_out = patterns.matcher([*patterns.OURS, *patterns.NOT_SENT, *config.exclude])
+        flags, deleting = guard.split_flags(config.rsync) if config.rsync is not None else ([], [])
+        self.deleting = config.delete or bool(deleting)
+        keep = Keep(config.keep[0], patterns.matcher([config.keep[1]])) if config.keep else None
+        self.sender = Sender(
+            self.source, self.place, self.journal, self.leases, keep=keep, flags=guard.special_flags(flags)
+        )
+        self.flags = flags
+        self.pending.large = config.large
+        self.pending.hot = min(HOT_SECONDS, config.every) if self.place.uploads_later else 0.0
+
+    # ── handing over ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def guarded(self, *, take_over: bool = False) -> Iterator[Opened]:
+        """Open the Place when it is there, ours, and nobody else's.
+
+        Raises
+        ------
+        Unavailable
+            When it is not; nothing may be written.
+        """
+        if not os.path.isdir(self.source):
+            raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
+        try:
+            with self.place.opened(self.place_id, make=True) as opened:
+                if other := self.ownership.claim(opened.hand, take_over=take_over):
+                    self.status["owner"] = other
+                    raise Unavailable(f"{self.place}: {owner.told(other)}.", owner.TAKE_OVER)
+                self.status.pop("owner", None)
+                if not self.swept:
+                    self._sweep(opened)
+                yield opened
+        except OSError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: OSError) -> Exception:
+        """Tell errors that last from those that pass."""
+        what = error.strerror or str(error)
+        if error.filename is not None and os.fsdecode(error.filename).startswith(str(self.folder)):
+            return Unavailable(f"{self.folder} cannot be written: {what}.", "Free some space on this machine.")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return no_space(what)
+        if error.errno == errno.EROFS:
+            return Unavailable(f"{self.place} is mounted read-only.", "Mount it again for writing.")
+        if error.errno in (errno.ENOTCONN, errno.ESTALE, errno.ENODEV):
+            return Unavailable(f"The mount of {self.place} has died: {what}.", "Mount it again: %sync restore")
+        return error
+
+    def _sweep(self, opened: Opened) -> None:
+        """Take away what an earlier process left half-written."""
+        if opened.hand.local is not None:
+            left = [name for name in os.listdir(opened.hand.local) if name.startswith(TEMPORARY)]
+            opened.hand.erase([name for name in left if name != patterns.INCOMING])
+        self.swept = True
+
+    def send(self, *, urgent: bool) -> None:
+        """Hand over what may go now; `urgent`: everything that changed, however short ago."""
+        for attempt in range(TRIES if urgent else 1):
+            if attempt:
+                time.sleep(0.1 * attempt)
+            names = self._pick(self.pending.all() if urgent else self.pending.ready(), urgent=urgent)
+            if not names:
+                return
+            self.say("SYNCING")
+            again = False
+            for batch in slices(names, {name: self.pending.waiting[name].size for name in names}):
+                with self.guarded() as opened:
+                    stubborn = {n for n in batch if n in self.pending.waiting and self.pending.waiting[n].tries >= 3}
+                    done = self.sender.send(
+                        opened, batch, open_since=self.seen.open_since, urgent=urgent, stubborn=stubborn
+                    )
+                again |= self._record(done)
+                self.tell()
+                self.say("SYNCING")
+            if not again:
+                return
+
+    def _pick(self, names: Iterable[str], *, urgent: bool) -> list[str]:
+        """Leave out what need not or cannot go now, without asking the Place."""
+        names = list(names)
+        few, now, chosen = len(names) <= 200, time.monotonic(), []
+        for name in names:
+            found = scan.look(self.source, name)
+            if found is None:
+                self.pending.drop(name)
+                if name in self.journal.acknowledged:
+                    self.seen.gone.add(name)
+                continue
+            if not self._note(name, *found, quiet=True):
+                self.pending.drop(name)
+                continue
+            waiting = self.pending.waiting[name]
+            if not urgent:
+                self.pending.hold_back(name, found[0].size)
+                if waiting.not_before > now:
+                    continue
+            if (few or name in self.seen.open_since) and self._is_open(name, urgent):
+                continue
+            chosen.append(name)
+        return chosen
+
+    def _is_open(self, name: str, urgent: bool) -> bool:
+        if self.sender.resting(name, self.seen.open_since, urgent).outcome != OPEN:
+            return False
+        self._busy(name)
+        return True
+
+    def _busy(self, name: str) -> None:
+        self.seen.open_since.setdefault(name, time.time())
+        self.pending.later(name, BUSY_SECONDS)
+
+    def _record(self, done: Batch) -> bool:
+        """Take up what became of a batch; returns whether some of it should be tried again at once."""
+        again = False
+        for name, copied in done.copied.items():
+            if copied.outcome == DONE and name not in done.refused:
+                self.pending.done(name, copied.entry.size if copied.entry else 0)
+                if name in self.seen.open_since and copied.closed:
+                    del self.seen.open_since[name]
+                    self.seen.whole[name] = time.time()
+                self.seen.refused.pop(name, None)
+            elif copied.outcome == OPEN:
+                self._busy(name)
+            elif copied.outcome == CHANGED and name in self.pending.waiting:
+                waiting = self.pending.waiting[name]
+                waiting.tries += 1
+                self.pending.later(name, min(30.0, 0.3 * 2**waiting.tries))
+                again = True
+            elif copied.outcome == GONE:
+                self.pending.drop(name)
+            elif copied.outcome in (OTHER, native.UNREADABLE):
+                self.pending.drop(name)
+                self.seen.refused[name] = (
+                    copied.entry or scan.version(self.source, name),
+                    copied.why or "no plain file",
+                )
+        for name, why in done.refused.items():
+            self.pending.drop(name)
+            self.seen.refused[name] = (scan.version(self.source, name), f"the Place refuses it: {why}")
+        if done.files:
+            self.handed_files += done.files
+            self.handed_bytes += done.bytes
+            self.handed_at = time.time()
+        self.conflicts += done.conflicts
+        return again
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything was handed over but what is open for writing."""
+        return all(name in self.seen.open_since or one.tries >= TRIES for name, one in self.pending.waiting.items())
+
+    # ── deleting, comparing, bringing back ────────────────────────────────────────────────────────────────────────
+
+    def delete(self, record: dict[str, Any], *, confirmed: bool = False) -> None:
+        """Move to the trash there what is gone here, when it may be."""
+        gone = {
+            name
+            for name in self.seen.gone
+            if name in self.journal.acknowledged and scan.look(self.source, name) is None
+        }
+        self.seen.gone = gone
+        held = ""
+        if gone and self.deleting:
+            held = guard.why_no_deletes(record, Path(self.source), self.held_source, confirmed=confirmed)
+            if not held and not confirmed:
+                held = self.trash.over_budget(len(gone), len(self.journal.acknowledged))
+            if not held:
+                with self.guarded() as opened:
+                    self.trash.take(opened.hand, sorted(gone), self.journal)
+                self.seen.gone = set()
+        self.status["held_deletes"] = {"count": len(gone), "reason": held, "names": sorted(gone)[:5]} if held else ""
+
+    def tidy(self) -> None:
+        """Empty the trash of what is old, and say at the Place that we live."""
+        with self.guarded() as opened:
+            self.trash.purge(opened.hand, truncate=self.place.uploads_later)
+            self.status["free"] = opened.hand.free()
+
+    def audit(self) -> list[str]:
+        """Compare everything with the Place and send again what is not as it was handed over."""
+        with self.place.opened(self.place_id, make=True) as opened:
+            found = rsync.listing(self.place, opened, Path(self.source), exclude=self.config.exclude, fetch=False)
+        lacking = []
+        for one in found:
+            if one.alike:
+                continue
+            lacking.append(one.name)
+            self.journal.forget(one.name)
+            if (here := scan.look(self.source, one.name)) is not None:
+                self._note(one.name, *here, quiet=True)
+        self.journal.flush()
+        self.doubtful = False
+        return lacking
+
+    def bring_back(self, mode: str) -> restore.Plan:
+        """Fetch what the Place has."""
+        source = Path(self.source)
+        source.mkdir(parents=True, exist_ok=True)
+        with self.place.opened(self.place_id) as opened:
+            if not self.place.names():
+                plan = restore.Plan()
+            else:
+                plan = restore.plan(
+                    self.place, opened, source, self.journal, exclude=self.config.exclude, light=mode == "light"
+                )
+                restore.carry_out(plan, self.place, opened, source, self.journal, flags=self.flags)
+        if mode == "all":
+            for name in [name for name in self.journal.acknowledged if name not in plan.there]:
+                self.journal.forget(name)  # deleted there, or by another hand: sent again if it is here
+            self.journal.flush()
+            self.saw_all = True
+        self.conflicts += len(plan.aside)
+        if self.held_source is not None:
+            os.close(self.held_source)
+        # Held open, its number in the file system cannot go to another; see `guard.why_no_deletes`.
+        self.held_source = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+        return plan
+
+    def release(self) -> None:
+        """Say at the Place that nobody keeps it any more."""
+        try:
+            with self.place.opened(self.place_id) as opened:
+                self.ownership.release(opened.hand)
+        except (ColabMagicsError, OSError) as error:
+            log.info("the owner's file stays: %s", error)
+
+    def tell(self) -> None:
+        """Fill in the status."""
+        seen, now = self.seen, time.time()
+        busy = [name for name in seen.open_since if name in self.pending.waiting or now - seen.open_since[name] < 60]
+        self.status |= {
+            "pending": self.pending.summary(),
+            "handed": {"files": self.handed_files, "bytes": self.handed_bytes, "at": self.handed_at},
+            "uploaded": None if self.place.uploads_later else True,
+            "busy": [
+                {"path": name, "since": seen.open_since[name], "whole": seen.whole.get(name)} for name in busy[:10]
+            ],
+            "busy_count": len(busy),
+            "trash": self.trash.summary(),
+            "conflicts": self.conflicts,
+            "observer": self.watch.state,
+            "restarts": max(0, self.watch.restarts),
+            "skipped": sorted(seen.skipped)[:5],
+            "skipped_count": len(seen.skipped),
+            "refused": {name: why for name, (_, why) in list(seen.refused.items())[:5]},
+            "refused_count": len(seen.refused),
+            "secrets": sorted(seen.secrets)[:5],
+        }

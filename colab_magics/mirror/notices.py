@@ -1,0 +1,62 @@
+"""What a user must see without asking, each with its mend; made from the status alone."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..units import show_seconds, show_size
+
+LOW_SPACE = 1_000_000_000
+"""Below so many free bytes Drive's user is told."""
+
+
+def of(found: dict[str, Any], place: str) -> dict[str, str]:
+    """Return what must be seen now, by the kind of trouble."""
+    told: dict[str, str] = {}
+    state, reason = found.get("state"), found.get("reason")
+    if state == "HELD":
+        told["held"] = f"Nothing is written to {place}: {reason}"
+    elif state == "BACKOFF" and int(found.get("failures") or 0) >= 3:
+        told["backoff"] = f"{place} fails again and again: {reason}"
+    record = found.get("restore") or {}
+    if record.get("error") and state != "HELD":
+        told["restore"] = (
+            f"The restore failed: {record['error']}\n"
+            "It is tried again. Until it has worked new files are sent, and nothing at the Place is deleted."
+        )
+    if held := found.get("held_deletes"):
+        told["deletes"] = (
+            f"Nothing is deleted at {place}: {held['reason']} ({some(held['names'], held['count'])}). "
+            "Are they to go? %sync now --delete. Are they wanted? %sync restore"
+        )
+    if names := found.get("secrets"):
+        told["secrets"] = (
+            f"{some(names, len(names))} looks like a secret and is copied to {place}. Leave it out: exclude={names[0]}"
+        )
+    if found.get("refused"):
+        listed = "; ".join(f"{name}: {why}" for name, why in found["refused"].items())
+        told["refused"] = f"Not sent: {listed}"
+    if found.get("slow"):
+        told["slow"] = f"{place} does not answer since {show_seconds(float(found['slow']))}. Is its disk or mount dead?"
+    free, waiting = found.get("free"), found.get("pending") or {}
+    if free is not None and state != "HELD" and free < max(LOW_SPACE // 100, 2 * int(waiting.get("bytes") or 0)):
+        told["space"] = f"Only {show_size(free)} are free at {place}. Free some space there."
+    return told
+
+
+def merge(before: list[dict[str, Any]], told: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the notices that hold now; one that held before keeps its time."""
+    since = {(one["key"], _gist(one["text"])): one["at"] for one in before}
+    return [{"key": key, "at": since.get((key, _gist(text)), time.time()), "text": text} for key, text in told.items()]
+
+
+def _gist(text: str) -> str:
+    """Leave out numbers that change all the time."""
+    return "".join(letter for letter in text if not letter.isdigit())
+
+
+def some(names: list[str], count: int) -> str:
+    """Name a few of many."""
+    shown = ", ".join(name.encode("utf-8", "replace").decode() for name in names[:5])
+    return shown + (f" and {count - min(5, len(names))} more" if count > min(5, len(names)) else "")

@@ -1,0 +1,146 @@
+"""Hints: the kernel tells what changes. They make a sync quick; what is true the scan finds.
+
+Not trusted: events are lost when the kernel's queue overflows, in folders that are moved in, and where the limit of
+watches is reached. Each of these, as far as it can be noticed, asks for a scan and a fresh observer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog import events
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify import InotifyObserver
+
+log = logging.getLogger("colab_magics.mirror")
+
+# Without "opened" and "modified" reading a tree, or writing a file in small pieces, causes no event at all.
+_WANTED: list[type[events.FileSystemEvent]] = [
+    events.FileClosedEvent,
+    events.FileCreatedEvent,
+    events.FileMovedEvent,
+    events.FileDeletedEvent,
+    events.DirCreatedEvent,
+    events.DirMovedEvent,
+    events.DirDeletedEvent,
+]
+LEAST_BETWEEN = 5.0
+"""Seconds between two fresh observers."""
+
+
+def _queue_size() -> int:
+    try:
+        return int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    except (OSError, ValueError):
+        return 16384
+
+
+class Watch(events.FileSystemEventHandler):
+    """What the kernel tells of a folder, collected until somebody takes it.
+
+    Parameters
+    ----------
+    root : str
+        The folder.
+    wake : callable
+        Called, from another thread, when there is something new.
+    """
+
+    def __init__(self, root: str, wake: Callable[[], None]) -> None:
+        self.root = root
+        self.state = "off"
+        self.restarts = -1
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._names: set[str] = set()
+        self._last = 0.0
+        self._count = 0
+        self._burst = _queue_size() // 2
+        self._suspect = ""
+        self._observer: BaseObserver | None = None
+        self._started = 0.0
+
+    def start(self) -> None:
+        """Watch the folder; where that is not possible, `state` says why."""
+        self.close()
+        self._started = time.monotonic()
+        self.restarts += 1
+        # "full": a folder that is moved in is told apart from one that is made; only the latter gets watched.
+        observer = InotifyObserver(generate_full_events=True)
+        try:
+            observer.schedule(self, self.root, recursive=True, event_filter=_WANTED)
+            observer.start()
+        except OSError as error:
+            self.state = f"off: {error.strerror or error}"
+            log.warning("no events: %s", error)
+            observer.unschedule_all()
+            return
+        self._observer = observer
+        self.state = "watching"
+
+    def close(self) -> None:
+        """Watch no more."""
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            observer.stop()
+            observer.join(10)
+
+    def dispatch(self, event: events.FileSystemEvent) -> None:
+        """Note an event; called by watchdog's thread."""
+        names, folder_moved = [], False
+        for raw in (event.src_path, event.dest_path):
+            path = os.fsdecode(raw)
+            if path.startswith(self.root + os.sep):
+                names.append(path[len(self.root) + 1 :])
+        if isinstance(event, events.DirMovedEvent) and not event.src_path:
+            folder_moved = True
+        with self._lock:
+            first = not self._names and not self._suspect
+            self._names.update(names)
+            self._last = time.monotonic()
+            self._count += 1
+            if folder_moved:
+                self._suspect = "a folder was moved in"
+            elif self._count >= self._burst:
+                self._suspect = "so much changed that events may be lost"
+        if first:
+            self._wake()
+
+    def take(self) -> tuple[set[str], float]:
+        """Return the names that were told since the last call, and when the last of them was."""
+        with self._lock:
+            names, self._names = self._names, set()
+            return names, self._last
+
+    def suspicion(self) -> str:
+        """Say why events cannot be trusted now; empty when they can."""
+        with self._lock:
+            found = self._suspect
+        if self._observer is not None and not found:
+            alive = self._observer.is_alive() and all(one.is_alive() for one in self._observer.emitters)
+            found = "" if alive else "the observer has ended"
+        if found and time.monotonic() - self._started < LEAST_BETWEEN:
+            return ""  # it stays, and is answered a little later
+        return found
+
+    def suspect(self, why: str) -> None:
+        """Note from outside that events were missed."""
+        with self._lock:
+            self._suspect = self._suspect or why
+
+    def renew(self, why: str) -> None:
+        """Make a fresh observer; a scan has to follow."""
+        log.info("a fresh observer: %s", why)
+        with self._lock:
+            self._suspect, self._count = "", 0
+        self.start()
+
+    def scanned(self) -> None:
+        """Note that a scan begins: what was lost before it is found by it."""
+        with self._lock:
+            self._count = 0

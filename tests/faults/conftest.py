@@ -1,0 +1,70 @@
+"""Places that can be broken: a stand-in for Google Drive, and a disk of a few megabytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from colab_magics.mirror import control
+from colab_magics.transport.places import parse
+from faults.drive import Drive
+from faults.kit import JOB, Kept, as_root, tmpfs
+
+
+@pytest.fixture
+def drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[Drive]:
+    """Mount the stand-in for Drive where this package looks for Drive."""
+    as_root()
+    pytest.importorskip("mfusepy", reason="the stand-in for Drive needs mfusepy and fuse3")
+    mountpoint = tmp_path / "content" / "drive"
+    monkeypatch.setenv("COLAB_MAGICS_DRIVE", str(mountpoint))
+    (tmp_path / "google" / "MyDrive").mkdir(parents=True)
+    with Drive.mounted(tmp_path / "google", mountpoint) as mounted:
+        yield mounted
+        # Killed, not stopped: whoever waits for a broken mount cannot flush. Then the mount goes, and they can end.
+        _kill_syncs()
+
+
+@pytest.fixture
+def on_drive(tmp_path: Path, drive: Drive) -> Kept:
+    """Return a folder whose Place is Drive; nothing runs yet."""
+    there = drive.backing.joinpath("MyDrive", "colab_data", "net", *JOB)
+    source = tmp_path / "content" / "net" / "data_job"
+    source.mkdir(parents=True)
+    return Kept(source, there, parse("drive", project="net").below(*JOB))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 12 MB."""
+    folder = tmp_path / "disk"
+    with tmpfs(folder, size="12m"):
+        yield folder
+        _kill_syncs()
+        subprocess.run(["mount", "-o", "remount,rw", folder], check=False, capture_output=True)
+
+
+@pytest.fixture
+def on_disk(tmp_path: Path, disk: Path) -> Kept:
+    """Return a folder whose Place is that disk; nothing runs yet."""
+    source = tmp_path / "work" / "data_job"
+    source.mkdir(parents=True)
+    return Kept(source, disk.joinpath(*JOB), parse(str(disk), project="net").below(*JOB))
+
+
+@pytest.fixture
+def on_folder(tmp_path: Path) -> Kept:
+    """Return a folder whose Place is another one of this machine; nothing runs yet."""
+    source, root = tmp_path / "work" / "data_job", tmp_path / "place"
+    source.mkdir(parents=True)
+    return Kept(source, root.joinpath(*JOB), parse(str(root), project="net").below(*JOB))
+
+
+def _kill_syncs() -> None:
+    for sync in control.running():
+        os.kill(int(sync.status()["identity"]["pid"]), signal.SIGKILL)
