@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 from conftest import poll
 from IPython.core.interactiveshell import InteractiveShell
-from shells import shell  # noqa: F401 - a fixture
 
 from mirror.tools import begin, write
 
+pytest_plugins = ["shells"]
+
 
 def test_a_notice_shows_after_the_next_cell_and_once(
-    shell: InteractiveShell,  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    shell: InteractiveShell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shell.run_cell("%load_ext colab_magics")
     sync = begin(write(tmp_path / "job", a_txt="a"), tmp_path / "place").now()
