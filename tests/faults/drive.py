@@ -356,9 +356,7 @@ def main(backing: str, mountpoint: str) -> None:
     for name in (*WRITES, *READS, *OTHERS):
         setattr(operations, name, getattr(faulty, name))
     threading.Thread(target=serve, args=(faulty, mountpoint), daemon=True).start()
-    mfusepy.FUSE(
-        operations, mountpoint, foreground=True, fsname="drive", subtype="drive", allow_other=True, max_threads=10
-    )
+    mfusepy.FUSE(operations, mountpoint, foreground=True, fsname="drive", subtype="drive", allow_other=True)
 
 
 if __name__ == "__main__":
