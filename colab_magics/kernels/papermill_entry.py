@@ -15,20 +15,20 @@ class EntryEngine:
     @classmethod
     def execute_notebook(cls, *args: Any, **kwargs: Any) -> Any:
         """Execute a notebook."""
-        return _engine().execute_notebook(*args, **kwargs)
+        return cls._engine().execute_notebook(*args, **kwargs)
 
     @classmethod
     def nb_kernel_name(cls, *args: Any, **kwargs: Any) -> Any:
         """Return the name of a notebook's kernel."""
-        return _engine().nb_kernel_name(*args, **kwargs)
+        return cls._engine().nb_kernel_name(*args, **kwargs)
 
     @classmethod
     def nb_language(cls, *args: Any, **kwargs: Any) -> Any:
         """Return a notebook's language."""
-        return _engine().nb_language(*args, **kwargs)
+        return cls._engine().nb_language(*args, **kwargs)
 
+    @staticmethod
+    def _engine() -> Any:
+        from .papermill_engine import RunEngine
 
-def _engine() -> Any:
-    from .papermill_engine import RunEngine
-
-    return RunEngine
+        return RunEngine
