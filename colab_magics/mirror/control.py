@@ -8,7 +8,7 @@ import time
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .. import process
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
@@ -20,6 +20,8 @@ from .sync import LOOK_SECONDS, Sync
 
 START_SECONDS, FLUSH_SECONDS = 60.0, 600.0
 LEAST_EVERY = 0.2
+LARGE = (200_000_000, 900.0)
+"""On Drive each rewrite of a file leaves the old one in the bin: big ones go only so often."""
 
 
 def start(
@@ -31,7 +33,7 @@ def start(
     exclude: Iterable[str] = (),
     rsync: str | None = None,
     restore: state.RestoreMode = "all",
-    large: tuple[int, float] | None = None,
+    large: tuple[int, float] | Literal["default"] | None = "default",
     keep: tuple[int, str] | None = None,
     take_over: bool = False,
     project: str,
@@ -54,8 +56,8 @@ def start(
         Flags of rsync; those that delete mean `delete`, those that choose or change files make rsync copy them.
     restore : {"all", "light", "none"}, default "all"
         What to fetch first.
-    large : tuple of (int, float), optional
-        Files of so many bytes that were handed over before go only so often, in seconds.
+    large : tuple of (int, float), "default" or None
+        Files of so many bytes that were handed over before go only so often, in seconds. By default on Drive alone.
     keep : tuple of (int, str), optional
         Keep so many overwritten versions of files that match the pattern.
     take_over : bool, default False
@@ -103,7 +105,7 @@ def start(
         exclude=tuple(exclude),
         rsync=rsync,
         restore=restore,
-        large=large,
+        large=(LARGE if place.uploads_later else None) if large == "default" else large,
         keep=keep,
     )
     folder = state.folder_for(source, place)

@@ -57,8 +57,12 @@ class Trash:
 
     def take(self, hand: Hand, names: Iterable[str], journal: Journal) -> int:
         """Move files of the Place to the trash there."""
+        names, folders = list(names), _folders_of(journal.acknowledged)
+        for name in folders.intersection(names):
+            # A folder has taken the name of a file that was put aside: what lies in it was just handed over.
+            journal.forget(name)
         folder = f"{TRASH}/{time.strftime('%Y-%m-%d_%H%M%S')}"
-        moved = [(name, f"{folder}/{name}", journal.acknowledged[name].size) for name in names]
+        moved = [(name, f"{folder}/{name}", journal.acknowledged[name].size) for name in names if name not in folders]
         if not moved:
             return 0
         # Written down first: what is moved and not known of would stay in the trash for ever.
@@ -86,3 +90,12 @@ class Trash:
     def _save(self) -> None:
         # Only ASCII: names may hold bytes that are no text.
         process.write_whole(self.file, json.dumps({"place": self.place_id, "items": self.items}))
+
+
+def _folders_of(names: Iterable[str]) -> set[str]:
+    """Return all folders that files of these names lie in."""
+    found: set[str] = set()
+    for name in names:
+        while (name := name.rpartition("/")[0]) and name not in found:
+            found.add(name)
+    return found

@@ -54,8 +54,8 @@ class FolderHand(Hand):
 
     def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:
         for old, new in pairs:
-            if not self._is_within(os.path.dirname(old)):
-                continue
+            if not self._is_within(os.path.dirname(old)) or self._is_within(old):
+                continue  # a folder that took a file's name holds other files, which nobody means
             self._make_way(os.path.dirname(new), aside)
             try:
                 try:
@@ -100,6 +100,7 @@ class FolderHand(Hand):
         there = f"{aside}/{name}"
         os.makedirs(os.path.dirname(self.path(there)), exist_ok=True)
         os.rename(self.path(name), self.path(there))
+        self._made = {folder for folder in self._made if folder != name and not folder.startswith(f"{name}/")}
 
     def erase(self, names: Sequence[str], *, truncate: bool = False) -> None:
         for name in names:

@@ -46,7 +46,7 @@ class HostHand(Hand):
     def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:
         # "mv" to a link that leads to a folder would move into that folder.
         script = (
-            'a=$1; shift; while [ $# -gt 1 ]; do if [ -e "$1" ] || [ -L "$1" ]; then '
+            'a=$1; shift; while [ $# -gt 1 ]; do if [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; then '
             'p=${2%/*}; [ -d "$p" ] || mkdir -p -- "$p" || exit 1; '
             'if [ -L "$2" ]; then rm -f -- "$2"; elif [ -d "$2" ]; then '
             'mkdir -p -- "$a/$p" && mv -- "$2" "$a/$2" || exit 1; fi; '

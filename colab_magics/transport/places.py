@@ -59,8 +59,8 @@ class Hand(ABC):
     def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:
         """Rename files within the folder.
 
-        Folders are made; what is gone is left out; a file that stands there is replaced; a folder, or a link in place
-        of a folder, is moved to the folder `aside`.
+        Folders are made; what is gone, or is a folder by now, is left out; a file that stands there is replaced; a
+        folder, or a link in place of a folder, is moved to the folder `aside`.
         """
 
     @abstractmethod

@@ -103,7 +103,7 @@ def sync(
     for place in places:
         _mount(place.text)
         with ui.progress(f"fetching from {place}"):
-            handle = control.start(folder, place, large=_large(large, place), **options)
+            handle = control.start(folder, place, large=_large(large), **options)
         if handle.warning:
             ui.warn(handle.warning)
         handles.append(handle)
@@ -277,10 +277,10 @@ def stop(source: str | None = None, /, *, timeout: str = "10m") -> Sync | Syncs:
     return _each(source, "handing over a last time", lambda handle: handle.stop(units.seconds(timeout, name="timeout")))
 
 
-def _large(text: str | None, place: Place) -> tuple[int, float] | None:
+def _large(text: str | None) -> tuple[int, float] | Literal["default"] | None:
     """Read ``large=SIZE:TIME``."""
     if text is None:
-        text = "200MB:15m" if place.uploads_later else "none"
+        return "default"
     if text.lower() == "none":
         return None
     size, colon, time = text.partition(":")

@@ -173,6 +173,7 @@ def test_drive_counts_only_while_it_is_mounted(tmp_path: Path, monkeypatch: pyte
     assert tree(kept) == {"a.txt": "a"}
     assert "handed to Drive" in str(sync)
     assert "its upload cannot be confirmed" in str(sync)
+    assert sync.config.large == (200_000_000, 900.0), "rewrites of big files would fill its bin"
     table.write_text(rows)
     write(source, b_txt="b")
     assert "not mounted" in state_of(sync, "HELD")["reason"]
