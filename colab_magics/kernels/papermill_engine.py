@@ -33,7 +33,7 @@ from .client import Replay, RunClient, as_text
 from .cold import THIS_PYTHON, language_of
 from .journal import Journal, rebuild
 from .manager import RunManager, manager_class
-from .warm import warm_manager_class
+from .warm import forked_manager_class
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -66,15 +66,21 @@ class Execution:
     on_kernel : callable, optional
         Called with the kernel's process id once it runs (None where the kernel is no process of ours) and a note, such
         as why it could not be started warm.
+    start : {"cold", "warm", "live"}
+        How the kernel starts.
     zygote : str, optional
-        The socket of the process that kernels are forked from; they start cold by default.
+        The socket of the process that kernels are forked from, where they do not start cold.
+    first : int, default 1
+        Number of the first code cell, as the author of a longer notebook counts.
     """
 
     output: Path
     log: TextIO | None = None
     on_cell: Callable[[int, int], None] | None = None
     on_kernel: Callable[[int | None, str], None] | None = None
+    start: str = "cold"
     zygote: str | None = None
+    first: int = 1
     notebook: Any = None
     cell: int = 0
     settle: Callable[[], None] | None = None
@@ -101,7 +107,7 @@ class Execution:
             if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
         ]
         # Position in the notebook -> number of the code cell as its author counts them.
-        self._numbers = {position: number for number, position in enumerate(code, start=1)}
+        self._numbers = {position: number for number, position in enumerate(code, start=self.first)}
         self.save()
         self._journal = Journal(self.output, notebook)
 
@@ -118,7 +124,7 @@ class Execution:
             self._journal.begins(index, cell)
         if index in self._numbers:
             self.cell = self._numbers[index]
-            cells = len(self._numbers)
+            cells = self.first - 1 + len(self._numbers)
             if self.log is not None:
                 self.log.write(f"── cell {self.cell} of {cells}\n")
                 self.log.flush()
@@ -302,7 +308,9 @@ def execute(
             stdout_file=execution.log,
             stderr_file=execution.log,
             execution=execution,
-            kernel_manager_class=warm_manager_class(kernel, zygote) if zygote else manager_class(kernel),
+            kernel_manager_class=forked_manager_class(kernel, execution.start, zygote)
+            if zygote
+            else manager_class(kernel),
         )
         return Outcome()
     except papermill.PapermillExecutionError as error:

@@ -27,6 +27,7 @@ from ..engines.forking import import_lean
 from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
 from ..session import RUN_VARIABLE
 from ..units import show_seconds
+from . import live
 from . import run as folder_of_run
 from .run import HEARTBEAT, LOG, NOTEBOOK, SOURCE, STATE, Run
 
@@ -220,6 +221,7 @@ def _payload(run: Run) -> Payload:
 def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[str, Any] | None:
     """Execute a notebook; returns the error, or None."""
     from ..kernels import papermill_engine
+    from ..kernels.live import gone
     from ..kernels.warm import zygote_of_this_runner
 
     content = process.read_json(run.folder / SOURCE)
@@ -230,14 +232,20 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         killer.kernel = None if pid is None else process.identity(pid)
         state.set(kernel=pid, **({"note": note} if note else {}))
 
-    zygote = zygote_of_this_runner()
+    zygote, start, first = zygote_of_this_runner(), run.record.get("start", "cold"), 1
+    if start == "live":
+        if zygote is None:
+            raise gone()
+        content, first = live.below_fork(content, run.record)
     killer.forked = zygote is not None
     execution = papermill_engine.Execution(
         run.folder / NOTEBOOK,
         log,
         on_kernel=kernel_runs,
         on_cell=lambda cell, cells: state.set(cell=cell, cells=cells),
+        start=start,
         zygote=zygote,
+        first=first,
     )
     cwd = Path(run.record.get("cwd") or run.folder)
     outcome = papermill_engine.execute(

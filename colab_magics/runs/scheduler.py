@@ -213,6 +213,7 @@ class Scheduler:
             self._start_more()
             self._write_state()
             self.engine.wait(_TICK)
+        self.engine.finish(well=all(run.status().ended_well for run in runs_of(self.job_folder)))
         self._write_state(force=True)
 
     def _collect_ended(self) -> None:
