@@ -175,6 +175,7 @@ def _warning(file: Path) -> str:
 
 
 def running_cell(ip: Any) -> str:
+    """Return the source of the cell that is being executed."""
     cells = ip.history_manager.input_hist_raw
     return str(cells[-1]) if cells else ""
 

@@ -17,9 +17,11 @@ work, and `freeze` refuses; modules read their environment (``OMP_NUM_THREADS``)
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import hashlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -30,7 +32,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +149,7 @@ def freeze(folder: Path, *, seed: str | None = None, close: Sequence[int] = ()) 
     listener.bind(str(place / "zygote"))
     os.chmod(place / "zygote", 0o600)
     listener.listen(128)
-    notebook, state = process.identity(), state_size()
+    notebook, state, numbers = process.identity(), state_size(), random.getstate()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     with warnings.catch_warnings():
@@ -155,7 +157,8 @@ def freeze(folder: Path, *, seed: str | None = None, close: Sequence[int] = ()) 
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
-        _be_copy(shell, folder, place, listener, notebook, seed, close)
+        make = functools.partial(FrozenCopy, listener, shell, notebook=notebook, seed=seed, numbers=numbers)
+        _be_copy(make, shell, folder, place, close)
     listener.close()
     process.expect(pid)
     frozen = {"at": time.time(), "state": state}
@@ -172,15 +175,7 @@ def _end_copy(folder: Path) -> None:
             os.kill(before["pid"], signal.SIGTERM)
 
 
-def _be_copy(
-    shell: Any,
-    folder: Path,
-    place: Path,
-    listener: socket.socket,
-    notebook: dict[str, Any],
-    seed: str | None,
-    close: Sequence[int],
-) -> None:
+def _be_copy(make: Callable[..., FrozenCopy], shell: Any, folder: Path, place: Path, close: Sequence[int]) -> None:
     """Be the frozen copy, in the forked process; never returns."""
     from . import private_api
 
@@ -199,8 +194,7 @@ def _be_copy(
         os.close(nothing)
         _end_earlier(_COPY_FIRST)
         gc.freeze()
-        copy = FrozenCopy(listener, shell, private_api, notebook, seed)
-        copy.serve()
+        make(kernel=private_api).serve()
     except BaseException:  # noqa: BLE001 - it ends in the copy's log; runs find nobody to fork them and say so
         os.write(2, traceback.format_exc().encode(errors="backslashreplace"))
     finally:
@@ -223,16 +217,24 @@ class FrozenCopy(Zygote):
         `process.identity` of the notebook's kernel.
     seed : {None, "keep"}
         See `freeze`.
+    numbers : tuple
+        State of Python's global random generator, which Python itself seeds anew in every fork.
     """
 
     patience = _LOOK_EVERY
 
     def __init__(
-        self, listener: socket.socket, shell: Any, kernel: Any, notebook: dict[str, Any], seed: str | None
+        self,
+        listener: socket.socket,
+        shell: Any,
+        kernel: Any,
+        notebook: dict[str, Any],
+        seed: str | None,
+        numbers: tuple[Any, ...],
     ) -> None:
         super().__init__(listener, [])
         self.shell, self.kernel, self.forking = shell, kernel, forking
-        self.notebook, self.seed = notebook, seed
+        self.notebook, self.seed, self.random = notebook, seed, numbers
         self.is_over = False
 
     def is_wanted(self) -> bool:
@@ -252,6 +254,7 @@ class FrozenCopy(Zygote):
         _end_earlier(_RUNS_FIRST)
         here = session.current()
         here.run_here = None
+        random.setstate(self.random)
         if self.seed != "keep":
             reseed(os.environ.get(session.RUN_VARIABLE, ""))
         self.kernel.serve_again(self.shell, [*argv[2:], f"--IPKernelApp.parent_handle={os.getppid()}"])
@@ -273,8 +276,7 @@ def reseed(run: str) -> None:
     def fresh(state: object) -> bytes:
         return hashlib.sha256(f"{state}/{Path(run).name}".encode()).digest()
 
-    if module := sys.modules.get("random"):
-        module.seed(fresh(module.getrandbits(128)))
+    random.seed(fresh(random.getrandbits(128)))
     if module := sys.modules.get("numpy.random"):
         digest = fresh(module.bytes(16))
         module.seed([int.from_bytes(digest[i : i + 4], "big") for i in range(0, 32, 4)])

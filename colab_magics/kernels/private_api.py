@@ -40,7 +40,7 @@ from ipykernel.kernelapp import IPKernelApp
 USES = {
     "ipykernel.kernelapp.IPKernelApp": ("init_iopub", "initialize", "start", "control_thread", "init_signal"),
     "ipykernel.control.ControlThread": ("stop", "join"),
-    "ipykernel.iostream.OutStream": ("write", "flush", "pub_thread"),
+    "ipykernel.iostream.OutStream": ("write", "writelines", "flush", "fileno", "isatty"),
     "ipykernel.zmqshell.ZMQInteractiveShell": ("instance", "set_parent"),
     "traitlets.config.SingletonConfigurable": ("_instance", "clear_instance"),
     "IPython.core.builtin_trap.BuiltinTrap": ("__enter__", "__exit__"),
@@ -164,6 +164,8 @@ def serve_again(shell: Any, argv: list[str]) -> None:
     app = ForkedApp.instance()
     app.initialize(argv)
     shell.kernel = app.kernel
+    # IPython draws one with every kernel_info, from the user's random numbers.
+    shell.enable_tip = False
     for old, new in zip(streams, (sys.stdout, sys.stderr), strict=True):
         # Log handlers and progress bars hold the notebook's stream: what they write comes out here.
         for part in ("write", "writelines", "flush", "fileno", "isatty"):
