@@ -43,6 +43,8 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _RUN = "COLAB_MAGICS_RUN"
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/accel", "/dev/vfio")
 _SCOUT_SECONDS = 30.0
+_AT_THE_END = ["psutil", "IPython.core.logger"]
+"""What a kernel imports only when it ends."""
 
 
 def _say(text: str) -> None:
@@ -194,7 +196,7 @@ class Zygote:
             self.forking.make_room()
             self.kernel = _load("_colab_magics_kernel", "private_api.py")
             preload(names)
-            preload(scout(self.kernel))
+            preload([*scout(self.kernel), *_AT_THE_END])
         except Unfit as unfit:
             self.problem = str(unfit)
         except Exception as error:  # noqa: BLE001 - runners are told, and start cold
