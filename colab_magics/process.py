@@ -311,24 +311,35 @@ def _children_of(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def end_all_with(name: str, value: str) -> int:
-    """End every process of this user that carries an environment variable, but for this one and those above it.
+def all_with(name: str, value: str) -> list[int]:
+    """Return the processes of this user that carry an environment variable.
 
     Children inherit the environment: so what a dead process left behind is found whoever its parent is now.
-
-    Returns
-    -------
-    int
-        How many were found.
     """
-    wanted = b"\0" + os.fsencode(f"{name}={value}") + b"\0"
-    hits = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            # Gone meanwhile, or not ours.
-            with contextlib.suppress(OSError), open(f"/proc/{entry.name}/environ", "rb") as stream:
-                if wanted in b"\0" + stream.read() + b"\0":
-                    hits.append(int(entry.name))
+    wanted = f"{name}={value}"
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit() and _carries(entry.name, wanted)]
+
+
+def _carries(pid: str, wanted: str) -> bool:
+    try:
+        environ = Path("/proc", pid, "environ").read_bytes()
+    except OSError:  # gone meanwhile, or not ours
+        return False
+    return b"\0" + os.fsencode(wanted) + b"\0" in b"\0" + environ
+
+
+def variable(pid: int, name: str) -> str | None:
+    """Return an environment variable of a process; None when it has none, is gone, or is another user's."""
+    with contextlib.suppress(OSError):
+        for part in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if part.startswith(os.fsencode(f"{name}=")):
+                return os.fsdecode(part[len(name) + 1 :])
+    return None
+
+
+def end_all_with(name: str, value: str) -> int:
+    """End every process of `all_with`, but for this one and those above it; return how many were found."""
+    hits = all_with(name, value)
     if not hits:
         return 0
     import psutil
