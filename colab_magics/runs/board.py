@@ -146,6 +146,19 @@ class Board:
         return " ".join(dict.fromkeys(f'"{run.job}"' if " " in run.job else run.job for run in self.find()))
 
 
+def kill(runs: Sequence[Run], ui: UI) -> Board:
+    """End runs that have not ended, and wait until their processes are gone."""
+    asked = scheduler.kill(runs)
+    board = Board.of(runs)
+    if not asked:
+        board.notes.append("Nothing to kill: all of them have ended.")
+        return board
+    with ui.progress(f"ending {len(asked)} runs"):
+        if not Board.of(asked).wait(30):
+            board.notes.append("Some still run: look again with %jobs in a minute.")
+    return board
+
+
 def _notes(jobs: set[Path], statuses: Sequence[tuple[Run, Status]]) -> list[str]:
     """Return what the user should know of some jobs: notices of their syncs, and who has the GPU that runs wait for."""
     notes = [note for job in jobs for note in control.notices(job)]
