@@ -310,19 +310,27 @@ def _children_of(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def end_all_with(name: str, value: str) -> int:
-    """End every process of this user that carries an environment variable, but for this one and those above it.
+def all_with(name: str, value: str) -> list[int]:
+    """Return the processes of this user that carry an environment variable.
 
     Children inherit the environment: so what a dead process left behind is found whoever its parent is now.
-
-    Returns
-    -------
-    int
-        How many were found.
     """
     wanted = b"\0" + os.fsencode(f"{name}={value}") + b"\0"
     pids = [name for name in os.listdir("/proc") if name.isdigit()]
-    hits = [int(pid) for pid in pids if wanted in b"\0" + _environment(pid) + b"\0"]
+    return [int(pid) for pid in pids if wanted in b"\0" + _environment(pid) + b"\0"]
+
+
+def variable(pid: int, name: str) -> str | None:
+    """Return an environment variable of a process; None when it has none, is gone, or is another user's."""
+    for part in _environment(str(pid)).split(b"\0"):
+        if part.startswith(os.fsencode(f"{name}=")):
+            return os.fsdecode(part[len(name) + 1 :])
+    return None
+
+
+def end_all_with(name: str, value: str) -> int:
+    """End every process of `all_with`, but for this one and those above it; return how many were found."""
+    hits = all_with(name, value)
     # This process is the usual hit, and then there is nothing to look up.
     if not set(hits) - {os.getpid()}:
         return 0

@@ -26,8 +26,8 @@ class Engine(ABC):
     """Whether this process serves the engine alone, as a scheduler does: only then it may be forked."""
 
     @abstractmethod
-    def available(self) -> None:
-        """Return when runs can be submitted.
+    def available(self, *, gpus: float = 0) -> None:
+        """Return when runs can be submitted that need so many GPUs each.
 
         Raises
         ------
@@ -36,8 +36,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def prepare(self, folders: Sequence[Path]) -> None:
-        """Bring code, package and folders to the place of work."""
+    def prepare(self, folders: Sequence[Path], adopted: Sequence[Path] = ()) -> None:
+        """Bring code, package and folders to the place of work; the runs in `adopted` are being executed already."""
+
+    def ready(self, folders: Sequence[Path]) -> list[Path]:
+        """Return the runs that can start now, the first of `folders` or more; the others wait for a device."""
+        return list(folders)
 
     @abstractmethod
     def submit(self, folders: Sequence[Path]) -> list[Ref]:

@@ -27,7 +27,9 @@ from .. import process
 from ..errors import Unavailable
 from ..session import RUN_VARIABLE
 from . import forking
+from . import gpus as devices
 from .base import Engine, Ref
+from .gpu_desk import Desk
 
 _RUNNER = "colab_magics.runs.runner"
 _ENGINE_OF_NOTEBOOKS = "colab_magics.kernels.papermill_engine"
@@ -51,14 +53,20 @@ class LocalEngine(Engine):
         self._zygotes: dict[str, str] = {}
         self._copy: Any = None
         self._lifeline: int | None = None
+        self._desk: Desk | None = None
+        self._given: dict[Path, list[str]] = {}
 
-    def available(self) -> None:
-        """Return: this machine is there."""
+    def available(self, *, gpus: float = 0) -> None:
+        """Return: this machine is there. See whether it has so many GPUs."""
+        if gpus:
+            devices.check(gpus, devices.find())
 
-    def prepare(self, folders: Sequence[Path]) -> None:
-        """Import what runners need, and start the zygote when a run is to start warm."""
+    def prepare(self, folders: Sequence[Path], adopted: Sequence[Path] = ()) -> None:
+        """Import what runners need, look for GPUs, and start the zygote when a run is to start warm."""
         if not self.dedicated:
             return
+        if every := [*folders, *adopted]:
+            self._desk = Desk(every[0].parent, [_record(folder).get("gpus") for folder in every])
         starts = {_record(folder).get("start") for folder in folders}
         if "warm" in starts:
             self._start_zygote(folders[0].parent)
@@ -103,17 +111,34 @@ class LocalEngine(Engine):
         if self._copy is not None:
             self._copy.end(over=well)
 
+    def ready(self, folders: Sequence[Path]) -> list[Path]:
+        """Take devices for those that need some, in order, until there are no more."""
+        found: list[Path] = []
+        for folder in folders:
+            if folder not in self._given and self._desk is not None:
+                given = self._desk.give(folder, _record(folder))
+                if given is None:
+                    break
+                self._given[folder] = given
+            found.append(folder)
+        return found
+
     def submit(self, folders: Sequence[Path]) -> list[Ref]:
         """Start a runner for each folder."""
         refs = []
         for folder in folders:
+            uuids = self._given.pop(folder, [])
             env = {RUN_VARIABLE: str(folder)}
+            if uuids or _record(folder).get("gpus") == 0:
+                env |= devices.environment(uuids)
             if zygote := self._zygotes.get(_record(folder).get("start", "cold")):
                 env["COLAB_MAGICS_ZYGOTE"] = zygote
             # A lock that another thread holds would be held for ever in a fork.
             alone = self.dedicated and threading.active_count() == 1
             pid = _fork_runner(folder, env) if alone else _start_runner(folder, env)
             refs.append(process.identity(pid))
+            if uuids and self._desk is not None:
+                self._desk.started(folder, refs[-1])
         return refs
 
     def poll(self, refs: Iterable[Ref]) -> list[bool]:
@@ -130,6 +155,8 @@ class LocalEngine(Engine):
             elif ref["pid"] in self._ends:
                 os.close(self._ends.pop(ref["pid"]))
             alive.append(here)
+        if self._desk is not None:
+            self._desk.look(ended=not all(alive))
         return alive
 
     def _watch(self, pid: int) -> None:

@@ -168,11 +168,9 @@ def freeze(folder: Path, *, seed: str | None = None, close: Sequence[int] = ()) 
 
 
 def _end_copy(folder: Path) -> None:
-    """End the job's earlier copy. The job is locked: no run of it is being executed."""
-    before = (process.read_json(folder / RECORD) or {}).get("process") or {}
-    if process.is_alive(before):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(before["pid"], signal.SIGTERM)
+    """End the job's earlier copy, once no run that was forked from it is left."""
+    with contextlib.suppress(Unavailable):
+        Attendance(folder).end(over=True)
 
 
 def _be_copy(make: Callable[..., FrozenCopy], shell: Any, folder: Path, place: Path, close: Sequence[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ..errors import ColabMagicsError, RunsFailed
 from ..mirror import control
 from ..ui import UI, Table
 from ..units import show_seconds
-from . import metrics, scheduler
+from . import metrics, scheduler, usage
 from .plan import describe
 from .run import ENDED, Run, Status
 from .select import again
@@ -107,7 +107,7 @@ class Board:
                 jobs = {run.folder.parent for run in self.find()}
                 fed = any(scheduler.is_running(job) for job in jobs)
                 statuses = self.statuses()
-                live.show(as_table(statuses, [*self.notes, *(note for job in jobs for note in control.notices(job))]))
+                live.show(as_table(statuses, [*self.notes, *_notes(jobs, statuses)]))
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
@@ -146,6 +146,26 @@ class Board:
         return " ".join(dict.fromkeys(f'"{run.job}"' if " " in run.job else run.job for run in self.find()))
 
 
+def kill(runs: Sequence[Run], ui: UI) -> Board:
+    """End runs that have not ended, and wait until their processes are gone."""
+    asked = scheduler.kill(runs)
+    board = Board.of(runs)
+    if not asked:
+        board.notes.append("Nothing to kill: all of them have ended.")
+        return board
+    with ui.progress(f"ending {len(asked)} runs"):
+        if not Board.of(asked).wait(30):
+            board.notes.append("Some still run: look again with %jobs in a minute.")
+    return board
+
+
+def _notes(jobs: set[Path], statuses: Sequence[tuple[Run, Status]]) -> list[str]:
+    """Return what the user should know of some jobs: notices of their syncs, and who has the GPU that runs wait for."""
+    notes = [note for job in jobs for note in control.notices(job)]
+    waiting = {run.folder.parent for run, status in statuses if status.phase == "waiting"}
+    return notes + [f"Runs of {job.name} wait for {who}." for job in waiting if (who := usage.waiting_for(job))]
+
+
 def _pause(seconds: float, jobs: set[Path]) -> None:
     """Wait so long; less when the last scheduler of these jobs ends meanwhile."""
     end = time.monotonic() + seconds
@@ -161,32 +181,35 @@ def _last_words(jobs: set[Path]) -> str:
 
 
 def as_table(statuses: Sequence[tuple[Run, Status]], notes: Sequence[str] = ()) -> Table:
-    """Write runs as rows: name, state, time, parameters, last metrics, last line of the log."""
+    """Write runs as rows: name, state, time, parameters, last metrics, what they use, last line of the log."""
     shown, notes = list(statuses), list(notes)
     if len(shown) > _MANY:
         shown = [(run, status) for run, status in statuses if status.phase != "done"][:_MANY]
         notes.append(f"{len(statuses) - len(shown)} more runs are not shown; %jobs list ID shows them.")
-    now = time.time()
-    columns = ["run", "state", "time", "parameters", "metrics", "last line"]
-    rows = [
-        [
-            run.id,
-            status.text,
-            show_seconds((status.ended or now) - status.started) if status.started else "",
-            show_parameters(run),
-            show_metrics(run),
-            last_line(run.log),
-        ]
-        for run, status in shown
-    ]
+    devices = {job: usage.known_devices(job) for job in {run.folder.parent for run, _ in shown}}
+    rows = [_row(run, status, devices[run.folder.parent]) for run, status in shown]
     # Columns in which nothing stands take room from those that matter.
-    kept = [i for i, name in enumerate(columns) if name not in ("parameters", "metrics") or any(r[i] for r in rows)]
+    always = ("run", "state", "time", "last line")
+    kept = [name for name in (rows[0] if rows else {}) if name in always or any(row[name] for row in rows)]
     return Table(
-        [columns[i] for i in kept] if rows else [],
-        [[row[i] for i in kept] for row in rows],
+        kept,
+        [[row[name] for name in kept] for row in rows],
         caption=describe(statuses),
         notes=notes,
     )
+
+
+def _row(run: Run, status: Status, devices: Mapping[str, str]) -> dict[str, str]:
+    now, running = time.time(), status.phase == "running"
+    return {
+        "run": run.id,
+        "state": status.text,
+        "time": show_seconds((status.ended or now) - status.started) if status.started else "",
+        "parameters": show_parameters(run),
+        "metrics": show_metrics(run),
+        **usage.columns(run.state(), devices, running=running),
+        "last line": last_line(run.log),
+    }
 
 
 def show_parameters(run: Run) -> str:

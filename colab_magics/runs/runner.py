@@ -28,12 +28,14 @@ from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
 from ..mirror import control
 from ..session import RUN_VARIABLE
 from ..units import show_seconds
-from . import live
+from . import live, usage
 from . import run as folder_of_run
 from .run import HEARTBEAT, LOG, NOTEBOOK, SOURCE, STATE, Run
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
+_FIRST_BEAT = 1.0
+"""Seconds until a run's first heartbeat, so that what it uses shows soon."""
 HAND_OVER_SECONDS = 120.0
 """So long a run that has ended waits for its results to be handed over."""
 
@@ -45,11 +47,13 @@ class StateFile:
         self._path = run.folder / STATE
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self.meter = usage.Meter(run.folder)
         self._value: dict[str, Any] = {
             "attempt": run.attempt,
             "phase": "running",
             "started": time.time(),
             "process": process.identity(),
+            **usage.given_gpus(run.record),
         }
         self.set()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -64,10 +68,12 @@ class StateFile:
             process.write_json(self._path, self._value, durable="ended" in self._value)
 
     def _beat(self) -> None:
-        while not self._over.wait(HEARTBEAT):
+        pause = _FIRST_BEAT
+        while not self._over.wait(pause):
+            pause = HEARTBEAT
             # A full disk must not end the run's heartbeat for good: the next one may succeed.
             with contextlib.suppress(OSError):
-                self.set()
+                self.set(usage=self.meter.measure())
 
     def end(self, phase: str, **values: Any) -> None:
         """Write the last state."""
@@ -241,8 +247,8 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         raise NotFound(f"The run's notebook {run.folder / SOURCE} is gone.", "Run the %fork line again.")
 
     def kernel_runs(pid: int | None, note: str) -> None:
-        killer.kernel = None if pid is None else process.identity(pid)
-        state.set(kernel=pid, **({"note": note} if note else {}))
+        killer.kernel = state.meter.kernel = None if pid is None else process.identity(pid)
+        state.set(kernel=pid, kernel_process=killer.kernel, **({"note": note} if note else {}))
 
     zygote, start, first = zygote_of_this_runner(), run.record.get("start", "cold"), 1
     if start == "live":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fcntl
+import itertools
 import os
 import sys
 import time
@@ -123,6 +124,7 @@ def start(
     folder.mkdir(exist_ok=True)
     names = [path.name for path in folders]
     plan = {"runs": names, "adopt": [path.name for path in adopt], "engine": engine, "feed": dataclasses.asdict(feed)}
+    plan["by"] = process.identity()
     process.write_json(folder / "plan.json", plan)
     return process.start_detached(
         process.python("colab_magics.runs.scheduler", job_folder, str(fd)),
@@ -264,7 +266,10 @@ class Scheduler:
 
     def _start_more(self) -> None:
         room = (1 if self._on_trial() else self.feed.workers) - len(self.active)
-        chosen = [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
+        if room <= 0 or not self.waiting:
+            return
+        ready = self.engine.ready([run.folder for run in itertools.islice(self.waiting, room)])
+        chosen = [self.waiting.popleft() for _ in ready]
         if chosen:
             refs = self.engine.submit([run.folder for run in chosen])
             now = time.time()
@@ -330,8 +335,8 @@ def main() -> None:
     engine: Engine = ENGINES.load(plan["engine"])()
     engine.dedicated = True
     runs = [by_name[name] for name in plan["runs"] if name in by_name]
-    engine.prepare([run.folder for run in runs])
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
+    engine.prepare([run.folder for run in runs], [run.folder for run in adopt])
     Scheduler(job_folder, engine, runs, Feed(**plan["feed"]), adopt).run()
     # Who waits for the job need not wait for this process's end too.
     os.close(int(sys.argv[2]))

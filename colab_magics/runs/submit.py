@@ -19,6 +19,7 @@ from ..ui import Notebook, Table
 from . import code, live, plan, scheduler
 from .board import Board
 from .plan import Plan, Point
+from .resources import Resources
 from .run import folder_name, runs_of
 from .scheduler import Feed
 
@@ -45,6 +46,8 @@ class Order:
         Where runs execute, how their kernels start, and whether live ones keep the notebook's random state.
     feed : Feed
         How many at once, and what failures mean.
+    resources : Resources
+        Which GPUs each run gets.
     limits : dict
         ``time`` and ``cell_time``, in seconds: how long a run, and a cell, may take; None is for ever.
     """
@@ -62,6 +65,7 @@ class Order:
     start: str = "cold"
     seed: str | None = None
     feed: Feed = field(default_factory=Feed)
+    resources: Resources = field(default_factory=Resources)
     limits: dict[str, float | None] = field(default_factory=dict)
 
     def plan(self) -> Plan:
@@ -84,6 +88,8 @@ class Order:
         return {
             "engine": self.engine,
             "start": self.start,
+            "gpus": self.resources.gpus,
+            "only_free_gpus": self.resources.only_free,
             "cwd": str(self.cwd),
             "commit": commit(self.checkout),
             "payload": {"kind": "notebook", "kernel": kernel, **self.limits},
@@ -210,6 +216,7 @@ def preview(order: Order) -> Table:
     ]
     shown = texts[:100]
     notes = [f"… and {len(texts) - len(shown)} more"] if len(texts) > len(shown) else []
+    notes.append(f"{order.resources}.")
     notes.append(f"Folders are in {order.job_folder}. Nothing was started (--dry-run).")
     return Table(["run", "state", "parameters", "folder"], shown, caption=str(made), notes=notes)
 

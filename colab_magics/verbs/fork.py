@@ -36,6 +36,7 @@ def fork(
     first: int = 0,
     done_file: str | None = None,
     workers: str = "auto",
+    gpus: str | float | None = None,
     start: Literal["cold", "warm", "live"] = "cold",
     seed: Literal["keep"] | None = None,
     on: str = "local",
@@ -86,7 +87,10 @@ def fork(
     done_file : str, optional
         A run whose folder holds this file is finished and left out, such as ``done_file=model.pt``.
     workers : str, default "auto"
-        How many runs at once. ``auto`` is one where there is a GPU, else one for every two cores.
+        How many runs at once. ``auto`` is one for each free GPU, without GPUs one for every two cores.
+    gpus : str, optional
+        GPUs of each run: ``1``, ``2``, or ``0.5``, where two runs share one; ``0`` hides them. A run sees its own
+        alone. By default it gets one where there are GPUs and ``workers`` is not said; else it sees all of them.
     start : {"cold", "warm", "live"}
         How a run's kernel starts. ``cold`` is a new process that executes the notebook from its top. ``warm`` is forked
         from a process that has imported already what this notebook imports: runs begin in a tenth of the time and share
@@ -139,14 +143,15 @@ def fork(
     RunsFailed
         After all runs have ended, when one or more failed: run, cell, error and log of each.
     """
-    from ..runs import submit
+    from ..runs import resources, submit
     from ..runs.scheduler import Feed
 
     ui = session.current().ui
     if _in_run(ui):
         return None
     points, names = _points(grid, n, yes=yes)
-    at_once = _workers(workers)
+    machine = resources.settle(workers, gpus)
+    at_once = machine.workers
     if start == "live":
         at_once = _workers_that_fit(ui, at_once, fixed=str(workers) != "auto")
     feed = Feed(
@@ -157,8 +162,9 @@ def fork(
     )
     limits = {"time": time, "cell_time": cell_time}
     current = ui.notebook(notebook)
-    if current.warning:
-        ui.warn(current.warning)
+    for warning in (current.warning, *machine.warnings):
+        if warning:
+            ui.warn(warning)
     joins = _check_cells(current, names, then)
     project = _project(ui)
     order = submit.Order(
@@ -175,6 +181,7 @@ def fork(
         start=start,
         seed=seed,
         feed=feed,
+        resources=machine,
         limits={name: None if value is None else seconds(value, name=name) for name, value in limits.items()},
     )
     if here is not None:
@@ -263,13 +270,6 @@ def _points(grid: Mapping[str, Any] | None, n: int | None, *, yes: bool) -> tupl
     if size > MANY and not yes:
         raise InvalidInput(f"That makes {size:,} runs.", "Say --yes to start so many, or take values out.")
     return [Point(repeat) for repeat in range(size)] if grid is None else list(made.points()), names
-
-
-def _workers(workers: str | int) -> int:
-    if str(workers) != "auto":
-        return count(workers, name="workers")
-    # Several runs on one GPU would fight for its memory.
-    return 1 if Path("/dev/nvidia0").exists() else max(1, (os.cpu_count() or 1) // 2)
 
 
 def _workers_that_fit(ui: UI, wanted: int, *, fixed: bool) -> int:
