@@ -17,6 +17,7 @@ work, and `freeze` refuses; modules read their environment (``OMP_NUM_THREADS``)
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import gc
 import hashlib
@@ -152,19 +153,51 @@ def freeze(folder: Path, *, seed: str | None = None, close: Sequence[int] = ()) 
     notebook, state, numbers = process.identity(), state_size(), random.getstate()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    with warnings.catch_warnings():
-        # Of forking with threads: those that the copy lacks are documented, and it starts none.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        make = functools.partial(FrozenCopy, listener, shell, notebook=notebook, seed=seed, numbers=numbers)
-        _be_copy(make, shell, folder, place, close)
+    make = functools.partial(FrozenCopy, listener, shell, notebook=notebook, seed=seed, numbers=numbers)
+    pid = _fork(lambda: _be_copy(make, shell, folder, place, close))
     listener.close()
     process.expect(pid)
     frozen = {"at": time.time(), "state": state}
     record = {"socket": str(place / "zygote"), "process": process.identity(pid), **frozen}
     process.write_json(folder / RECORD, record)
     return frozen
+
+
+def _fork(be_child: Callable[[], None]) -> int:
+    """Fork; the child does `be_child`, which never returns. Returns the child's process id.
+
+    In a thread made for it, which is all that the child has, and its main thread. GNU's OpenMP (torch, scikit-learn)
+    keeps its workers by the thread that uses them: in a fork, the thread that had some would wait for them for ever.
+    """
+    made: list[int | OSError] = []
+    torch = sys.modules.get("torch")
+    gradients = torch.is_grad_enabled() if torch is not None and hasattr(torch, "is_grad_enabled") else None
+
+    def fork() -> None:
+        with warnings.catch_warnings():
+            # Of forking with threads: those that the copy lacks are documented, and it starts none.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                pid = os.fork()
+            except OSError as error:
+                made.append(error)
+                return
+        if pid == 0:
+            if torch is not None and gradients is not None:
+                torch.set_grad_enabled(gradients)  # torch keeps it by thread
+            be_child()
+        made.append(pid)
+
+    # With this thread's settings, such as numpy's of errors.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(fork,), name="fork")
+    thread.start()
+    thread.join()
+    (pid,) = made
+    if isinstance(pid, OSError):
+        raise Unavailable(
+            f"This notebook cannot be forked: {pid.strerror}.", "Free memory, or use start=warm."
+        ) from pid
+    return pid
 
 
 def _end_copy(folder: Path) -> None:

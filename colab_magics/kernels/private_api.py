@@ -50,6 +50,7 @@ USES = {
     "asyncio.events": ("_set_running_loop",),
     "multiprocessing.util": ("_exit_function", "_finalizer_registry", "_run_after_forkers"),
     "multiprocessing.process": ("_children",),
+    "multiprocessing.forkserver": ("_forkserver",),
     "threading": ("_shutdown",),
     "atexit": ("_run_exitfuncs", "_clear"),
 }
@@ -86,6 +87,10 @@ def serve(argv: list[str]) -> None:
     app = KernelApp.instance()
     app.initialize(argv)
     app.start()
+
+
+_OF_PARENT: list[Any] = []
+"""Pools of the notebook, in a fork of it."""
 
 
 class ForkedApp(KernelApp):
@@ -184,6 +189,15 @@ def _forget_parent() -> None:
         util._run_after_forkers()
         sys.modules["multiprocessing.process"]._children = set()  # type: ignore[attr-defined]
         atexit.register(util._exit_function)
+    if module := sys.modules.get("multiprocessing.forkserver"):
+        # It is the notebook's child: here another is started when one is needed.
+        server = module._forkserver
+        server._forkserver_pid = server._forkserver_address = server._forkserver_alive_fd = None
+    for name in ("loky.reusable_executor", "joblib.externals.loky.reusable_executor"):
+        if (module := sys.modules.get(name)) and (executor := getattr(module, "_executor", None)) is not None:
+            # Its threads are the notebook's. Kept from being collected, which would tell them something.
+            _OF_PARENT.append(executor)
+            module._executor = None  # type: ignore[attr-defined]
 
 
 def leave(status: int) -> None:

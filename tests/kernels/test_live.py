@@ -279,6 +279,17 @@ def test_a_gpu_in_use_is_refused_and_the_guilty_call_named(start_kernel: Callabl
     assert not folder_of(tmp_path).exists()
 
 
+def test_a_fork_that_the_system_refuses_says_so(start_kernel: Callable[..., Front], tmp_path: Path) -> None:
+    front, cells = opened(start_kernel, tmp_path, SETUP, "%fork n=1 start=live", "1")
+    front.run(SETUP)
+    front.run(
+        "import os\nfork = os.fork\ndef refuse():\n    raise OSError(12, 'Cannot allocate memory')\nos.fork = refuse"
+    )
+    assert "This notebook cannot be forked: Cannot allocate memory." in failure(front.run(cells[1]))
+    front.run("os.fork = fork")
+    assert "1 done" in failure(front.run(cells[1]))
+
+
 @pytest.mark.parametrize(
     ("source", "rest"),
     [
