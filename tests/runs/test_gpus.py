@@ -104,10 +104,8 @@ def test_two_runs_share_a_device_and_a_third_does_not(project: Project, gpus: Fa
 
 
 def noted(project: Project) -> str:
-    """Return what a live table of the job shows now."""
-    from colab_magics.runs.board import Board, _notes
-
-    return "\n".join(_notes({project.data_job}, Board(lambda: runs_of(project.data_job)).statuses()))
+    """Return what stands below the table of the job."""
+    return "\n".join(jobs("baseline").table().notes)
 
 
 def test_a_run_gets_several_and_none(project: Project, gpus: FakeGpus, monkeypatch: pytest.MonkeyPatch) -> None:
