@@ -61,7 +61,7 @@ class Board:
     def table(self) -> Table:
         """Return the runs as a table."""
         statuses = self.statuses()
-        return as_table(statuses, [*self.notes, *_waits(statuses)])
+        return as_table(statuses, [*self.notes, *_gpu_notes(statuses)])
 
     def __len__(self) -> int:
         return len(self.find())
@@ -109,7 +109,7 @@ class Board:
                 fed = any(scheduler.is_running(job) for job in jobs)
                 statuses = self.statuses()
                 notices = [note for job in jobs for note in control.notices(job)]
-                live.show(as_table(statuses, [*self.notes, *notices, *_waits(statuses)]))
+                live.show(as_table(statuses, [*self.notes, *notices, *_gpu_notes(statuses)]))
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
@@ -161,11 +161,9 @@ def kill(runs: Sequence[Run], ui: UI) -> Board:
     return board
 
 
-def _waits(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
-    """Say for each job who has the GPUs that its runs wait for."""
-    jobs = {run.folder.parent for run, status in statuses if status.phase == "waiting"}
-    waits = {job: usage.waiting_for(job) for job in jobs if scheduler.is_running(job)}
-    return [f"Runs of {job.name} wait for {who}." for job, who in waits.items() if who]
+def _gpu_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
+    jobs = {run.folder.parent for run, status in statuses if status.phase not in ENDED}
+    return [note for job in jobs if scheduler.is_running(job) for note in usage.gpu_notes(job)]
 
 
 def _pause(seconds: float, jobs: set[Path]) -> None:

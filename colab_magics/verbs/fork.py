@@ -142,7 +142,8 @@ def fork(
     if _in_run(ui):
         return None
     points, names = _points(grid, n, yes=yes)
-    machine = resources.settle(workers, gpus)
+    with ui.progress("looking for GPUs"):
+        machine = resources.settle(workers, gpus)
     feed = Feed(
         machine.workers,
         trial=None if try_ is None else math.inf if try_ == "end" else seconds(try_, name="try"),

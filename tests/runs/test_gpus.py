@@ -290,8 +290,14 @@ def test_memory_of_gpus_is_shown_and_its_peak_is_kept(
     gpus.say(1, apps=[(seen(run)["pid"], uuid, 3000), (1, uuid, 4000)])
     poll(lambda: cell("gpu memory") == "3.1 GB", timeout=60)
     assert cell("memory").endswith("B")
+    gpus.say(1, mode="fail")
+    unknown = (
+        "because it couldn't communicate with the NVIDIA driver. How much memory of GPUs the runs use is not known."
+    )
+    poll(lambda: unknown in noted(project))
     go(project, 0)
     poll(lambda: not scheduler.is_running(project.data_job))
+    assert noted(project) == ""
     assert cell("gpu memory") == "3.1 GB peak"
     assert cell("memory").endswith(" peak")
     assert "gpu memory 3.1 GB peak" in str(jobs.show("0"))
