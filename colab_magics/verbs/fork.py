@@ -142,8 +142,7 @@ def fork(
     if _in_run(ui):
         return None
     points, names = _points(grid, n, yes=yes)
-    with ui.progress("looking for GPUs"):
-        machine = resources.settle(workers, gpus)
+    machine = resources.settle(workers, gpus, ui)
     feed = Feed(
         machine.workers,
         trial=None if try_ is None else math.inf if try_ == "end" else seconds(try_, name="try"),
