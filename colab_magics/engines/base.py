@@ -20,6 +20,8 @@ class Engine(ABC):
     """Where runs execute. `native` names what the engine does by itself: array, retry, parallelism, survives."""
 
     native: frozenset[str] = frozenset()
+    starts: frozenset[str] = frozenset({"cold"})
+    """How kernels of its runs can start."""
     dedicated = False
     """Whether this process serves the engine alone, as a scheduler does: only then it may be forked."""
 
@@ -60,6 +62,9 @@ class Engine(ABC):
     @abstractmethod
     def log(self, ref: Ref) -> str:
         """Return what the engine itself knows of a run that left no log: why it could not start."""
+
+    def finish(self, *, well: bool) -> None:  # noqa: B027 - most engines keep nothing
+        """Let go of what `prepare` made, when the runs have ended; `well` tells whether all of them did well."""
 
     @abstractmethod
     def collect(self, folders: Sequence[Path]) -> None:

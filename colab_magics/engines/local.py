@@ -1,7 +1,8 @@
 """The local engine: a runner process on this machine for each run.
 
 A scheduler forks its runners: what a runner imports, it imports once. Elsewhere a runner is a new program. With
-``start=warm`` the engine also keeps the zygote from which the runs' kernels are forked.
+``start=warm`` the engine also keeps the zygote from which the runs' kernels are forked; with ``start=live`` it holds on
+to the frozen copy of the notebook, from which they are forked then.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
+from ..errors import Unavailable
 from ..session import RUN_VARIABLE
 from . import forking
 from . import gpus as devices
@@ -31,6 +33,7 @@ from .gpu_desk import Desk
 
 _RUNNER = "colab_magics.runs.runner"
 _ENGINE_OF_NOTEBOOKS = "colab_magics.kernels.papermill_engine"
+_LIVE = "colab_magics.kernels.live"
 """By name: an engine stands below what it executes."""
 _RUNNER_LOG = "log.txt"
 _ZYGOTE = Path(__file__).parents[1] / "kernels" / "zygote.py"
@@ -42,11 +45,13 @@ class LocalEngine(Engine):
     """Runs are processes of this machine, each in a session of its own, so that they survive whoever started them."""
 
     native = frozenset({"survives"})
+    starts = frozenset({"cold", "warm", "live"})
 
     def __init__(self) -> None:
         self._kill_at: dict[int, float] = {}
         self._ends: dict[int, int] = {}
-        self._zygote: str | None = None
+        self._zygotes: dict[str, str] = {}
+        self._copy: Any = None
         self._lifeline: int | None = None
         self._desk: Desk | None = None
         self._given: dict[Path, list[str]] = {}
@@ -62,8 +67,11 @@ class LocalEngine(Engine):
             return
         if every := [*folders, *adopted]:
             self._desk = Desk(every[0].parent, [_record(folder).get("gpus") for folder in every])
-        if any(_starts_warm(folder) for folder in folders):
+        starts = {_record(folder).get("start") for folder in folders}
+        if "warm" in starts:
             self._start_zygote(folders[0].parent)
+        if "live" in starts:
+            self._hold_copy(folders[0].parent)
         forking.import_lean()
         importlib.import_module(_RUNNER)
         kernels = {(_record(folder).get("payload") or {}).get("kernel") for folder in folders}
@@ -90,7 +98,18 @@ class LocalEngine(Engine):
                 pass_fds=(listener.fileno(), reader),
             )
         os.close(reader)
-        self._zygote = str(folder / "zygote")
+        self._zygotes["warm"] = str(folder / "zygote")
+
+    def _hold_copy(self, job_folder: Path) -> None:
+        """Keep the frozen copy of the notebook while runs are to be forked from it; each run says when it is gone."""
+        with contextlib.suppress(Unavailable):
+            self._copy = importlib.import_module(_LIVE).Attendance(job_folder / ".scheduler")
+            self._zygotes["live"] = self._copy.path
+
+    def finish(self, *, well: bool) -> None:
+        """Let the frozen copy go."""
+        if self._copy is not None:
+            self._copy.end(over=well)
 
     def ready(self, folders: Sequence[Path]) -> list[Path]:
         """Take devices for those that need some, in order, until there are no more."""
@@ -112,8 +131,8 @@ class LocalEngine(Engine):
             env = {RUN_VARIABLE: str(folder)}
             if uuids or _record(folder).get("gpus") == 0:
                 env |= devices.environment(uuids)
-            if self._zygote and _starts_warm(folder):
-                env["COLAB_MAGICS_ZYGOTE"] = self._zygote
+            if zygote := self._zygotes.get(_record(folder).get("start", "cold")):
+                env["COLAB_MAGICS_ZYGOTE"] = zygote
             # A lock that another thread holds would be held for ever in a fork.
             alone = self.dedicated and threading.active_count() == 1
             pid = _fork_runner(folder, env) if alone else _start_runner(folder, env)
@@ -171,10 +190,6 @@ class LocalEngine(Engine):
 
 def _record(folder: Path) -> dict[str, Any]:
     return process.read_json(folder / "run.json") or {}
-
-
-def _starts_warm(folder: Path) -> bool:
-    return _record(folder).get("start") == "warm"
 
 
 def _start_runner(folder: Path, env: dict[str, str]) -> int:

@@ -37,9 +37,6 @@ _LAST_WORDS = 0.05
 class Watcher(Protocol):
     """Who is told what happens."""
 
-    def kernel_runs(self, pid: int | None, note: str) -> None:
-        """Called once the kernel's process runs; `note` says what was not as asked for."""
-
     def cell_begins(self, index: int, cell: Any) -> None:
         """Called before a cell is executed."""
 
@@ -92,8 +89,6 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
             if not self.km.has_kernel:
                 await self.async_start_new_kernel(**kwargs)
             provisioner = getattr(self.km, "provisioner", None)
-            if self.watcher is not None:
-                self.watcher.kernel_runs(getattr(provisioner, "pid", None), getattr(provisioner, "note", ""))
             if self.kc is None:
                 await self._connect()
             await self._execute_all(provisioner)

@@ -26,6 +26,7 @@ import nbformat
 import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.util import run_sync
 from papermill.engines import NBClientEngine, papermill_engines
 
 from .. import process
@@ -33,7 +34,7 @@ from .client import Replay, RunClient, as_text
 from .cold import THIS_PYTHON, language_of
 from .journal import Journal, rebuild
 from .manager import RunManager, manager_class
-from .warm import warm_manager_class
+from .warm import forked_manager_class
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -66,15 +67,21 @@ class Execution:
     on_kernel : callable, optional
         Called with the kernel's process id once it runs (None where the kernel is no process of ours) and a note, such
         as why it could not be started warm.
+    start : {"cold", "warm", "live"}
+        How the kernel starts.
     zygote : str, optional
-        The socket of the process that kernels are forked from; they start cold by default.
+        The socket of the process that kernels are forked from, where they do not start cold.
+    first : int, default 1
+        Number of the first code cell, as the author of a longer notebook counts.
     """
 
     output: Path
     log: TextIO | None = None
     on_cell: Callable[[int, int], None] | None = None
     on_kernel: Callable[[int | None, str], None] | None = None
+    start: str = "cold"
     zygote: str | None = None
+    first: int = 1
     notebook: Any = None
     cell: int = 0
     settle: Callable[[], None] | None = None
@@ -101,7 +108,7 @@ class Execution:
             if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
         ]
         # Position in the notebook -> number of the code cell as its author counts them.
-        self._numbers = {position: number for number, position in enumerate(code, start=1)}
+        self._numbers = {position: number for number, position in enumerate(code, start=self.first)}
         self.save()
         self._journal = Journal(self.output, notebook)
 
@@ -118,7 +125,7 @@ class Execution:
             self._journal.begins(index, cell)
         if index in self._numbers:
             self.cell = self._numbers[index]
-            cells = len(self._numbers)
+            cells = self.first - 1 + len(self._numbers)
             if self.log is not None:
                 self.log.write(f"── cell {self.cell} of {cells}\n")
                 self.log.flush()
@@ -193,21 +200,22 @@ class RunEngine(NBClientEngine):  # type: ignore[misc]
         stdout_file: TextIO | None = None,
         stderr_file: TextIO | None = None,
         log_output: bool = False,
-        kernel_manager_class: Any = RunManager,
+        kernel_manager: RunManager | None = None,
         **_: Any,
     ) -> Any:
         """Drive the notebook; see papermill's `Engine`."""
         client = RunClient(
             nb_man,
+            kernel_manager,
             kernel_name=kernel_name,
             startup_timeout=start_timeout,
             stdout_file=stdout_file,
             stderr_file=stderr_file,
             log=logging.getLogger("papermill"),
             log_output=log_output,
-            kernel_manager_class=kernel_manager_class,
+            kernel_manager_class=RunManager,
         )
-        client.limit = execution_timeout
+        client.limit, client.owns_km = execution_timeout, True
         if execution is not None:
             client.watcher = execution
             execution.begin(nb_man.nb, client.settle)
@@ -280,8 +288,11 @@ def execute(
         Never raises for what happens in the notebook: an error, a dead kernel and a time-out are outcomes.
     """
     notebook = nbformat.from_dict(copy.deepcopy(dict(content)))
-    execution.notebook, zygote = notebook, execution.zygote
+    execution.notebook = notebook
+    manager = None
     try:
+        # First of all: while the kernel starts, this process has enough to do.
+        manager = _start_kernel(execution, kernel, cwd)
         with warnings.catch_warnings():
             # nbformat warns of notebooks from front ends that write no cell ids, such as Colab: papermill's own copy
             # gets them here.
@@ -302,7 +313,7 @@ def execute(
             stdout_file=execution.log,
             stderr_file=execution.log,
             execution=execution,
-            kernel_manager_class=warm_manager_class(kernel, zygote) if zygote else manager_class(kernel),
+            kernel_manager=manager,
         )
         return Outcome()
     except papermill.PapermillExecutionError as error:
@@ -312,7 +323,21 @@ def execute(
     except CellTimeoutError:
         return Outcome(_failure(execution, "CellTimeoutError", "the cell took longer than cell_time=", []))
     finally:
+        if manager is not None and manager.has_kernel:
+            run_sync(manager.shutdown_kernel)(now=True)
         execution.end()
+
+
+def _start_kernel(execution: Execution, kernel: str | None, cwd: Path) -> RunManager:
+    """Start the kernel's process, without waiting until it answers."""
+    zygote = execution.zygote
+    made = forked_manager_class(kernel, execution.start, zygote) if zygote else manager_class(kernel)
+    manager = made(kernel_name=kernel or THIS_PYTHON)
+    # As nbclient does: runs share no history, and wait for no other's.
+    arguments = ["--HistoryManager.hist_file=:memory:"] if manager.ipykernel else []
+    run_sync(manager.start_kernel)(extra_arguments=arguments, cwd=str(cwd))
+    execution.kernel_runs(manager.provisioner.pid, getattr(manager.provisioner, "note", ""))
+    return manager
 
 
 def _failure(execution: Execution, ename: str, evalue: str, traceback: list[str]) -> dict[str, Any]:

@@ -96,11 +96,15 @@ class WarmProvisioner(RunProvisioner):
         try:
             child = await self._ask(cmd, kwargs)
         except (OSError, ValueError, _Refused) as problem:
-            self.note = f"start=cold, not warm: {problem}"
-            return await super().launch_kernel(cmd, **kwargs)
+            return await self.without(problem, cmd, **kwargs)
         self.process = child
         self.pid = self.pgid = child.pid
         return self.connection_info
+
+    async def without(self, problem: Exception, cmd: list[str], **kwargs: Any) -> Any:
+        """Start the kernel cold: it could not be forked."""
+        self.note = f"start=cold, not warm: {problem}"
+        return await super().launch_kernel(cmd, **kwargs)
 
     async def _ask(self, cmd: Sequence[str], options: dict[str, Any]) -> Child:
         if list(cmd[:2]) != [sys.executable, OUR_KERNEL]:
@@ -141,23 +145,35 @@ async def _line(link: socket.socket) -> dict[str, Any]:
     return answer
 
 
-def warm_manager_class(kernel: str | None, zygote: str) -> type[RunManager]:
-    """Return a kernel manager that starts kernels warm.
+class LiveProvisioner(WarmProvisioner):
+    """Gets its kernel from the frozen copy of the notebook: no other has the notebook's state."""
+
+    async def without(self, problem: Exception, cmd: list[str], **kwargs: Any) -> Any:
+        """Raise `Unavailable`: the copy is gone."""
+        from .live import gone
+
+        raise gone() from problem
+
+
+def forked_manager_class(kernel: str | None, start: str, zygote: str) -> type[RunManager]:
+    """Return a kernel manager whose kernels are forked.
 
     Parameters
     ----------
     kernel : str or None
         Name of a kernelspec; None stands for this interpreter.
+    start : {"warm", "live"}
+        Whether a kernel starts cold where it cannot be forked.
     zygote : str
-        Path of the zygote's socket.
+        Path of the socket of the process to fork from.
     """
 
     def make_provisioner(self: RunManager, **kwargs: Any) -> RunProvisioner:
-        made = WarmProvisioner(parent=self, **kwargs)
+        made = (LiveProvisioner if start == "live" else WarmProvisioner)(parent=self, **kwargs)
         made.zygote = zygote
         return made
 
-    return type("WarmManager", (manager_class(kernel),), {"make_provisioner": make_provisioner})
+    return type("ForkedManager", (manager_class(kernel),), {"make_provisioner": make_provisioner})
 
 
 def zygote_of_this_runner() -> str | None:

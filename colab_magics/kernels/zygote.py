@@ -43,6 +43,8 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _RUN = "COLAB_MAGICS_RUN"
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/accel", "/dev/vfio")
 _SCOUT_SECONDS = 30.0
+_AT_THE_END = ["psutil", "IPython.core.logger"]
+"""What a kernel imports only when it ends."""
 
 
 def _say(text: str) -> None:
@@ -91,19 +93,29 @@ def check(name: str) -> None:
     if threading.active_count() > 1:
         others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
         raise Unfit(f"importing {name} starts threads ({', '.join(others)})")
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            target = os.readlink(f"/proc/self/fd/{fd}")
-            if target.startswith(_DEVICES):
-                raise Unfit(f"importing {name} opens a GPU ({target})")
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized():
-        raise Unfit(f"importing {name} initialises CUDA")
+    if gpu := gpu_in_use():
+        raise Unfit(f"importing {name} {gpu}")
     try:
         os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:
         return
     raise Unfit(f"importing {name} starts processes")
+
+
+def gpu_in_use() -> str:
+    """Say how this process uses a GPU or TPU, such as ``initialises CUDA``; empty when it does not.
+
+    A fork cannot use what its parent has opened: the drivers forbid it.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized():
+        return "initialises CUDA"
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            target = os.readlink(f"/proc/self/fd/{fd}")
+            if target.startswith(_DEVICES):
+                return f"opens a GPU ({target})"
+    return ""
 
 
 def scout(kernel: ModuleType) -> list[str]:
@@ -160,12 +172,12 @@ class Zygote:
     ----------
     listener : socket
         Where runners connect.
-    lifeline : int
-        Closes when the scheduler is gone.
+    lifelines : list of int
+        Each closes when a scheduler is gone.
     """
 
-    def __init__(self, listener: socket.socket, lifeline: int) -> None:
-        self.listener, self.lifeline = listener, lifeline
+    def __init__(self, listener: socket.socket, lifelines: list[int]) -> None:
+        self.listener, self.lifelines = listener, lifelines
         self.problem = ""
         self.kernel: Any = None
         self.forking: Any = None
@@ -184,7 +196,7 @@ class Zygote:
             self.forking.make_room()
             self.kernel = _load("_colab_magics_kernel", "private_api.py")
             preload(names)
-            preload(scout(self.kernel))
+            preload([*scout(self.kernel), *_AT_THE_END])
         except Unfit as unfit:
             self.problem = str(unfit)
         except Exception as error:  # noqa: BLE001 - runners are told, and start cold
@@ -195,20 +207,15 @@ class Zygote:
 
     def serve(self) -> None:
         """Answer until the scheduler and the last kernel are gone."""
-        lives = True
-        while lives or self.pids:
+        while self.lifelines or self.pids or self.is_wanted():
             poll = select.poll()
-            if lives:
-                poll.register(self.listener, select.POLLIN)
-                poll.register(self.lifeline, select.POLLIN)
-            poll.register(self.wake, select.POLLIN)
-            for fd in self.runners:
+            for fd in (self.listener.fileno(), self.wake, *self.lifelines, *self.runners):
                 poll.register(fd, select.POLLIN)
-            for fd, _ in poll.poll():
+            for fd, _ in poll.poll(self.patience):
                 if fd == self.listener.fileno():
                     self._accept()
-                elif fd == self.lifeline:
-                    lives = bool(os.read(self.lifeline, 1))
+                elif fd in self.lifelines:
+                    self.scheduler_said(fd)
                 elif fd == self.wake:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self.wake, 4096)
@@ -216,11 +223,27 @@ class Zygote:
                     self._runner_left(fd)
             self._reap()
 
+    patience: int | None = None
+    """Milliseconds until `is_wanted` is asked again."""
+
+    def is_wanted(self) -> bool:
+        """Whether to stay though no scheduler is there."""
+        return False
+
+    def scheduler_said(self, fd: int) -> None:
+        """A scheduler closes its lifeline when it is gone."""
+        if not os.read(fd, 1):
+            self.lifelines.remove(fd)
+            os.close(fd)
+
     def _accept(self) -> None:
         runner, _ = self.listener.accept()
         try:
             runner.settimeout(5)
             request, fds = _receive(runner)
+            if request.get("schedules"):
+                self.lifelines.append(runner.detach())
+                return
             if self.problem:
                 _send(runner, {"problem": self.problem})
                 runner.close()
@@ -273,16 +296,14 @@ class Zygote:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for target, fd in enumerate(fds):
                 os.dup2(fd, target)
-            others = [self.wake, self.woken, self.lifeline, self.listener.detach(), runner.detach()]
+            others = [self.wake, self.woken, *self.lifelines, self.listener.detach(), runner.detach()]
             for fd in [*others, *(one.detach() for one in self.runners.values()), *fds]:
                 if fd > 2:
                     os.close(fd)
             os.chdir(request["cwd"])
             argv = request["argv"]
             self.forking.become(argv, {**request["env"], "JPY_PARENT_PID": str(os.getppid())}, _RUN)
-            reseed()
-            sys.argv, sys.orig_argv = argv[1:], list(argv)
-            self.kernel.serve([*argv[2:], f"--IPKernelApp.parent_handle={os.getppid()}"])
+            self.become_kernel(argv)
             status = 0
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
@@ -290,6 +311,12 @@ class Zygote:
             _say(traceback.format_exc())
         finally:
             self.kernel.leave(status)
+
+    def become_kernel(self, argv: list[str]) -> None:
+        """Serve as a kernel until it is told to end, in the forked process."""
+        reseed()
+        sys.argv, sys.orig_argv = argv[1:], list(argv)
+        self.kernel.serve([*argv[2:], f"--IPKernelApp.parent_handle={os.getppid()}"])
 
 
 def _receive(runner: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -311,7 +338,7 @@ def _send(runner: socket.socket, answer: dict[str, Any]) -> None:
 def main() -> None:
     """Run as a program."""
     listener, lifeline, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    zygote = Zygote(socket.socket(fileno=listener), lifeline)
+    zygote = Zygote(socket.socket(fileno=listener), [lifeline])
     try:
         with open(os.path.join(folder, "preload.json"), encoding="utf-8") as stream:
             names = json.load(stream)

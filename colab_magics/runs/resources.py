@@ -39,10 +39,9 @@ class Resources:
     warnings: Sequence[str] = ()
 
     def __str__(self) -> str:
-        text = f"{self.workers} at once"
         if self.gpus:
-            text += f", each with gpus={self.gpus:g} of: {'; '.join(map(str, self.devices))}"
-        return f"{text}, without GPUs" if self.gpus == 0 else text
+            return f"each with gpus={self.gpus:g} of: {'; '.join(map(str, self.devices))}"
+        return "without GPUs" if self.gpus == 0 else ""
 
 
 def settle(workers: str | int, gpus_each: str | float | None, ui: UI | None = None) -> Resources:

@@ -25,10 +25,11 @@ import psutil
 from .. import process
 from ..engines.forking import import_lean
 from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
+from ..mirror import control
 from ..session import RUN_VARIABLE
 from ..units import show_seconds
+from . import live, usage
 from . import run as folder_of_run
-from . import usage
 from .run import HEARTBEAT, LOG, NOTEBOOK, SOURCE, STATE, Run
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -63,7 +64,8 @@ class StateFile:
         with self._lock:
             self._value |= values
             self._value["beat"] = time.time()
-            process.write_json(self._path, self._value)
+            # How a run ended outlives the machine; that it was running does not.
+            process.write_json(self._path, self._value, durable="ended" in self._value)
 
     def _beat(self) -> None:
         pause = _FIRST_BEAT
@@ -121,12 +123,21 @@ class Killer:
 
     def end_payload(self) -> None:
         """End every process below this one, and those of a kernel that was forked elsewhere."""
-        for child in psutil.Process().children():
-            process.end_tree(child.pid, grace=2.0)
+        if _has_children():
+            for child in psutil.Process().children():
+                process.end_tree(child.pid, grace=2.0)
         if self.forked:
             if self.kernel is not None and process.is_alive(self.kernel):
                 process.end_tree(self.kernel["pid"], grace=2.0)
             process.end_all_with(RUN_VARIABLE, str(self.folder))
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -146,7 +157,9 @@ def holding(folder: Path) -> Iterator[None]:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # Somebody may be completing its notebook from the journal.
+                # A runner whose scheduler has died, before it could write anything.
+                process.end_all_with(RUN_VARIABLE, str(folder))
+                # Or somebody completes the notebook from the journal.
                 if time.monotonic() > patience:
                     raise Busy(f"Another process executes the run in {folder}.", "%jobs shows how far it is.") from None
                 time.sleep(0.05)
@@ -157,9 +170,10 @@ def holding(folder: Path) -> Iterator[None]:
 
 def execute(folder: Path) -> int:
     """Execute the run in `folder`; return the exit status: 0 done, 1 failed, 2 killed."""
-    # What was started here before, and whose scheduler has died, must not write beside us.
-    process.end_all_with(RUN_VARIABLE, str(folder))
     run = Run.load(folder)
+    if run.attempt > 1 or run.state() is not None:
+        # What was started here before, and whose scheduler has died, must not write beside us.
+        process.end_all_with(RUN_VARIABLE, str(folder))
     with holding(folder):
         if run.verdict() is not None:
             return 2
@@ -196,8 +210,6 @@ def execute(folder: Path) -> int:
 
 def _hand_over(folder: Path) -> dict[str, Any]:
     """Hand the results over before anybody is told that there are any; a Place that is away fails no run."""
-    from ..mirror import control
-
     trouble = control.hand_over(folder.parent, timeout=HAND_OVER_SECONDS)
     if trouble is None:
         return {}
@@ -227,6 +239,7 @@ def _payload(run: Run) -> Payload:
 def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[str, Any] | None:
     """Execute a notebook; returns the error, or None."""
     from ..kernels import papermill_engine
+    from ..kernels.live import gone
     from ..kernels.warm import zygote_of_this_runner
 
     content = process.read_json(run.folder / SOURCE)
@@ -237,14 +250,20 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         killer.kernel = state.meter.kernel = None if pid is None else process.identity(pid)
         state.set(kernel=pid, kernel_process=killer.kernel, **({"note": note} if note else {}))
 
-    zygote = zygote_of_this_runner()
+    zygote, start, first = zygote_of_this_runner(), run.record.get("start", "cold"), 1
+    if start == "live":
+        if zygote is None:
+            raise gone()
+        content, first = live.below_fork(content, run.record)
     killer.forked = zygote is not None
     execution = papermill_engine.Execution(
         run.folder / NOTEBOOK,
         log,
         on_kernel=kernel_runs,
         on_cell=lambda cell, cells: state.set(cell=cell, cells=cells),
+        start=start,
         zygote=zygote,
+        first=first,
     )
     cwd = Path(run.record.get("cwd") or run.folder)
     outcome = papermill_engine.execute(

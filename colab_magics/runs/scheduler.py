@@ -215,6 +215,7 @@ class Scheduler:
             self._start_more()
             self._write_state()
             self.engine.wait(_TICK)
+        self.engine.finish(well=all(run.status().ended_well for run in runs_of(self.job_folder)))
         self._write_state(force=True)
 
     def _collect_ended(self) -> None:
@@ -294,7 +295,7 @@ class Scheduler:
         run, _, began = self.active[-1]
         lines = [f"{run.index}", f"sub-job started {_clock(began)}", f"group started {_clock(self.started)}"]
         lines += [f"running: {run.index} since {_clock(began)}" for run, _, began in self.active]
-        process.write_whole(self.job_folder / CURRENT, "\n".join(lines) + "\n")
+        process.write_whole(self.job_folder / CURRENT, "\n".join(lines) + "\n", durable=False)
 
     def _write_state(self, *, force: bool = False) -> None:
         if force or time.monotonic() - self._beat > _BEAT:
@@ -308,6 +309,7 @@ class Scheduler:
                     "phase": "running" if self.waiting or self.active else "ended",
                     "active": [{"index": run.index, "ref": ref} for run, ref, _ in self.active],
                 },
+                durable=False,
             )
 
 

@@ -14,16 +14,14 @@ from ..engines import ENGINES
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, Unavailable
 from ..kernels import preload
 from ..kernels.cold import check_kernel
+from ..kernels.live import freeze
 from ..ui import Notebook, Table
-from . import code, plan, scheduler
+from . import code, live, plan, scheduler
 from .board import Board
 from .plan import Plan, Point
 from .resources import Resources
 from .run import folder_name, runs_of
 from .scheduler import Feed
-
-STARTS = ("cold", "warm")
-"""How a run's kernel starts."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,8 @@ class Order:
         The project's folder, for the commit that the runs' records name.
     only, first, done_file, resume
         See `plan.make`.
-    engine, start : str
-        Where runs execute, and how their kernels start.
+    engine, start, seed : str
+        Where runs execute, how their kernels start, and whether live ones keep the notebook's random state.
     feed : Feed
         How many at once, and what failures mean.
     resources : Resources
@@ -65,6 +63,7 @@ class Order:
     resume: str | None = None
     engine: str = "local"
     start: str = "cold"
+    seed: str | None = None
     feed: Feed = field(default_factory=Feed)
     resources: Resources = field(default_factory=Resources)
     limits: dict[str, float | None] = field(default_factory=dict)
@@ -104,7 +103,6 @@ class Order:
             # What this kernel has loaded is what its runs will; of another notebook its cells tell.
             modules = preload.loaded_here() if notebook.current else preload.imported_by(notebook.content)
             folder = self.job_folder / scheduler.FOLDER
-            folder.mkdir(exist_ok=True)
             process.write_json(folder / "preload.json", {"modules": modules})
 
 
@@ -121,17 +119,25 @@ def submit(order: Order) -> tuple[Board, Plan]:
     ColabMagicsError
         Before anything was started: see `plan.make`, `plan.write`, `scheduler.lock`.
     """
-    if order.start not in STARTS:
-        raise InvalidInput(f"start={order.start} is not known.", f"Known: {', '.join(STARTS)}.")
-    ENGINES.load(order.engine)().available()
+    engine = ENGINES.load(order.engine)()
+    if order.start not in engine.starts:
+        raise InvalidInput(
+            f"start={order.start} is not possible on={order.engine}.", f"Possible: {', '.join(sorted(engine.starts))}."
+        )
+    engine.available()
     record = order.record()
+    if order.start == "live":
+        record["forked"] = live.check(order.notebook)
     job_folder = order.job_folder
     make_folder(job_folder)
     lock = scheduler.lock(job_folder)
     try:
         made = order.plan()
         notebook = order.notebook
+        (job_folder / scheduler.FOLDER).mkdir(exist_ok=True)
         order.write_preload()
+        if order.start == "live" and made.execute:
+            record["forked"] |= freeze(job_folder / scheduler.FOLDER, seed=order.seed, close=[lock])
         folders = plan.write(made, job_folder, content=notebook.content, name=notebook.name, common=record)
         if folders or made.adopt:
             adopt = [run.folder for run in made.adopt]
@@ -210,7 +216,7 @@ def preview(order: Order) -> Table:
     ]
     shown = texts[:100]
     notes = [f"… and {len(texts) - len(shown)} more"] if len(texts) > len(shown) else []
-    notes.append(f"{order.resources}.")
+    notes.append(", ".join(filter(None, [f"{order.feed.workers} at once", str(order.resources)])) + ".")
     notes.append(f"Folders are in {order.job_folder}. Nothing was started (--dry-run).")
     return Table(["run", "state", "parameters", "folder"], shown, caption=str(made), notes=notes)
 

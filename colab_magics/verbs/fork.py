@@ -37,7 +37,8 @@ def fork(
     done_file: str | None = None,
     workers: str = "auto",
     gpus: str | float | None = None,
-    start: Literal["cold", "warm"] = "cold",
+    start: Literal["cold", "warm", "live"] = "cold",
+    seed: Literal["keep"] | None = None,
     on: str = "local",
     time: str | None = None,
     cell_time: str | None = None,
@@ -90,12 +91,19 @@ def fork(
     gpus : str, optional
         GPUs of each run: ``1``, ``2``, or ``0.5``, where two runs share one; ``0`` hides them. A run sees its own
         alone. By default it gets one where there are GPUs and ``workers`` is not said; else it sees all of them.
-    start : {"cold", "warm"}
-        How a run's kernel starts. ``cold`` is a new process. ``warm`` is forked from a process that has imported
-        already what this notebook imports: runs begin in a tenth of the time and share memory. What a library reads
-        when it is imported, such as ``OMP_NUM_THREADS``, is then that of this notebook's environment at ``%fork``; a
-        cell that sets it in the run comes too late. Where an import opens a GPU or starts threads, runs start cold and
-        say so.
+    start : {"cold", "warm", "live"}
+        How a run's kernel starts. ``cold`` is a new process that executes the notebook from its top. ``warm`` is forked
+        from a process that has imported already what this notebook imports: runs begin in a tenth of the time and share
+        memory. What a library reads when it is imported, such as ``OMP_NUM_THREADS``, is then that of this notebook's
+        environment at ``%fork``; a cell that sets it in the run comes too late. Where an import opens a GPU or starts
+        threads, runs start cold and say so. ``live`` is forked from this very notebook, with all that it holds: a run
+        executes the rest of this cell and the cells below, on the data that the cells above have loaded, and shares
+        their memory until it writes to it. The notebook's threads are not in it, open files and connections are shared,
+        and once a cell has used a GPU it is refused. Runs can be started so until all have ended well, or this kernel
+        has ended and no run is left.
+    seed : {"keep"}, optional
+        With ``start=live``, leave the random generators as they are here: all runs draw the same numbers. By default
+        Python's, numpy's and torch's global ones are seeded for each run, from their state here and the run's index.
     on : str, default "local"
         The engine: where runs execute. ``local`` is this machine.
     time, cell_time : str, optional
@@ -143,8 +151,11 @@ def fork(
         return None
     points, names = _points(grid, n, yes=yes)
     machine = resources.settle(workers, gpus, ui)
+    at_once = machine.workers
+    if start == "live":
+        at_once = _workers_that_fit(ui, at_once, fixed=str(workers) != "auto")
     feed = Feed(
-        machine.workers,
+        at_once,
         trial=None if try_ is None else math.inf if try_ == "end" else seconds(try_, name="try"),
         max_failures=None if max_failures is None else count(max_failures, name="max_failures"),
         retries=count(retries, name="retries", least=0),
@@ -168,6 +179,7 @@ def fork(
         resume=resume,
         engine=on,
         start=start,
+        seed=seed,
         feed=feed,
         resources=machine,
         limits={name: None if value is None else seconds(value, name=name) for name, value in limits.items()},
@@ -178,6 +190,8 @@ def fork(
     if dry_run:
         return submit.preview(order)
     session.current().run_here = None
+    if start == "live":
+        ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
     board, made = submit.submit(order)
     if made.keep or made.skip or made.resumed or made.adopt:
         ui.say(f"{project.job}: {made}")
@@ -256,6 +270,18 @@ def _points(grid: Mapping[str, Any] | None, n: int | None, *, yes: bool) -> tupl
     if size > MANY and not yes:
         raise InvalidInput(f"That makes {size:,} runs.", "Say --yes to start so many, or take values out.")
     return [Point(repeat) for repeat in range(size)] if grid is None else list(made.points()), names
+
+
+def _workers_that_fit(ui: UI, wanted: int, *, fixed: bool) -> int:
+    """Compare the workers with the free memory: what was asked for stays, what we choose fits."""
+    from ..kernels.live import workers_that_fit
+
+    fit, words = workers_that_fit(wanted)
+    if fit < wanted and fixed:
+        ui.warn(f"{words}: workers={wanted} may be too many, {fit} would fit.")
+    elif fit < wanted:
+        ui.say(f"{words}: workers={fit}")
+    return wanted if fixed else fit
 
 
 def _check_cells(current: Notebook, names: Sequence[str], then: str | None) -> tuple[list[tuple[str, str]], str] | None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from conftest import poll
 from fake_gpus import FakeGpus, gpus
+from fronts import Front
 
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
@@ -25,6 +27,8 @@ from colab_magics.session import Session
 from colab_magics.ui import Table, TerminalUI
 
 from .notebooks import write_notebook
+
+pytest_plugins = ("shells",)
 
 __all__ = ["gpus"]  # a fixture
 
@@ -192,6 +196,31 @@ def test_the_device_of_a_lost_runner_is_free_when_its_kernel_is_gone(project: Pr
     assert second["began"] > first["last"]
     go(project, 1)
     poll(lambda: not scheduler.is_running(project.data_job))
+
+
+def test_live_runs_see_their_own_device_and_keep_it_until_they_are_gone(
+    start_kernel: Callable[..., Front], gpus: FakeGpus, tmp_path: Path
+) -> None:
+    uuids = gpus.say(2)
+    setup = "import os\n%load_ext colab_magics\n%project name=net root=. job=baseline"
+    path = write_notebook(tmp_path / "a.ipynb", setup, "%fork n=4 start=live --detach", TELL + STUBBORN)
+    front = start_kernel(COLAB_MAGICS_NOTEBOOK=str(path))
+    assert front.run(setup).status == "ok"
+    assert "4 runs go on" in "".join(front.run("%fork n=4 start=live --detach").traceback)
+    folder = tmp_path / "net" / "data_job" / "baseline"
+    poll(lambda: len(list(folder.glob("*/seen"))) == 2, timeout=60)
+    scheduler.kill(runs_of(folder)[:1])
+    poll(lambda: len(list(folder.glob("*/seen"))) == 3)
+    for index in range(4):
+        (folder / f"sub_job_{index:03d}" / "go").touch()
+    poll(lambda: not scheduler.is_running(folder))
+    assert [run.status().phase for run in runs_of(folder)] == ["killed", "done", "done", "done"]
+    found = [seen(run) for run in runs_of(folder)]
+    assert {one["gpus"] for one in found} == set(uuids)
+    pairs = [(a, b) for a in found for b in found if a["pid"] < b["pid"] and overlaps(a, b)]
+    assert pairs
+    assert all(a["gpus"] != b["gpus"] for a, b in pairs)
+    assert front.run("print(os.environ.get('CUDA_VISIBLE_DEVICES'))").out == "None\n"
 
 
 def other_job(project: Project, notebook: Path, **options: Any) -> tuple[Path, subprocess.Popen[bytes]]:
