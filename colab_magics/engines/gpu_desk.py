@@ -65,7 +65,8 @@ class Desk:
             # Nobody knows yet which devices others use.
             return None
         only_free = bool(record.get("only_free_gpus", True))
-        taken = self._leases.take(folder, need, self._devices, self._watch.uses, only_free=only_free)
+        devices = gpus.suited(need, self._devices)
+        taken = self._leases.take(folder, need, devices, self._watch.uses, only_free=only_free)
         self._waiting = taken if isinstance(taken, str) else ""
         if isinstance(taken, str):
             self._next = time.monotonic() + _AGAIN

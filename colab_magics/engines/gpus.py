@@ -84,7 +84,11 @@ class Question:
         os.close(fd)
         self._path = Path(path)
         self._until = time.monotonic() + PATIENCE
-        self._who = process.identity(process.start_detached([PROGRAM, *words], log_file=self._path))
+        try:
+            self._who = process.identity(process.start_detached([PROGRAM, *words], log_file=self._path))
+        except OSError as error:
+            self._path.unlink()
+            raise Unavailable(f"{PROGRAM} cannot be started: {error.strerror}.", _MEND) from error
 
     def answer(self) -> str | None:
         """Return what it printed; None while it works.
@@ -226,8 +230,14 @@ def share(value: str | float) -> float:
     return number
 
 
+def suited(need: float, devices: Sequence[Device]) -> list[Device]:
+    """Return the devices that serve a run of such a need: CUDA shows a process one part made by MIG, and no second."""
+    return [device for device in devices if need <= 1 or device.uuid == device.gpu]
+
+
 def slots(need: float, devices: Sequence[Device]) -> int:
     """Return how many runs that need so many GPUs each `devices` can hold at once."""
+    devices = suited(need, devices)
     # 0.1 + 0.2 is a little more than 0.3.
     return len(devices) * int(1 / need + 1e-9) if need < 1 else len(devices) // int(need)
 
@@ -250,8 +260,10 @@ def check(need: float, devices: Sequence[Device]) -> None:
         missing = "" if there() else f" (there is no {PROGRAM})"
         raise Unavailable(f"{what}this machine has no NVIDIA GPU{limited}{missing}.", "Leave gpus= out, or say gpus=0.")
     count = "1 GPU" if len(devices) == 1 else f"{len(devices)} GPUs"
+    parts = " (a run can use one part made by MIG alone)" if len(suited(need, devices)) < len(devices) else ""
     names = "; ".join(map(str, devices))
-    raise InvalidInput(f"{what}this machine has {count}{limited}: {names}.", f"Write gpus={len(devices)} or less.")
+    most = max(1, len(suited(need, devices)))
+    raise InvalidInput(f"{what}this machine has {count}{limited}: {names}{parts}.", f"Write gpus={most} or less.")
 
 
 def environment(uuids: Sequence[str]) -> dict[str, str]:

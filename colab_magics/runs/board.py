@@ -60,7 +60,8 @@ class Board:
 
     def table(self) -> Table:
         """Return the runs as a table."""
-        return as_table(self.statuses(), self.notes)
+        statuses = self.statuses()
+        return as_table(statuses, [*self.notes, *_gpu_notes(statuses)])
 
     def __len__(self) -> int:
         return len(self.find())
@@ -107,7 +108,8 @@ class Board:
                 jobs = {run.folder.parent for run in self.find()}
                 fed = any(scheduler.is_running(job) for job in jobs)
                 statuses = self.statuses()
-                live.show(as_table(statuses, [*self.notes, *_notes(jobs, statuses)]))
+                notices = [note for job in jobs for note in control.notices(job)]
+                live.show(as_table(statuses, [*self.notes, *notices, *_gpu_notes(statuses)]))
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
@@ -159,11 +161,9 @@ def kill(runs: Sequence[Run], ui: UI) -> Board:
     return board
 
 
-def _notes(jobs: set[Path], statuses: Sequence[tuple[Run, Status]]) -> list[str]:
-    """Return what the user should know of some jobs: notices of their syncs, and who has the GPU that runs wait for."""
-    notes = [note for job in jobs for note in control.notices(job)]
-    waiting = {run.folder.parent for run, status in statuses if status.phase == "waiting"}
-    return notes + [f"Runs of {job.name} wait for {who}." for job in waiting if (who := usage.waiting_for(job))]
+def _gpu_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
+    jobs = {run.folder.parent for run, status in statuses if status.phase not in ENDED}
+    return [note for job in jobs if scheduler.is_running(job) for note in usage.gpu_notes(job)]
 
 
 def _pause(seconds: float, jobs: set[Path]) -> None:

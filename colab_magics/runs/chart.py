@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import InvalidInput
 from ..units import words
 from . import metrics
 from .board import show_parameters
@@ -131,6 +132,8 @@ def charts(runs: Sequence[Run], metric: str) -> Chart | Charts:
     """
     reported = {run.folder: metrics.read(run.folder) for run in runs}
     known = metrics.numeric_names(line for lines in reported.values() for line in lines)
+    if not metric and known:
+        raise InvalidInput("Which metric?", f"%jobs plot {known[0]}; known: {', '.join(known)}")
     # A metric may have a comma in its name.
     names = [metric] if metric in known else list(dict.fromkeys(words(metric))) or [metric]
     drawn = [_chart(runs, reported, name) for name in names]

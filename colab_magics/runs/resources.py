@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from ..engines import gpus
 from ..engines.gpus import Device, Use
 from ..errors import Unavailable
+from ..ui import UI
 from ..units import count, show_size
 
 
@@ -37,16 +39,15 @@ class Resources:
     warnings: Sequence[str] = ()
 
     def __str__(self) -> str:
-        text = f"{self.workers} at once"
         if self.gpus:
-            text += f", each with gpus={self.gpus:g} of: {'; '.join(map(str, self.devices))}"
-        return f"{text}, without GPUs" if self.gpus == 0 else text
+            return f"each with gpus={self.gpus:g} of: {'; '.join(map(str, self.devices))}"
+        return "without GPUs" if self.gpus == 0 else ""
 
 
-def settle(workers: str | int, gpus_each: str | float | None) -> Resources:
+def settle(workers: str | int, gpus_each: str | float | None, ui: UI | None = None) -> Resources:
     """Decide from ``workers=`` and ``gpus=`` what runs get on this machine.
 
-    Where neither says anything and there are GPUs, each run gets one.
+    Where neither says anything and there are GPUs, each run gets one. `ui` shows that it takes a time, where it does.
 
     Raises
     ------
@@ -61,8 +62,9 @@ def settle(workers: str | int, gpus_each: str | float | None) -> Resources:
     if need == 0 or (need is None and not auto):
         return Resources(chosen or _by_cores(), need)
     try:
-        devices = gpus.find()
-        others, words = _used(devices, gpus.uses() if devices else [], "left out while it is" if auto else "taken last")
+        with ui.progress(f"asking {gpus.PROGRAM}") if ui is not None and gpus.there() else nullcontext():
+            devices = gpus.find()
+            uses = gpus.uses() if devices else []
     except Unavailable as problem:
         if need is not None:
             raise
@@ -72,6 +74,7 @@ def settle(workers: str | int, gpus_each: str | float | None) -> Resources:
     elif not devices:
         return Resources(_by_cores())
     need = 1.0 if need is None else need
+    others, words = _used(devices, uses, "left out while it is" if auto else "taken last")
     if auto and others == {device.uuid for device in devices}:
         words.append("All GPUs are in use: the runs wait until one is free. workers=1 takes them as they are.")
     return Resources(chosen or gpus.slots(need, devices), need, auto, devices, words)

@@ -216,7 +216,7 @@ def preview(order: Order) -> Table:
     ]
     shown = texts[:100]
     notes = [f"… and {len(texts) - len(shown)} more"] if len(texts) > len(shown) else []
-    notes.append(f"{order.resources}.")
+    notes.append(", ".join(filter(None, [f"{order.feed.workers} at once", str(order.resources)])) + ".")
     notes.append(f"Folders are in {order.job_folder}. Nothing was started (--dry-run).")
     return Table(["run", "state", "parameters", "folder"], shown, caption=str(made), notes=notes)
 

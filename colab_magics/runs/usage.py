@@ -135,6 +135,9 @@ def known_devices(job_folder: Path) -> dict[str, str]:
     return found
 
 
-def waiting_for(job_folder: Path) -> str:
-    """Return who has the GPUs that runs of a job wait for; empty when none waits for one."""
-    return str((process.read_json(job_folder / gpu_desk.FILE) or {}).get("waiting") or "")
+def gpu_notes(job_folder: Path) -> list[str]:
+    """Return whom the runs of a job wait for to get GPUs, and why the memory of GPUs is not known."""
+    found = process.read_json(job_folder / gpu_desk.FILE) or {}
+    waits = [f"Runs of {job_folder.name} wait for {found['waiting']}."] if found.get("waiting") else []
+    problem = str(found.get("problem") or "").partition("\n")[0]
+    return waits + ([f"{problem} How much memory of GPUs the runs use is not known."] if problem else [])

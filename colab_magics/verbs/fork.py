@@ -150,7 +150,7 @@ def fork(
     if _in_run(ui):
         return None
     points, names = _points(grid, n, yes=yes)
-    machine = resources.settle(workers, gpus)
+    machine = resources.settle(workers, gpus, ui)
     at_once = machine.workers
     if start == "live":
         at_once = _workers_that_fit(ui, at_once, fixed=str(workers) != "auto")

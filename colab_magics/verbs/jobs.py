@@ -289,13 +289,13 @@ def metrics(*ids: str, names: str | None = None) -> Table:
 
 
 @subcommand(jobs)
-def plot(metric: str, /, *ids: str) -> Chart | Charts:
+def plot(metric: str | None = None, /, *ids: str) -> Chart | Charts:
     """Draw a metric that runs reported by ``colab_magics.report(loss=0.3, step=10)``, a line for each run.
 
     Parameters
     ----------
     metric : str
-        Its name, such as ``loss``; several as ``loss,accuracy``.
+        Its name, such as ``loss``; several as ``loss,accuracy``. Without one it lists what there is.
     *ids : str
         See ``%jobs``.
 
@@ -313,7 +313,7 @@ def plot(metric: str, /, *ids: str) -> Chart | Charts:
 
     runs = here.some(ids)
     with session.current().ui.progress("reading metrics"):
-        return chart.charts(runs, metric)
+        return chart.charts(runs, metric or "")
 
 
 @subcommand(jobs)

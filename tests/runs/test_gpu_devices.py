@@ -90,7 +90,7 @@ def test_gpus_that_are_no_number(value: str) -> None:
     ("need", "count", "slots"), [(1, 2, 2), (2, 3, 1), (0.5, 2, 4), (0.3, 1, 3), (0.1, 1, 10), (0.6, 2, 2), (3, 2, 0)]
 )
 def test_how_many_runs_devices_hold(need: float, count: int, slots: int) -> None:
-    assert devices.slots(need, [Device(f"GPU-{i}", str(i), "T4") for i in range(count)]) == slots
+    assert devices.slots(need, [Device(f"GPU-{i}", str(i), "T4", gpu=f"GPU-{i}") for i in range(count)]) == slots
 
 
 def test_a_program_that_fails_or_hangs_is_one_message(gpus: FakeGpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +141,30 @@ def test_what_a_machine_gives(gpus: FakeGpus, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InvalidInput, match=r"has 1 GPU that CUDA_VISIBLE_DEVICES=1 lets be used: 1 NVIDIA T4"):
         resources.settle("auto", 2)
     assert resources.settle("auto", 1).workers == 1
+
+
+def test_several_parts_made_by_mig_are_of_no_use_to_one_run(gpus: FakeGpus) -> None:
+    uuids = gpus.say(3, mig=[("3g.20gb", "3g.20gb")])
+    assert resources.settle("auto", None).workers == 4
+    assert resources.settle("auto", 0.5).workers == 8
+    assert resources.settle("auto", 2).workers == 1
+    with pytest.raises(
+        InvalidInput, match=r"has 4 GPUs: 0:0 .* \(a run can use one part made by MIG alone\)"
+    ) as caught:
+        resources.settle("auto", 3)
+    assert "gpus=2 or less" in str(caught.value)
+    assert [device.uuid for device in devices.suited(2, devices.find())] == uuids[2:]
+
+
+def test_a_program_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/nowhere/python\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="nvidia-smi cannot be started: No such file"):
+        resources.settle("auto", 1)
+    watch = devices.Watch()
+    assert watch.look()
+    assert "cannot be started" in watch.problem
 
 
 def test_a_machine_without_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

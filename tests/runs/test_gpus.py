@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from conftest import poll
 from fake_gpus import FakeGpus, gpus
+from fronts import Front
 
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
@@ -25,6 +27,8 @@ from colab_magics.session import Session
 from colab_magics.ui import Table, TerminalUI
 
 from .notebooks import write_notebook
+
+pytest_plugins = ("shells",)
 
 __all__ = ["gpus"]  # a fixture
 
@@ -104,10 +108,8 @@ def test_two_runs_share_a_device_and_a_third_does_not(project: Project, gpus: Fa
 
 
 def noted(project: Project) -> str:
-    """Return what a live table of the job shows now."""
-    from colab_magics.runs.board import Board, _notes
-
-    return "\n".join(_notes({project.data_job}, Board(lambda: runs_of(project.data_job)).statuses()))
+    """Return what stands below the table of the job."""
+    return "\n".join(jobs("baseline").table().notes)
 
 
 def test_a_run_gets_several_and_none(project: Project, gpus: FakeGpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +196,31 @@ def test_the_device_of_a_lost_runner_is_free_when_its_kernel_is_gone(project: Pr
     assert second["began"] > first["last"]
     go(project, 1)
     poll(lambda: not scheduler.is_running(project.data_job))
+
+
+def test_live_runs_see_their_own_device_and_keep_it_until_they_are_gone(
+    start_kernel: Callable[..., Front], gpus: FakeGpus, tmp_path: Path
+) -> None:
+    uuids = gpus.say(2)
+    setup = "import os\n%load_ext colab_magics\n%project name=net root=. job=baseline"
+    path = write_notebook(tmp_path / "a.ipynb", setup, "%fork n=4 start=live --detach", TELL + STUBBORN)
+    front = start_kernel(COLAB_MAGICS_NOTEBOOK=str(path))
+    assert front.run(setup).status == "ok"
+    assert "4 runs go on" in "".join(front.run("%fork n=4 start=live --detach").traceback)
+    folder = tmp_path / "net" / "data_job" / "baseline"
+    poll(lambda: len(list(folder.glob("*/seen"))) == 2, timeout=60)
+    scheduler.kill(runs_of(folder)[:1])
+    poll(lambda: len(list(folder.glob("*/seen"))) == 3)
+    for index in range(4):
+        (folder / f"sub_job_{index:03d}" / "go").touch()
+    poll(lambda: not scheduler.is_running(folder))
+    assert [run.status().phase for run in runs_of(folder)] == ["killed", "done", "done", "done"]
+    found = [seen(run) for run in runs_of(folder)]
+    assert {one["gpus"] for one in found} == set(uuids)
+    pairs = [(a, b) for a in found for b in found if a["pid"] < b["pid"] and overlaps(a, b)]
+    assert pairs
+    assert all(a["gpus"] != b["gpus"] for a, b in pairs)
+    assert front.run("print(os.environ.get('CUDA_VISIBLE_DEVICES'))").out == "None\n"
 
 
 def other_job(project: Project, notebook: Path, **options: Any) -> tuple[Path, subprocess.Popen[bytes]]:
@@ -292,8 +319,14 @@ def test_memory_of_gpus_is_shown_and_its_peak_is_kept(
     gpus.say(1, apps=[(seen(run)["pid"], uuid, 3000), (1, uuid, 4000)])
     poll(lambda: cell("gpu memory") == "3.1 GB", timeout=60)
     assert cell("memory").endswith("B")
+    gpus.say(1, mode="fail")
+    unknown = (
+        "because it couldn't communicate with the NVIDIA driver. How much memory of GPUs the runs use is not known."
+    )
+    poll(lambda: unknown in noted(project))
     go(project, 0)
     poll(lambda: not scheduler.is_running(project.data_job))
+    assert noted(project) == ""
     assert cell("gpu memory") == "3.1 GB peak"
     assert cell("memory").endswith(" peak")
     assert "gpu memory 3.1 GB peak" in str(jobs.show("0"))

@@ -360,6 +360,8 @@ def test_plot_of_an_unknown_metric(project: Project) -> None:
     leave_run(project.data_job, 0, reports=[{"val_loss": 1, "loss": 2}])
     with pytest.raises(InvalidInput, match=r"did you mean val_loss\? Known: loss, val_loss"):
         jobs.plot("val_los")
+    with pytest.raises(InvalidInput, match=r"Which metric\?\n→ %jobs plot val_loss; known: val_loss, loss"):
+        jobs.plot()
     leave_run(project.data_job, 1)
     with pytest.raises(NotFound, match="reported nothing"):
         jobs.plot("loss", "1")
