@@ -212,7 +212,8 @@ class Scheduler:
             self._cancel_killed()
             self._start_more()
             self._write_state()
-            self.engine.wait(_TICK)
+            if self.waiting or self.active:
+                self.engine.wait(_TICK)
         self._write_state(force=True)
 
     def _collect_ended(self) -> None:
@@ -252,8 +253,10 @@ class Scheduler:
 
     def _cancel_killed(self) -> None:
         self.engine.cancel([ref for run, ref, _ in self.active if run.verdict() is not None])
-        for run in [run for run in self.waiting if run.verdict() is not None]:
-            self.waiting.remove(run)
+        # Of those that wait the first alone: the others are looked at when their turn comes, or a thousand would be
+        # a thousand files to read each time.
+        while self.waiting and self.waiting[0].verdict() is not None:
+            self.waiting.popleft()
 
     def _cancel_waiting(self, reason: str) -> None:
         for run in self.waiting:
@@ -263,7 +266,11 @@ class Scheduler:
 
     def _start_more(self) -> None:
         room = (1 if self._on_trial() else self.feed.workers) - len(self.active)
-        chosen = [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
+        chosen: list[Run] = []
+        while self.waiting and len(chosen) < room:
+            run = self.waiting.popleft()
+            if run.verdict() is None:
+                chosen.append(run)
         if chosen:
             refs = self.engine.submit([run.folder for run in chosen])
             now = time.time()
