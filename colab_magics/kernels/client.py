@@ -253,19 +253,18 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         """Add an output; what a stream goes on with joins what it said before."""
         stream = self._streams.get(cell_index)
         content = msg["content"]
-        goes_on = (
-            msg["msg_type"] == "stream"
-            and stream is not None
-            and not self.clear_before_next_output
-            and not self.output_hook_stack[msg["parent_header"].get("msg_id")]
-            and outs
-            and outs[-1] is stream.output
-            and stream.output["name"] == content["name"]
-        )
-        if goes_on and stream is not None:
-            stream.add(content["text"])
+        hooked = self.output_hook_stack[msg["parent_header"].get("msg_id")]
+        if msg["msg_type"] == "stream" and not self.clear_before_next_output and not hooked:
             # Not by new_output, which validates: that takes longer than all the rest.
-            return nbformat.NotebookNode(output_type="stream", name=content["name"], text=content["text"])
+            said = nbformat.NotebookNode(output_type="stream", name=content["name"], text=content["text"])
+            if stream is not None and outs and outs[-1] is stream.output and said["name"] == stream.output["name"]:
+                stream.add(content["text"])
+            else:
+                if stream is not None:
+                    stream.settle()
+                outs.append(said)
+                self._streams[cell_index] = Stream(said)
+            return said
         before = len(outs)
         out = super().output(outs, msg, display_id, cell_index)
         if out is not None and out["output_type"] == "stream" and outs and outs[-1] is out:
