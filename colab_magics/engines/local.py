@@ -56,10 +56,12 @@ class LocalEngine(Engine):
             return
         if any(_starts_warm(folder) for folder in folders):
             self._start_zygote(folders[0].parent)
+        gc.disable()  # what is imported stays: looking for what does not takes a fifth of the time
         forking.import_lean()
         importlib.import_module(_RUNNER)
         kernels = {(_record(folder).get("payload") or {}).get("kernel") for folder in folders}
         importlib.import_module(_ENGINE_OF_NOTEBOOKS).rehearse(kernels - {None})
+        gc.enable()
         gc.collect()
         gc.freeze()
 

@@ -38,7 +38,7 @@ class Watcher(Protocol):
     """Who is told what happens."""
 
     def cell_begins(self, index: int, cell: Any) -> None:
-        """Called before a cell is executed."""
+        """Called when a cell was sent, before anything that it says."""
 
     def cell_ended(self, index: int, cell: Any) -> None:
         """Called when a cell was executed, failed or was interrupted."""
@@ -165,12 +165,13 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
             cell["metadata"]["execution"] = {}
         cell.outputs = []
         self.clear_before_next_output = False
-        if self.watcher is not None:
-            self.watcher.cell_begins(cell_index, cell)
         sent = _Sent(cell, cell_index)
         number = self.kc.execute(cell.source, store_history=store_history, stop_on_error=not allowed)
         self._sent[number] = sent
         self.code_cells_executed += 1
+        # While the kernel is at it; what it says is read when we wait, so that the journal keeps its order.
+        if self.watcher is not None:
+            self.watcher.cell_begins(cell_index, cell)
         content = (await self._outcome(sent))["content"]
         self.settle()
         if execution_count:
