@@ -3,7 +3,7 @@
     python tests/bench/warm_runs.py [RUNS]
 
 Ours is the whole call: ``fork(n=…, workers=4)`` with the start of its scheduler and, for warm, of its zygote. The
-overhead of a run is what a run more of a notebook takes whose cells do nothing: the difference between two calls. Goals
+overhead of a run is what a run more takes of a notebook whose one cell does nothing: the difference of two calls. Goals
 on two cores: warm at least 10 times as fast as papermill one after another and at most 0.6 of plain scripts four at
 once; an overhead of 100 ms at most alone, 60 ms with four workers.
 """
@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTHING = ["1"] * 5
+NOTHING = ["1"]
 CELLS = ["import pandas as pd", "frame = pd.DataFrame({'a': range(10)})", "print(frame.sum())", "frame.mean()", "1 + 1"]
 FORK = """
 import io, sys, time
