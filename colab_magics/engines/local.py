@@ -97,6 +97,7 @@ class LocalEngine(Engine):
             alone = self.dedicated and threading.active_count() == 1
             pid = _fork_runner(folder, env) if alone else _start_runner(folder, env)
             refs.append(process.identity(pid))
+            self._watch(pid)
         return refs
 
     def poll(self, refs: Iterable[Ref]) -> list[bool]:
@@ -122,7 +123,7 @@ class LocalEngine(Engine):
                 self._ends[pid] = os.pidfd_open(pid)
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or until a runner that was polled has ended."""
+        """Wait so long, or until a runner has ended."""
         poll = select.poll()
         for fd in self._ends.values():
             poll.register(fd, select.POLLIN)
