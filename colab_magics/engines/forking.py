@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOM_VARIABLE = "COLAB_MAGICS_ROOM"
 """Environment variable that makes the block long; gone once the program runs."""
-_CHECKER = "rfc3987_syntax"
+_CHECKERS = ("rfc3987_syntax", "isoduration")
 ROOM = {ROOM_VARIABLE: "x" * 8192}
 
 
@@ -27,17 +27,20 @@ def make_room() -> None:
 
 
 def import_lean() -> None:
-    """Import jsonschema, which nbformat does, without a checker of addresses that no notebook asks for.
+    """Import jsonschema, which nbformat does, without checkers of addresses and durations that no notebook asks for.
 
-    Where it is installed it compiles its grammar at every start, for a second. Only for processes of ours.
+    Where they are installed, the first compiles its grammar at every start, for a second. Only for processes of ours.
     """
-    if "jsonschema" not in sys.modules and _CHECKER not in sys.modules:
-        # What stands as None cannot be imported, and jsonschema goes on without.
-        sys.modules[_CHECKER] = None  # type: ignore[assignment]
-        try:
-            importlib.import_module("jsonschema")
-        finally:
-            del sys.modules[_CHECKER]
+    if "jsonschema" in sys.modules:
+        return
+    hidden = [name for name in _CHECKERS if name not in sys.modules]
+    # What stands as None cannot be imported, and jsonschema goes on without.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        importlib.import_module("jsonschema")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def become(argv: Sequence[str], env: Mapping[str, str], first: str) -> None:

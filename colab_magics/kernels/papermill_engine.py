@@ -28,6 +28,7 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbclient.util import run_sync
 from papermill.engines import NBClientEngine, papermill_engines
+from papermill.execute import raise_for_execution_errors
 
 from .. import process
 from .client import Replay, RunClient, as_text
@@ -298,23 +299,32 @@ def execute(
             # gets them here.
             warnings.simplefilter("ignore")
             _, notebook = nbformat.validator.normalize(notebook)
+        name = kernel or THIS_PYTHON
         # No output path: papermill's own saves are off, and it would expand braces in the path.
-        papermill.execute_notebook(
+        prepared = papermill.execute_notebook(
             notebook,
             None,
             parameters=dict(parameters),
             engine_name="colab_magics",
-            kernel_name=kernel or THIS_PYTHON,
+            kernel_name=name,
             language="python" if kernel is None else language_of(kernel),
+            progress_bar=False,
+            prepare_only=True,
+        )
+        # In two steps: at the end of its only one papermill renders all outputs once more, for no file.
+        executed = papermill_engines.execute_notebook_with_engine(
+            "colab_magics",
+            prepared,
+            kernel_name=name,
             progress_bar=False,
             start_timeout=600,
             execution_timeout=cell_time,
-            cwd=str(cwd),
             stdout_file=execution.log,
             stderr_file=execution.log,
             execution=execution,
             kernel_manager=manager,
         )
+        raise_for_execution_errors(executed, None)
         return Outcome()
     except papermill.PapermillExecutionError as error:
         return Outcome(_failure(execution, error.ename, error.evalue, error.traceback))

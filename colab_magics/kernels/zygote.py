@@ -43,8 +43,8 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _RUN = "COLAB_MAGICS_RUN"
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/accel", "/dev/vfio")
 _SCOUT_SECONDS = 30.0
-_AT_THE_END = ["psutil", "IPython.core.logger"]
-"""What a kernel imports only when it ends."""
+_KNOWN = ["ipykernel.debugger", "tornado.platform.asyncio", "sqlite3", "psutil", "IPython.core.logger"]
+"""What starts and ends of kernels import: the scout need not find it, and the last two it cannot find."""
 
 
 def _say(text: str) -> None:
@@ -195,8 +195,8 @@ class Zygote:
             self.forking = _load("_colab_magics_forking", "../engines/forking.py")
             self.forking.make_room()
             self.kernel = _load("_colab_magics_kernel", "private_api.py")
-            preload(names)
-            preload([*scout(self.kernel), *_AT_THE_END])
+            preload([*names, *_KNOWN])
+            preload(scout(self.kernel))
         except Unfit as unfit:
             self.problem = str(unfit)
         except Exception as error:  # noqa: BLE001 - runners are told, and start cold

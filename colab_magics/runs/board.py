@@ -104,6 +104,7 @@ class Board:
         quiet = False
         with ui.live() as live:
             while True:
+                began = time.monotonic()
                 # Before the look: a scheduler that ends after it has left nothing undone that this look can miss.
                 jobs = {run.folder.parent for run in self.find()}
                 fed = any(scheduler.is_running(job) for job in jobs)
@@ -121,7 +122,8 @@ class Board:
                         f"Nobody executes the runs any more ({describe(statuses)}).\n{_last_words(jobs)}",
                         "Run the %fork line again: finished runs are kept, the others go on.",
                     )
-                _pause(every, jobs if fed else set())
+                # Looking at a thousand runs must not take from them what they need themselves.
+                _pause(max(every, 10 * (time.monotonic() - began)), jobs if fed else set())
 
     def wait(self, timeout: float) -> bool:
         """Wait until all have ended and their processes are gone; return whether they are."""
@@ -170,7 +172,7 @@ def _pause(seconds: float, jobs: set[Path]) -> None:
     """Wait so long; less when the last scheduler of these jobs ends meanwhile."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, 0.05))
+        time.sleep(min(left, 0.02))
         if jobs and not any(scheduler.is_running(job) for job in jobs):
             return
 

@@ -214,7 +214,8 @@ class Scheduler:
             self._cancel_killed()
             self._start_more()
             self._write_state()
-            self.engine.wait(_TICK)
+            if self.waiting or self.active:
+                self.engine.wait(_TICK)
         self.engine.finish(well=all(run.status().ended_well for run in runs_of(self.job_folder)))
         self._write_state(force=True)
 
@@ -255,8 +256,10 @@ class Scheduler:
 
     def _cancel_killed(self) -> None:
         self.engine.cancel([ref for run, ref, _ in self.active if run.verdict() is not None])
-        for run in [run for run in self.waiting if run.verdict() is not None]:
-            self.waiting.remove(run)
+        # Of those that wait the first alone: the others are looked at when their turn comes, or a thousand would be
+        # a thousand files to read each time.
+        while self.waiting and self.waiting[0].verdict() is not None:
+            self.waiting.popleft()
 
     def _cancel_waiting(self, reason: str) -> None:
         for run in self.waiting:
@@ -268,8 +271,11 @@ class Scheduler:
         room = (1 if self._on_trial() else self.feed.workers) - len(self.active)
         if room <= 0 or not self.waiting:
             return
-        ready = self.engine.ready([run.folder for run in itertools.islice(self.waiting, room)])
-        chosen = [self.waiting.popleft() for _ in ready]
+        next_ones = list(itertools.islice((run for run in self.waiting if run.verdict() is None), room))
+        ready = set(self.engine.ready([run.folder for run in next_ones]))
+        chosen = [run for run in next_ones if run.folder in ready]
+        for run in chosen:
+            self.waiting.remove(run)
         if chosen:
             refs = self.engine.submit([run.folder for run in chosen])
             now = time.time()

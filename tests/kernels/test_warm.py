@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,17 @@ def test_only_a_process_of_its_own_is_forked(tmp_path: Path, monkeypatch: pytest
     refs = engine.submit([folder])
     poll(lambda: engine.poll(refs) == [False])
     assert Run.load(folder).status().phase == "failed"
+
+
+def test_the_end_of_a_runner_ends_the_wait(tmp_path: Path) -> None:  # ✗ the first wait took its whole time
+    engine, folder = LocalEngine(), tmp_path / "sub_job_000"
+    folder.mkdir()
+    process.write_json(folder / "run.json", {"index": 0, "payload": {"kind": "unknown"}})
+    refs = engine.submit([folder])
+    began = time.monotonic()
+    engine.wait(100)
+    assert time.monotonic() - began < 60
+    poll(lambda: engine.poll(refs) == [False])
 
 
 def test_which_modules_a_notebook_imports() -> None:
