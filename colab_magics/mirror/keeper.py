@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ColabMagicsError, Unavailable
-from ..transport.places import Opened
+from ..transport.places import Mark, Opened
 from . import guard, native, owner, patterns, restore, rsync, scan, state
 from .deletes import Trash
 from .journal import Journal
@@ -73,6 +73,7 @@ class Keeper(Looker):
         self.ownership = owner.Ownership(folder.name)
         self.watch = Watch(config.source, wake)
         self.place_id = ""
+        self.mark: Mark | None = None
         self.configure(config)
 
     def configure(self, config: state.Config) -> None:
@@ -80,7 +81,7 @@ class Keeper(Looker):
         self.config = config
         self.place = config.target()
         if config.place_id != self.place_id:
-            self.place_id = config.place_id
+            self.place_id, self.mark = config.place_id, None
             self.journal = Journal(self.folder / "journal.jsonl", self.place_id)
             self.trash = Trash(self.folder / "trash.json", self.place_id)
         self.left_out = patterns.matcher([*patterns.OURS, *patterns.NOT_SENT, *config.exclude])
@@ -108,7 +109,8 @@ class Keeper(Looker):
         if not os.path.isdir(self.source):
             raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
         try:
-            with self.place.opened(self.place_id, make=True) as opened:
+            with self.place.opened(self.place_id, make=True, known=self.mark) as opened:
+                self.mark = opened.mark
                 if other := self.ownership.claim(opened.hand, take_over=take_over):
                     self.status["owner"] = other
                     raise Unavailable(f"{self.place}: {owner.told(other)}.", owner.TAKE_OVER)

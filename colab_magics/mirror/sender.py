@@ -29,6 +29,8 @@ MOST_FILES, MOST_BYTES = 500, 512 << 20
 """A batch ends after so many: then the guard looks again."""
 SPARE = 16 << 10
 """Bytes that are left free at the Place."""
+ROOMY, ROOM_SECONDS = 1 << 30, 60.0
+"""Where so much is free, it is asked for only so often."""
 
 _REFUSED = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EPERM, errno.EACCES, errno.ELOOP}
 """Errors that concern one name; any other ends the batch."""
@@ -102,6 +104,8 @@ class Sender:
     _number: int = 0
     _stubborn: Collection[str] = ()
     _versions: dict[str, list[str]] = field(default_factory=dict)
+    _free: int | None = None
+    _free_at: float = -ROOM_SECONDS
 
     def send(
         self,
@@ -223,7 +227,7 @@ class Sender:
         self, opened: Opened, names: Sequence[str], open_since: Mapping[str, float], urgent: bool
     ) -> Iterator[tuple[str, str, Copied]]:
         """Copy files one by one."""
-        free = opened.hand.free()
+        free = self._bytes_free(opened.hand)
         local = opened.hand.local or ""
         for name in names:
             free = self._room(opened, name, free)
@@ -240,8 +244,15 @@ class Sender:
                 stubborn=name in self._stubborn,
             )
             if free is not None and copied.outcome == DONE and copied.entry is not None:
-                free -= copied.entry.size
+                free = self._free = free - copied.entry.size
             yield name, temporary, copied
+
+    def _bytes_free(self, hand: Hand) -> int | None:
+        """Return what is free at the Place, as it was a short while ago where it was much."""
+        now = time.monotonic()
+        if now - self._free_at >= ROOM_SECONDS or self._free is None or self._free < ROOMY:
+            self._free, self._free_at = hand.free(), now
+        return self._free
 
     def _room(self, opened: Opened, name: str, free: int | None) -> int | None:
         """Make sure that there is room for a file beside its old version."""

@@ -20,7 +20,10 @@ from .. import process
 from ..colab import mount
 from ..colab.runtime import my_drive
 from ..errors import InvalidInput, Unavailable
-from .places import ANSWER_SECONDS, SENTINEL, Hand, Opened, Place, Seen, new_sentinel, safe_name
+from .places import ANSWER_SECONDS, SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel, safe_name
+
+TICK = 3.0
+"""Within so many seconds two versions of a file may look alike: some file systems keep whole seconds."""
 
 
 class FolderHand(Hand):
@@ -180,10 +183,10 @@ class FolderPlace(Place):
             raise self._unusable(error) from error
 
     @contextmanager
-    def opened(self, expected: str | None = None, *, make: bool = False) -> Iterator[Opened]:
+    def opened(self, expected: str | None = None, *, make: bool = False, known: Mark | None = None) -> Iterator[Opened]:
         self.mounted()
         try:
-            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+            handle = os.open(self.root, os.O_PATH | os.O_DIRECTORY)  # to list it is not asked for
         except OSError as error:
             raise self._unusable(error) from error
         try:
@@ -191,12 +194,15 @@ class FolderPlace(Place):
             # empty folder that is left under its name.
             here = f"/proc/{os.getpid()}/fd/{handle}"
             try:
-                self.verify(_read(Path(here, SENTINEL)), expected)
+                sentinel = os.path.join(here, SENTINEL)
+                mark = _mark(sentinel)
+                if mark is None or mark != known:
+                    self.verify(_read(Path(sentinel)), expected)
                 if make:
                     os.makedirs(os.path.join(here, *self.parts), exist_ok=True)
             except OSError as error:
                 raise self._unusable(error) from error
-            yield Opened(here, os.path.join(".", *self.parts), FolderHand(os.path.join(here, *self.parts)))
+            yield Opened(here, os.path.join(".", *self.parts), FolderHand(os.path.join(here, *self.parts)), mark)
         finally:
             os.close(handle)
 
@@ -275,6 +281,17 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _mark(sentinel: str) -> Mark | None:
+    """Return what tells this file from every other one; None where that cannot be said, as of one written just now."""
+    try:
+        seen = os.lstat(sentinel)
+    except FileNotFoundError:
+        return None
+    if abs(time.time() - max(seen.st_mtime, seen.st_ctime)) < TICK:
+        return None
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
 def _wait_for_text(sentinel: Path) -> None:

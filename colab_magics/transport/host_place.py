@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..errors import CommandFailed, InvalidInput, Unavailable
 from . import ssh
-from .places import SENTINEL, Hand, Opened, Place, Seen, new_sentinel
+from .places import SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel
 
 if TYPE_CHECKING:
     import subprocess
@@ -122,7 +122,7 @@ class HostPlace(Place):
         return self.verify(self._ask(script, SENTINEL, new_sentinel()), None)
 
     @contextmanager
-    def opened(self, expected: str | None = None, *, make: bool = False) -> Iterator[Opened]:
+    def opened(self, expected: str | None = None, *, make: bool = False, known: Mark | None = None) -> Iterator[Opened]:
         script = 'cd -- "$1" || exit 3; cat -- "$2" && { [ -z "$3" ] || mkdir -p -- "./$3"; }'
         below = str(PurePosixPath(*self.parts)) if make and self.parts else ""
         self.verify(self._ask(script, SENTINEL, below), expected)

@@ -80,12 +80,18 @@ class Hand(ABC):
         """Bytes that can still be written; None where nobody can know."""
 
 
+Mark = tuple[int, ...]
+"""What tells the sentinel's file from every other one, without reading it."""
+
+
 class Opened(NamedTuple):
     """A Place that was found to be there: rsync runs in `cwd` and gets `target` as its argument."""
 
     cwd: str | None
     target: str
     hand: Hand
+    mark: Mark | None = None
+    """The sentinel's, where it can be told."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,9 @@ class Place(ABC):
             pass
 
     @abstractmethod
-    def opened(self, expected: str | None = None, *, make: bool = False) -> AbstractContextManager[Opened]:
+    def opened(
+        self, expected: str | None = None, *, make: bool = False, known: Mark | None = None
+    ) -> AbstractContextManager[Opened]:
         """Check as `check` does and hold on to the root: what runs inside cannot reach another folder of that name.
 
         Parameters
@@ -186,6 +194,8 @@ class Place(ABC):
             The id that `prepare` returned.
         make : bool, default False
             Make the folder below the root.
+        known : tuple of int, optional
+            The mark of the sentinel when it was read last: the very same file need not be read again.
         """
 
     @abstractmethod

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 WRITES = ("create", "write", "truncate", "unlink", "rename", "mkdir", "rmdir", "utimens")
-READS = ("getattr", "open", "read", "readdir", "statfs")
-OTHERS = ("chmod", "chown", "flush", "fsync", "link", "mknod", "release", "symlink")
+READS = ("getattr", "open", "opendir", "read", "readdir", "statfs")
+OTHERS = ("chmod", "chown", "flush", "fsync", "link", "mknod", "release", "releasedir", "symlink")
 BLOCK = 4096
 STARTS_WITHIN = 20.0
 HANGS_MOST = 90.0
@@ -193,7 +193,7 @@ class Faulty:
             if self.latency:
                 time.sleep(self.latency)
             # What is open can be closed even in a broken Drive: the kernel does not ask.
-            if fault and name != "release":
+            if fault and name not in ("release", "releasedir"):
                 raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
             return act(*args, **options)
 
@@ -228,6 +228,13 @@ class Faulty:
             "st_blocks": found.st_blocks,
             **{f"st_{which}": getattr(found, f"st_{which}_ns") for which in ("atime", "mtime", "ctime")},
         }
+
+    def opendir(self, path: str) -> int:
+        self._seen(path)
+        return 0
+
+    def releasedir(self, path: str, fh: int) -> None:
+        """Do nothing: nothing is kept of an open folder."""
 
     def readdir(self, path: str, fh: int) -> list[str]:
         names = []
