@@ -14,7 +14,7 @@ from .. import process
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
 from ..transport.folder_place import FolderPlace
 from ..transport.places import Place, safe_name
-from . import guard, state
+from . import guard, patterns, state
 from . import rsync as rsync_of
 from .sync import LOOK_SECONDS, Sync
 
@@ -190,6 +190,19 @@ def known(source: Path | None = None) -> list[Sync]:
         for folder in state.folders()
         if (config := state.Config.load(folder)) is not None and wanted in (None, config.source)
     ]
+
+
+def has_files(place: Place) -> bool:
+    """Whether the folder of a Place holds anything of a user's.
+
+    Raises
+    ------
+    Unavailable
+        When the Place is not there.
+    """
+    place.answers()
+    place.prepare()
+    return any(not name.startswith((".sync_", ".colab_magics", patterns.TEMPORARY)) for name in place.names())
 
 
 def fetch(place: Place, into: Path, names: Sequence[str] | None) -> int:

@@ -246,7 +246,7 @@ def parse(text: str, *, project: str) -> Place:
     text = str(text).strip()
     if not text or "\0" in text:
         raise InvalidInput("to= names no Place.", "Write to=drive, to=FOLDER or to=HOST:FOLDER.")
-    if len(_split(text)) > 1:
+    if len(split(text)) > 1:
         raise InvalidInput(f"to={text} names several Places where one is meant.", "Name one.")
     place: Place = PLACES.load(_kind_of(text)).from_text(text, project=project)
     return place
@@ -254,12 +254,12 @@ def parse(text: str, *, project: str) -> Place:
 
 def parse_all(text: str, *, project: str) -> list[Place]:
     """Read one Place or several with commas between them; see `parse`."""
-    found = [parse(part, project=project) for part in _split(str(text).strip()) or [""]]
+    found = [parse(part, project=project) for part in split(str(text).strip()) or [""]]
     return list({place.target: place for place in found}.values())
 
 
-def _split(text: str) -> list[str]:
-    # A folder may have a comma in its name.
+def split(text: str) -> list[str]:
+    """Cut a text at its commas into Places; a folder that is there may have a comma in its name."""
     return [text] if Path(text).expanduser().is_dir() else units.words(text)
 
 

@@ -3,9 +3,9 @@
 python tests/bench/sync_drive.py [--files 2000] [--changed 10] [--latency 0.003] [--per-folder 10,100]
 
 Per changed file the kernel and libfuse ask 12 times: folder, old file, temporary name, create and its look, write,
-flush, release, time and its look, the name that is replaced, rename. None of them can go without risking a torn file, a
-lost time, or the edit of another hand. So the ratio tells how big the tree is beside its change; it is shown for folders
-of 10 files, as the targets were measured, and of 100.
+flush, release, time and its look, the name that is replaced, rename. None of them can go without risking a torn file,
+a lost time, or the edit of another hand. So the ratio tells how big the tree is beside its change; it is shown for
+folders of 10 files, as the targets were measured, and of 100.
 """
 
 from __future__ import annotations
