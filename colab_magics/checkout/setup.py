@@ -121,7 +121,7 @@ def find_places(to: str | None, before: Before, name: str) -> list[Place]:
     found = places.parse_all(str(text), project=name)
     if runtime.on_colab() and any(Path(place.path).is_relative_to(runtime.my_drive()) for place in found):
         # The folder alone proves nothing: files that were written while Drive was gone lie in one of that name.
-        mount.ensure_drive(lambda: mount.is_mounted() and folder_place.drive_is_mounted())
+        mount.ensure_drive(folder_place.drive_works)
     return found
 
 

@@ -131,7 +131,7 @@ class Keeper(Looker):
         if error.errno == errno.EROFS:
             return Unavailable(f"{self.place} is mounted read-only.", "Mount it again for writing.")
         if error.errno in (errno.ENOTCONN, errno.ESTALE, errno.ENODEV):
-            return Unavailable(f"The mount of {self.place} has died: {what}.", "Mount it again: %sync restore")
+            return Unavailable(f"The mount of {self.place} has died: {what}.", "Mount it again: %sync")
         return error
 
     def _sweep(self, opened: Opened) -> None:

@@ -18,7 +18,7 @@ from typing import ClassVar, Self
 
 from .. import process
 from ..colab import mount
-from ..colab.runtime import my_drive
+from ..colab.runtime import my_drive, on_colab
 from ..errors import InvalidInput, Unavailable
 from .places import ANSWER_SECONDS, SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel, safe_name
 
@@ -243,10 +243,12 @@ class DrivePlace(FolderPlace):
 
     def mounted(self) -> None:
         if not drive_is_mounted():
-            raise Unavailable(
-                f"Google Drive is not mounted at {drive_folder()}.",
-                "Mount it: from google.colab import drive; drive.mount('/content/drive')",
-            )
+            raise Unavailable(f"Google Drive is not mounted at {drive_folder()}.", _mend_of_drive())
+
+    def _unusable(self, error: OSError) -> Unavailable:
+        if error.errno in (errno.ENOTCONN, errno.ENODEV, errno.ESTALE):
+            return Unavailable(f"The mount of Google Drive has died: {error.strerror}.", _mend_of_drive())
+        return super()._unusable(error)
 
     def __str__(self) -> str:
         return f"Drive ({PurePosixPath('colab_data', PurePosixPath(self.root).name, *self.parts)})"
@@ -274,6 +276,17 @@ def drive_is_mounted() -> bool:
         if len(row) > 2 and row[2].startswith("fuse")
     ]
     return drive_folder() in there
+
+
+def drive_works() -> bool:
+    """Whether Google Drive is mounted, and its mount answers: a dead one is still in the table of mounts."""
+    return drive_is_mounted() and mount.is_mounted()
+
+
+def _mend_of_drive() -> str:
+    if on_colab():
+        return "%sync in the notebook mounts it again; Colab asks you."
+    return "Mount it: from google.colab import drive; drive.mount('/content/drive')"
 
 
 def _read(path: Path) -> bytes | None:
