@@ -115,14 +115,17 @@ def start(
         if sync.alive and sync.state() != "FLUSHING":
             before = sync.config
             replace(config, place_id=before.place_id, starters=_starters(before.starters)).save(folder)
-            sync.ask("push", take_over=take_over)
+            if take_over:
+                sync.ask("take_over")
+            sync.ask("push")
         else:
             sync.wait_for_end(FLUSH_SECONDS)  # one that was told to end may still be at its last pass
             _refuse_second(place, folder)
             replace(config, place_id=place.prepare(), starters=_starters()).save(folder)
             _spawn(sync)
             if take_over:
-                sync.ask("push", take_over=True)
+                sync.ask("take_over")
+                sync.ask("push")
     sync.until(lambda found: bool(found.get("restore")), None, "the restore")
     # A kernel that ends asks for a pass; it does not wait for it. Once is enough, however often this is called.
     atexit.unregister(_ask_all)

@@ -22,6 +22,11 @@ LEAST, SHARE, WINDOW = 20, 0.25, 600.0
 TRASH_SECONDS = 86_400.0
 """So long a deleted file stays in the trash at the Place."""
 LOOK_SECONDS = 600.0
+MOST_AT_ONCE = 500
+"""So many are deleted for good at once; handing over goes first."""
+STAMP = "%Y-%m-%d_%H%M%S"
+FOREIGN_SECONDS = TRASH_SECONDS + 14 * 3600.0
+"""Of a folder that another machine made only the name tells the time, by that machine's zone."""
 
 
 class Trash:
@@ -61,7 +66,7 @@ class Trash:
         for name in folders.intersection(names):
             # A folder has taken the name of a file that was put aside: what lies in it was just handed over.
             journal.forget(name)
-        folder = f"{TRASH}/{time.strftime('%Y-%m-%d_%H%M%S')}"
+        folder = f"{TRASH}/{time.strftime(STAMP)}"
         moved = [(name, f"{folder}/{name}", journal.acknowledged[name].size) for name in names if name not in folders]
         if not moved:
             return 0
@@ -75,6 +80,16 @@ class Trash:
         self._recent.append((time.monotonic(), len(moved)))
         return len(moved)
 
+    def adopt(self, hand: Hand) -> None:
+        """Take over what earlier runtimes have left in the trash; what is not named as we name it is not ours."""
+        known = {name for _, name, _ in self.items}
+        left = [(name, size) for name, size in hand.below(TRASH).items() if name not in known]
+        for name, size in left:
+            if (moved := _stamp_of(name)) is not None:
+                self.items.append([moved + FOREIGN_SECONDS - TRASH_SECONDS, name, size])
+        if left:
+            self._save()
+
     def purge(self, hand: Hand, *, truncate: bool) -> None:
         """Delete what has been in the trash for long; looks now and then only."""
         now = time.monotonic()
@@ -82,14 +97,26 @@ class Trash:
             return
         self._looked = now
         old = [item for item in self.items if abs(time.time() - item[0]) > TRASH_SECONDS]
+        if len(old) > MOST_AT_ONCE:
+            old, self._looked = old[:MOST_AT_ONCE], 0.0  # the rest next time
         if old:
             hand.erase([str(name) for _, name, _ in old], truncate=truncate)
-            self.items = [item for item in self.items if item not in old]
+            gone = {name for _, name, _ in old}
+            self.items = [item for item in self.items if item[1] not in gone]
             self._save()
 
     def _save(self) -> None:
         # Only ASCII: names may hold bytes that are no text.
         process.write_whole(self.file, json.dumps({"place": self.place_id, "items": self.items}))
+
+
+def _stamp_of(name: str) -> float | None:
+    """Return when a file was moved to the trash, by the name of its folder there; None for a name that is not ours."""
+    parts = name.split("/")
+    try:
+        return time.mktime(time.strptime(parts[1], STAMP)) if len(parts) > 2 else None
+    except ValueError:
+        return None
 
 
 def _folders_of(names: Iterable[str]) -> set[str]:

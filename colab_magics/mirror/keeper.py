@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import ColabMagicsError, Unavailable
+from ..errors import ColabMagicsError, Unavailable, Unmounted
 from ..transport.places import Mark, Opened
 from . import guard, native, owner, patterns, restore, rsync, scan, state
 from .deletes import Trash
@@ -67,8 +67,9 @@ class Keeper(Looker):
         self.scan_began: float | None = None
         self.scan_cpu = 0.0
         self.held_source: int | None = None
-        self.swept = False
+        self.swept = self.adopted = False
         self.doubtful = False
+        """Whether the Place may lack what was handed over: it was mounted anew, or is a copy of itself."""
         self.source = config.source
         self.ownership = owner.Ownership(folder.name)
         self.watch = Watch(config.source, wake)
@@ -97,6 +98,11 @@ class Keeper(Looker):
 
     # ── handing over ──────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def mark_tells(self) -> bool:
+        """Whether the sentinel's file tells if the Place is the same as before; of Drive what is there comes later."""
+        return self.mark is not None and not self.place.uploads_later
+
     @contextmanager
     def guarded(self, *, take_over: bool = False) -> Iterator[Opened]:
         """Open the Place when it is there, ours, and nobody else's.
@@ -110,6 +116,8 @@ class Keeper(Looker):
             raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
         try:
             with self.place.opened(self.place_id, make=True, known=self.mark) as opened:
+                if self.mark is not None and opened.mark != self.mark:
+                    self.doubtful = True
                 self.mark = opened.mark
                 if other := self.ownership.claim(opened.hand, take_over=take_over):
                     self.status["owner"] = other
@@ -131,7 +139,7 @@ class Keeper(Looker):
         if error.errno == errno.EROFS:
             return Unavailable(f"{self.place} is mounted read-only.", "Mount it again for writing.")
         if error.errno in (errno.ENOTCONN, errno.ESTALE, errno.ENODEV):
-            return Unavailable(f"The mount of {self.place} has died: {what}.", "Mount it again: %sync")
+            return Unmounted(f"The mount of {self.place} has died: {what}.", "Mount it again: %sync")
         return error
 
     def _sweep(self, opened: Opened) -> None:
@@ -261,12 +269,17 @@ class Keeper(Looker):
     def tidy(self) -> None:
         """Empty the trash of what is old, and say at the Place that we live."""
         with self.guarded() as opened:
+            if not self.adopted:
+                self.trash.adopt(opened.hand)
+                self.adopted = True
+            self.sender.adopt_versions(opened.hand)
             self.trash.purge(opened.hand, truncate=self.place.uploads_later)
             self.status["free"] = opened.hand.free()
 
     def audit(self) -> list[str]:
         """Compare everything with the Place and send again what is not as it was handed over."""
         with self.place.opened(self.place_id, make=True) as opened:
+            self.mark = opened.mark
             found = rsync.listing(self.place, opened, Path(self.source), exclude=self.config.exclude, fetch=False)
         lacking = []
         for one in found:

@@ -47,11 +47,11 @@ def of(found: dict[str, Any], place: str) -> dict[str, str]:
 
 def merge(before: list[dict[str, Any]], told: dict[str, str]) -> list[dict[str, Any]]:
     """Return the notices that hold now; one that held before keeps its time."""
-    since = {(one["key"], _gist(one["text"])): one["at"] for one in before}
-    return [{"key": key, "at": since.get((key, _gist(text)), time.time()), "text": text} for key, text in told.items()]
+    since = {(one["key"], gist(one["text"])): one["at"] for one in before}
+    return [{"key": key, "at": since.get((key, gist(text)), time.time()), "text": text} for key, text in told.items()]
 
 
-def _gist(text: str) -> str:
+def gist(text: str) -> str:
     """Leave out numbers that change all the time."""
     return "".join(letter for letter in text if not letter.isdigit())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ SPARE = 16 << 10
 ROOMY, ROOM_SECONDS = 1 << 30, 60.0
 """Where so much is free, it is asked for only so often."""
 
+_VERSION = re.compile(rf"{re.escape(VERSIONS)}/(.+)\.\d{{4}}-\d\d-\d\d_\d{{6}}\.\d{{3}}", re.DOTALL)
 _REFUSED = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EPERM, errno.EACCES, errno.ELOOP}
 """Errors that concern one name; any other ends the batch."""
 
@@ -104,6 +106,7 @@ class Sender:
     _number: int = 0
     _stubborn: Collection[str] = ()
     _versions: dict[str, list[str]] = field(default_factory=dict)
+    _adopted: bool = False
     _free: int | None = None
     _free_at: float = -ROOM_SECONDS
 
@@ -145,7 +148,6 @@ class Sender:
         """
         batch = Batch()
         seen = opened.hand.look(names)
-        self.journal.intend(names)
         try:
             wanted = [name for name in names if not self._is_there(name, seen.get(name), batch)]
             by_rsync = opened.hand.local is None or bool(self.flags)
@@ -229,8 +231,12 @@ class Sender:
         """Copy files one by one."""
         free = self._bytes_free(opened.hand)
         local = opened.hand.local or ""
+        begun = False
         for name in names:
             free = self._room(opened, name, free)
+            if not begun:
+                self.journal.intend(names)
+                begun = True
             self._number += 1
             temporary = f"{TEMPORARY}{os.getpid()}.{self._number}"
             copied = native.copy(
@@ -274,6 +280,7 @@ class Sender:
         ready = [name for name, copied in before.items() if copied.outcome == DONE]
         staged: dict[str, Seen] = {}
         if ready:
+            self.journal.intend(ready)
             rsync.push(self.place, opened, Path(self.source), ready, flags=self.flags)
             staged = opened.hand.look([f"{INCOMING}/{name}" for name in ready])
         for name, first in before.items():
@@ -313,6 +320,18 @@ class Sender:
                 return Copied(DONE, entry_of(seen), closed=lease.answer != BUSY)
         finally:
             os.close(fd)
+
+    def adopt_versions(self, hand: Hand) -> None:
+        """Count the versions that earlier runtimes have kept too, once."""
+        if self.keep is None or self._adopted:
+            return
+        self._adopted = True
+        for kept in hand.below(VERSIONS):
+            found = _VERSION.fullmatch(kept)
+            if found and self.keep.wanted(found[1], False):
+                listed = self._versions.setdefault(found[1], [])
+                listed[:] = sorted({*listed, kept})
+        self._drop_versions(hand)
 
     def _drop_versions(self, hand: Hand) -> None:
         """Delete the oldest versions beyond the number to keep."""

@@ -19,7 +19,7 @@ from typing import ClassVar, Self
 from .. import process
 from ..colab import mount
 from ..colab.runtime import my_drive, on_colab
-from ..errors import InvalidInput, Unavailable
+from ..errors import InvalidInput, Unavailable, Unmounted
 from .places import ANSWER_SECONDS, SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel, safe_name
 
 TICK = 3.0
@@ -124,6 +124,14 @@ class FolderHand(Hand):
                     break
                 self._made.discard(parent)
                 parent = os.path.dirname(parent)
+
+    def below(self, folder: str) -> dict[str, int]:
+        found = {}
+        for top, _, names in os.walk(self.path(folder)) if self._is_within(folder) else ():
+            for path in (os.path.join(top, name) for name in names):
+                if stat.S_ISREG((seen := os.lstat(path)).st_mode):
+                    found[os.path.relpath(path, self.local)] = seen.st_size
+        return found
 
     def get(self, name: str) -> bytes | None:
         return _read(Path(self.path(name)))
@@ -243,11 +251,11 @@ class DrivePlace(FolderPlace):
 
     def mounted(self) -> None:
         if not drive_is_mounted():
-            raise Unavailable(f"Google Drive is not mounted at {drive_folder()}.", _mend_of_drive())
+            raise Unmounted(f"Google Drive is not mounted at {drive_folder()}.", _mend_of_drive())
 
     def _unusable(self, error: OSError) -> Unavailable:
         if error.errno in (errno.ENOTCONN, errno.ENODEV, errno.ESTALE):
-            return Unavailable(f"The mount of Google Drive has died: {error.strerror}.", _mend_of_drive())
+            return Unmounted(f"The mount of Google Drive has died: {error.strerror}.", _mend_of_drive())
         return super()._unusable(error)
 
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple, Self
 
 from .. import units
-from ..errors import InvalidInput, Unavailable
+from ..errors import InvalidInput, Unmounted
 from ..registry import Registry
 
 ANSWER_SECONDS = 20.0
@@ -66,6 +66,10 @@ class Hand(ABC):
     @abstractmethod
     def erase(self, names: Sequence[str], *, truncate: bool = False) -> None:
         """Delete files, emptied first where `truncate`; what is gone is no error."""
+
+    @abstractmethod
+    def below(self, folder: str) -> dict[str, int]:
+        """List the plain files below a folder with their sizes, not through links; empty when there is none."""
 
     @abstractmethod
     def get(self, name: str) -> bytes | None:
@@ -211,12 +215,12 @@ class Place(ABC):
         try:
             found = json.loads(sentinel or "")["id"]
         except (ValueError, KeyError, TypeError):
-            raise Unavailable(
+            raise Unmounted(
                 f"{self.text} is not there: {self.root} has no {SENTINEL}, so it is not mounted, or another folder.",
                 "Mount it again; if you removed that file on purpose: %sync stop, then %sync",
             ) from None
         if expected is not None and found != expected:
-            raise Unavailable(
+            raise Unmounted(
                 f"{self.text} is another Place than before: the id in {self.root}/{SENTINEL} has changed.",
                 "If that is meant: %sync stop, then %sync",
             )

@@ -14,7 +14,7 @@ import pytest
 from conftest import poll
 
 from colab_magics import process
-from colab_magics.errors import CommandFailed, Unavailable
+from colab_magics.errors import Unavailable
 from colab_magics.mirror import control, native, patterns
 from colab_magics.mirror.pending import Pending
 from mirror.tools import begin, for_python, state_of, tree, write
@@ -177,16 +177,7 @@ def test_a_second_session_waits_and_can_take_over(tmp_path: Path) -> None:  # âœ
     with pytest.raises(Unavailable, match="another session"):
         sync.now()
     assert tree(place)["a.txt"] == "theirs"
-    taking = begin(source, place, take_over=True)
-
-    def taken() -> bool:
-        try:
-            taking.now(10)
-        except (CommandFailed, Unavailable):
-            return False  # it may still be told of the hold that ends here
-        return True
-
-    poll(taken, what="the folder is taken over")
+    begin(source, place, take_over=True).now(10)
     assert tree(place)["a.txt"] == "mine"
     assert json.loads((place / patterns.OWNER).read_text())["host"] == process.host()
 
