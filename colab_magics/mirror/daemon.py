@@ -139,6 +139,8 @@ class Daemon:
             if scan:
                 keeper.scan()
             keeper.send(urgent=urgent)
+            if scan:
+                keeper.send_folders()
             keeper.delete(self.status["restore"], confirmed=asked["delete"] > answered["delete"])
             answered["delete"] = asked["delete"]
             if scan or time.monotonic() - self.tidied >= TIDY_SECONDS:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,9 @@ class Trash:
             return ""
         return f"{count} files are gone here at once; up to {budget} in {show_seconds(WINDOW)} go by themselves"
 
-    def take(self, hand: Hand, names: Iterable[str], journal: Journal) -> int:
-        """Move files of the Place to the trash there."""
-        names, folders = list(names), _folders_of(journal.acknowledged)
+    def take(self, hand: Hand, names: Iterable[str], journal: Journal, *, free: Collection[str] = ()) -> int:
+        """Move files of the Place to the trash there; those of `free` do not count against the budget."""
+        names, folders = list(names), folders_of(journal.acknowledged)
         for name in folders.intersection(names):
             # A folder has taken the name of a file that was put aside: what lies in it was just handed over.
             journal.forget(name)
@@ -77,7 +78,7 @@ class Trash:
         for name, _, _ in moved:
             journal.forget(name)
         journal.flush()
-        self._recent.append((time.monotonic(), len(moved)))
+        self._recent.append((time.monotonic(), len(set(names).difference(free))))
         return len(moved)
 
     def adopt(self, hand: Hand) -> None:
@@ -110,6 +111,30 @@ class Trash:
         process.write_whole(self.file, json.dumps({"place": self.place_id, "items": self.items}))
 
 
+def renamed(gone: Collection[str], journal: Journal) -> set[str]:
+    """Return those of the files that are gone which the Place has got under another name meanwhile: nothing is lost.
+
+    Size and time of writing tell them, each new file for one of old; of times in whole seconds, which many files may
+    share, the last part of the name must be the same, too.
+    """
+    there = Counter(
+        _looks(name, journal) for name in journal.fresh if name not in gone and name in journal.acknowledged
+    )
+    found = set()
+    for name in gone:
+        looks = _looks(name, journal)
+        if there[looks] > 0:
+            there[looks] -= 1
+            found.add(name)
+    return found
+
+
+def _looks(name: str, journal: Journal) -> tuple[int, int, str]:
+    entry = journal.acknowledged[name]
+    exact = entry.mtime % 1_000_000 != 0
+    return entry.size, entry.mtime, "" if exact else name.rpartition("/")[2]
+
+
 def _stamp_of(name: str) -> float | None:
     """Return when a file was moved to the trash, by the name of its folder there; None for a name that is not ours."""
     parts = name.split("/")
@@ -119,7 +144,7 @@ def _stamp_of(name: str) -> float | None:
         return None
 
 
-def _folders_of(names: Iterable[str]) -> set[str]:
+def folders_of(names: Iterable[str]) -> set[str]:
     """Return all folders that files of these names lie in."""
     found: set[str] = set()
     for name in names:

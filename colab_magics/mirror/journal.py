@@ -35,6 +35,9 @@ class Journal:
         self.acknowledged: dict[str, Entry] = {}
         self.intended: set[str] = set()
         """Files whose batch began in an earlier process, and nobody knows how it ended."""
+        self.fresh: set[str] = set()
+        """Names that the Place has got since the look at everything before the last one began."""
+        self._newest: set[str] = set()
         self._begun: set[str] = set()
         self._lines = 0
         self._waiting: list[str] = []
@@ -77,10 +80,22 @@ class Journal:
 
     def acknowledge(self, name: str, entry: Entry) -> None:
         """Note that the Place holds this version of a file."""
+        if name not in self.acknowledged:
+            self.fresh.add(name)
+            self._newest.add(name)
         self.acknowledged[name] = entry
         self._begun.discard(name)
         self.intended.discard(name)
         self._waiting.append(json.dumps(["+", name, *entry]))
+
+    def nothing_new(self) -> None:
+        """Note that what the Place has got until now is no news: it came from there."""
+        self.fresh.clear()
+        self._newest.clear()
+
+    def looked(self) -> None:
+        """Note that a look at everything begins."""
+        self.fresh, self._newest = set(self._newest), set()
 
     def forget(self, name: str) -> None:
         """Note that the Place holds it no more, or that we do not answer for it."""

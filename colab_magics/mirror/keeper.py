@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ColabMagicsError, Unavailable, Unmounted
 from ..transport.places import Mark, Opened
 from . import guard, native, owner, patterns, restore, rsync, scan, state
-from .deletes import Trash
+from .deletes import Trash, folders_of, renamed
 from .journal import Journal
 from .lease import Leases
 from .looking import Looker, Seen
@@ -68,6 +68,8 @@ class Keeper(Looker):
         self.scan_cpu = 0.0
         self.held_source: int | None = None
         self.swept = self.adopted = False
+        self.folders: set[str] = set()
+        """Empty folders that were made at the Place."""
         self.doubtful = False
         """Whether the Place may lack what was handed over: it was mounted anew, or is a copy of itself."""
         self.source = config.source
@@ -171,6 +173,18 @@ class Keeper(Looker):
             if not again:
                 return
 
+    def send_folders(self) -> None:
+        """Make the empty folders there, which no file brings; with ``--delete`` those go that are gone here."""
+        fresh = self.seen.empty - self.folders
+        gone = {name for name in self.folders if not os.path.lexists(os.path.join(self.source, name))}
+        if not fresh and not (gone and self.deleting):
+            return
+        with self.guarded() as opened:
+            opened.hand.make_folders(sorted(fresh))
+            if self.deleting:
+                opened.hand.drop_folders(sorted(gone))
+        self.folders = (self.folders | fresh) - gone
+
     def _pick(self, names: Iterable[str], *, urgent: bool) -> list[str]:
         """Leave out what need not or cannot go now, without asking the Place."""
         names = list(names)
@@ -258,13 +272,22 @@ class Keeper(Looker):
         held = ""
         if gone and self.deleting:
             held = guard.why_no_deletes(record, Path(self.source), self.held_source, confirmed=confirmed)
-            if not held and not confirmed:
-                held = self.trash.over_budget(len(gone), len(self.journal.acknowledged))
             if not held:
-                with self.guarded() as opened:
-                    self.trash.take(opened.hand, sorted(gone), self.journal)
-                self.seen.gone = set()
+                moved = renamed(gone, self.journal)
+                if not confirmed:
+                    held = self.trash.over_budget(len(gone - moved), len(self.journal.acknowledged) - len(moved))
+                if going := moved if held else gone:
+                    self._delete(sorted(going), free=moved)
+                    gone = self.seen.gone = gone - going
+            if held and not confirmed and self.pending.is_young(self.journal.acknowledged):
+                held = ""  # what waits may be the same files under other names; then they go by themselves
         self.status["held_deletes"] = {"count": len(gone), "reason": held, "names": sorted(gone)[:5]} if held else ""
+
+    def _delete(self, names: list[str], *, free: set[str]) -> None:
+        with self.guarded() as opened:
+            self.trash.take(opened.hand, names, self.journal, free=free)
+            left = [name for name in folders_of(names) if not os.path.lexists(os.path.join(self.source, name))]
+            opened.hand.drop_folders(left)
 
     def tidy(self) -> None:
         """Empty the trash of what is old, and say at the Place that we live."""
@@ -310,6 +333,7 @@ class Keeper(Looker):
                 self.journal.forget(name)  # deleted there, or by another hand: sent again if it is here
             self.journal.flush()
             self.saw_all = True
+        self.journal.nothing_new()
         self.conflicts += len(plan.aside)
         if self.held_source is not None:
             os.close(self.held_source)

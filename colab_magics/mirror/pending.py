@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 QUIET, LONGEST = 0.3, 3.0
 """Seconds without a change until a file goes; a file that never rests goes after so many."""
+YOUNG_SECONDS = 10.0
 HOT_SECONDS = 10.0
 """On Drive each rewrite leaves a file in the bin: a small file that is rewritten all the time goes this often."""
 
@@ -110,6 +111,11 @@ class Pending:
 
     def _sorted(self, names: Iterable[str]) -> list[str]:
         return sorted(names, key=lambda name: self.waiting[name].size)
+
+    def is_young(self, known: Container[str]) -> bool:
+        """Whether a file waits since a short while ago that is not among those known."""
+        now = time.time()
+        return any(abs(now - one.since) < YOUNG_SECONDS and name not in known for name, one in self.waiting.items())
 
     def next_due(self) -> float | None:
         """When the next one may go, on the monotonic clock."""

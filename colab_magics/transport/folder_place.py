@@ -26,6 +26,10 @@ TICK = 3.0
 """Within so many seconds two versions of a file may look alike: some file systems keep whole seconds."""
 
 
+_NO_SUCH_NAME = {errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EPERM, errno.EACCES}
+"""A folder of that name cannot be made; others can."""
+
+
 class FolderHand(Hand):
     """What can be done in a folder of this machine.
 
@@ -124,6 +128,30 @@ class FolderHand(Hand):
                     break
                 self._made.discard(parent)
                 parent = os.path.dirname(parent)
+
+    def make_folders(self, names: Sequence[str]) -> None:
+        for name in names:
+            parts = name.split("/")
+            for folder in ("/".join(parts[: n + 1]) for n in range(len(parts))):
+                if not self._is_within(folder):
+                    try:
+                        os.mkdir(self.path(folder))
+                    except OSError as error:
+                        if error.errno not in _NO_SUCH_NAME:
+                            raise
+                        break
+                    self._made.add(folder)
+
+    def drop_folders(self, names: Sequence[str]) -> None:
+        for name in sorted(names, reverse=True):
+            if self._is_within(name):
+                try:
+                    os.rmdir(self.path(name))
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
+                        raise
+                else:
+                    self._made.discard(name)
 
     def below(self, folder: str) -> dict[str, int]:
         found = {}

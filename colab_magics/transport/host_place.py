@@ -72,6 +72,17 @@ class HostHand(Hand):
         script = 'for f; do within "$f" && { rm -f -- "$f"; rmdir -p -- "${f%/*}" 2>/dev/null; }; done; true'
         self._each(_WITHIN + script, names)
 
+    def make_folders(self, names: Sequence[str]) -> None:
+        script = (
+            'for f; do w=.; r=${f#./}/; while [ -n "$r" ]; do w=$w/${r%%/*}; r=${r#*/}; [ -L "$w" ] && break; '
+            '[ -d "$w" ] || { [ ! -e "$w" ] && mkdir -- "$w"; } || break; done; done; true'
+        )
+        self._each(script, names)
+
+    def drop_folders(self, names: Sequence[str]) -> None:
+        script = 'for f; do within "$f" && [ ! -L "$f" ] && rmdir -- "$f" 2>/dev/null; done; true'
+        self._each(_WITHIN + script, sorted(names, reverse=True))
+
     def below(self, folder: str) -> dict[str, int]:
         script = 'cd -- "$1" || exit 3; [ -d "$2" ] || exit 0; exec find "$2" -type f -print0'
         remote = ["sh", "-c", script, "sh", self.folder, "./" + folder]

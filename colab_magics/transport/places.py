@@ -68,6 +68,14 @@ class Hand(ABC):
         """Delete files, emptied first where `truncate`; what is gone is no error."""
 
     @abstractmethod
+    def make_folders(self, names: Sequence[str]) -> None:
+        """Make folders; where something else than a folder has the name, or that of one above, nothing is done."""
+
+    @abstractmethod
+    def drop_folders(self, names: Sequence[str]) -> None:
+        """Delete folders, as far as they are empty; those within others first, in whatever order they come."""
+
+    @abstractmethod
     def below(self, folder: str) -> dict[str, int]:
         """List the plain files below a folder with their sizes, not through links; empty when there is none."""
 
