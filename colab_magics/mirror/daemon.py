@@ -257,6 +257,9 @@ class Daemon:
                 # Events come in crowds: a short while gathers them, and their own time counts, not ours.
                 time.sleep(0.03)
                 self.keeper.take_hints()
+            if self.keeper.watch.state != self.status.get("observer"):
+                self.keeper.tell()
+                self._write()
             if self._read_config() or self._is_over():
                 return
 

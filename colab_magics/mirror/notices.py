@@ -37,6 +37,12 @@ def of(found: dict[str, Any], place: str) -> dict[str, str]:
     if found.get("refused"):
         listed = "; ".join(f"{name}: {why}" for name, why in found["refused"].items())
         told["refused"] = f"Not sent: {listed}"
+    if (events := str(found.get("observer") or "")).startswith(("off:", "off in")):
+        limit = "watches=1048576" if "watched" in events else "instances=1024"
+        told["watches"] = (
+            f"The system does not tell what changes ({events}), so it goes only when all is looked at. "
+            f"As root: sysctl fs.inotify.max_user_{limit}"
+        )
     if found.get("slow"):
         told["slow"] = f"{place} does not answer since {show_seconds(float(found['slow']))}. Is its disk or mount dead?"
     free, waiting = found.get("free"), found.get("pending") or {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,10 +15,11 @@ from conftest import poll
 
 from colab_magics import process
 from colab_magics.errors import Unavailable
+from colab_magics.mirror import control
 from colab_magics.mirror.journal import Journal
 from colab_magics.mirror.scan import Entry
 from colab_magics.transport.places import SENTINEL
-from mirror.tools import begin, state_of, tmpfs, tree, write
+from mirror.tools import begin, for_python, state_of, tmpfs, tree, write
 
 
 def test_a_request_that_is_written_while_a_turn_begins_is_heard(tmp_path: Path) -> None:  # ✗ now() took a minute
@@ -116,3 +119,35 @@ def test_what_was_begun_is_known_after_two_kills(tmp_path: Path) -> None:
     assert journal.acknowledged == {"a": Entry(1, 1, 1), "b": Entry(2, 2, 2)}
     journal.compact()
     assert Journal(file, "place", write=False).intended == {"a"}
+
+
+def test_a_limit_of_watches_that_is_reached_is_told_at_once(tmp_path: Path) -> None:  # new folders go unwatched
+    place, source = tmp_path / "place", write(tmp_path / "job", a_txt="a")
+    script = (
+        "import sys; from pathlib import Path; from mirror.tools import begin\n"
+        "begin(Path(sys.argv[1]), sys.argv[2], every=float(sys.argv[3])).now()"
+    )
+    for limit, every in ((10, 3600.0), (1, 0.5)):
+        # A user name space has limits of its own.
+        limited = f'echo {limit} >/proc/sys/user/max_inotify_watches && exec "$@"'
+        command = ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh", sys.executable, "-c", script]
+        made = subprocess.run(
+            [*command, source, place, str(every)], env=for_python(), capture_output=True, text=True, check=False
+        )
+        if "unshare" in made.stderr or "cannot create" in made.stderr:
+            pytest.skip(f"this machine has no user name spaces: {made.stderr}")
+        assert made.returncode == 0, made.stderr
+        [sync] = control.running(source)
+        if limit > 1:
+            assert sync.status()["observer"] == "watching"
+            assert not sync.notices()
+        for n in range(12):
+            write(source / f"{limit} {n}")
+        [told] = poll(lambda sync=sync: [one["text"] for one in sync.notices()], timeout=5)
+        assert "limit of watched folders" in told
+        assert "sysctl fs.inotify.max_user_watches" in told
+        assert "limit of watched folders" in str(sync)
+        write(source / f"{limit} 11", late_txt="late")
+        sync.wait()
+        assert f"{limit} 11/late.txt" in tree(place)
+        sync.stop()
