@@ -174,6 +174,11 @@ def hand_over(source: Path, *, timeout: float) -> str | None:
     return trouble
 
 
+def nudge(source: Path) -> None:
+    """Ask all syncs of a folder for a pass, and wait for none."""
+    _ask(running(source))
+
+
 def running(source: Path | None = None) -> list[Sync]:
     """Find the syncs whose process works on this machine, whoever started them.
 
@@ -296,7 +301,11 @@ def _ask_all(owner: int) -> None:
     """Ask every sync of this machine for a pass, and wait for none."""
     if os.getpid() != owner:
         return  # a fork of the notebook ends, not the notebook
-    for sync in running():
+    _ask(running())
+
+
+def _ask(syncs: Iterable[Sync]) -> None:
+    for sync in syncs:
         try:
             sync.ask("push")
         except (Unavailable, OSError) as error:
