@@ -105,6 +105,8 @@ class Sender:
     flags: Sequence[str] = ()
     _number: int = 0
     _stubborn: Collection[str] = ()
+    _full: str = ""
+    """What did not fit any more of the batch under way."""
     _versions: dict[str, list[str]] = field(default_factory=dict)
     _adopted: bool = False
     _free: int | None = None
@@ -153,7 +155,7 @@ class Sender:
             by_rsync = opened.hand.local is None or bool(self.flags)
             stage = self._stage_by_rsync if by_rsync else self._stage
             moves: list[tuple[str, str]] = []
-            self._stubborn = stubborn
+            self._stubborn, self._full = stubborn, ""
             for name, temporary, copied in stage(opened, wanted, open_since, urgent):
                 batch.copied[name] = copied
                 if copied.outcome != DONE or copied.entry is None:
@@ -173,6 +175,8 @@ class Sender:
                     if copied.outcome == DONE and copied.entry is not None:
                         self.journal.acknowledge(name, copied.entry)
             self._drop_versions(opened.hand)
+            if self._full:
+                raise no_space(self._full)
         finally:
             self.journal.flush()
         return batch
@@ -277,14 +281,16 @@ class Sender:
     ) -> Iterator[tuple[str, str, Copied]]:
         """Copy files by one rsync; those that somebody wrote meanwhile do not count."""
         before = {name: self.resting(name, open_since, urgent) for name in names}
-        ready = [name for name, copied in before.items() if copied.outcome == DONE]
+        ready = self._fitting(opened.hand, {n: copied for n, copied in before.items() if copied.outcome == DONE})
         staged: dict[str, Seen] = {}
         if ready:
             self.journal.intend(ready)
-            rsync.push(self.place, opened, Path(self.source), ready, flags=self.flags)
+            rsync.push(self.place, opened, Path(self.source), list(ready), flags=self.flags)
             staged = opened.hand.look([f"{INCOMING}/{name}" for name in ready])
         for name, first in before.items():
             temporary = f"{INCOMING}/{name}"
+            if first.outcome == DONE and name not in ready:
+                continue
             if first.outcome != DONE:
                 yield name, temporary, first
                 continue
@@ -297,6 +303,19 @@ class Sender:
             else:
                 opened.hand.erase([temporary])
                 yield name, temporary, Copied(CHANGED, again.entry)
+
+    def _fitting(self, hand: Hand, copies: Mapping[str, Copied]) -> dict[str, Copied]:
+        """Choose those for which there is room, and note which of them is the first that has none."""
+        free, found = self._bytes_free(hand), {}
+        for name, copied in copies.items():
+            size = copied.entry.size if copied.entry else 0
+            if free is not None and size + SPARE > free:
+                self._full = self._full or f"{name} needs {show_size(size)}, {show_size(free)} are free"
+                continue
+            free = None if free is None else free - size
+            found[name] = copied
+        self._free = free
+        return found
 
     def resting(self, name: str, open_since: Mapping[str, float], urgent: bool) -> Copied:
         """Say whether a file may be copied now."""
