@@ -69,7 +69,7 @@ class Keeper(Looker):
         self.held_source: int | None = None
         self.swept = self.adopted = False
         self.folders: set[str] = set()
-        """Empty folders that were made at the Place."""
+        """Folders that were made at the Place because they were empty."""
         self.doubtful = False
         """Whether the Place may lack what was handed over: it was mounted anew, or is a copy of itself."""
         self.source = config.source
@@ -87,6 +87,7 @@ class Keeper(Looker):
             self.place_id, self.mark = config.place_id, None
             self.journal = Journal(self.folder / "journal.jsonl", self.place_id)
             self.trash = Trash(self.folder / "trash.json", self.place_id)
+            self.adopted, self.folders = False, set()
         self.left_out = patterns.matcher([*patterns.OURS, *patterns.NOT_SENT, *config.exclude])
         flags, deleting = guard.split_flags(config.rsync) if config.rsync is not None else ([], [])
         self.deleting = config.delete or bool(deleting)
@@ -177,13 +178,13 @@ class Keeper(Looker):
         """Make the empty folders there, which no file brings; with ``--delete`` those go that are gone here."""
         fresh = self.seen.empty - self.folders
         gone = {name for name in self.folders if not os.path.lexists(os.path.join(self.source, name))}
-        if not fresh and not (gone and self.deleting):
-            return
-        with self.guarded() as opened:
-            opened.hand.make_folders(sorted(fresh))
-            if self.deleting:
+        if not self.deleting or guard.why_no_deletes(self.status["restore"], Path(self.source), self.held_source):
+            gone = set()
+        if fresh or gone:
+            with self.guarded() as opened:
+                opened.hand.make_folders(sorted(fresh))
                 opened.hand.drop_folders(sorted(gone))
-        self.folders = (self.folders | fresh) - gone
+            self.folders = (self.folders | fresh) - gone
 
     def _pick(self, names: Iterable[str], *, urgent: bool) -> list[str]:
         """Leave out what need not or cannot go now, without asking the Place."""

@@ -272,7 +272,8 @@ def parse_all(text: str, *, project: str) -> list[Place]:
 
 def split(text: str) -> list[str]:
     """Cut a text at its commas into Places; a folder that is there may have a comma in its name."""
-    return [text] if Path(text).expanduser().is_dir() else units.words(text)
+    whole = "," not in text or Path(text).expanduser().is_dir()
+    return [text] if whole else units.words(text)
 
 
 def _kind_of(text: str) -> str:

@@ -111,3 +111,14 @@ def test_without_the_users_word_empty_folders_stay(tmp_path: Path) -> None:
     (source / "empty").rmdir()
     sync.now()
     assert (tmp_path / "place" / "empty").is_dir()
+
+
+def test_an_emptied_or_remade_source_deletes_no_folders(tmp_path: Path) -> None:
+    source, place = write(tmp_path / "job", a_txt="a"), tmp_path / "place"
+    (source / "empty").mkdir()
+    sync = begin(source, place, delete=True).now()
+    source.rename(tmp_path / "elsewhere")
+    write(source, b_txt="b")
+    sync.now()
+    assert (place / "b.txt").exists()
+    assert (place / "empty").is_dir()
