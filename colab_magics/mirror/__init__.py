@@ -17,6 +17,9 @@ began               when the last attempt began
 good                the last full success: ``{"began", "at", "files", "bytes"}``: all that had changed before
                     ``began`` was handed over by ``at``
 restore             ``{"mode", "ok", "began", "at", "files", "conflicts", "error"}``
+heard               when the requests were made that the last attempt knew of (``push``, ``restore``, ``audit``,
+                    ``delete``, ``take_over``), on the monotonic clock
+audit               ``{"at", "began", "lacking"}`` of the last comparison of everything with the Place
 scan                ``{"at", "seconds", "files"}`` of the last full look
 pending             ``{"files", "bytes", "oldest"}``: changed, not handed over; since when
 handed              ``{"files", "bytes", "at"}`` by this process so far
