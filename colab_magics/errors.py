@@ -6,6 +6,7 @@ The tree::
     ├── InvalidInput          a word, option or value that cannot be right (also a ValueError)
     ├── NotFound              something named is not there: notebook, run, secret, project
     ├── Unavailable           a program, package, Place or service is missing or does not answer
+    │   └── Unmounted         a Place that was there is not: it is not mounted, or another folder stands there
     ├── CommandFailed         a program ended with an error; carries its output
     ├── Busy                  somebody else holds it: who, since when, how to take over
     └── RunsFailed            runs ended with an error; raised after all the others have ended
@@ -55,6 +56,10 @@ class NotFound(ColabMagicsError, LookupError):
 
 class Unavailable(ColabMagicsError):
     """A program, package, Place or service is missing or does not answer."""
+
+
+class Unmounted(Unavailable):
+    """A Place that was there is not: it is not mounted, or another folder stands there."""
 
 
 class Busy(ColabMagicsError):

@@ -26,19 +26,19 @@ from colab_magics.transport.places import Place, parse  # noqa: E402
 PER_FOLDER = 100
 
 
-def make_tree(folder: Path, count: int) -> Path:
-    """Write so many small files, a hundred to a folder."""
-    for i in range(0, count, PER_FOLDER):
-        inner = folder / f"{i // PER_FOLDER:05d}"
+def make_tree(folder: Path, count: int, *, per_folder: int = PER_FOLDER) -> Path:
+    """Write so many small files, so many to a folder."""
+    for i in range(0, count, per_folder):
+        inner = folder / f"{i // per_folder:05d}"
         inner.mkdir(parents=True)
-        for j in range(min(PER_FOLDER, count - i)):
+        for j in range(min(per_folder, count - i)):
             (inner / f"{j:02d}.txt").write_text(f"{i} {j}\n")
     return folder
 
 
-def change(folder: Path, which: range, text: str) -> list[Path]:
+def change(folder: Path, which: range, text: str, *, per_folder: int = PER_FOLDER) -> list[Path]:
     """Write some files of a tree anew, all over it; returns their paths below it."""
-    names = [Path(f"{i // PER_FOLDER:05d}", f"{i % PER_FOLDER:02d}.txt") for i in which]
+    names = [Path(f"{i // per_folder:05d}", f"{i % per_folder:02d}.txt") for i in which]
     for name in names:
         (folder / name).write_text(text)
     return names

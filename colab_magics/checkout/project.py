@@ -34,7 +34,8 @@ class Project:
     notebooks : Path
         The folder that notebooks run in.
     place : str or None
-        The Place that keeps the data, as absolute text; None when they stay on this machine only.
+        The Place that keeps the data, as absolute text, or several with commas between them; None when they stay on
+        this machine only.
     url : str or None
         Where the code comes from; None for a project of data folders alone.
     notes : list of str
@@ -48,6 +49,13 @@ class Project:
     place: str | None = None
     url: str | None = None
     notes: list[str] = field(default_factory=list, compare=False)
+
+    @property
+    def places(self) -> list[str]:
+        """The Places that keep the data, one by one."""
+        from ..transport.places import split
+
+        return split(self.place) if self.place else []
 
     @property
     def data_project(self) -> Path:

@@ -101,13 +101,13 @@ class Before:
         return cls(True, marker.get("job"), marker.get("place"), marker.get("inputs"))
 
 
-def find_place(to: str | None, before: Before, name: str) -> Place | None:
-    """Decide which Place keeps the data, and mount Drive for it.
+def find_places(to: str | None, before: Before, name: str) -> list[Place]:
+    """Decide which Places keep the data, none or several, and mount Drive for them.
 
     Parameters
     ----------
     to : str or None
-        What the user asked for; ``none`` for no Place. By default the one of before, else Drive on Colab.
+        What the user asked for; ``none`` for no Place. By default those of before, else Drive on Colab.
     before : Before
         The earlier set-up.
     name : str
@@ -117,12 +117,12 @@ def find_place(to: str | None, before: Before, name: str) -> Place | None:
 
     text = to if to is not None else before.place or ("drive" if runtime.on_colab() else None)
     if text is None or str(text).strip().lower() in NONE:
-        return None
-    place = places.parse(str(text), project=name)
-    if runtime.on_colab() and Path(place.path).is_relative_to(runtime.my_drive()):
+        return []
+    found = places.parse_all(str(text), project=name)
+    if runtime.on_colab() and any(Path(place.path).is_relative_to(runtime.my_drive()) for place in found):
         # The folder alone proves nothing: files that were written while Drive was gone lie in one of that name.
-        mount.ensure_drive(lambda: mount.is_mounted() and folder_place.drive_is_mounted())
-    return place
+        mount.ensure_drive(folder_place.drive_works)
+    return found
 
 
 def bring_code(ui: UI, spot: Spot, branch: str | None, login: Login, *, update: bool, force: bool) -> list[str]:
@@ -209,8 +209,15 @@ def fetch_inputs(ui: UI, project: Project, place: Place, wanted: str | list[str]
         control.fetch(place.below("data_project"), project.data_project, names)
 
 
-def start_sync(ui: UI, project: Project, place: Place, restore: Restore, every: float, *, redo: bool) -> None:
-    """Fetch earlier outputs and start the sync of this job, or make sure that it runs.
+def start_syncs(
+    ui: UI, project: Project, places: Sequence[Place], restore: Restore, every: float, *, redo: bool
+) -> str:
+    """Fetch earlier outputs from the first Place that has any, and see to it that the job is kept at all of them.
+
+    Returns
+    -------
+    str
+        Of several Places, the one that they came from.
 
     Raises
     ------
@@ -219,10 +226,23 @@ def start_sync(ui: UI, project: Project, place: Place, restore: Restore, every: 
     """
     from ..mirror import control
 
-    target = place.below("data_job", project.job)
+    targets = [place.below("data_job", project.job) for place in places]
+    first = targets[0]
+    if len(targets) > 1:
+        having = (target for target in targets if control.has_files(target))
+        first = next(having, first)
+    for target in targets:
+        wanted = restore if target == first else "none"
+        _start_sync(ui, project, target, wanted, every, redo=redo)
+    return str(first) if len(targets) > 1 and restore != "none" else ""
+
+
+def _start_sync(ui: UI, project: Project, target: Place, restore: Restore, every: float, *, redo: bool) -> None:
+    from ..mirror import control
+
     # One that runs keeps its options: the user may have set them by %sync.
     syncs = [sync for sync in control.running(project.data_job) if sync.place == str(target)]
-    with ui.progress(f"Fetching earlier outputs from {place.text}"):
+    with ui.progress(f"Fetching earlier outputs from {target}" if restore != "none" else f"Starting to keep {target}"):
         sync = (
             syncs[0]
             if syncs
@@ -239,15 +259,16 @@ def start_sync(ui: UI, project: Project, place: Place, restore: Restore, every: 
 
 
 def end_former_sync(project: Project, before: Before) -> None:
-    """End the sync of this job to the Place of before, with a last flush, when another Place was chosen."""
+    """End the syncs of this job to Places of before that are not chosen any more, with a last flush."""
     if before.place is None or before.place == project.place:
         return
     from ..mirror import control
     from ..transport import places
 
-    former = places.parse(before.place, project=project.name).below("data_job", project.job)
+    former = {place.text: place for place in places.parse_all(before.place, project=project.name)}
+    ended = {str(former[text].below("data_job", project.job)) for text in former.keys() - set(project.places)}
     for sync in control.running(project.data_job):
-        if sync.place == str(former):
+        if sync.place in ended:
             sync.stop()
 
 

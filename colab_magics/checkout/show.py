@@ -32,11 +32,12 @@ def _kept(project: Project) -> tuple[list[tuple[str, str]], list[str]]:
         return [("kept at", "this machine only; to=PLACE keeps a copy")], []
     from ..mirror import control
 
-    rows, warnings = [("kept at", project.place)], []
+    rows, warnings = [("kept at" if i == 0 else "", text) for i, text in enumerate(project.places)], []
+    without = len(rows)
     for sync in control.running(project.data_job):
         rows.append(("sync", f"{sync.state()}, every {units.show_seconds(sync.config.every)}, to {sync.place}"))
         warnings += sync.warning.splitlines()
-    if len(rows) == 1:
+    if len(rows) == without:
         rows.append(("sync", "none runs now; %project starts it"))
     return rows, warnings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .runtime import front_end_answers, my_drive, on_colab
 def is_mounted() -> bool:
     """Whether the user's Drive can be read now."""
     try:
+        os.statvfs(my_drive())  # folders of a dead mount the kernel remembers for a while
         return my_drive().is_dir()
     except OSError:  # Errno 107: the mount's process died
         return False
@@ -91,6 +93,7 @@ def flush(timeout: float) -> None:
 def _is_dead(point: Path) -> bool:
     try:
         point.stat()
+        os.statvfs(point)
     except FileNotFoundError:
         return False
     except OSError:

@@ -14,7 +14,7 @@ from .. import process
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
 from ..transport.folder_place import FolderPlace
 from ..transport.places import Place, safe_name
-from . import guard, state
+from . import guard, patterns, state
 from . import rsync as rsync_of
 from .sync import LOOK_SECONDS, Sync
 
@@ -115,14 +115,17 @@ def start(
         if sync.alive and sync.state() != "FLUSHING":
             before = sync.config
             replace(config, place_id=before.place_id, starters=_starters(before.starters)).save(folder)
-            sync.ask("push", take_over=take_over)
+            if take_over:
+                sync.ask("take_over")
+            sync.ask("push")
         else:
             sync.wait_for_end(FLUSH_SECONDS)  # one that was told to end may still be at its last pass
             _refuse_second(place, folder)
             replace(config, place_id=place.prepare(), starters=_starters()).save(folder)
             _spawn(sync)
             if take_over:
-                sync.ask("push", take_over=True)
+                sync.ask("take_over")
+                sync.ask("push")
     sync.until(lambda found: bool(found.get("restore")), None, "the restore")
     # A kernel that ends asks for a pass; it does not wait for it. Once is enough, however often this is called.
     atexit.unregister(_ask_all)
@@ -171,6 +174,11 @@ def hand_over(source: Path, *, timeout: float) -> str | None:
     return trouble
 
 
+def nudge(source: Path) -> None:
+    """Ask all syncs of a folder for a pass, and wait for none."""
+    _ask(running(source))
+
+
 def running(source: Path | None = None) -> list[Sync]:
     """Find the syncs whose process works on this machine, whoever started them.
 
@@ -190,6 +198,19 @@ def known(source: Path | None = None) -> list[Sync]:
         for folder in state.folders()
         if (config := state.Config.load(folder)) is not None and wanted in (None, config.source)
     ]
+
+
+def has_files(place: Place) -> bool:
+    """Whether the folder of a Place holds anything of a user's.
+
+    Raises
+    ------
+    Unavailable
+        When the Place is not there.
+    """
+    place.answers()
+    place.prepare()
+    return any(not name.startswith((".sync_", ".colab_magics", patterns.TEMPORARY)) for name in place.names())
 
 
 def fetch(place: Place, into: Path, names: Sequence[str] | None) -> int:
@@ -280,7 +301,11 @@ def _ask_all(owner: int) -> None:
     """Ask every sync of this machine for a pass, and wait for none."""
     if os.getpid() != owner:
         return  # a fork of the notebook ends, not the notebook
-    for sync in running():
+    _ask(running())
+
+
+def _ask(syncs: Iterable[Sync]) -> None:
+    for sync in syncs:
         try:
             sync.ask("push")
         except (Unavailable, OSError) as error:

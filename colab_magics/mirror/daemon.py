@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
-from ..errors import ColabMagicsError, Unavailable
+from ..errors import ColabMagicsError, Unavailable, Unmounted
 from . import notices, state
 from .keeper import Keeper
 
 log = logging.getLogger("colab_magics.mirror")
 
 FIRST_BACKOFF, LAST_BACKOFF = 0.5, 60.0
-HELD_SECONDS = 30.0
-"""A Place that is not there is looked for at least this often: looking costs nothing."""
+HELD_LEAST, HELD_MOST = 5.0, 30.0
+"""A Place that is not there is looked for once in so many seconds, as often as all is looked at between these two."""
 LOOK_SECONDS = 5.0
 """Requests wake the daemon by a signal; should one get lost, it looks this often. Also the heartbeat."""
 TIDY_SECONDS = 60.0
@@ -40,6 +40,7 @@ SCAN_SHARE = 250
 SLOW_SECONDS = 30.0
 FLUSH_TRIES = 3
 MOST_LOG = 1_000_000
+REQUESTS = ("push", "restore", "audit", "delete", "take_over")
 
 
 class Daemon:
@@ -60,22 +61,23 @@ class Daemon:
         self.stopping = False
         self.failures = 0
         self.due = 0.0
-        self.answered = 0.0
-        self.audited = 0.0
+        self.answered = dict.fromkeys(REQUESTS, 0.0)
         self.tidied = 0.0
         self.moved = time.time()
         self._written = 0.0
         self._progress = time.monotonic()
         self._lock = threading.Lock()
         self._config_seen = 0
+        self._logged = ""
         self.status: dict[str, Any] = {"state": "INIT", "reason": "", "restore": {}, "good": {}, "began": None}
+        self.status["heard"] = dict.fromkeys(REQUESTS, 0.0)
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.keeper = Keeper(folder, config, self.status, self._wake, self._enter)
 
     def run(self) -> None:
         """Work until SIGTERM, or until it is over, then flush."""
         self._listen()
-        for request in ("push", "restore", "audit"):
+        for request in REQUESTS:
             # Left by an earlier daemon; after a reboot its times would lie in the future.
             (self.folder / f"{request}.request").unlink(missing_ok=True)
         self._say("INIT", identity=process.identity())
@@ -92,17 +94,21 @@ class Daemon:
     def turn(self) -> bool:
         """Do what is due, and note how it went; returns whether all was well."""
         began = time.monotonic()
-        request = process.read_json(self.folder / "push.request") or {}
-        asked = float(request.get("asked", 0.0))
-        urgent = self.stopping or asked > self.answered
-        self.status["began"] = began
+        # In this order: who asks for a push last finds that what was asked for before it is heard too.
+        asked = {what: self._asked(what) for what in REQUESTS}
+        new = {what for what in REQUESTS if asked[what] > self.answered[what]}
+        urgent = self.stopping or "push" in new
+        self.status |= {"began": began, "heard": asked}
         try:
             trouble = self._restore() if self._restore_is_due() else ""
-            if request.get("take_over") and asked > self.answered:
+            if "take_over" in new:
                 with self.keeper.guarded(take_over=True):
                     log.info("taken over by the user's word")
-            self._work(urgent, confirmed=bool(request.get("delete")) and asked > self.answered)
+                self.answered["take_over"] = asked["take_over"]
+            self._work(urgent, asked)
         except Unavailable as error:
+            # Of a disk the sentinel's file tells whether it is the same again; what Drive had not uploaded may be gone.
+            self.keeper.doubtful |= isinstance(error, Unmounted) and not self.keeper.mark_tells
             return self._failed("HELD", " ".join(filter(None, (error.what, error.mend))))
         except (ColabMagicsError, OSError) as error:
             return self._failed("BACKOFF", _told(error))
@@ -111,7 +117,7 @@ class Daemon:
             log.exception("unexpected")
             return self._failed("BACKOFF", f"unexpected: {type(error).__name__}: {error}")
         if urgent:
-            self.answered = max(asked, self.answered)
+            self.answered["push"] = asked["push"]
         self._note_success(urgent)
         if trouble:
             return self._failed("BACKOFF", f"the restore failed: {trouble}")
@@ -121,22 +127,27 @@ class Daemon:
         self._say("IDLE")
         return True
 
-    def _work(self, urgent: bool, *, confirmed: bool) -> None:
-        keeper = self.keeper
-        audit = self._asked("audit")
-        if audit > self.audited or keeper.doubtful:
-            self.audited = max(audit, self.audited)
-            lacking = keeper.audit()
-            self.status["audit"] = {"at": time.time(), "began": time.monotonic(), "lacking": len(lacking)}
-        keeper.take_hints()
-        scan = urgent or self._scan_at() <= time.monotonic()
-        if scan:
-            keeper.scan()
-        keeper.send(urgent=urgent)
-        keeper.delete(self.status["restore"], confirmed=confirmed)
-        if scan or time.monotonic() - self.tidied >= TIDY_SECONDS:
-            keeper.tidy()
-            self.tidied = time.monotonic()
+    def _work(self, urgent: bool, asked: dict[str, float]) -> None:
+        keeper, answered = self.keeper, self.answered
+        for _ in range(2):
+            if asked["audit"] > answered["audit"] or keeper.doubtful:
+                lacking = keeper.audit()
+                answered["audit"] = asked["audit"]
+                self.status["audit"] = {"at": time.time(), "began": time.monotonic(), "lacking": len(lacking)}
+            keeper.take_hints()
+            scan = urgent or self._scan_at() <= time.monotonic()
+            if scan:
+                keeper.scan()
+            keeper.send(urgent=urgent)
+            if scan:
+                keeper.send_folders()
+            keeper.delete(self.status["restore"], confirmed=asked["delete"] > answered["delete"])
+            answered["delete"] = asked["delete"]
+            if scan or time.monotonic() - self.tidied >= TIDY_SECONDS:
+                keeper.tidy()
+                self.tidied = time.monotonic()
+            if not keeper.doubtful:
+                return  # otherwise it was seen only now that the Place was mounted anew
 
     def _note_success(self, urgent: bool) -> None:
         keeper, good = self.keeper, self.status["good"]
@@ -199,7 +210,8 @@ class Daemon:
             record["error"] = trouble = _told(error)
         finally:
             self.status["restore"] = record
-            log.info("restore: %s", record)
+            if record["ok"] or not self.failures:
+                log.info("restore: %s", record)
         return trouble
 
     # ── when ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,10 +225,8 @@ class Daemon:
         return keeper.scan_began + max(self.config.every, keeper.scan_cpu * (SCAN_SHARE if events else 20))
 
     def _failed(self, word: str, reason: str) -> bool:
-        most = min(max(self.config.every, 1.0), HELD_SECONDS) if word == "HELD" else LAST_BACKOFF
+        most = min(max(self.config.every, HELD_LEAST), HELD_MOST) if word == "HELD" else LAST_BACKOFF
         pause = min(most, FIRST_BACKOFF * 2 ** min(self.failures, 10))
-        if word == "HELD" and not self.status.get("owner") and "No space" not in reason:
-            self.keeper.doubtful = True
         self.failures += 1
         self.due = time.monotonic() + pause * random.uniform(0.8, 1.2)
         self.keeper.tell()
@@ -226,8 +236,8 @@ class Daemon:
     def _rest(self) -> None:
         """Sleep until something is due or asked for."""
         while not self.stopping:
-            began = self.status["began"]
-            if any(self._asked(what) > began for what in ("push", "restore", "audit")):
+            # Not by the times: a request may be written down a moment after it was made, while a turn begins.
+            if any(self._asked(what) > self.status["heard"][what] for what in REQUESTS):
                 return
             now = time.monotonic()
             if self.failures:
@@ -247,6 +257,9 @@ class Daemon:
                 # Events come in crowds: a short while gathers them, and their own time counts, not ours.
                 time.sleep(0.03)
                 self.keeper.take_hints()
+            if self.keeper.watch.state != self.status.get("observer"):
+                self.keeper.tell()
+                self._write()
             if self._read_config() or self._is_over():
                 return
 
@@ -307,8 +320,12 @@ class Daemon:
     def _say(self, word: str, reason: str = "", **more: Any) -> None:
         now = time.monotonic()
         changed = (word, reason) != (self.status["state"], self.status["reason"])
-        if changed and word not in ("IDLE", "SYNCING", "SCANNING"):
+        passing = word in ("SYNCING", "SCANNING") or (word == "RESTORING" and self.failures)
+        told = "" if word == "IDLE" else notices.gist(f"{word} {reason}")
+        if changed and not passing and told != self._logged:
+            # Of tries that fail alike the first is enough.
             log.info("%s %s", word, reason)
+            self._logged = told
         with self._lock:
             self._progress = now
             self.status |= {"state": word, "reason": reason, **more}

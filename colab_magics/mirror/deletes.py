@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ LEAST, SHARE, WINDOW = 20, 0.25, 600.0
 TRASH_SECONDS = 86_400.0
 """So long a deleted file stays in the trash at the Place."""
 LOOK_SECONDS = 600.0
+MOST_AT_ONCE = 500
+"""So many are deleted for good at once; handing over goes first."""
+STAMP = "%Y-%m-%d_%H%M%S"
+FOREIGN_SECONDS = TRASH_SECONDS + 14 * 3600.0
+"""Of a folder that another machine made only the name tells the time, by that machine's zone."""
 
 
 class Trash:
@@ -55,13 +61,13 @@ class Trash:
             return ""
         return f"{count} files are gone here at once; up to {budget} in {show_seconds(WINDOW)} go by themselves"
 
-    def take(self, hand: Hand, names: Iterable[str], journal: Journal) -> int:
-        """Move files of the Place to the trash there."""
-        names, folders = list(names), _folders_of(journal.acknowledged)
+    def take(self, hand: Hand, names: Iterable[str], journal: Journal, *, free: Collection[str] = ()) -> int:
+        """Move files of the Place to the trash there; those of `free` do not count against the budget."""
+        names, folders = list(names), folders_of(journal.acknowledged)
         for name in folders.intersection(names):
             # A folder has taken the name of a file that was put aside: what lies in it was just handed over.
             journal.forget(name)
-        folder = f"{TRASH}/{time.strftime('%Y-%m-%d_%H%M%S')}"
+        folder = f"{TRASH}/{time.strftime(STAMP)}"
         moved = [(name, f"{folder}/{name}", journal.acknowledged[name].size) for name in names if name not in folders]
         if not moved:
             return 0
@@ -72,8 +78,18 @@ class Trash:
         for name, _, _ in moved:
             journal.forget(name)
         journal.flush()
-        self._recent.append((time.monotonic(), len(moved)))
+        self._recent.append((time.monotonic(), len(set(names).difference(free))))
         return len(moved)
+
+    def adopt(self, hand: Hand) -> None:
+        """Take over what earlier runtimes have left in the trash; what is not named as we name it is not ours."""
+        known = {name for _, name, _ in self.items}
+        left = [(name, size) for name, size in hand.below(TRASH).items() if name not in known]
+        for name, size in left:
+            if (moved := _stamp_of(name)) is not None:
+                self.items.append([moved + FOREIGN_SECONDS - TRASH_SECONDS, name, size])
+        if left:
+            self._save()
 
     def purge(self, hand: Hand, *, truncate: bool) -> None:
         """Delete what has been in the trash for long; looks now and then only."""
@@ -82,9 +98,12 @@ class Trash:
             return
         self._looked = now
         old = [item for item in self.items if abs(time.time() - item[0]) > TRASH_SECONDS]
+        if len(old) > MOST_AT_ONCE:
+            old, self._looked = old[:MOST_AT_ONCE], 0.0  # the rest next time
         if old:
             hand.erase([str(name) for _, name, _ in old], truncate=truncate)
-            self.items = [item for item in self.items if item not in old]
+            gone = {name for _, name, _ in old}
+            self.items = [item for item in self.items if item[1] not in gone]
             self._save()
 
     def _save(self) -> None:
@@ -92,7 +111,40 @@ class Trash:
         process.write_whole(self.file, json.dumps({"place": self.place_id, "items": self.items}))
 
 
-def _folders_of(names: Iterable[str]) -> set[str]:
+def renamed(gone: Collection[str], journal: Journal) -> set[str]:
+    """Return those of the files that are gone which the Place has got under another name meanwhile: nothing is lost.
+
+    Size and time of writing tell them, each new file for one of old; of times in whole seconds, which many files may
+    share, the last part of the name must be the same, too.
+    """
+    there = Counter(
+        _looks(name, journal) for name in journal.fresh if name not in gone and name in journal.acknowledged
+    )
+    found = set()
+    for name in gone:
+        looks = _looks(name, journal)
+        if there[looks] > 0:
+            there[looks] -= 1
+            found.add(name)
+    return found
+
+
+def _looks(name: str, journal: Journal) -> tuple[int, int, str]:
+    entry = journal.acknowledged[name]
+    exact = entry.mtime % 1_000_000 != 0
+    return entry.size, entry.mtime, "" if exact else name.rpartition("/")[2]
+
+
+def _stamp_of(name: str) -> float | None:
+    """Return when a file was moved to the trash, by the name of its folder there; None for a name that is not ours."""
+    parts = name.split("/")
+    try:
+        return time.mktime(time.strptime(parts[1], STAMP)) if len(parts) > 2 else None
+    except ValueError:
+        return None
+
+
+def folders_of(names: Iterable[str]) -> set[str]:
     """Return all folders that files of these names lie in."""
     found: set[str] = set()
     for name in names:

@@ -34,9 +34,15 @@ class Journal:
         self.file, self.place_id = file, place_id
         self.acknowledged: dict[str, Entry] = {}
         self.intended: set[str] = set()
+        """Files whose batch began in an earlier process, and nobody knows how it ended."""
+        self.fresh: set[str] = set()
+        """Names that the Place has got since the look at everything before the last one began."""
+        self._newest: set[str] = set()
+        self._begun: set[str] = set()
         self._lines = 0
         self._waiting: list[str] = []
         self._load()
+        self._begun |= self.intended
         if write:
             self.compact()
 
@@ -66,14 +72,30 @@ class Journal:
             self.intended.update(map(str, words[1]))
 
     def intend(self, names: Iterable[str]) -> None:
-        """Note that these files are about to be written at the Place; on disk when this returns."""
-        self._waiting.append(json.dumps(["i", list(names)]))
-        self.flush()
+        """Note that these files are about to be written at the Place; in the file when this returns."""
+        if fresh := [name for name in names if name not in self._begun]:
+            self._begun.update(fresh)
+            self._waiting.append(json.dumps(["i", fresh]))
+            self.flush()
 
     def acknowledge(self, name: str, entry: Entry) -> None:
         """Note that the Place holds this version of a file."""
+        if name not in self.acknowledged:
+            self.fresh.add(name)
+            self._newest.add(name)
         self.acknowledged[name] = entry
+        self._begun.discard(name)
+        self.intended.discard(name)
         self._waiting.append(json.dumps(["+", name, *entry]))
+
+    def nothing_new(self) -> None:
+        """Note that what the Place has got until now is no news: it came from there."""
+        self.fresh.clear()
+        self._newest.clear()
+
+    def looked(self) -> None:
+        """Note that a look at everything begins."""
+        self.fresh, self._newest = set(self._newest), set()
 
     def forget(self, name: str) -> None:
         """Note that the Place holds it no more, or that we do not answer for it."""
@@ -100,6 +122,8 @@ class Journal:
                 stream.write(json.dumps({"version": VERSION, "place": self.place_id}) + "\n")
                 for name, entry in self.acknowledged.items():
                     stream.write(json.dumps(["+", name, *entry]) + "\n")
+                if self._begun:
+                    stream.write(json.dumps(["i", sorted(self._begun)]) + "\n")
             os.replace(temporary, self.file)
         except OSError as error:
             # The old file still tells all; a full disk here must not end the sync.

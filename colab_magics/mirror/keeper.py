@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import ColabMagicsError, Unavailable
-from ..transport.places import Opened
+from ..errors import ColabMagicsError, Unavailable, Unmounted
+from ..transport.places import Mark, Opened
 from . import guard, native, owner, patterns, restore, rsync, scan, state
-from .deletes import Trash
+from .deletes import Trash, folders_of, renamed
 from .journal import Journal
 from .lease import Leases
 from .looking import Looker, Seen
@@ -67,12 +67,16 @@ class Keeper(Looker):
         self.scan_began: float | None = None
         self.scan_cpu = 0.0
         self.held_source: int | None = None
-        self.swept = False
+        self.swept = self.adopted = False
+        self.folders: set[str] = set()
+        """Folders that were made at the Place because they were empty."""
         self.doubtful = False
+        """Whether the Place may lack what was handed over: it was mounted anew, or is a copy of itself."""
         self.source = config.source
         self.ownership = owner.Ownership(folder.name)
         self.watch = Watch(config.source, wake)
         self.place_id = ""
+        self.mark: Mark | None = None
         self.configure(config)
 
     def configure(self, config: state.Config) -> None:
@@ -80,9 +84,10 @@ class Keeper(Looker):
         self.config = config
         self.place = config.target()
         if config.place_id != self.place_id:
-            self.place_id = config.place_id
+            self.place_id, self.mark = config.place_id, None
             self.journal = Journal(self.folder / "journal.jsonl", self.place_id)
             self.trash = Trash(self.folder / "trash.json", self.place_id)
+            self.adopted, self.folders = False, set()
         self.left_out = patterns.matcher([*patterns.OURS, *patterns.NOT_SENT, *config.exclude])
         flags, deleting = guard.split_flags(config.rsync) if config.rsync is not None else ([], [])
         self.deleting = config.delete or bool(deleting)
@@ -96,6 +101,11 @@ class Keeper(Looker):
 
     # ── handing over ──────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def mark_tells(self) -> bool:
+        """Whether the sentinel's file tells if the Place is the same as before; of Drive what is there comes later."""
+        return self.mark is not None and not self.place.uploads_later
+
     @contextmanager
     def guarded(self, *, take_over: bool = False) -> Iterator[Opened]:
         """Open the Place when it is there, ours, and nobody else's.
@@ -108,7 +118,10 @@ class Keeper(Looker):
         if not os.path.isdir(self.source):
             raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
         try:
-            with self.place.opened(self.place_id, make=True) as opened:
+            with self.place.opened(self.place_id, make=True, known=self.mark) as opened:
+                if self.mark is not None and opened.mark != self.mark:
+                    self.doubtful = True
+                self.mark = opened.mark
                 if other := self.ownership.claim(opened.hand, take_over=take_over):
                     self.status["owner"] = other
                     raise Unavailable(f"{self.place}: {owner.told(other)}.", owner.TAKE_OVER)
@@ -129,7 +142,7 @@ class Keeper(Looker):
         if error.errno == errno.EROFS:
             return Unavailable(f"{self.place} is mounted read-only.", "Mount it again for writing.")
         if error.errno in (errno.ENOTCONN, errno.ESTALE, errno.ENODEV):
-            return Unavailable(f"The mount of {self.place} has died: {what}.", "Mount it again: %sync restore")
+            return Unmounted(f"The mount of {self.place} has died: {what}.", "Mount it again: %sync")
         return error
 
     def _sweep(self, opened: Opened) -> None:
@@ -160,6 +173,18 @@ class Keeper(Looker):
                 self.say("SYNCING")
             if not again:
                 return
+
+    def send_folders(self) -> None:
+        """Make the empty folders there, which no file brings; with ``--delete`` those go that are gone here."""
+        fresh = self.seen.empty - self.folders
+        gone = {name for name in self.folders if not os.path.lexists(os.path.join(self.source, name))}
+        if not self.deleting or guard.why_no_deletes(self.status["restore"], Path(self.source), self.held_source):
+            gone = set()
+        if fresh or gone:
+            with self.guarded() as opened:
+                opened.hand.make_folders(sorted(fresh))
+                opened.hand.drop_folders(sorted(gone))
+            self.folders = (self.folders | fresh) - gone
 
     def _pick(self, names: Iterable[str], *, urgent: bool) -> list[str]:
         """Leave out what need not or cannot go now, without asking the Place."""
@@ -248,23 +273,37 @@ class Keeper(Looker):
         held = ""
         if gone and self.deleting:
             held = guard.why_no_deletes(record, Path(self.source), self.held_source, confirmed=confirmed)
-            if not held and not confirmed:
-                held = self.trash.over_budget(len(gone), len(self.journal.acknowledged))
             if not held:
-                with self.guarded() as opened:
-                    self.trash.take(opened.hand, sorted(gone), self.journal)
-                self.seen.gone = set()
+                moved = renamed(gone, self.journal)
+                if not confirmed:
+                    held = self.trash.over_budget(len(gone - moved), len(self.journal.acknowledged) - len(moved))
+                if going := moved if held else gone:
+                    self._delete(sorted(going), free=moved)
+                    gone = self.seen.gone = gone - going
+            if held and not confirmed and self.pending.is_young(self.journal.acknowledged):
+                held = ""  # what waits may be the same files under other names; then they go by themselves
         self.status["held_deletes"] = {"count": len(gone), "reason": held, "names": sorted(gone)[:5]} if held else ""
+
+    def _delete(self, names: list[str], *, free: set[str]) -> None:
+        with self.guarded() as opened:
+            self.trash.take(opened.hand, names, self.journal, free=free)
+            left = [name for name in folders_of(names) if not os.path.lexists(os.path.join(self.source, name))]
+            opened.hand.drop_folders(left)
 
     def tidy(self) -> None:
         """Empty the trash of what is old, and say at the Place that we live."""
         with self.guarded() as opened:
+            if not self.adopted:
+                self.trash.adopt(opened.hand)
+                self.adopted = True
+            self.sender.adopt_versions(opened.hand)
             self.trash.purge(opened.hand, truncate=self.place.uploads_later)
             self.status["free"] = opened.hand.free()
 
     def audit(self) -> list[str]:
         """Compare everything with the Place and send again what is not as it was handed over."""
         with self.place.opened(self.place_id, make=True) as opened:
+            self.mark = opened.mark
             found = rsync.listing(self.place, opened, Path(self.source), exclude=self.config.exclude, fetch=False)
         lacking = []
         for one in found:
@@ -295,6 +334,7 @@ class Keeper(Looker):
                 self.journal.forget(name)  # deleted there, or by another hand: sent again if it is here
             self.journal.flush()
             self.saw_all = True
+        self.journal.nothing_new()
         self.conflicts += len(plan.aside)
         if self.held_source is not None:
             os.close(self.held_source)

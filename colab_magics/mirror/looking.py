@@ -36,6 +36,8 @@ class Seen:
     skipped: set[str] = field(default_factory=set)
     refused: dict[str, tuple[Entry | None, str]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    empty: set[str] = field(default_factory=set)
+    """Folders that hold nothing."""
     secrets: set[str] = field(default_factory=set)
 
 
@@ -110,6 +112,7 @@ class Looker:
     def scan(self) -> None:
         """Look at everything."""
         self.say("SCANNING")
+        self.journal.looked()
         began, cpu, wall = time.monotonic(), time.process_time(), time.time()
         first = self.scan_began is None
         why = self.watch.suspicion()
@@ -120,10 +123,11 @@ class Looker:
         unreadable = scan.Unreadable([])
         missing = set(self.journal.acknowledged) if self.deleting or first else set()
         self.seen.skipped.clear()
+        self.seen.empty.clear()
         count, surprises = 0, []
         if not os.path.isdir(self.source):
             raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
-        for name, entry, kind in scan.walk(self.source, self.left_out, unreadable):
+        for name, entry, kind in scan.walk(self.source, self.left_out, unreadable, self.seen.empty):
             count += 1
             missing.discard(name)
             known = name in self.pending.waiting

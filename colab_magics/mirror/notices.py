@@ -37,6 +37,12 @@ def of(found: dict[str, Any], place: str) -> dict[str, str]:
     if found.get("refused"):
         listed = "; ".join(f"{name}: {why}" for name, why in found["refused"].items())
         told["refused"] = f"Not sent: {listed}"
+    if (events := str(found.get("observer") or "")).startswith(("off:", "off in")):
+        limit = "watches=1048576" if "watched" in events else "instances=1024"
+        told["watches"] = (
+            f"The system does not tell what changes ({events}), so it goes only when all is looked at. "
+            f"As root: sysctl fs.inotify.max_user_{limit}"
+        )
     if found.get("slow"):
         told["slow"] = f"{place} does not answer since {show_seconds(float(found['slow']))}. Is its disk or mount dead?"
     free, waiting = found.get("free"), found.get("pending") or {}
@@ -47,11 +53,11 @@ def of(found: dict[str, Any], place: str) -> dict[str, str]:
 
 def merge(before: list[dict[str, Any]], told: dict[str, str]) -> list[dict[str, Any]]:
     """Return the notices that hold now; one that held before keeps its time."""
-    since = {(one["key"], _gist(one["text"])): one["at"] for one in before}
-    return [{"key": key, "at": since.get((key, _gist(text)), time.time()), "text": text} for key, text in told.items()]
+    since = {(one["key"], gist(one["text"])): one["at"] for one in before}
+    return [{"key": key, "at": since.get((key, gist(text)), time.time()), "text": text} for key, text in told.items()]
 
 
-def _gist(text: str) -> str:
+def gist(text: str) -> str:
     """Leave out numbers that change all the time."""
     return "".join(letter for letter in text if not letter.isdigit())
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 QUIET, LONGEST = 0.3, 3.0
 """Seconds without a change until a file goes; a file that never rests goes after so many."""
+RUN_SECONDS = 60.0
+"""On Drive what a run writes of itself while it goes on, a heartbeat every few seconds, goes this often."""
+_OF_RUNS = re.compile(r"(^|/)sub_job_\d+[^/]*/(state\.json|run\.json|log\.txt|metrics\.jsonl)$")
+YOUNG_SECONDS = 10.0
 HOT_SECONDS = 10.0
 """On Drive each rewrite leaves a file in the bin: a small file that is rewritten all the time goes this often."""
 
@@ -76,7 +81,7 @@ class Pending:
         last = self.handed.get(name)
         if last is None:
             return
-        least = self.hot
+        least = max(self.hot, RUN_SECONDS) if self.hot and _OF_RUNS.search(name) else self.hot
         if self.large is not None and size >= self.large[0]:
             least = max(least, self.large[1])
         self.waiting[name].not_before = max(self.waiting[name].not_before, last + least)
@@ -92,7 +97,7 @@ class Pending:
         if self.hot or (self.large is not None and size >= self.large[0]):
             self.handed[name] = time.monotonic()
             if len(self.handed) > 10_000:
-                limit = time.monotonic() - max(self.hot, self.large[1] if self.large else 0.0)
+                limit = time.monotonic() - max(RUN_SECONDS, self.hot, self.large[1] if self.large else 0.0)
                 self.handed = {key: at for key, at in self.handed.items() if at > limit}
 
     def drop(self, name: str) -> None:
@@ -110,6 +115,11 @@ class Pending:
 
     def _sorted(self, names: Iterable[str]) -> list[str]:
         return sorted(names, key=lambda name: self.waiting[name].size)
+
+    def is_young(self, known: Container[str]) -> bool:
+        """Whether a file waits since a short while ago that is not among those known."""
+        now = time.time()
+        return any(abs(now - one.since) < YOUNG_SECONDS and name not in known for name, one in self.waiting.items())
 
     def next_due(self) -> float | None:
         """When the next one may go, on the monotonic clock."""

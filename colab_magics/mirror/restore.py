@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,8 @@ class Plan:
     kept: list[str] = field(default_factory=list)
     alike: list[str] = field(default_factory=list)
     there: set[str] = field(default_factory=set)
+    folders: list[str] = field(default_factory=list)
+    """Those that are not here; empty ones no file would bring."""
 
     @property
     def bytes(self) -> int:
@@ -35,7 +38,7 @@ class Plan:
 def plan(place: Place, opened: Opened, source: Path, journal: Journal, *, exclude: Iterable[str], light: bool) -> Plan:
     """Compare both sides and decide for each file; changes nothing."""
     found = Plan()
-    for one in rsync.listing(place, opened, source, exclude=exclude, light=light):
+    for one in rsync.listing(place, opened, source, exclude=exclude, light=light, folders=found.folders):
         found.there.add(one.name)
         here = None if one.new else scan.look(str(source), one.name)
         base = journal.acknowledged.get(one.name)
@@ -71,6 +74,11 @@ def carry_out(
     CommandFailed
         When rsync failed; what was fetched until then counts.
     """
+    for name in plan.folders:
+        # Only where no link of the user's leads elsewhere.
+        if os.path.realpath(source / name) == os.path.join(os.path.realpath(source), name):
+            with suppress(FileExistsError, NotADirectoryError):
+                (source / name).mkdir(parents=True)
     stamp = time.strftime("%Y-%m-%d_%H%M%S")
     for name in plan.aside:
         loser = source / CONFLICT / stamp / name

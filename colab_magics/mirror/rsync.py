@@ -43,6 +43,7 @@ def listing(
     light: bool = False,
     fetch: bool = True,
     names: Iterable[str] | None = None,
+    folders: list[str] | None = None,
 ) -> list[There]:
     """Compare a folder with a Place, by size and time, and change nothing.
 
@@ -60,6 +61,8 @@ def listing(
         List what is there; otherwise what is here.
     names : iterable of str, optional
         Compare only these files and folders.
+    folders : list of str, optional
+        Takes up the folders that only the side has which is listed.
 
     Returns
     -------
@@ -76,9 +79,11 @@ def listing(
     found = []
     for line in done.split("\n"):
         match = _LISTING.match(line)
-        if match is None or match[1][1:2] not in ("f", "L"):
+        what = match[1] if match else ""
+        if match and folders is not None and what.startswith("cd+"):
+            folders.append(_unescape(match[4]).rstrip("/"))
+        if match is None or what[1:2] not in ("f", "L"):
             continue
-        what = match[1]
         # Modes and owners are not compared (no -p): only size, time and content count.
         alike = "+" not in what and what[2] in (".", " ") and what[3] in (".", " ") and what[4] in (".", " ")
         found.append(There(_unescape(match[4]), alike, "+" in what, int(match[2]), _seconds(match[3])))

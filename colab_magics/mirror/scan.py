@@ -65,7 +65,9 @@ class Unreadable(NamedTuple):
         return any(name.startswith(f"{folder}/") for folder in self.folders)
 
 
-def walk(root: str, left_out: Matcher, unreadable: Unreadable) -> Iterator[tuple[str, Entry, str]]:
+def walk(
+    root: str, left_out: Matcher, unreadable: Unreadable, empty: set[str] | None = None
+) -> Iterator[tuple[str, Entry, str]]:
     """Yield name, version and kind of everything below a folder that is no folder.
 
     Parameters
@@ -76,6 +78,8 @@ def walk(root: str, left_out: Matcher, unreadable: Unreadable) -> Iterator[tuple
         See `colab_magics.mirror.patterns.matcher`.
     unreadable : Unreadable
         Takes up the folders that cannot be listed.
+    empty : set of str, optional
+        Takes up the folders that hold nothing.
     """
     waiting = [""]
     while waiting:
@@ -89,12 +93,14 @@ def walk(root: str, left_out: Matcher, unreadable: Unreadable) -> Iterator[tuple
                 raise
             unreadable.folders.append(folder)
             continue
+        holds = False
         with entries:
             for entry in entries:
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if left_out(name, is_folder):
                     continue
+                holds = True
                 if is_folder:
                     waiting.append(name)
                     continue
@@ -103,6 +109,8 @@ def walk(root: str, left_out: Matcher, unreadable: Unreadable) -> Iterator[tuple
                 except FileNotFoundError:
                     continue
                 yield name, entry_of(seen), kind_of(seen.st_mode)
+        if not holds and folder and empty is not None:
+            empty.add(folder)
 
 
 def below(root: str, folder: str, left_out: Matcher, known: Container[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,7 +30,10 @@ MOST_FILES, MOST_BYTES = 500, 512 << 20
 """A batch ends after so many: then the guard looks again."""
 SPARE = 16 << 10
 """Bytes that are left free at the Place."""
+ROOMY, ROOM_SECONDS = 1 << 30, 60.0
+"""Where so much is free, it is asked for only so often."""
 
+_VERSION = re.compile(rf"{re.escape(VERSIONS)}/(.+)\.\d{{4}}-\d\d-\d\d_\d{{6}}\.\d{{3}}", re.DOTALL)
 _REFUSED = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EPERM, errno.EACCES, errno.ELOOP}
 """Errors that concern one name; any other ends the batch."""
 
@@ -101,7 +105,12 @@ class Sender:
     flags: Sequence[str] = ()
     _number: int = 0
     _stubborn: Collection[str] = ()
+    _full: str = ""
+    """What did not fit any more of the batch under way."""
     _versions: dict[str, list[str]] = field(default_factory=dict)
+    _adopted: bool = False
+    _free: int | None = None
+    _free_at: float = -ROOM_SECONDS
 
     def send(
         self,
@@ -141,13 +150,12 @@ class Sender:
         """
         batch = Batch()
         seen = opened.hand.look(names)
-        self.journal.intend(names)
         try:
             wanted = [name for name in names if not self._is_there(name, seen.get(name), batch)]
             by_rsync = opened.hand.local is None or bool(self.flags)
             stage = self._stage_by_rsync if by_rsync else self._stage
             moves: list[tuple[str, str]] = []
-            self._stubborn = stubborn
+            self._stubborn, self._full = stubborn, ""
             for name, temporary, copied in stage(opened, wanted, open_since, urgent):
                 batch.copied[name] = copied
                 if copied.outcome != DONE or copied.entry is None:
@@ -167,6 +175,8 @@ class Sender:
                     if copied.outcome == DONE and copied.entry is not None:
                         self.journal.acknowledge(name, copied.entry)
             self._drop_versions(opened.hand)
+            if self._full:
+                raise no_space(self._full)
         finally:
             self.journal.flush()
         return batch
@@ -223,10 +233,14 @@ class Sender:
         self, opened: Opened, names: Sequence[str], open_since: Mapping[str, float], urgent: bool
     ) -> Iterator[tuple[str, str, Copied]]:
         """Copy files one by one."""
-        free = opened.hand.free()
+        free = self._bytes_free(opened.hand)
         local = opened.hand.local or ""
+        begun = False
         for name in names:
             free = self._room(opened, name, free)
+            if not begun:
+                self.journal.intend(names)
+                begun = True
             self._number += 1
             temporary = f"{TEMPORARY}{os.getpid()}.{self._number}"
             copied = native.copy(
@@ -240,8 +254,15 @@ class Sender:
                 stubborn=name in self._stubborn,
             )
             if free is not None and copied.outcome == DONE and copied.entry is not None:
-                free -= copied.entry.size
+                free = self._free = free - copied.entry.size
             yield name, temporary, copied
+
+    def _bytes_free(self, hand: Hand) -> int | None:
+        """Return what is free at the Place, as it was a short while ago where it was much."""
+        now = time.monotonic()
+        if now - self._free_at >= ROOM_SECONDS or self._free is None or self._free < ROOMY:
+            self._free, self._free_at = hand.free(), now
+        return self._free
 
     def _room(self, opened: Opened, name: str, free: int | None) -> int | None:
         """Make sure that there is room for a file beside its old version."""
@@ -260,13 +281,16 @@ class Sender:
     ) -> Iterator[tuple[str, str, Copied]]:
         """Copy files by one rsync; those that somebody wrote meanwhile do not count."""
         before = {name: self.resting(name, open_since, urgent) for name in names}
-        ready = [name for name, copied in before.items() if copied.outcome == DONE]
+        ready = self._fitting(opened.hand, {n: copied for n, copied in before.items() if copied.outcome == DONE})
         staged: dict[str, Seen] = {}
         if ready:
-            rsync.push(self.place, opened, Path(self.source), ready, flags=self.flags)
+            self.journal.intend(ready)
+            rsync.push(self.place, opened, Path(self.source), list(ready), flags=self.flags)
             staged = opened.hand.look([f"{INCOMING}/{name}" for name in ready])
         for name, first in before.items():
             temporary = f"{INCOMING}/{name}"
+            if first.outcome == DONE and name not in ready:
+                continue
             if first.outcome != DONE:
                 yield name, temporary, first
                 continue
@@ -279,6 +303,19 @@ class Sender:
             else:
                 opened.hand.erase([temporary])
                 yield name, temporary, Copied(CHANGED, again.entry)
+
+    def _fitting(self, hand: Hand, copies: Mapping[str, Copied]) -> dict[str, Copied]:
+        """Choose those for which there is room, and note which of them is the first that has none."""
+        free, found = self._bytes_free(hand), {}
+        for name, copied in copies.items():
+            size = copied.entry.size if copied.entry else 0
+            if free is not None and size + SPARE > free:
+                self._full = self._full or f"{name} needs {show_size(size)}, {show_size(free)} are free"
+                continue
+            free = None if free is None else free - size
+            found[name] = copied
+        self._free = free
+        return found
 
     def resting(self, name: str, open_since: Mapping[str, float], urgent: bool) -> Copied:
         """Say whether a file may be copied now."""
@@ -302,6 +339,18 @@ class Sender:
                 return Copied(DONE, entry_of(seen), closed=lease.answer != BUSY)
         finally:
             os.close(fd)
+
+    def adopt_versions(self, hand: Hand) -> None:
+        """Count the versions that earlier runtimes have kept too, once."""
+        if self.keep is None or self._adopted:
+            return
+        self._adopted = True
+        for kept in hand.below(VERSIONS):
+            found = _VERSION.fullmatch(kept)
+            if found and self.keep.wanted(found[1], False):
+                listed = self._versions.setdefault(found[1], [])
+                listed[:] = sorted({*listed, kept})
+        self._drop_versions(hand)
 
     def _drop_versions(self, hand: Hand) -> None:
         """Delete the oldest versions beyond the number to keep."""

@@ -17,6 +17,7 @@ from . import show, state
 from .journal import Journal
 
 LOOK_SECONDS = 0.05
+URGE_SECONDS = 2.0
 
 
 class Sync:
@@ -177,7 +178,10 @@ class Sync:
         """
         asked = self.ask("audit")
         found = self.until(
-            lambda found: (found.get("audit") or {}).get("began", 0.0) >= asked, timeout, "verify", patient=False
+            lambda found: (found.get("audit") or {}).get("began", 0.0) >= asked,
+            timeout,
+            "verify",
+            heard=("audit", asked),
         )
         return int(found["audit"]["lacking"])
 
@@ -222,8 +226,10 @@ class Sync:
                 )
             time.sleep(LOOK_SECONDS)
 
-    def ask(self, what: str, **more: bool) -> float:
-        """Ask the process for a ``push``, a ``restore`` or an ``audit``.
+    def ask(self, what: str) -> float:
+        """Ask the process for a ``push``, a ``restore``, an ``audit``, a ``delete`` or a ``take_over``.
+
+        The last two are the user's word, which counts in the next turn: to be followed by asking for a ``push``.
 
         Returns
         -------
@@ -234,7 +240,7 @@ class Sync:
         if not state.alive(found):
             raise self._gone()
         asked = time.monotonic()
-        process.write_json(self.folder / f"{what}.request", {"asked": asked, **more})
+        process.write_json(self.folder / f"{what}.request", {"asked": asked})
         try:
             os.kill(int(found["identity"]["pid"]), signal.SIGUSR1)
         except ProcessLookupError:
@@ -242,17 +248,41 @@ class Sync:
         return asked
 
     def until(
-        self, condition: Callable[[dict[str, Any]], bool], timeout: float | None, what: str, *, patient: bool = True
+        self,
+        condition: Callable[[dict[str, Any]], bool],
+        timeout: float | None,
+        what: str,
+        *,
+        heard: tuple[str, float] | None = None,
+        urge: bool = False,
     ) -> dict[str, Any]:
-        """Wait until the status fulfils `condition` and return it; see `wait` for the errors."""
-        began = time.monotonic()
+        """Wait until the status fulfils `condition` and return it; see `wait` for the errors.
+
+        Parameters
+        ----------
+        condition : callable
+            From a status to whether it is reached.
+        timeout : float or None
+            Seconds.
+        what : str
+            What is waited for, for the error.
+        heard : tuple of (str, float), optional
+            A request, and when it was made: the first failure of a turn that knew of it ends the waiting. What failed
+            before, or at the same time, does not count.
+        urge : bool, default False
+            Ask again while it fails: whoever waits need not wait for the pause after failures, too.
+        """
+        began = urged = time.monotonic()
         while True:
             found = self.status()
             if condition(found):
                 return found
             if not state.alive(found):
                 raise self._gone()
-            if not patient and found.get("state") in ("HELD", "BACKOFF") and (found.get("began") or 0.0) >= began:
+            failing = found.get("state") in ("HELD", "BACKOFF")
+            if failing and urge and time.monotonic() - urged > URGE_SECONDS:
+                urged = self.ask("push")
+            if failing and heard is not None and (found.get("heard") or {}).get(heard[0], 0.0) >= heard[1]:
                 kind = Unavailable if found["state"] == "HELD" else CommandFailed
                 raise kind(f"{self.source} could not be sent: {found['reason']}", "It is tried again: %sync status")
             if timeout is not None and time.monotonic() - began > timeout:
@@ -265,9 +295,15 @@ class Sync:
             time.sleep(LOOK_SECONDS)
 
     def _wait_for_pass(self, timeout: float, *, patient: bool, delete: bool = False) -> Sync:
-        asked = self.ask("push", delete=delete)
+        if delete:
+            self.ask("delete")
+        asked = self.ask("push")
         self.until(
-            lambda found: (found.get("good") or {}).get("began", 0.0) >= asked, timeout, "the sync", patient=patient
+            lambda found: (found.get("good") or {}).get("began", 0.0) >= asked,
+            timeout,
+            "the sync",
+            heard=None if patient else ("push", asked),
+            urge=patient,
         )
         return self
 

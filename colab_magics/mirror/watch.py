@@ -6,6 +6,8 @@ watches is reached. Each of these, as far as it can be noticed, asks for a scan 
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import logging
 import os
 import threading
@@ -29,8 +31,34 @@ _WANTED: list[type[events.FileSystemEvent]] = [
     events.DirMovedEvent,
     events.DirDeletedEvent,
 ]
+IN_DELETE_SELF = 0x400
 LEAST_BETWEEN = 5.0
 """Seconds between two fresh observers."""
+FULL_SECONDS = 600.0
+"""Where there are no watches left, it is tried again so often: the limit may have been raised."""
+FULL = "off in new folders: the limit of watched folders is reached"
+NONE = "off: the limit of watched folders is reached"
+
+
+class Probe:
+    """Tells whether one more folder can be watched: watchdog says nothing of new ones that it could not add."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._handle = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def is_full(self, folder: str) -> bool:
+        """Whether the kernel refuses to watch this folder."""
+        watch = self._libc.inotify_add_watch(self._handle, os.fsencode(folder), IN_DELETE_SELF)
+        if watch >= 0:
+            self._libc.inotify_rm_watch(self._handle, watch)
+        return bool(watch < 0 and ctypes.get_errno() == errno.ENOSPC)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
 
 def _queue_size() -> int:
@@ -64,6 +92,7 @@ class Watch(events.FileSystemEventHandler):
         self._suspect = ""
         self._observer: BaseObserver | None = None
         self._started = 0.0
+        self._probe = Probe()
 
     def start(self) -> None:
         """Watch the folder; where that is not possible, `state` says why."""
@@ -76,7 +105,8 @@ class Watch(events.FileSystemEventHandler):
             observer.schedule(self, self.root, recursive=True, event_filter=_WANTED)
             observer.start()
         except OSError as error:
-            self.state = f"off: {error.strerror or error}"
+            full = error.errno == errno.ENOSPC
+            self.state = NONE if full else f"off: {error.strerror or error}"
             log.warning("no events: %s", error)
             observer.unschedule_all()
             return
@@ -99,6 +129,10 @@ class Watch(events.FileSystemEventHandler):
                 names.append(path[len(self.root) + 1 :])
         if isinstance(event, events.DirMovedEvent) and not event.src_path:
             folder_moved = True
+        is_new = self.state == "watching" and isinstance(event, events.DirCreatedEvent)
+        if is_new and self._probe.is_full(os.fsdecode(event.src_path)):
+            self.state = FULL
+            log.warning("events: %s", FULL)
         with self._lock:
             first = not self._names and not self._suspect
             self._names.update(names)
@@ -124,6 +158,8 @@ class Watch(events.FileSystemEventHandler):
         if self._observer is not None and not found:
             alive = self._observer.is_alive() and all(one.is_alive() for one in self._observer.emitters)
             found = "" if alive else "the observer has ended"
+        if not found and self.state == FULL and time.monotonic() - self._started > FULL_SECONDS:
+            found = "there may be watches again"
         if found and time.monotonic() - self._started < LEAST_BETWEEN:
             return ""  # it stays, and is answered a little later
         return found

@@ -205,6 +205,7 @@ def execute(folder: Path) -> int:
         killer.end_payload()
         phase = "killed" if killer.asked.is_set() else "failed" if error else "done"
         state.end(phase, error=error, **({} if phase == "killed" else _hand_over(folder)))
+        _tell_the_end(folder)
         return {"done": 0, "failed": 1, "killed": 2}[phase]
 
 
@@ -214,6 +215,13 @@ def _hand_over(folder: Path) -> dict[str, Any]:
     if trouble is None:
         return {}
     return {"handed_over": False, "not_handed_over": trouble} if trouble else {"handed_over": True}
+
+
+def _tell_the_end(folder: Path) -> None:
+    """Let the last state go at once: on Drive a run's heartbeats go only now and then."""
+    from ..mirror import control
+
+    control.nudge(folder.parent)
 
 
 def _took_too_long(run: Run, limit: float, error: dict[str, Any] | None) -> dict[str, Any]:

@@ -18,9 +18,16 @@ from typing import ClassVar, Self
 
 from .. import process
 from ..colab import mount
-from ..colab.runtime import my_drive
-from ..errors import InvalidInput, Unavailable
-from .places import ANSWER_SECONDS, SENTINEL, Hand, Opened, Place, Seen, new_sentinel, safe_name
+from ..colab.runtime import my_drive, on_colab
+from ..errors import InvalidInput, Unavailable, Unmounted
+from .places import ANSWER_SECONDS, SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel, safe_name
+
+TICK = 3.0
+"""Within so many seconds two versions of a file may look alike: some file systems keep whole seconds."""
+
+
+_NO_SUCH_NAME = {errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EPERM, errno.EACCES}
+"""A folder of that name cannot be made; others can."""
 
 
 class FolderHand(Hand):
@@ -122,6 +129,38 @@ class FolderHand(Hand):
                 self._made.discard(parent)
                 parent = os.path.dirname(parent)
 
+    def make_folders(self, names: Sequence[str]) -> None:
+        for name in names:
+            parts = name.split("/")
+            for folder in ("/".join(parts[: n + 1]) for n in range(len(parts))):
+                if not self._is_within(folder):
+                    try:
+                        os.mkdir(self.path(folder))
+                    except OSError as error:
+                        if error.errno not in _NO_SUCH_NAME:
+                            raise
+                        break
+                    self._made.add(folder)
+
+    def drop_folders(self, names: Sequence[str]) -> None:
+        for name in sorted(names, reverse=True):
+            if self._is_within(name):
+                try:
+                    os.rmdir(self.path(name))
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR):
+                        raise
+                else:
+                    self._made.discard(name)
+
+    def below(self, folder: str) -> dict[str, int]:
+        found = {}
+        for top, _, names in os.walk(self.path(folder)) if self._is_within(folder) else ():
+            for path in (os.path.join(top, name) for name in names):
+                if stat.S_ISREG((seen := os.lstat(path)).st_mode):
+                    found[os.path.relpath(path, self.local)] = seen.st_size
+        return found
+
     def get(self, name: str) -> bytes | None:
         return _read(Path(self.path(name)))
 
@@ -180,10 +219,10 @@ class FolderPlace(Place):
             raise self._unusable(error) from error
 
     @contextmanager
-    def opened(self, expected: str | None = None, *, make: bool = False) -> Iterator[Opened]:
+    def opened(self, expected: str | None = None, *, make: bool = False, known: Mark | None = None) -> Iterator[Opened]:
         self.mounted()
         try:
-            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+            handle = os.open(self.root, os.O_PATH | os.O_DIRECTORY)  # to list it is not asked for
         except OSError as error:
             raise self._unusable(error) from error
         try:
@@ -191,12 +230,15 @@ class FolderPlace(Place):
             # empty folder that is left under its name.
             here = f"/proc/{os.getpid()}/fd/{handle}"
             try:
-                self.verify(_read(Path(here, SENTINEL)), expected)
+                sentinel = os.path.join(here, SENTINEL)
+                mark = _mark(sentinel)
+                if mark is None or mark != known:
+                    self.verify(_read(Path(sentinel)), expected)
                 if make:
                     os.makedirs(os.path.join(here, *self.parts), exist_ok=True)
             except OSError as error:
                 raise self._unusable(error) from error
-            yield Opened(here, os.path.join(".", *self.parts), FolderHand(os.path.join(here, *self.parts)))
+            yield Opened(here, os.path.join(".", *self.parts), FolderHand(os.path.join(here, *self.parts)), mark)
         finally:
             os.close(handle)
 
@@ -237,10 +279,12 @@ class DrivePlace(FolderPlace):
 
     def mounted(self) -> None:
         if not drive_is_mounted():
-            raise Unavailable(
-                f"Google Drive is not mounted at {drive_folder()}.",
-                "Mount it: from google.colab import drive; drive.mount('/content/drive')",
-            )
+            raise Unmounted(f"Google Drive is not mounted at {drive_folder()}.", _mend_of_drive())
+
+    def _unusable(self, error: OSError) -> Unavailable:
+        if error.errno in (errno.ENOTCONN, errno.ENODEV, errno.ESTALE):
+            return Unmounted(f"The mount of Google Drive has died: {error.strerror}.", _mend_of_drive())
+        return super()._unusable(error)
 
     def __str__(self) -> str:
         return f"Drive ({PurePosixPath('colab_data', PurePosixPath(self.root).name, *self.parts)})"
@@ -270,11 +314,33 @@ def drive_is_mounted() -> bool:
     return drive_folder() in there
 
 
+def drive_works() -> bool:
+    """Whether Google Drive is mounted, and its mount answers: a dead one is still in the table of mounts."""
+    return drive_is_mounted() and mount.is_mounted()
+
+
+def _mend_of_drive() -> str:
+    if on_colab():
+        return "%sync in the notebook mounts it again; Colab asks you."
+    return "Mount it: from google.colab import drive; drive.mount('/content/drive')"
+
+
 def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _mark(sentinel: str) -> Mark | None:
+    """Return what tells this file from every other one; None where that cannot be said, as of one written just now."""
+    try:
+        seen = os.lstat(sentinel)
+    except FileNotFoundError:
+        return None
+    if abs(time.time() - max(seen.st_mtime, seen.st_ctime)) < TICK:
+        return None
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
 def _wait_for_text(sentinel: Path) -> None:

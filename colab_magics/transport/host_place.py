@@ -9,12 +9,27 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Self
 
+from .. import process
 from ..errors import CommandFailed, InvalidInput, Unavailable
 from . import ssh
-from .places import SENTINEL, Hand, Opened, Place, Seen, new_sentinel
+from .places import SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel
 
 if TYPE_CHECKING:
     import subprocess
+
+
+# Names begin with "./". A link in place of a folder leads out of the Place: nothing is looked at, moved or deleted
+# through it, and it is put aside when a folder has to stand there.
+_WITHIN = (
+    'within() { w=.; r=${1#./}; while [ "$r" != "${r#*/}" ]; do w=$w/${r%%/*}; r=${r#*/}; '
+    '{ [ -d "$w" ] && [ ! -L "$w" ]; } || return 1; done; }; '
+)
+_MAKE_WAY = (
+    'put() { q=$a/${1#./}; mkdir -p -- "${q%/*}" && mv -f -- "$1" "$q"; }; '
+    'way() { w=.; r=${1#./}; while [ "$r" != "${r#*/}" ]; do w=$w/${r%%/*}; r=${r#*/}; '
+    'if [ -L "$w" ] || { [ -e "$w" ] && [ ! -d "$w" ]; }; then put "$w" || return 1; fi; '
+    '[ -d "$w" ] || mkdir -- "$w" || return 1; done; }; '
+)
 
 
 class HostHand(Hand):
@@ -31,8 +46,8 @@ class HostHand(Hand):
 
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
         # stat's formats differ between GNU and BSD; a name is told by its number, so that it may hold anything.
-        script = (
-            'for f; do { [ -e "$f" ] || [ -L "$f" ]; } || { echo; continue; }; '
+        script = _WITHIN + (
+            'for f; do within "$f" && { [ -e "$f" ] || [ -L "$f" ]; } || { echo; continue; }; '
             'k=-; [ -f "$f" ] && ! [ -L "$f" ] && k=f; '
             'printf "%s " $k; stat -c "%s %Y" -- "$f" 2>/dev/null || stat -f "%z %m" -- "$f"; done'
         )
@@ -45,17 +60,35 @@ class HostHand(Hand):
 
     def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:
         # "mv" to a link that leads to a folder would move into that folder.
-        script = (
-            'a=$1; shift; while [ $# -gt 1 ]; do if [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; then '
-            'p=${2%/*}; [ -d "$p" ] || mkdir -p -- "$p" || exit 1; '
-            'if [ -L "$2" ]; then rm -f -- "$2"; elif [ -d "$2" ]; then '
-            'mkdir -p -- "$a/$p" && mv -- "$2" "$a/$2" || exit 1; fi; '
+        script = (_WITHIN + _MAKE_WAY) + (
+            "a=$1; shift; while [ $# -gt 1 ]; do "
+            'if within "$1" && { [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; }; then way "$2" || exit 1; '
+            'if [ -L "$2" ]; then rm -f -- "$2"; elif [ -d "$2" ]; then put "$2" || exit 1; fi; '
             'mv -f -- "$1" "$2" || exit 1; fi; shift 2; done'
         )
         self._each(script, [name for pair in pairs for name in pair], "./" + aside)
 
     def erase(self, names: Sequence[str], *, truncate: bool = False) -> None:
-        self._each('rm -f -- "$@"; for f; do rmdir -p -- "${f%/*}" 2>/dev/null; done; true', names)
+        script = 'for f; do within "$f" && { rm -f -- "$f"; rmdir -p -- "${f%/*}" 2>/dev/null; }; done; true'
+        self._each(_WITHIN + script, names)
+
+    def make_folders(self, names: Sequence[str]) -> None:
+        script = (
+            'for f; do w=.; r=${f#./}/; while [ -n "$r" ]; do w=$w/${r%%/*}; r=${r#*/}; [ -L "$w" ] && break; '
+            '[ -d "$w" ] || { [ ! -e "$w" ] && mkdir -- "$w"; } || break; done; done; true'
+        )
+        self._each(script, names)
+
+    def drop_folders(self, names: Sequence[str]) -> None:
+        script = 'for f; do within "$f" && [ ! -L "$f" ] && rmdir -- "$f" 2>/dev/null; done; true'
+        self._each(_WITHIN + script, sorted(names, reverse=True))
+
+    def below(self, folder: str) -> dict[str, int]:
+        script = 'cd -- "$1" || exit 3; [ -d "$2" ] || exit 0; exec find "$2" -type f -print0'
+        remote = ["sh", "-c", script, "sh", self.folder, "./" + folder]
+        listed = process.run_raw(ssh.command(self.host, remote), timeout=ssh.LONG_SECONDS)
+        names = [os.fsdecode(name).removeprefix("./") for name in listed.split(b"\0") if name]
+        return {name: seen.size for name, seen in self.look(names).items()}
 
     def get(self, name: str) -> bytes | None:
         done = self._run('[ -e "$1" ] || exit 44; cat -- "$1"', "./" + name, ok=(0, 44))
@@ -122,7 +155,7 @@ class HostPlace(Place):
         return self.verify(self._ask(script, SENTINEL, new_sentinel()), None)
 
     @contextmanager
-    def opened(self, expected: str | None = None, *, make: bool = False) -> Iterator[Opened]:
+    def opened(self, expected: str | None = None, *, make: bool = False, known: Mark | None = None) -> Iterator[Opened]:
         script = 'cd -- "$1" || exit 3; cat -- "$2" && { [ -z "$3" ] || mkdir -p -- "./$3"; }'
         below = str(PurePosixPath(*self.parts)) if make and self.parts else ""
         self.verify(self._ask(script, SENTINEL, below), expected)

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple, Self
 
 from .. import units
-from ..errors import InvalidInput, Unavailable
+from ..errors import InvalidInput, Unmounted
 from ..registry import Registry
 
 ANSWER_SECONDS = 20.0
@@ -68,6 +68,18 @@ class Hand(ABC):
         """Delete files, emptied first where `truncate`; what is gone is no error."""
 
     @abstractmethod
+    def make_folders(self, names: Sequence[str]) -> None:
+        """Make folders; where something else than a folder has the name, or that of one above, nothing is done."""
+
+    @abstractmethod
+    def drop_folders(self, names: Sequence[str]) -> None:
+        """Delete folders, as far as they are empty; those within others first, in whatever order they come."""
+
+    @abstractmethod
+    def below(self, folder: str) -> dict[str, int]:
+        """List the plain files below a folder with their sizes, not through links; empty when there is none."""
+
+    @abstractmethod
     def get(self, name: str) -> bytes | None:
         """Read a small file; None when it is not there."""
 
@@ -80,12 +92,18 @@ class Hand(ABC):
         """Bytes that can still be written; None where nobody can know."""
 
 
+Mark = tuple[int, ...]
+"""What tells the sentinel's file from every other one, without reading it."""
+
+
 class Opened(NamedTuple):
     """A Place that was found to be there: rsync runs in `cwd` and gets `target` as its argument."""
 
     cwd: str | None
     target: str
     hand: Hand
+    mark: Mark | None = None
+    """The sentinel's, where it can be told."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +195,9 @@ class Place(ABC):
             pass
 
     @abstractmethod
-    def opened(self, expected: str | None = None, *, make: bool = False) -> AbstractContextManager[Opened]:
+    def opened(
+        self, expected: str | None = None, *, make: bool = False, known: Mark | None = None
+    ) -> AbstractContextManager[Opened]:
         """Check as `check` does and hold on to the root: what runs inside cannot reach another folder of that name.
 
         Parameters
@@ -186,6 +206,8 @@ class Place(ABC):
             The id that `prepare` returned.
         make : bool, default False
             Make the folder below the root.
+        known : tuple of int, optional
+            The mark of the sentinel when it was read last: the very same file need not be read again.
         """
 
     @abstractmethod
@@ -201,12 +223,12 @@ class Place(ABC):
         try:
             found = json.loads(sentinel or "")["id"]
         except (ValueError, KeyError, TypeError):
-            raise Unavailable(
+            raise Unmounted(
                 f"{self.text} is not there: {self.root} has no {SENTINEL}, so it is not mounted, or another folder.",
                 "Mount it again; if you removed that file on purpose: %sync stop, then %sync",
             ) from None
         if expected is not None and found != expected:
-            raise Unavailable(
+            raise Unmounted(
                 f"{self.text} is another Place than before: the id in {self.root}/{SENTINEL} has changed.",
                 "If that is meant: %sync stop, then %sync",
             )
@@ -236,7 +258,7 @@ def parse(text: str, *, project: str) -> Place:
     text = str(text).strip()
     if not text or "\0" in text:
         raise InvalidInput("to= names no Place.", "Write to=drive, to=FOLDER or to=HOST:FOLDER.")
-    if len(_split(text)) > 1:
+    if len(split(text)) > 1:
         raise InvalidInput(f"to={text} names several Places where one is meant.", "Name one.")
     place: Place = PLACES.load(_kind_of(text)).from_text(text, project=project)
     return place
@@ -244,13 +266,14 @@ def parse(text: str, *, project: str) -> Place:
 
 def parse_all(text: str, *, project: str) -> list[Place]:
     """Read one Place or several with commas between them; see `parse`."""
-    found = [parse(part, project=project) for part in _split(str(text).strip()) or [""]]
+    found = [parse(part, project=project) for part in split(str(text).strip()) or [""]]
     return list({place.target: place for place in found}.values())
 
 
-def _split(text: str) -> list[str]:
-    # A folder may have a comma in its name.
-    return [text] if Path(text).expanduser().is_dir() else units.words(text)
+def split(text: str) -> list[str]:
+    """Cut a text at its commas into Places; a folder that is there may have a comma in its name."""
+    whole = "," not in text or Path(text).expanduser().is_dir()
+    return [text] if whole else units.words(text)
 
 
 def _kind_of(text: str) -> str:

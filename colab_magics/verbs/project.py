@@ -59,7 +59,8 @@ def project(
         Folder below which the project stands; ``/content`` on Colab.
     to : str, optional
         The Place that keeps inputs and outputs: ``drive``, a folder, ``HOST:PATH``, or ``none``. On Colab ``drive`` by
-        default, elsewhere nothing.
+        default, elsewhere nothing. Several with commas between them are all kept: inputs come from the first, earlier
+        outputs from the first that has any.
     inputs : str, default "full"
         Inputs to fetch from the Place: ``full``, ``none``, or names: ``a.csv,images``.
     restore : str, default "all"
@@ -110,7 +111,7 @@ def project(
         job = known.job if known is not None else before.job
     job = check_name(job if job is not None else DEFAULT_JOB, option="job")
     with _where_written(shell, known):
-        place = setup.find_place(to, before, spot.name)
+        places = setup.find_places(to, before, spot.name)
 
     notes = setup.bring_code(shell.ui, spot, branch, login, update=update, force=force)
     handle = Project(
@@ -118,7 +119,7 @@ def project(
         job=job,
         root=spot.root,
         notebooks=folders.notebooks_folder(spot.root, notebooks),
-        place=place.text if place is not None else None,
+        place=",".join(place.text for place in places) or None,
         url=spot.url,
         notes=[*spot.notes, *notes],
     )
@@ -127,11 +128,13 @@ def project(
     again = before.complete and not force
     handle.notes += setup.packages(shell.ui, handle, requirements, install, again=again, hidden=hidden)
     setup.end_former_sync(handle, before)
-    if place is not None:
-        if not again or (before.place, before.inputs) != (place.text, wanted):
-            setup.fetch_inputs(shell.ui, handle, place, wanted)
-        setup.start_sync(shell.ui, handle, place, restore, seconds, redo=force)
-        if place.text == "drive" and not before.complete:
+    if places:
+        if not again or (before.place, before.inputs) != (handle.place, wanted):
+            setup.fetch_inputs(shell.ui, handle, places[0], wanted)
+        origin = setup.start_syncs(shell.ui, handle, places, restore, seconds, redo=force)
+        if origin and not again:
+            handle.notes.append(f"Earlier outputs come from {origin}.")
+        if "drive" in handle.places and not before.complete:
             handle.notes.append(setup.DRIVES_TRASH)
     handle.save(inputs=wanted)
     if again and known is None and before.job != job:

@@ -243,7 +243,7 @@ def flush(source: str | None = None, /, *, timeout: str = "30m") -> Sync | Syncs
     from ..mirror import control
 
     ui, seconds = session.current().ui, units.seconds(timeout, name="timeout")
-    found = _chosen(source)
+    found = _chosen(source, also_ended=True)  # a flush that took too long is tried again
     drive = any(handle.config.place == "drive" for handle in found)
     if drive:
         # Unmounted it is for all of them.
@@ -304,10 +304,10 @@ def _mount(place: str) -> None:
     if place != "drive":
         return
     from ..colab import mount, runtime
-    from ..transport.folder_place import drive_is_mounted
+    from ..transport.folder_place import drive_works
 
     if runtime.front_end_answers():
-        mount.ensure_drive(drive_is_mounted)
+        mount.ensure_drive(drive_works)
 
 
 def _one(found: list[Sync]) -> Sync | Syncs:

@@ -216,3 +216,38 @@ class TestOverSsh:
         assert "BatchMode=yes" in repository_of.quiet_environment()["GIT_SSH_COMMAND"]
         git("config", "--global", "core.sshCommand", "my-ssh")
         assert "GIT_SSH_COMMAND" not in repository_of.quiet_environment()
+
+
+def test_two_places_are_both_kept(bare: Path, work: Path, ui: RecordingUI, kept: Path, restart: Any) -> None:
+    """Inputs come from the first, earlier outputs from the first that has any; each has its own state."""
+    empty = work / "empty"
+    (empty / "data_project").mkdir(parents=True)
+    (empty / "data_project" / "of the first.txt").write_text("input")
+    made = project(git=str(bare), root=".", job="a", to=f"{empty},{kept}", every="1s")
+    assert made.places == [str(empty), str(kept)]
+    assert files(made.data_project) == ["of the first.txt"]
+    assert files(made.data_job) == ["earlier.txt"]
+    assert f"Earlier outputs come from {kept}" in str(made)
+    shown = str(made)
+    assert shown.count(str(empty)) >= 2, "kept at, and its sync"
+    assert shown.count(str(kept)) >= 2
+    (made.data_job / "new.txt").write_text("new")
+    for place in (empty, kept):
+        poll((place / "data_job" / "a" / "new.txt").exists, what=f"the output reaches {place}")
+        assert (place / "data_job" / "a" / "earlier.txt").read_text() == "earlier"
+    before = {sync.place: sync.status()["identity"] for sync in control.running(made.data_job)}
+    assert len(before) == 2
+    restart()
+    again = project(git=str(bare), root=".", job="a")
+    assert again.places == made.places
+    assert {sync.place: sync.status()["identity"] for sync in control.running(made.data_job)} == before
+    project(job="a", to=str(kept))
+    assert [sync.place for sync in control.running(made.data_job)] == [f"{kept}/data_job/a"], "the other one has ended"
+    assert "new.txt" in files(empty / "data_job" / "a")
+
+
+def test_of_two_places_one_that_is_away_is_an_error(bare: Path, work: Path, ui: RecordingUI, kept: Path) -> None:
+    (work / "file").touch()
+    with pytest.raises(ColabMagicsError, match="cannot be used") as caught:
+        project(git=str(bare), root=".", job="a", to=f"{kept},{work / 'file' / 'below'}")
+    blocks(caught.value)

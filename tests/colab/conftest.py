@@ -34,8 +34,8 @@ class Page:
         Name → value; None for one that the notebook may not read.
     notebooks : list
         Answers to ``get_ipynb``, one a request; an exception is raised.
-    mount_error : BaseException, optional
-        What `mount` raises.
+    mount_error, flush_error : BaseException, optional
+        What `mount` and `flush_and_unmount` raise.
     asked : list of str
         Every request that reached the page.
     """
@@ -45,7 +45,13 @@ class Page:
     secrets: dict[str, str | None] = field(default_factory=dict)
     notebooks: list[Any] = field(default_factory=list)
     mount_error: BaseException | None = None
+    flush_error: BaseException | None = None
     asked: list[str] = field(default_factory=list)
+
+    @property
+    def cloud(self) -> Path:
+        """Where Drive's files are while it is not mounted."""
+        return self.drive.with_name("drive in the cloud")
 
     def ask(self, what: str) -> None:
         assert threading.current_thread() is threading.main_thread(), "Colab's messages are not thread-safe"
@@ -57,8 +63,25 @@ class Page:
             raise self.mount_error
         if Path(mountpoint).is_dir() and any(Path(mountpoint).iterdir()) and not force_remount:
             raise ValueError("Mountpoint must not already contain files")
-        (Path(mountpoint) / "MyDrive").mkdir(parents=True)
+        if self.cloud.is_dir():
+            Path(mountpoint).rmdir()
+            self.cloud.rename(mountpoint)
+        else:
+            (Path(mountpoint) / "MyDrive").mkdir(parents=True)
         self.mounts.write_text(f"drive {mountpoint} fuse.drive rw 0 0\n")
+
+    def unmount(self) -> None:
+        """Leave an empty folder, as Colab does; what was on Drive is there again when it is mounted."""
+        self.mounts.write_text("")
+        self.drive.rename(self.cloud)
+        self.drive.mkdir()
+
+    def flush_and_unmount(self, timeout_ms: int = 24 * 60 * 60 * 1000) -> None:
+        self.asked.append(f"flush {timeout_ms}")
+        if self.flush_error is not None:
+            raise self.flush_error
+        if self.mounts.read_text():
+            self.unmount()
 
 
 @dataclass
@@ -123,7 +146,7 @@ def _google(page: Page) -> dict[str, ModuleType]:
         NotebookAccessError=NotebookAccessError,
         TimeoutException=TimeoutException,
     )
-    found["google.colab.drive"].__dict__.update(mount=page.mount)
+    found["google.colab.drive"].__dict__.update(mount=page.mount, flush_and_unmount=page.flush_and_unmount)
     found["google.colab.runtime"].__dict__.update(unassign=lambda: page.ask("unassign"))
     return found
 

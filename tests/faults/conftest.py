@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sshd import sshd
 
 from colab_magics.mirror import control
 from colab_magics.transport.places import parse
 from faults.drive import Drive
-from faults.kit import JOB, Kept, as_root, tmpfs
+from faults.kit import JOB, Host, Kept, as_root, tmpfs
 
 
 @pytest.fixture
@@ -55,6 +56,17 @@ def on_disk(tmp_path: Path, disk: Path) -> Kept:
     source = tmp_path / "work" / "data_job"
     source.mkdir(parents=True)
     return Kept(source, disk.joinpath(*JOB), parse(str(disk), project="net").below(*JOB))
+
+
+@pytest.fixture
+def on_host(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """Return a folder whose Place is a small disk of another machine; nothing runs yet."""
+    source = tmp_path / "work" / "data_job"
+    source.mkdir(parents=True)
+    with sshd(tmp_path) as server:
+        monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
+        place = parse(f"box:{disk}", project="net").below(*JOB)
+        yield Host(source, disk.joinpath(*JOB), place, server=server)
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 WRITES = ("create", "write", "truncate", "unlink", "rename", "mkdir", "rmdir", "utimens")
-READS = ("getattr", "open", "read", "readdir", "statfs")
-OTHERS = ("chmod", "chown", "flush", "fsync", "link", "mknod", "release", "symlink")
+READS = ("getattr", "open", "opendir", "read", "readdir", "statfs")
+OTHERS = ("chmod", "chown", "flush", "fsync", "link", "mknod", "release", "releasedir", "symlink")
 BLOCK = 4096
 STARTS_WITHIN = 20.0
 HANGS_MOST = 90.0
@@ -103,6 +103,8 @@ class Drive:
             Operations that do not return until they are taken out of this list; ``*`` stands for all.
         quota : int or None
             Bytes that fit in; beyond, writing fails as Drive's does (ENOSPC).
+        lag : float
+            Seconds until what was written here is uploaded; see `lose`.
         late : float
             Seconds for which files that another session wrote stay unseen here.
         """
@@ -130,6 +132,14 @@ class Drive:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
             self._process = None
+
+    def lose(self) -> list[str]:
+        """Kill it, and with it what was written here but not uploaded: it is gone; returns these paths."""
+        waiting: list[str] = self._ask({})["waiting"]
+        self.kill()
+        for path in waiting:
+            Path(str(self.backing) + path).unlink(missing_ok=True)
+        return waiting
 
     def unmount(self) -> None:
         """Unmount it, also while something uses it; what is left is an empty folder."""
@@ -161,7 +171,8 @@ class Faulty:
     def __init__(self, backing: str) -> None:
         self.backing = backing
         self.counts: Counter[str] = Counter()
-        self.latency, self.late = 0.0, 0.0
+        self.latency, self.late, self.lag = 0.0, 0.0, 0.0
+        self.changes: dict[str, float] = {}
         self.fail: dict[str, str] = {}
         self.where = ""
         self.hang: list[str] = []
@@ -177,6 +188,8 @@ class Faulty:
         with self.changed:
             for name, value in settings.items():
                 setattr(self, name, value)
+            if "lag" in settings:
+                self.changes.clear()  # what was written until now is uploaded
             if self.quota is not None:
                 files = [os.path.join(top, name) for top, _, names in os.walk(self.backing) for name in names]
                 self.used = sum(os.lstat(file).st_size for file in files)
@@ -193,7 +206,7 @@ class Faulty:
             if self.latency:
                 time.sleep(self.latency)
             # What is open can be closed even in a broken Drive: the kernel does not ask.
-            if fault and name != "release":
+            if fault and name not in ("release", "releasedir"):
                 raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
             return act(*args, **options)
 
@@ -210,6 +223,10 @@ class Faulty:
             if not stat.S_ISDIR(found.st_mode) and time.time() - found.st_ctime < self.late:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return there
+
+    def waiting(self) -> list[str]:
+        """Paths that are not uploaded yet."""
+        return [path for path, at in self.changes.items() if time.time() - at < self.lag]
 
     def _grow(self, by: int) -> None:
         if self.quota is not None and by > 0 and self.used + by > self.quota:
@@ -228,6 +245,13 @@ class Faulty:
             "st_blocks": found.st_blocks,
             **{f"st_{which}": getattr(found, f"st_{which}_ns") for which in ("atime", "mtime", "ctime")},
         }
+
+    def opendir(self, path: str) -> int:
+        self._seen(path)
+        return 0
+
+    def releasedir(self, path: str, fh: int) -> None:
+        """Do nothing: nothing is kept of an open folder."""
 
     def readdir(self, path: str, fh: int) -> list[str]:
         names = []
@@ -281,6 +305,8 @@ class Faulty:
             self._grow(-os.lstat(self._at(new)).st_size)
         os.rename(self._at(old), self._at(new))
         self.written.add(new)
+        self.changes.pop(old, None)
+        self.changes[new] = time.time()
 
     def mkdir(self, path: str, mode: int) -> None:
         os.mkdir(self._at(path), 0o700)
@@ -328,7 +354,8 @@ def serve(faulty: Faulty, mountpoint: str) -> None:
         if question.get("reset"):
             faulty.counts.clear()
         faulty.set(question.get("set", {}))
-        print(json.dumps({"counts": dict(faulty.counts), "hanging": faulty.hanging}), flush=True)
+        answer = {"counts": dict(faulty.counts), "hanging": faulty.hanging, "waiting": faulty.waiting()}
+        print(json.dumps(answer), flush=True)
     with contextlib.suppress(OSError):
         detach(mountpoint)
     os._exit(0)

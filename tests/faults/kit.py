@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import poll
 
@@ -149,6 +150,28 @@ class Kept:
         assert self.sync is not None
         self.sync.wait(30.0)
         poll(lambda: self.state() in ("IDLE", "SYNCING", "SCANNING"), what=f"a good state: {self.told()}")
+
+
+@dataclass
+class Host(Kept):
+    """A folder that is kept at a disk of another machine, by ssh.
+
+    Parameters
+    ----------
+    server : Sshd
+        That machine.
+    """
+
+    server: Any = None
+
+    def cut(self) -> int:
+        """Kill every connection, whatever goes through it; the machine answers again at once. Returns how many."""
+        sessions = psutil.Process(self.server.process.pid).children()
+        for session in sessions:
+            for one in (*session.children(recursive=True), session):
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+        return len(sessions)
 
 
 def whole(path: Path, content: bytes) -> None:

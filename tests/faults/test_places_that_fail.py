@@ -281,3 +281,25 @@ def test_what_another_session_wrote_shows_up_late(on_drive: Kept, drive: Drive) 
     assert (on_drive.there / "late.bin").read_bytes() == b"written elsewhere", "unseen is no reason to delete"
     on_drive.sync.wait(30)
     assert (on_drive.there / "late.bin").read_bytes() == b"written elsewhere"
+
+
+def test_what_drive_had_not_uploaded_is_handed_over_again(on_drive: Kept, drive: Drive) -> None:  # "rsync finished"
+    """Drive uploads later than it says; when its process dies meanwhile, what was handed over is gone there."""
+    before = on_drive.write(5)
+    sync = on_drive.start()
+    on_drive.arrived()
+    drive.set(lag=3600)
+    lost = on_drive.write(5, prefix="later")
+    sync.wait(30)
+    assert "handed to Drive" in on_drive.told()
+    assert "(its upload cannot be confirmed)" in on_drive.told()
+    assert "safe" not in on_drive.told()
+    assert sync.status()["uploaded"] is None
+    assert len([path for path in drive.lose() if "later" in path]) == 5
+    assert before.keys() == files(on_drive.there).keys() - {name for name in lost if name not in before}
+    on_drive.says("died", states=("HELD",))
+    drive.end()
+    drive.mount()
+    on_drive.arrived()
+    assert sync.status()["audit"]["lacking"] == 5
+    on_drive.works_again()

@@ -85,3 +85,52 @@ def test_a_host_that_does_not_answer(tmp_path: Path, box: Sshd) -> None:
     with pytest.raises(Unavailable, match="ssh box") as caught:
         begin(tmp_path / "other", f"box:{tmp_path}/kept2")
     assert "Connection refused" in str(caught.value)
+
+
+def test_a_file_stands_where_a_folder_should_be(tmp_path: Path, box: Sshd) -> None:  # put aside, as in a folder Place
+    place, source = write(tmp_path / "kept", thing="of another hand"), tmp_path / "job"
+    write(source / "thing" / "deep er", new_txt="new")
+    sync = begin(source, f"box:{place}", restore="none").now()
+    assert tree(place) == {"thing/deep er/new.txt": "new"}
+    [lost] = place.glob(".sync_conflict/*/thing")
+    assert lost.read_text() == "of another hand"
+    assert sync.state() in ("IDLE", "SYNCING")
+
+
+def test_a_folder_stands_where_a_file_should_be(tmp_path: Path, box: Sshd) -> None:
+    place, source = tmp_path / "kept", write(tmp_path / "job", thing="file")
+    write(place / "thing", of_another_hand_txt="x")
+    begin(source, f"box:{place}", restore="none").now()
+    assert tree(place) == {"thing": "file"}
+    assert [path.read_text() for path in place.glob(".sync_conflict/*/thing/*")] == ["x"]
+
+
+@pytest.mark.parametrize("name", ["thing", "a'; echo foo"])
+def test_a_file_becomes_a_folder_and_back(tmp_path: Path, box: Sshd, name: str) -> None:
+    place, source = tmp_path / "kept", tmp_path / "job"
+    write(source, other_txt="o")
+    thing = source / name
+    thing.write_text("a file")
+    sync = begin(source, f"box:{place}", delete=True).now()
+    thing.unlink()
+    write(thing, new_txt="new")
+    sync.now()
+    assert tree(place) == {f"{name}/new.txt": "new", "other.txt": "o"}, "deleting the old name leaves the new files"
+    shutil.rmtree(thing)
+    thing.write_text("a file again")
+    sync.now()
+    sync.now()
+    assert tree(place) == {name: "a file again", "other.txt": "o"}
+
+
+def test_a_link_there_leads_nobody_out(tmp_path: Path, box: Sshd) -> None:
+    outside = write(tmp_path / "outside", a_txt="of somebody else", b_txt="too")
+    place, source = write(tmp_path / "kept"), tmp_path / "job"
+    (place / "sub").symlink_to(outside)
+    write(source / "sub", a_txt="mine", c_txt="c")
+    sync = begin(source, f"box:{place}", restore="none", delete=True).now()
+    (source / "sub" / "a.txt").unlink()
+    sync.now()
+    assert tree(outside) == {"a.txt": "of somebody else", "b.txt": "too"}
+    assert tree(place) == {"sub/c.txt": "c"}
+    assert not (place / "sub").is_symlink()

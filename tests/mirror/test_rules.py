@@ -14,7 +14,7 @@ import pytest
 from conftest import poll
 
 from colab_magics import process
-from colab_magics.errors import CommandFailed, Unavailable
+from colab_magics.errors import Unavailable
 from colab_magics.mirror import control, native, patterns
 from colab_magics.mirror.pending import Pending
 from mirror.tools import begin, for_python, state_of, tree, write
@@ -177,16 +177,7 @@ def test_a_second_session_waits_and_can_take_over(tmp_path: Path) -> None:  # âœ
     with pytest.raises(Unavailable, match="another session"):
         sync.now()
     assert tree(place)["a.txt"] == "theirs"
-    taking = begin(source, place, take_over=True)
-
-    def taken() -> bool:
-        try:
-            taking.now(10)
-        except (CommandFailed, Unavailable):
-            return False  # it may still be told of the hold that ends here
-        return True
-
-    poll(taken, what="the folder is taken over")
+    begin(source, place, take_over=True).now(10)
     assert tree(place)["a.txt"] == "mine"
     assert json.loads((place / patterns.OWNER).read_text())["host"] == process.host()
 
@@ -254,3 +245,48 @@ def test_only_what_is_appended_to_counts_as_a_log(tmp_path: Path) -> None:
     assert is_log("events.out.tfevents.123", b"\0\1")
     assert not is_log("model.log", b"\0\1")
     assert not is_log("state.json", b"{}")
+
+
+def test_what_a_run_writes_of_itself_goes_to_drive_once_a_minute_and_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive, table = tmp_path / "content" / "drive", tmp_path / "mounts"
+    (drive / "MyDrive").mkdir(parents=True)
+    table.write_text(f"drive {drive} fuse.drive rw 0 0\n")
+    monkeypatch.setenv("COLAB_MAGICS_DRIVE", str(drive))
+    monkeypatch.setenv("COLAB_MAGICS_MOUNTS", str(table))
+    source, place = tmp_path / "job", drive / "MyDrive" / "colab_data" / "net"
+    run = write(source / "sub_job_003", state_json="beat 0")
+    sync = begin(source, "drive", every=0.3).now()
+    write(run, state_json="beat 1", result_txt="result")
+    poll((place / "sub_job_003" / "result.txt").exists)
+    poll(lambda: sync.status()["pending"]["files"] == 1)
+    assert (place / "sub_job_003" / "state.json").read_text() == "beat 0"
+    process.write_json(run / "run.json", {"index": 3, "attempt": 1, "payload": {"kind": "none that is known"}})
+    subprocess.run(process.python("colab_magics.runs.runner", run), env=for_python(), check=False)
+    ended = process.read_json(run / "state.json")
+    assert ended is not None
+    assert (ended["phase"], ended["handed_over"]) == ("failed", True)
+    poll(lambda: process.read_json(place / "sub_job_003" / "state.json") == ended, timeout=10)
+
+
+def test_only_a_runs_own_files_wait_so_long() -> None:
+    pending = Pending(hot=10.0)
+    waits = {}
+    for name in (
+        "sub_job_003/state.json",
+        "a/sub_job_1/log.txt",
+        "state.json",
+        "sub_job_003/model.pt",
+        "sub_job_x/log.txt",
+    ):
+        pending.done(name, 10)
+        pending.add(name, quiet=True)
+        pending.hold_back(name, 10)
+        waits[name] = round(pending.waiting[name].not_before - time.monotonic())
+    assert list(waits.values()) == [60, 60, 10, 10, 10]
+    elsewhere = Pending()  # a folder or a host keeps no bin
+    elsewhere.done("sub_job_003/state.json", 10)
+    elsewhere.add("sub_job_003/state.json", quiet=True)
+    elsewhere.hold_back("sub_job_003/state.json", 10)
+    assert elsewhere.ready() == ["sub_job_003/state.json"]
