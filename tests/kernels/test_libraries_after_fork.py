@@ -1,10 +1,15 @@
-"""Libraries that hold threads, pools or native state work in kernels that were forked with them loaded."""
+"""Libraries that hold threads, pools or native state work in forked kernels.
+
+Warm, they were loaded before the fork. Live, the notebook has used them too: their threads and processes are its own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fronts import Front
 from runs.notebooks import outputs, write_notebook
 
 from colab_magics import fork, session
@@ -13,6 +18,7 @@ from colab_magics.runs.run import Run
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 
+pytest_plugins = ("shells",)
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 NUMPY = """
@@ -88,11 +94,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("library", CASES)
-def test_it_works_in_a_forked_kernel(library: str, tmp_path: Path) -> None:
+def _import(library: str) -> None:
     pytest.importorskip(
         library, reason=f"{library} is not installed; make test-long installs all but torch, which is too big"
     )
+
+
+@pytest.mark.parametrize("library", CASES)
+def test_it_works_in_a_forked_kernel(library: str, tmp_path: Path) -> None:
+    _import(library)
     root = tmp_path / "net"
     root.mkdir()
     project = Project(name="net", job="after_fork", root=root, notebooks=root)
@@ -107,3 +117,21 @@ def test_it_works_in_a_forked_kernel(library: str, tmp_path: Path) -> None:
         shown = outputs(run.folder / "notebook.ipynb")
         assert "loaded: True" in shown
         assert "worked" in shown
+
+
+@pytest.mark.parametrize("library", CASES)
+def test_it_works_in_a_fork_of_the_notebook_that_used_it(
+    library: str, tmp_path: Path, start_kernel: Callable[..., Front]
+) -> None:
+    _import(library)
+    setup = "%load_ext colab_magics\n%project name=net root=. job=live\nimport os\ndata_job = os.getcwd()"
+    cells = [setup, CASES[library], "%fork n=3 workers=3 start=live time=2m then=continue", CASES[library]]
+    write_notebook(tmp_path / "main.ipynb", *cells)
+    front = start_kernel(COLAB_MAGICS_NOTEBOOK=str(tmp_path / "main.ipynb"))
+    for cell in cells[:3]:
+        reply = front.run(cell)
+        assert reply.status == "ok", "\n".join(reply.traceback)
+    for index in range(3):
+        assert Run.load(tmp_path / "net" / "data_job" / "live" / f"sub_job_00{index}").status().phase == "done"
+    # The notebook's own pools still work.
+    assert front.run(CASES[library]).status == "ok"
