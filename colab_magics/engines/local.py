@@ -65,13 +65,13 @@ class LocalEngine(Engine):
         """Import what runners need, look for GPUs, and start the zygote when a run is to start warm."""
         if not self.dedicated:
             return
-        if every := [*folders, *adopted]:
-            self._desk = Desk(every[0].parent, [_record(folder).get("gpus") for folder in every])
         starts = {_record(folder).get("start") for folder in folders}
         if "warm" in starts:
             self._start_zygote(folders[0].parent)
         if "live" in starts:
             self._hold_copy(folders[0].parent)
+        if every := [*folders, *adopted]:
+            self._desk = Desk(every[0].parent, [_record(folder).get("gpus") for folder in every])
         gc.disable()  # what is imported stays: looking for what does not takes a fifth of the time
         forking.import_lean()
         importlib.import_module(_RUNNER)
