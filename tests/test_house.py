@@ -23,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "colab_magics"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = ("errors", "units", "process", "registry", "ui", "session")
+GROUND = ("errors", "units", "process", "pipes", "registry", "ui", "session")
 FLOORS = (
     GROUND,
-    *((room,) for room in ("colab", "transport", "remote", "mirror", "checkout", "queues", "engines")),
+    *((room,) for room in ("colab", "transport", "relay", "mirror", "checkout", "queues", "engines")),
     *((room,) for room in ("kernels", "runs", "verbs", "faces")),
     ("__init__", "__main__"),
 )
@@ -71,12 +71,12 @@ def imports_upwards(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
 
 
 def imports_of_others(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
-    """IPython belongs to faces and kernels, google.colab to colab, subprocess to process.py."""
+    """IPython belongs to faces and kernels, google.colab to colab, subprocess to process.py and pipes.py."""
     keepers = {
         "IPython": ("faces", "kernels"),
         "ipykernel": ("faces", "kernels"),
         "google.colab": ("colab",),
-        "subprocess": ("process",),
+        "subprocess": ("process", "pipes"),
     }
     for_types = {
         part.lineno

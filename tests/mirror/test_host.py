@@ -82,7 +82,7 @@ def test_a_host_that_does_not_answer(tmp_path: Path, box: Sshd) -> None:
     box.process.wait(10)
     with pytest.raises(Unavailable, match="cannot be reached by ssh"):
         sync.now()
-    with pytest.raises(Unavailable, match="ssh box") as caught:
+    with pytest.raises(Unavailable, match=r"ssh -F .* box") as caught:
         begin(tmp_path / "other", f"box:{tmp_path}/kept2")
     assert "Connection refused" in str(caught.value)
 

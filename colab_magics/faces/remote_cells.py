@@ -1,0 +1,186 @@
+"""Cells that run on another machine: sent there, and what they show is shown here, message by message.
+
+From ``%remote HOST`` on, an input transformer exchanges each cell for a call that sends its source. Cells that hold one
+of our verbs, and ``%%local``, stay. The messages of the kernel there are published here as they are, under the cell's
+own request, so that plots, progress bars and updates are what they would be.
+"""
+
+from __future__ import annotations
+
+import getpass
+import html
+import re
+import sys
+from typing import Any
+
+from .. import session
+from ..errors import Unavailable
+from ..verbs import VERBS
+
+_VERB = re.compile(rf"^\s*(?:[\w., \[\]]+=\s*)?%%?(?:{'|'.join(VERBS)})(?!\w)", re.MULTILINE)
+_LOCAL = re.compile(r"\s*%%local[^\n]*(?:\n|$)")
+_SHOWN = {"stream", "display_data", "update_display_data", "execute_result", "clear_output"}
+_PAGER = "text/plain"
+
+
+class Route:
+    """Input transformer that sends cells to a kernel on another machine.
+
+    Parameters
+    ----------
+    kernel : RemoteKernel
+        Where they go.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        source = "".join(lines)
+        if local := _LOCAL.match(source):
+            return source[local.end() :].splitlines(keepends=True)
+        if not source.strip() or _VERB.search(source):
+            return lines
+        return [f"__import__({__name__!r}, fromlist=['run_routed']).run_routed({source!r})\n"]
+
+
+def route(ip: Any, kernel: Any) -> None:
+    """Send cells to a kernel from now on; None: execute them here again."""
+    for old in [t for t in ip.input_transformers_cleanup if isinstance(t, Route)]:
+        ip.input_transformers_cleanup.remove(old)
+    if kernel is not None:
+        ip.input_transformers_cleanup.append(Route(kernel))
+
+
+def run_routed(source: str) -> None:
+    """Execute a cell where cells go now."""
+    from IPython.core.getipython import get_ipython
+
+    ip = get_ipython()  # type: ignore[no-untyped-call]
+    kernel = next(t.kernel for t in ip.input_transformers_cleanup if isinstance(t, Route))
+    run(ip, kernel, source)
+
+
+class RemoteError(Exception):
+    """A cell failed there; shown as it was shown there."""
+
+    def __init__(self, value: str, traceback: list[str]) -> None:
+        super().__init__(value)
+        self.traceback = traceback
+
+    def _render_traceback_(self) -> list[str]:
+        return self.traceback
+
+
+def run(ip: Any, kernel: Any, source: str) -> None:
+    """Execute code on a kernel and show what comes, until it has ended.
+
+    Parameters
+    ----------
+    ip : InteractiveShell
+        The shell whose cell it is.
+    kernel : RemoteKernel
+        Where to execute it.
+    source : str
+        The cell.
+
+    Raises
+    ------
+    RemoteError
+        Named as the error there, with its traceback.
+    Unavailable
+        When the kernel there has ended.
+    """
+    screen = Screen(ip, kernel)
+    screen.mark()
+    request = kernel.execute(source, allow_stdin=screen.can_ask())
+    follow(screen, kernel, request)
+
+
+def follow(screen: Screen, kernel: Any, request: str) -> None:
+    """Show what a request brings, until it has ended; an interrupt reaches the cell there."""
+    while True:
+        try:
+            for message in kernel.messages(request):
+                screen.show(message)
+            break
+        except KeyboardInterrupt:
+            if not kernel.interrupt(request):
+                raise Unavailable(
+                    f"Not connected to {kernel.host}: waiting has ended, the cell goes on there.",
+                    f"%remote {kernel.host} shows what it has printed meanwhile.",
+                ) from None
+    screen.finish()
+
+
+class Screen:
+    """Shows messages of another kernel in the cell that runs here.
+
+    Parameters
+    ----------
+    ip : InteractiveShell
+        The shell.
+    kernel : RemoteKernel
+        Whose messages they are.
+    """
+
+    def __init__(self, ip: Any, kernel: Any) -> None:
+        self.ip, self.kernel = ip, kernel
+        self.here = getattr(ip, "kernel", None)
+        self.error: RemoteError | None = None
+
+    def can_ask(self) -> bool:
+        """Whether the front end lets a cell ask."""
+        if self.here is None:
+            return True
+        return bool((self.here.get_parent("shell").get("content") or {}).get("allow_stdin", False))
+
+    def mark(self) -> None:
+        """Say where the cell runs."""
+        label = f"⇢ {self.kernel.host}"
+        markup = f'<div style="opacity:.6;font-size:11px">{html.escape(label)}</div>'
+        self.publish("display_data", {"data": {"text/plain": label, "text/html": markup}, "metadata": {}})
+
+    def show(self, message: Any) -> None:
+        """Show one message; answer a question."""
+        kind, content = message.header.get("msg_type"), message.content
+        if kind in _SHOWN:
+            self.publish(kind, content, message.metadata, message.buffers)
+        elif kind == "error":
+            named = type(content.get("ename") or "RemoteError", (RemoteError,), {})
+            self.error = named(content.get("evalue", ""), content.get("traceback") or [])
+        elif kind == "input_request":
+            prompt = content.get("prompt", "")
+            self.kernel.input(getpass.getpass(prompt) if content.get("password") else input(prompt))
+        elif kind == "execute_reply":
+            for page in content.get("payload") or []:
+                if page.get("source") == "page":
+                    self.publish("display_data", {"data": page.get("data") or {}, "metadata": {}})
+            if content.get("status") == "error" and self.error is None:
+                named = type(content.get("ename") or "RemoteError", (RemoteError,), {})
+                self.error = named(content.get("evalue", ""), content.get("traceback") or [])
+
+    def publish(self, kind: str, content: dict[str, Any], metadata: Any = None, buffers: Any = None) -> None:
+        """Publish a message under the cell's own request."""
+        if self.here is None:
+            text = content.get("text") or (content.get("data") or {}).get("text/plain", "")
+            print(text, end="" if kind == "stream" else "\n", flush=True)  # noqa: T201
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.here.send_response(self.here.iopub_socket, kind, content, metadata=metadata or {}, buffers=buffers or None)
+
+    def finish(self) -> None:
+        """Raise the error with which the cell ended there."""
+        if self.error is not None:
+            raise self.error
+
+
+def kernel_of_cells(ip: Any) -> Any:
+    """Return the kernel that cells go to; None when they are executed here."""
+    return next((t.kernel for t in ip.input_transformers_cleanup if isinstance(t, Route)), None)
+
+
+def session_kernels() -> dict[str, Any]:
+    """Return the kernels on other machines that this session holds, by host."""
+    return session.current().remotes

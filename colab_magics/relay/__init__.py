@@ -1,0 +1,1 @@
+"""Kernels on other machines that outlive their connection: the relay there, and the handle here."""

@@ -1,0 +1,144 @@
+"""The project's code goes along: what changed since the last cell is sent ahead of the next one, in the same stream.
+
+Nothing is asked over there. What was sent is known here by size and time of change, and a scan of some hundred files
+takes a millisecond or two; an unchanged project costs no round trip.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import process
+from ..errors import CommandFailed, InvalidInput, Unavailable
+from ..units import show_size
+
+LEFT_OUT = (".git", ".venv", "venv", "env", "node_modules", "__pycache__", ".ipynb_checkpoints", ".mypy_cache")
+LEFT_OUT += (".pytest_cache", ".ruff_cache", ".tox", "data_job", "data_project", ".colab_magics", ".superseded")
+"""Names of folders that are no code."""
+MOST_FILES, MOST_BYTES, MOST_OF_ONE = 5_000, 100_000_000, 20_000_000
+
+
+class Seen(NamedTuple):
+    """What of a file tells that it changed."""
+
+    time: int
+    size: int
+    mode: int
+
+
+@dataclass
+class Code:
+    """The files of a project that a kernel elsewhere works with.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+    include : sequence of str
+        Patterns of paths, relative to `root`, that are sent although git ignores them.
+    exclude : sequence of str
+        Patterns of paths that are not sent.
+    """
+
+    root: Path
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    sent: dict[str, Seen] = field(default_factory=dict)
+    ignored: dict[str, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        home = Path.home().resolve()
+        if self.root.resolve() in (home, *home.parents):
+            raise InvalidInput(
+                f"{self.root} is a home folder, or holds one: it is not sent to another machine.",
+                "Put the notebook into a folder of its project, or set one up: %project",
+            )
+
+    def changes(self) -> tuple[list[str], list[str]]:
+        """Return the paths that were added or changed, and those that went, since `mark`."""
+        here = dict(self._scan())
+        new = [path for path in here if path not in self.ignored]
+        self._ask_git(new)
+        wanted = {path: seen for path, seen in here.items() if not self.ignored.get(path)}
+        changed = [path for path, seen in wanted.items() if self.sent.get(path) != seen]
+        gone = [path for path in self.sent if path not in wanted]
+        self._now = wanted
+        return changed, gone
+
+    _now: dict[str, Seen] = field(default_factory=dict, repr=False)
+
+    def send(self, kernel: Any) -> tuple[int, int]:
+        """Send what changed ahead of the next request; returns how many files and bytes.
+
+        Raises
+        ------
+        InvalidInput
+            When that is more than code is; nothing was sent.
+        """
+        changed, gone = self.changes()
+        size = sum(self._now[path].size for path in changed)
+        if len(changed) > MOST_FILES or size > MOST_BYTES:
+            raise InvalidInput(
+                f"{self.root} holds {len(changed):,} files, {show_size(size)}: that is more than code.",
+                "Leave data out by .gitignore or exclude=, or send what is needed: include=src,lib",
+            )
+        for path in changed:
+            try:
+                data = (self.root / path).read_bytes()
+            except OSError:
+                continue  # gone again, or not readable: the next scan sees
+            kernel.write_file(path, data, self._now[path].mode)
+            self.sent[path] = self._now[path]
+        for path in gone:
+            kernel.remove_file(path)
+            del self.sent[path]
+        return len(changed), size
+
+    def _scan(self) -> Iterator[tuple[str, Seen]]:
+        waiting = [""]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                entries = list(os.scandir(self.root / folder))
+            except OSError:
+                continue
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if any(fnmatch(path, pattern) or fnmatch(entry.name, pattern) for pattern in self.exclude):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in LEFT_OUT and not entry.name.endswith(".egg-info"):
+                        waiting.append(path)
+                    continue
+                try:
+                    about = entry.stat()
+                except OSError:
+                    continue
+                if stat.S_ISREG(about.st_mode) and (about.st_size <= MOST_OF_ONE or self._included(path)):
+                    yield path, Seen(about.st_mtime_ns, about.st_size, stat.S_IMODE(about.st_mode))
+
+    def _included(self, path: str) -> bool:
+        return any(fnmatch(path, pattern) or path.startswith(f"{pattern.rstrip('/')}/") for pattern in self.include)
+
+    def _ask_git(self, paths: Sequence[str]) -> None:
+        """Remember which of these paths git ignores; outside of a checkout none."""
+        if not paths:
+            return
+        found: set[str] = set()
+        try:
+            raw = process.run_raw(
+                ["git", "check-ignore", "-z", "--stdin"],
+                cwd=self.root,
+                input=b"\0".join(os.fsencode(path) for path in paths) + b"\0",
+                ok=(0, 1, 128),
+            )
+            found = {os.fsdecode(name) for name in raw.split(b"\0") if name}
+        except (CommandFailed, Unavailable):
+            pass  # no git here: all files are code
+        self.ignored |= {path: path in found and not self._included(path) for path in paths}

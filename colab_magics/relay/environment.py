@@ -1,0 +1,197 @@
+"""What a kernel needs on a host, prepared at first use: our programs, and a Python with ipykernel.
+
+The command that attaches looks for a file that says where that Python is; only when there is none, `prepare` runs. So
+repeated use costs nothing. On the host everything lies in ``~/.cache/colab_magics`` (``$XDG_CACHE_HOME``), mode 0700.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import platform
+import re
+import shlex
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from .. import process
+from ..errors import CommandFailed, InvalidInput, Unavailable
+from ..transport import ssh
+from . import wire
+
+HERE = Path(__file__).parent
+SHIPPED = (
+    *("__init__", "attach", "files_there", "kernel_process", "kernel_relay"),
+    *("processes_there", "requests_seen", "spool", "there", "wire"),
+)
+"""Modules that stand alone and run there."""
+KERNEL_PROGRAM = HERE.parent / "kernels" / "private_api.py"
+MAIN = "from colab_magics_relay.there import main\nmain()\n"
+PREPARE_SECONDS = 900.0
+SAID = "colab_magics-prepared: "
+OLDEST = (3, 8)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Which Python a kernel there has.
+
+    Parameters
+    ----------
+    python : str, default ""
+        Its version, such as ``3.12``, for an environment of our own; empty for what is there.
+    env : str, default ""
+        An environment that is there: ``conda:NAME``, or the path of a folder or of an interpreter; empty for our own.
+    """
+
+    python: str = ""
+    env: str = ""
+
+    def __post_init__(self) -> None:
+        if self.python and not re.fullmatch(r"3\.\d+", self.python):
+            raise InvalidInput(f"{self.python!r} is no version of Python.", "Write it as python=3.12.")
+        if self.python and tuple(map(int, self.python.split("."))) < OLDEST:
+            raise InvalidInput(f"Python {self.python} is too old for a kernel there.", "Use python=3.8 or newer.")
+        if "\n" in self.env or "\0" in self.env:
+            raise InvalidInput(f"{self.env!r} is no environment.", "Write it as env=conda:NAME or env=PATH.")
+        if self.python and self.env:
+            raise InvalidInput("python= is for an environment of our own, env= names one that is there.", "Use one.")
+
+    @property
+    def key(self) -> str:
+        """Name of the file there that says where its Python is."""
+        return hashlib.sha256(f"{self.python}\n{self.env}".encode()).hexdigest()[:16]
+
+
+@cache
+def program() -> tuple[str, bytes]:
+    """Return name and archive of the programs that run there."""
+    packed = io.BytesIO()
+    files = {f"colab_magics_relay/{name}.py": (HERE / f"{name}.py").read_bytes() for name in SHIPPED}
+    files.update({"kernel.py": KERNEL_PROGRAM.read_bytes(), "__main__.py": MAIN.encode()})
+    digest = hashlib.sha256()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, data in sorted(files.items()):
+            digest.update(f"{name} {len(data)} ".encode() + data)
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o600
+            archive.addfile(entry, io.BytesIO(data))
+    return digest.hexdigest()[:16], packed.getvalue()
+
+
+def attach_command(environment: Environment, words: str) -> list[str]:
+    """Return the command that attaches, or says that something is missing; `words` is the client's greeting."""
+    # Through a login shell of any kind: no line break, backslash, apostrophe or exclamation mark.
+    greeting = wire.GREETING.decode()
+    name = program()[0]
+    script = (
+        'd="${XDG_CACHE_HOME:-$HOME/.cache}/colab_magics"; p=; '
+        f'test -r "$d/env/{environment.key}" && read -r p < "$d/env/{environment.key}"; '
+        f'if test -x "$p" && test -d "$d/relay/{name}"; then echo "{greeting} ready"; '
+        f'exec "$p" -I -S "$d/relay/{name}" attach {words}; else echo "{greeting} missing"; fi'
+    )
+    return ["sh", "-c", script]
+
+
+def run_on(host: str, command: Sequence[str], *, input: bytes, timeout: float = PREPARE_SECONDS) -> str:
+    """Run a command on a host, or here when `host` is empty, and return what it printed."""
+    if host:
+        return ssh.run(host, command, input=input, timeout=timeout).stdout
+    return process.run(command, input=input, timeout=timeout).stdout
+
+
+def prepare(host: str, environment: Environment, *, tell: Callable[[str], None] = lambda text: None) -> str:
+    """Prepare an environment.
+
+    Parameters
+    ----------
+    host : str
+        Where; empty for this machine.
+    environment : Environment
+        Which.
+    tell : callable, optional
+        Is told what is being done, for whoever waits.
+
+    Returns
+    -------
+    str
+        Path of its Python there.
+
+    Raises
+    ------
+    Unavailable
+        When it cannot be prepared: says why, and what to do.
+    """
+    tell(f"preparing Python on {host or 'this machine'}")
+    word, rest = _run_script(host, environment, "")
+    if word == "no-network":
+        tell(f"{host or 'this machine'} reaches no package index: packages are copied there")
+        word, rest = _run_script(host, environment, _copy_wheels(host, *rest.split()))
+    if word != "ready":
+        raise _problem(host or "this machine", environment, word, rest)
+    return rest
+
+
+def _run_script(host: str, environment: Environment, wheels: str) -> tuple[str, str]:
+    name, archive = program()
+    settings = {"key": environment.key, "python": environment.python, "env": environment.env, "hash": name}
+    settings.update(wheels=wheels, program=base64.b64encode(archive).decode())
+    # A single command for the shell: a part of the script that does not arrive is not executed.
+    lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
+    script = "\n".join([*lines, (HERE / "prepare.sh").read_text()])
+    said = run_on(host, ["sh", "-s"], input=script.encode())
+    found = [line.removeprefix(SAID) for line in said.splitlines() if line.startswith(SAID)]
+    word, _, rest = (found[-1] if found else "error it said nothing").partition(" ")
+    return word, rest
+
+
+def _copy_wheels(host: str, version: str, machine: str) -> str:
+    """Fetch ipykernel and what it needs for a Python and a machine, and copy it there; returns the folder's name."""
+    short = ".".join(version.split(".")[:2])
+    with tempfile.TemporaryDirectory() as folder:
+        target = [*("--python-version", short), *("--implementation", "cp"), "--only-binary=:all:"]
+        for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014"):
+            target += ["--platform", f"{tag}_{machine}"]
+        if version.startswith(".".join(map(str, sys.version_info[:2]))) and machine == platform.machine():
+            target = ["--only-binary=:all:"]
+        try:
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+            process.run([*pip, *target, "--dest", folder, "pip", "ipykernel"], timeout=PREPARE_SECONDS)
+        except CommandFailed as error:
+            raise Unavailable(
+                f"{host or 'this machine'} reaches no package index, and the packages for Python {short} ({machine}) "
+                f"cannot be fetched here: {error.output.splitlines()[-1] if error.output else error.what}",
+                "Install ipykernel there and name its environment: env=PATH.",
+            ) from error
+        packed = io.BytesIO()
+        names = sorted(Path(folder).iterdir())
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for file in names:
+                archive.add(file, file.name)
+        mark = hashlib.sha256("\n".join(file.name for file in names).encode()).hexdigest()[:16]
+        script = (
+            f'w="${{XDG_CACHE_HOME:-$HOME/.cache}}/colab_magics/wheels/{mark}"; umask 077; mkdir -p "$w" && '
+            'tar -xf - -C "$w"'
+        )
+        run_on(host, ["sh", "-c", script], input=packed.getvalue())
+    return mark
+
+
+def _problem(host: str, environment: Environment, word: str, rest: str) -> Unavailable:
+    if word == "no-env":
+        return Unavailable(f"There is no environment {environment.env!r} on {host}.", "Name one as env=PATH.")
+    if word == "no-ipykernel":
+        return Unavailable(
+            f"{environment.env!r} on {host} has no ipykernel.",
+            f"Install it there: {shlex.quote(rest)} -m pip install ipykernel",
+        )
+    if word == "no-python":
+        wanted = f"Python {environment.python}" if environment.python else "Python 3.8 or newer"
+        return Unavailable(f"There is no {wanted} on {host}, and no uv that could fetch it.", "Install uv there.")
+    return Unavailable(f"{host} could not be prepared: {rest}", "Name an environment that is there: env=PATH.")

@@ -1,0 +1,352 @@
+"""The relay: owns one kernel, spools what it says, serves one client at a time. Stands alone: shipped to the host.
+
+``serve`` runs detached, for as long as the kernel is wanted; `attach.py` starts it and joins ssh to its socket.
+A client that goes away costs nothing: the kernel goes on, and the next one is sent what was not taken.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+import uuid
+from typing import Any
+
+import zmq
+
+from . import files_there, kernel_process, processes_there, wire
+from .requests_seen import Seen
+from .spool import Spool, send
+
+TICK = 1.0
+ENDING_SECONDS = 15.0
+"""Longer than a kernel takes to end."""
+AFTER_DEATH = 3600.0
+"""So long a relay whose kernel died waits for somebody to be told."""
+
+
+class Client:
+    """The connection of one client."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.socket = connection
+        self.reader = wire.Reader()
+        # Sent in this order: the head of a piece, the piece itself from a file, records beside the spool.
+        self.head = b""
+        self.piece: tuple[int, int, int] = (-1, 0, 0)
+        self.out = bytearray()
+        self.position: int | None = None
+        self.writes = False
+        self.hello: dict[str, Any] = {}
+        self.closing = False
+
+
+class Relay:
+    """One kernel and who listens to it.
+
+    Parameters
+    ----------
+    settings : dict
+        ``home`` (its own folder), ``folder`` (the kernel's), ``program``, ``cap``, ``idle``.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.home = settings["home"]
+        self.epoch = uuid.uuid4().hex
+        self.began = self.active = time.time()
+        # Paths of unix sockets are short, and no unix socket works on every home folder.
+        self.sockets = tempfile.mkdtemp(prefix="colab_magics-", dir="/tmp")
+        self.seen = Seen()
+        self.clients: dict[int, Client] = {}
+        self.ending = False
+        self.died = 0.0
+        self.poller = zmq.Poller()
+        self.spool = Spool(self.home, settings["cap"])
+        self.listener = socket.socket(socket.AF_UNIX)
+
+    def start(self) -> str:
+        """Start the kernel; returns "" or why it did not start."""
+        os.makedirs(self.settings["folder"], exist_ok=True)
+        self.kernel = kernel_process.Kernel(self.settings["program"], self.sockets, self.settings["folder"])
+        address = os.path.join(self.sockets, "s")
+        self.listener.bind(address)
+        problem = self.kernel.wait_until_ready()
+        if problem:
+            return problem
+        self.listener.listen(8)
+        self.listener.setblocking(False)
+        self.wake, wake = os.pipe()
+        os.set_blocking(wake, False)
+        os.set_blocking(self.wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "ending", True))
+        # A session that logs out must not take the kernel along.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for source in (*self.kernel.sockets, self.listener, self.wake):
+            self.poller.register(source, zmq.POLLIN)
+        about: dict[str, Any] = {"socket": address, "epoch": self.epoch, "relay": processes_there.identity(os.getpid())}
+        about.update(kernel=processes_there.identity(self.kernel.pid), sockets=self.sockets)
+        write_json(os.path.join(self.home, "relay.json"), about)
+        return ""
+
+    def run(self) -> None:
+        """Serve until the kernel is not wanted any more."""
+        channels = {one: number for number, one in enumerate(self.kernel.sockets)}
+        while not self.ending:
+            for source, event in self.poller.poll(int(TICK * 1000)):
+                if source in channels:
+                    self._take(channels[source])
+                elif source == self.listener.fileno():
+                    self._accept()
+                elif source == self.wake:
+                    os.read(self.wake, 4096)
+                elif source in self.clients:
+                    self._serve(self.clients[source], event)
+            self._look()
+            for client in list(self.clients.values()):
+                self._flush(client)
+
+    def _take(self, channel: int) -> None:
+        """Spool what the kernel said."""
+        records, end, count = [], self.spool.end, 0
+        for parts in self.kernel.said(channel):
+            record = wire.record(channel, wire.frames(parts))
+            end, count = end + len(record), count + 1
+            self.seen.note(channel, parts, end)
+            records.append(record)
+        if records:
+            self.active = time.time()
+            self._append(b"".join(records), count)
+
+    def _append(self, records: bytes, count: int) -> None:
+        begin = self.spool.end
+        if not self.spool.append(records, count):
+            lost: dict[str, Any] = {
+                "messages": count,
+                "bytes": len(records),
+                "ended": self.seen.ended_between(begin, 1 << 62),
+            }
+            for client in self.clients.values():
+                client.out += wire.note(wire.LOST, position=None, disk=True, **lost)
+
+    def _look(self) -> None:
+        """See whether the kernel lives, and whether anybody wants it."""
+        now = time.time()
+        if not self.died and self.kernel.has_ended():
+            for channel in range(4):
+                self._take(channel)
+            self.died = now
+            self._append(wire.note(wire.NOTE, died=processes_there.how(self.kernel.status)), 1)
+        if any(client.hello for client in self.clients.values()) or self.seen.running():
+            self.active = now
+        idle = self.settings["idle"]
+        told = self.spool.taken >= self.spool.end
+        if self.died:
+            self.ending = self.ending or (told and not self.clients) or now - self.died > AFTER_DEATH
+        elif idle and now - self.active > idle:
+            self.ending = True
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self.listener.accept()
+        except BlockingIOError:
+            return
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        if struct.unpack("3i", raw)[1] != os.getuid():
+            connection.close()
+            return
+        self.clients[connection.fileno()] = Client(connection)
+        self.poller.register(connection.fileno(), zmq.POLLIN)
+
+    def _drop(self, client: Client) -> None:
+        fd = client.socket.fileno()
+        if self.clients.pop(fd, None) is not None:
+            self.poller.unregister(fd)
+            client.socket.close()
+
+    def _serve(self, client: Client, event: int) -> None:
+        if not event & (zmq.POLLIN | zmq.POLLERR) or client.closing:
+            return
+        try:
+            data = client.socket.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(client)
+            return
+        for kind, number, payload in client.reader.feed(data):
+            self._handle(client, kind, number, payload)
+
+    def _handle(self, client: Client, kind: int, number: int, payload: bytes) -> None:
+        if kind == wire.HELLO:
+            self._welcome(client, wire.parse(payload))
+        elif kind == wire.PING:
+            client.out += wire.note(wire.PONG, taken=self.seen.last_number, **wire.parse(payload))
+        elif kind == wire.STATUS:
+            client.out += wire.note(wire.PONG, taken=self.seen.last_number, status=self._status())
+        elif kind == wire.ACK:
+            self.spool.take(wire.parse(payload)["position"])
+        elif kind == wire.END:
+            self.ending = True
+        elif kind == wire.SIGNAL:
+            asked = wire.parse(payload)
+            if not self.died and asked.get("of") in (None, self.seen.running()):
+                self.kernel.signal(int(asked["signal"]))
+        elif client.hello and self.seen.is_new(number):
+            self._do(kind, wire.split(payload))
+
+    def _do(self, kind: int, parts: list[bytes]) -> None:
+        """Hand a message to the kernel, or write a file that comes before it."""
+        if kind == wire.FILE:
+            head = json.loads(parts[0])
+            try:
+                files_there.put(self.settings["folder"], head, parts[1])
+            except (OSError, files_there.Refused) as error:
+                self._append(wire.note(wire.NOTE, file=head["path"], error=str(error)), 1)
+        elif kind <= wire.STDIN and not self.died and (kind == wire.STDIN or self.seen.begin(parts)):
+            self.kernel.send(kind, parts)
+
+    def _welcome(self, client: Client, hello: dict[str, Any]) -> None:
+        for other in list(self.clients.values()):
+            if other is not client and (other.closing or other.hello.get("client") == hello["client"]):
+                self._drop(other)
+            elif other is not client and other.hello:
+                other.out += wire.note(wire.TAKEN, by=hello["who"])
+                other.hello, other.closing = {}, True
+                self._flush(other)
+        client.hello = hello
+        self.seen.enter(hello["session"])
+        client.position = hello["position"] if hello["epoch"] == self.epoch else self.spool.taken
+        about: dict[str, Any] = {"protocol": wire.PROTOCOL, "epoch": self.epoch, "position": client.position}
+        about.update(started=hello["started"], previous=hello["previous"], taken=self.seen.last_number)
+        about.update(cells=self.seen.untold(client.position), **self._status())
+        client.out += wire.note(wire.WELCOME, **about)
+
+    def _status(self) -> dict[str, Any]:
+        now = time.time()
+        status: dict[str, Any] = {"pid": self.kernel.pid, "age": now - self.began, "memory": self.kernel.memory()}
+        status.update(spool=self.spool.end - self.spool.start, running=self.seen.running(), idle=self.settings["idle"])
+        status.update(hostname=socket.gethostname(), folder=self.settings["folder"], python=sys.executable)
+        status.update(version=sys.version.split()[0], dead=processes_there.how(self.kernel.status) if self.died else "")
+        return status
+
+    def _flush(self, client: Client) -> None:
+        """Send what fits: records beside the spool first, then pieces of the spool."""
+        try:
+            while self._flush_some(client):
+                pass
+            wants = False
+        except BlockingIOError:
+            wants = True
+        except OSError:
+            self._drop(client)
+            return
+        if client.closing and not wants:
+            self._drop(client)
+        elif wants != client.writes:
+            client.writes = wants
+            self.poller.modify(client.socket.fileno(), zmq.POLLIN | zmq.POLLOUT if wants else zmq.POLLIN)
+
+    def _flush_some(self, client: Client) -> bool:
+        """Send a little; False when there is nothing to send."""
+        fd, at, length = client.piece
+        if client.head:
+            client.head = client.head[client.socket.send(client.head) :]
+        elif length:
+            sent = send(client.socket, fd, at, length)
+            client.piece = (fd, at + sent, length - sent)
+            if sent == length:
+                os.close(fd)
+        elif client.out:
+            del client.out[: client.socket.send(client.out)]
+        elif client.position is not None and not client.closing:
+            return self._next_piece(client, client.position)
+        else:
+            return False
+        return True
+
+    def _next_piece(self, client: Client, position: int) -> bool:
+        start = self.spool.start
+        if position < start:
+            lost: dict[str, Any] = {"bytes": start - position, "messages": self.spool.lost(position)}
+            lost["ended"] = self.seen.ended_between(position, start)
+            client.out += wire.note(wire.LOST, position=start, disk=False, **lost)
+            client.position = start
+            return True
+        fd, at, length = self.spool.piece(position)
+        if not length:
+            return False
+        # Its own descriptor: the file may be dropped before the piece is sent.
+        client.piece = (os.dup(fd), at, length)
+        client.head = wire.HEAD.pack(length, wire.DATA, position)
+        client.position = position + length
+        return True
+
+    def finish(self) -> None:
+        """End the kernel and delete what was kept."""
+        about = os.path.join(self.home, "relay.json")
+        if os.path.exists(about):
+            os.unlink(about)
+        self.listener.close()
+        if hasattr(self, "kernel"):
+            self.kernel.end()
+        self.spool.remove()
+        shutil.rmtree(self.sockets)
+        for client in list(self.clients.values()):
+            client.out += wire.note(wire.ENDED)
+            client.position = None
+            client.socket.setblocking(True)
+            client.socket.settimeout(2)
+            self._flush(client)
+            self._drop(client)
+
+
+def write_json(path: str, value: dict[str, Any]) -> None:
+    """Write a file by rename."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        json.dump(value, stream)
+    os.replace(temporary, path)
+
+
+def serve(settings: dict[str, Any], ready: int) -> None:
+    """Be the relay; tell through the descriptor `ready` when the kernel answers, or why it does not."""
+    os.umask(0o077)
+    # Held as long as this process lives: of two that start at once, one serves.
+    lock = os.open(os.path.join(settings["home"], "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    limit = time.monotonic() + ENDING_SECONDS
+    while not _locked(lock):
+        # Without the file the one that holds the lock is about to end.
+        if os.path.exists(os.path.join(settings["home"], "relay.json")) or time.monotonic() > limit:
+            os.write(ready, b"busy")
+            return
+        time.sleep(0.05)
+    relay = Relay(settings)
+    try:
+        problem = relay.start()
+        os.write(ready, problem.encode() or b"ok")
+        os.close(ready)
+        if not problem:
+            relay.run()
+    finally:
+        relay.finish()
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

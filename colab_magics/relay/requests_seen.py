@@ -1,0 +1,80 @@
+"""Which requests a relay took, and which of them still run. Stands alone: it is shipped to the host."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from typing import Any
+
+from . import wire
+
+MOST = 20_000
+"""So many are remembered; a client repeats only what it sent last."""
+CODE = 400
+"""So much of a cell's text is told again."""
+
+
+class Seen:
+    """Requests by msg_id, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._all: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.last_number = 0
+        self.session = ""
+
+    def enter(self, session: str) -> None:
+        """A client came, or came back: the numbers of its records count from where they were."""
+        if session != self.session:
+            self.session, self.last_number = session, 0
+
+    def is_new(self, number: int) -> bool:
+        """Whether a record was not taken before; remembers that it is now. Number 0 is always new."""
+        new = not number or number > self.last_number
+        self.last_number = max(number, self.last_number)
+        return new
+
+    def begin(self, parts: list[bytes]) -> bool:
+        """Note a request to the kernel; False when its msg_id was there before."""
+        header = json.loads(parts[0])
+        if header["msg_id"] in self._all:
+            return False
+        kind = header["msg_type"]
+        one = {"msg_id": header["msg_id"], "kind": kind, "begun": time.time(), "replied": False, "idle": False}
+        if kind == "execute_request":
+            one["code"] = json.loads(parts[3]).get("code", "")[:CODE]
+        self._all[header["msg_id"]] = one
+        while len(self._all) > MOST:
+            self._all.popitem(last=False)
+        return True
+
+    def note(self, channel: int, parts: list[bytes], end: int) -> None:
+        """Look at what the kernel said: replies, and the end of a request's output; `end` is its place in the spool."""
+        about_state = channel == wire.IOPUB and b'"status"' in parts[0]
+        if channel == wire.STDIN or (channel == wire.IOPUB and not about_state):
+            return
+        one = self._all.get(json.loads(parts[1]).get("msg_id", ""))
+        if one is None:
+            return
+        content = json.loads(parts[3])
+        if channel != wire.IOPUB:
+            one.update(replied=True, status=content.get("status"), count=content.get("execution_count"), end=end)
+        elif content.get("execution_state") == "idle":
+            one.update(idle=True, end=end)
+
+    def running(self) -> str | None:
+        """Return the msg_id of the cell that is being executed."""
+        return next((name for name, one in self._all.items() if one.get("code") is not None and not _done(one)), None)
+
+    def untold(self, position: int) -> list[dict[str, Any]]:
+        """Return the cells that run, or whose end lies behind a position of the spool."""
+        cells = [one for one in self._all.values() if "code" in one]
+        return [dict(one, done=_done(one)) for one in cells if not _done(one) or one["end"] > position]
+
+    def ended_between(self, start: int, end: int) -> list[dict[str, Any]]:
+        """Return the requests whose reply or end lies in a part of the spool that was dropped."""
+        return [dict(one, done=True) for one in self._all.values() if _done(one) and start < one["end"] <= end]
+
+
+def _done(one: dict[str, Any]) -> bool:
+    return bool(one["replied"] and one["idle"])

@@ -1,0 +1,124 @@
+"""What a kernel said and nobody has taken yet: files, one after another. Stands alone: it is shipped to the host.
+
+Positions count all bytes that were ever appended. The oldest files go when the client has taken what they hold, or when
+all together would pass the cap.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+PIECE = 1 << 18
+"""Bytes sent at once, so that an answer to a ping need not wait for more."""
+
+
+class _File:
+    """One file of the spool: where it begins, how far it goes, how many messages it holds."""
+
+    def __init__(self, folder: str, start: int) -> None:
+        self.path = os.path.join(folder, f"spool-{start:016d}")
+        # Outputs may hold secrets.
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.fd = os.open(self.path, flags, 0o600)
+        self.start = self.end = start
+        self.messages = 0
+
+    def append(self, data: bytes, messages: int) -> None:
+        """Write all of it, or raise OSError and leave the file as it was."""
+        at, rest = self.end - self.start, memoryview(data)
+        try:
+            while rest:
+                wrote = os.pwrite(self.fd, rest, at)
+                at, rest = at + wrote, rest[wrote:]
+        except OSError:
+            os.ftruncate(self.fd, self.end - self.start)
+            raise
+        self.end += len(data)
+        self.messages += messages
+
+    def remove(self) -> None:
+        os.close(self.fd)
+        os.unlink(self.path)
+
+
+class Spool:
+    """All that was said, from `start` to `end`.
+
+    Parameters
+    ----------
+    folder : str
+        Where its files lie.
+    cap : int
+        Bytes that they may hold together.
+    """
+
+    def __init__(self, folder: str, cap: int) -> None:
+        self.folder, self.cap = folder, cap
+        self.per_file = max(1 << 16, min(1 << 26, cap // 8))
+        self.files: list[_File] = [_File(folder, 0)]
+        self.taken = 0
+        self._dropped: list[tuple[int, int]] = []
+
+    @property
+    def start(self) -> int:
+        """Position of the oldest byte that is still there."""
+        return self.files[0].start
+
+    @property
+    def end(self) -> int:
+        """Position after the newest byte."""
+        return self.files[-1].end
+
+    def append(self, data: bytes, messages: int) -> bool:
+        """Add records; False when the disk has no room for them, even without all that is older."""
+        last = self.files[-1]
+        while True:
+            try:
+                if last.end > last.start and last.end - last.start + len(data) > self.per_file:
+                    last = _File(self.folder, last.end)
+                    self.files.append(last)
+                last.append(data, messages)
+                break
+            except OSError:
+                if not self._drop_oldest():
+                    return False
+        while self.end - self.start > self.cap and self._drop_oldest():
+            pass
+        return True
+
+    def _drop_oldest(self) -> bool:
+        if len(self.files) < 2:
+            return False
+        oldest = self.files.pop(0)
+        oldest.remove()
+        self._dropped.append((oldest.end, oldest.messages))
+        return True
+
+    def lost(self, position: int) -> int:
+        """Return how many messages were dropped in the files that end after a position."""
+        return sum(messages for end, messages in self._dropped if end > position)
+
+    def take(self, position: int) -> None:
+        """The client has all up to here: what lies before may go."""
+        self.taken = max(self.taken, min(position, self.end))
+        while len(self.files) > 1 and self.files[0].end <= self.taken:
+            self.files.pop(0).remove()
+        self._dropped = [(end, messages) for end, messages in self._dropped if end > self.taken]
+
+    def piece(self, position: int) -> tuple[int, int, int]:
+        """Return descriptor, place in it and length of what can be sent next from a position; length 0 for nothing."""
+        for file in self.files:
+            if file.start <= position < file.end:
+                return file.fd, position - file.start, min(PIECE, file.end - position)
+        return -1, 0, 0
+
+    def remove(self) -> None:
+        """Delete all of it."""
+        while self.files:
+            self.files.pop().remove()
+
+
+def send(to: socket.socket, fd: int, at: int, length: int) -> int:
+    """Send a part of a file without reading it; returns how much went, raises BlockingIOError when nothing can."""
+    return os.sendfile(to.fileno(), fd, at, length)

@@ -1,0 +1,153 @@
+"""Variables on their way to and from a kernel elsewhere: JSON, numpy's own format, Arrow; pickle only when told to.
+
+Reading a pickle executes what its writer put there, and its writer is another machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import sys
+from typing import Any
+
+from ..errors import InvalidInput
+
+MESSAGE = "colab_magics_value"
+"""Type of the message by which a value comes back."""
+
+
+def pack(name: str, value: Any, *, pickle: bool = False) -> tuple[str, bytes]:
+    """Write a value; returns the format and the bytes.
+
+    Raises
+    ------
+    InvalidInput
+        When no safe format holds it.
+    """
+    numpy, pandas, arrow = (sys.modules.get(module) for module in ("numpy", "pandas", "pyarrow"))
+    if pickle:
+        import pickle as pickles
+
+        return "pickle", pickles.dumps(value)
+    if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic) and not value.dtype.hasobject:
+        stream = io.BytesIO()
+        numpy.save(stream, value, allow_pickle=False)
+        return "npy", stream.getvalue()
+    if pandas is not None and isinstance(value, pandas.DataFrame):
+        return "arrow", _arrow_of_frame(name, value)
+    if arrow is not None and isinstance(value, arrow.Table):
+        return "table", _arrow_bytes(value)
+    try:
+        text = json.dumps(value, allow_nan=True)
+    except (TypeError, ValueError):
+        text = ""
+    if text and json.loads(text) == value:
+        return "json", text.encode()
+    raise InvalidInput(
+        f"{name} is a {type(value).__name__}: neither JSON, a numpy array nor a table holds it as it is.",
+        "Say --pickle, when you trust the other side, or convert it first.",
+    )
+
+
+def _arrow_of_frame(name: str, frame: Any) -> bytes:
+    try:
+        import pyarrow
+    except ImportError:
+        raise InvalidInput(
+            f"{name} is a DataFrame, which goes as Arrow, and pyarrow is not installed here.",
+            "pip install pyarrow, or say --pickle.",
+        ) from None
+    return _arrow_bytes(pyarrow.Table.from_pandas(frame))
+
+
+def _arrow_bytes(table: Any) -> bytes:
+    import pyarrow
+
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def unpack(kind: str, data: bytes, *, pickle: bool = False) -> Any:
+    """Read what `pack` wrote, here or there.
+
+    Raises
+    ------
+    InvalidInput
+        For a pickle that nobody asked for.
+    """
+    if kind == "json":
+        return json.loads(data)
+    if kind == "npy":
+        import numpy
+
+        array = numpy.load(io.BytesIO(data), allow_pickle=False)
+        return array[()] if array.ndim == 0 else array
+    if kind in ("arrow", "table"):
+        import pyarrow
+
+        table = pyarrow.ipc.open_stream(data).read_all()
+        return table.to_pandas() if kind == "arrow" else table
+    if kind == "pickle" and pickle:
+        import pickle as pickles
+
+        return pickles.loads(data)
+    raise InvalidInput(f"A value came as {kind!r}, which is not read here.", "Say --pickle for pickles.")
+
+
+def push_code(name: str, kind: str, data: bytes) -> str:
+    """Return code that assigns a value there, without a name of ours left behind."""
+    raw = f"__import__('base64').b64decode({base64.b64encode(data).decode()!r})"
+    read = {
+        "json": f"__import__('json').loads({raw})",
+        "npy": f"(lambda a: a[()] if a.ndim == 0 else a)(__import__('numpy').load(__import__('io').BytesIO({raw})))",
+        "arrow": f"__import__('pyarrow').ipc.open_stream({raw}).read_all().to_pandas()",
+        "table": f"__import__('pyarrow').ipc.open_stream({raw}).read_all()",
+        "pickle": f"__import__('pickle').loads({raw})",
+    }
+    return f"{name} = {read[kind]}"
+
+
+PULL = """
+def _colab_magics_pull(value, pickle, name):
+    import base64, io, json, sys
+    numpy, pandas, arrow = (sys.modules.get(module) for module in ("numpy", "pandas", "pyarrow"))
+    kind = data = None
+    if pickle:
+        import pickle as pickles
+        kind, data = "pickle", pickles.dumps(value)
+    elif numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and not value.dtype.hasobject:
+        stream = io.BytesIO()
+        numpy.save(stream, value, allow_pickle=False)
+        kind, data = "npy", stream.getvalue()
+    elif pandas is not None and isinstance(value, pandas.DataFrame):
+        import pyarrow
+        arrow, kind, value = pyarrow, "arrow", pyarrow.Table.from_pandas(value)
+    elif arrow is not None and isinstance(value, arrow.Table):
+        kind = "table"
+    if kind in ("arrow", "table"):
+        sink = arrow.BufferOutputStream()
+        with arrow.ipc.new_stream(sink, value.schema) as writer:
+            writer.write_table(value)
+        data = bytes(sink.getvalue())
+    if kind is None:
+        text = json.dumps(value)
+        if json.loads(text) != value:
+            raise TypeError("not JSON as it is")
+        kind, data = "json", text.encode()
+    kernel = get_ipython().kernel
+    kernel.send_response(kernel.iopub_socket, "{message}", {{"name": name, "kind": kind}}, buffers=[data])
+try:
+    _colab_magics_pull({name}, {pickle}, {name!r})
+finally:
+    del _colab_magics_pull
+"""
+
+
+def pull_code(name: str, *, pickle: bool) -> str:
+    """Return code that sends a variable back."""
+    return PULL.replace("{message}", MESSAGE).replace("{name!r}", repr(name)).replace("{name}", name).replace(
+        "{pickle}", repr(pickle)
+    ).replace("{{", "{").replace("}}", "}")
