@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .verbs.jobs import jobs as jobs
     from .verbs.join import join as join
     from .verbs.project import project as project
+    from .verbs.remote import remote as remote
     from .verbs.stop import stop as stop
     from .verbs.sync import sync as sync
 

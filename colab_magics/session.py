@@ -31,6 +31,8 @@ class Session:
         Folder of the run that ``%fork here=3`` made of this notebook.
     uses_gpu : str
         Which cell made this process use a GPU, and how; empty when none did.
+    remotes : dict of str to Any
+        The `colab_magics.verbs.remote.Remote` of each host that ``%remote`` connected to.
     """
 
     ui: UI = field(default_factory=TerminalUI)
@@ -39,6 +41,7 @@ class Session:
     said: set[str] = field(default_factory=set)
     run_here: Path | None = None
     uses_gpu: str = ""
+    remotes: dict[str, Any] = field(default_factory=dict)
 
 
 RUN_VARIABLE = "COLAB_MAGICS_RUN"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO
 
-from .errors import InvalidInput, NotFound
+from .errors import InvalidInput, NotFound, Unavailable
 from .process import read_json
 
 
@@ -174,6 +174,18 @@ class UI(Protocol):
     def skip_nothing(self) -> None:
         """Execute all cells again."""
 
+    def cells_go_to(self, held: Any) -> None:
+        """Execute cells on another machine from now on (a handle of ``%remote``); None: here again."""
+
+    def cells_are_at(self) -> str | None:
+        """Name the host that cells go to; None when they are executed here."""
+
+    def run_elsewhere(self, held: Any, code: str, *, silent: bool = False) -> list[Any]:
+        """Execute code on another machine and show what comes; returns messages that carry values."""
+
+    def notebook_label(self) -> str:
+        """Name this notebook, as it is named again after a restart of its kernel."""
+
 
 @dataclass
 class TerminalUI:
@@ -237,6 +249,21 @@ class TerminalUI:
 
     def skip_nothing(self) -> None:
         """Nothing to do: a script has no cells."""
+
+    def cells_go_to(self, held: Any) -> None:
+        if held is not None:
+            raise Unavailable("A script has no cells to send.", "Use %remote in a notebook, or ssh.")
+
+    def cells_are_at(self) -> str | None:
+        """None: a script has no cells."""
+        return None
+
+    def run_elsewhere(self, held: Any, code: str, *, silent: bool = False) -> list[Any]:
+        raise Unavailable("A script has no cells to send.", "Use %remote in a notebook, or ssh.")
+
+    def notebook_label(self) -> str:
+        """Name the kernel of a script."""
+        return "script"
 
 
 @dataclass

@@ -7,6 +7,7 @@ the first call: loading the extension must not wait for it.
 from __future__ import annotations
 
 import difflib
+import inspect
 import itertools
 import os
 import re
@@ -65,9 +66,13 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
         for token in as_tokens({key: value})
     ]
     bound = _parse(function, [*tokens, *(["--", *rest] if rest is not None else [])], known, shown, face)
-    cell = (values,) if data and body is not None else ()
+    cell: tuple[Any, ...] = ()
+    named: dict[str, Any] = {}
+    if data and body is not None:
+        by_name = inspect.signature(function).parameters[data].kind is inspect.Parameter.KEYWORD_ONLY
+        cell, named = ((), {data: values}) if by_name else ((values,), {})
     try:
-        return function(*cell, *bound.args, **bound.kwargs)
+        return function(*cell, *bound.args, **bound.kwargs, **named)
     except OSError as error:
         raise _from_os(error, shown) from error
 

@@ -38,11 +38,11 @@ def _yaml(name: str, body: str) -> dict[str, Any]:
     return values
 
 
-BODIES: dict[str, Callable[[str, str], dict[str, Any]]] = {"project": _toml, "fork": _yaml}
+BODIES: dict[str, Callable[[str, str], Any]] = {"project": _toml, "fork": _yaml, "remote": lambda name, body: body}
 """The verbs that take a body; all others say that they take none."""
 
 
-def read_body(name: str, word: str | None, body: str) -> dict[str, Any]:
+def read_body(name: str, word: str | None, body: str) -> Any:
     """Read a cell's body as options.
 
     Parameters
@@ -54,8 +54,8 @@ def read_body(name: str, word: str | None, body: str) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        Values by option.
+    Any
+        Values by option; the code of ``%%remote`` as it stands.
 
     Raises
     ------

@@ -82,6 +82,27 @@ class InShell:
     def skip_nothing(self) -> None:
         skip.remove(self.ip)
 
+    def cells_go_to(self, held: Any) -> None:
+        from . import remote_cells
+
+        remote_cells.route(self.ip, held)
+
+    def cells_are_at(self) -> str | None:
+        from . import remote_cells
+
+        held = remote_cells.routed(self.ip)
+        return None if held is None else str(held.host)
+
+    def run_elsewhere(self, held: Any, code: str, *, silent: bool = False) -> list[Any]:
+        from . import remote_cells
+
+        return remote_cells.run(self.ip, held, code, silent=silent)
+
+    def notebook_label(self) -> str:
+        from .which_notebook import label
+
+        return label(self.ip)
+
 
 def _user_can_answer(ip: Any) -> bool:
     """Whether a user sits at the front end: papermill and nbclient say that nobody can type an answer.

@@ -15,12 +15,13 @@ from typing import Any
 
 from .. import session
 from ..errors import Unavailable
+from ..relay.values import MESSAGE
+from ..units import show_size
 from ..verbs import VERBS
 
 _VERB = re.compile(rf"^\s*(?:[\w., \[\]]+=\s*)?%%?(?:{'|'.join(VERBS)})(?!\w)", re.MULTILINE)
 _LOCAL = re.compile(r"\s*%%local[^\n]*(?:\n|$)")
 _SHOWN = {"stream", "display_data", "update_display_data", "execute_result", "clear_output"}
-_PAGER = "text/plain"
 
 
 class Route:
@@ -28,12 +29,12 @@ class Route:
 
     Parameters
     ----------
-    kernel : RemoteKernel
+    held : Remote
         Where they go.
     """
 
-    def __init__(self, kernel: Any) -> None:
-        self.kernel = kernel
+    def __init__(self, held: Any) -> None:
+        self.held = held
 
     def __call__(self, lines: list[str]) -> list[str]:
         source = "".join(lines)
@@ -44,21 +45,25 @@ class Route:
         return [f"__import__({__name__!r}, fromlist=['run_routed']).run_routed({source!r})\n"]
 
 
-def route(ip: Any, kernel: Any) -> None:
+def route(ip: Any, held: Any) -> None:
     """Send cells to a kernel from now on; None: execute them here again."""
     for old in [t for t in ip.input_transformers_cleanup if isinstance(t, Route)]:
         ip.input_transformers_cleanup.remove(old)
-    if kernel is not None:
-        ip.input_transformers_cleanup.append(Route(kernel))
+    if held is not None:
+        ip.input_transformers_cleanup.append(Route(held))
+
+
+def routed(ip: Any) -> Any:
+    """Return the handle that cells go to; None when they are executed here."""
+    return next((t.held for t in ip.input_transformers_cleanup if isinstance(t, Route)), None)
 
 
 def run_routed(source: str) -> None:
     """Execute a cell where cells go now."""
     from IPython.core.getipython import get_ipython
 
-    ip = get_ipython()  # type: ignore[no-untyped-call]
-    kernel = next(t.kernel for t in ip.input_transformers_cleanup if isinstance(t, Route))
-    run(ip, kernel, source)
+    ip = get_ipython()
+    run(ip, routed(ip), source)
 
 
 class RemoteError(Exception):
@@ -72,17 +77,24 @@ class RemoteError(Exception):
         return self.traceback
 
 
-def run(ip: Any, kernel: Any, source: str) -> None:
+def run(ip: Any, held: Any, source: str, *, silent: bool = False) -> list[Any]:
     """Execute code on a kernel and show what comes, until it has ended.
 
     Parameters
     ----------
     ip : InteractiveShell
         The shell whose cell it is.
-    kernel : RemoteKernel
-        Where to execute it.
+    held : Remote
+        Where to execute it; the project's code that changed goes ahead.
     source : str
         The cell.
+    silent : bool
+        No mark, and nothing in the history there.
+
+    Returns
+    -------
+    list of Message
+        What carries values of ours.
 
     Raises
     ------
@@ -91,10 +103,18 @@ def run(ip: Any, kernel: Any, source: str) -> None:
     Unavailable
         When the kernel there has ended.
     """
+    kernel = held.kernel
     screen = Screen(ip, kernel)
-    screen.mark()
-    request = kernel.execute(source, allow_stdin=screen.can_ask())
+    if held.code is not None:
+        first = not held.code.sent
+        files, size = held.code.send(kernel)
+        if first and files:
+            session.current().ui.say(f"{files} files, {show_size(size)}, of {held.code.root} went to {kernel.host}.")
+    if not silent:
+        screen.mark()
+    request = kernel.execute(source, store_history=not silent, allow_stdin=screen.can_ask())
     follow(screen, kernel, request)
+    return screen.values
 
 
 def follow(screen: Screen, kernel: Any, request: str) -> None:
@@ -128,6 +148,7 @@ class Screen:
         self.ip, self.kernel = ip, kernel
         self.here = getattr(ip, "kernel", None)
         self.error: RemoteError | None = None
+        self.values: list[Any] = []
 
     def can_ask(self) -> bool:
         """Whether the front end lets a cell ask."""
@@ -149,6 +170,8 @@ class Screen:
         elif kind == "error":
             named = type(content.get("ename") or "RemoteError", (RemoteError,), {})
             self.error = named(content.get("evalue", ""), content.get("traceback") or [])
+        elif kind == MESSAGE:
+            self.values.append(message)
         elif kind == "input_request":
             prompt = content.get("prompt", "")
             self.kernel.input(getpass.getpass(prompt) if content.get("password") else input(prompt))
@@ -174,13 +197,3 @@ class Screen:
         """Raise the error with which the cell ended there."""
         if self.error is not None:
             raise self.error
-
-
-def kernel_of_cells(ip: Any) -> Any:
-    """Return the kernel that cells go to; None when they are executed here."""
-    return next((t.kernel for t in ip.input_transformers_cleanup if isinstance(t, Route)), None)
-
-
-def session_kernels() -> dict[str, Any]:
-    """Return the kernels on other machines that this session holds, by host."""
-    return session.current().remotes

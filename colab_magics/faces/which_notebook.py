@@ -88,6 +88,12 @@ def find(ip: Any) -> Notebook:
     raise NotFound("Which notebook is this? No front end says so here.", "Name it: notebook=PATH.ipynb")
 
 
+def label(ip: Any) -> str:
+    """Name the notebook as it is named again after a restart of its kernel; no front end is asked."""
+    known = os.environ.get(NAMED) or ip.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    return str(known) if known else "main"
+
+
 def _is_colab(ip: Any) -> bool:
     from .notebook_ui import where
 

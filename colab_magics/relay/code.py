@@ -18,8 +18,10 @@ from .. import process
 from ..errors import CommandFailed, InvalidInput, Unavailable
 from ..units import show_size
 
-LEFT_OUT = (".git", ".venv", "venv", "env", "node_modules", "__pycache__", ".ipynb_checkpoints", ".mypy_cache")
-LEFT_OUT += (".pytest_cache", ".ruff_cache", ".tox", "data_job", "data_project", ".colab_magics", ".superseded")
+LEFT_OUT = frozenset(
+    ".git .venv venv env node_modules __pycache__ .ipynb_checkpoints .mypy_cache .pytest_cache .ruff_cache .tox "
+    "data_job data_project .colab_magics .superseded".split()
+)
 """Names of folders that are no code."""
 MOST_FILES, MOST_BYTES, MOST_OF_ONE = 5_000, 100_000_000, 20_000_000
 

@@ -148,6 +148,11 @@ finally:
 
 def pull_code(name: str, *, pickle: bool) -> str:
     """Return code that sends a variable back."""
-    return PULL.replace("{message}", MESSAGE).replace("{name!r}", repr(name)).replace("{name}", name).replace(
-        "{pickle}", repr(pickle)
-    ).replace("{{", "{").replace("}}", "}")
+    return (
+        PULL.replace("{message}", MESSAGE)
+        .replace("{name!r}", repr(name))
+        .replace("{name}", name)
+        .replace("{pickle}", repr(pickle))
+        .replace("{{", "{")
+        .replace("}}", "}")
+    )

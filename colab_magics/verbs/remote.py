@@ -1,0 +1,281 @@
+"""``%remote``: from here on the cells run on another machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import session
+from ..errors import InvalidInput, NotFound, Unavailable
+from ..units import seconds, show_seconds, show_size, size, words
+from . import body, call_only, subcommand
+
+if TYPE_CHECKING:
+    from ..relay.remote_kernel import RemoteKernel
+
+
+@body("cell")
+@call_only("new")
+def remote(
+    host: str | None = None,
+    /,
+    *,
+    cell: str | None = None,
+    name: str | None = None,
+    python: str = "",
+    env: str = "",
+    folder: str | None = None,
+    include: str | None = None,
+    exclude: str | None = None,
+    idle: str = "8h",
+    spool: str = "2GB",
+    new: bool = False,
+) -> Remote | None:
+    """Run the cells on another machine from here on.
+
+    Every cell below runs there, in a kernel of its own, until ``%remote off``; cells that hold a verb of ours, and
+    those that begin with ``%%local``, run here. ``%%remote gpu1`` runs one cell there. Output, plots, progress bars,
+    questions and interrupts go to and fro; a cut connection costs nothing, and after a restart of this kernel the same
+    line attaches again and shows what was missed. The project's code goes along before each cell, without what git
+    ignores.
+
+    Parameters
+    ----------
+    host : str, optional
+        As ``ssh`` knows it: an alias, ``user@name``; jump hosts, keys and agents are those of its configuration.
+    cell : str, optional
+        Code to run there once; the cell below ``%%remote``.
+    name : str, optional
+        Which kernel there; by default one for each notebook.
+    python, env : str, optional
+        The Python there: ``python=3.12`` for an environment of ours with that version, ``env=conda:NAME`` or
+        ``env=PATH`` for one of yours that has ipykernel.
+    folder : str, optional
+        Where it works there; ``colab_magics/PROJECT`` below the home folder by default.
+    include, exclude : str, optional
+        Patterns of files that are sent although git ignores them, and that are not sent.
+    idle : str, default "8h"
+        The kernel ends by itself when nobody is connected and nothing runs for so long; ``0`` for never.
+    spool : str, default "2GB"
+        So much output is kept there while nobody takes it.
+    new : bool, default False
+        End the kernel that runs there and start afresh.
+
+    Returns
+    -------
+    Remote
+        The kernel there, as a handle.
+
+    Raises
+    ------
+    Unavailable
+        When the host cannot be reached, or has no Python to use; the text says what to do.
+    """
+    here = session.current()
+    if host is None:
+        host = _current(here)
+    held = here.remotes.get(host)
+    if held is None or new or held.kernel.state.kind == "gone":
+        held = _attach(
+            host,
+            name or _name(here),
+            include=words(include),
+            exclude=words(exclude),
+            new=new,
+            python=python,
+            env=env,
+            folder=folder if folder is not None else _folder(here),
+            idle=seconds(idle, name="idle") if idle not in ("0", "never") else 0.0,
+            cap=size(spool, name="spool"),
+        )
+        here.remotes[host] = held
+    if cell is not None:
+        here.ui.run_elsewhere(held, cell)
+        return None
+    here.ui.cells_go_to(held)
+    return held
+
+
+@dataclass
+class Remote:
+    """A kernel on another machine, and the code that goes along; the handle of ``%remote``.
+
+    Parameters
+    ----------
+    kernel : RemoteKernel
+        The connection.
+    code : Code or None
+        What is sent ahead of each cell; None sends nothing.
+    """
+
+    kernel: RemoteKernel
+    code: Any = None
+
+    @property
+    def host(self) -> str:
+        """Its name for ssh."""
+        return self.kernel.host
+
+    def __str__(self) -> str:
+        now = self.kernel.status(timeout=2.0)
+        parts = [f"{self.host}: {now['state']}"]
+        if now.get("age") is not None:
+            parts.append(f"kernel {now.get('pid')} up {show_seconds(now['age'])}")
+        if now.get("memory"):
+            parts.append(f"holds {show_size(now['memory'])}")
+        if now.get("rtt"):
+            parts.append(f"{1000 * now['rtt']:.0f} ms away")
+        if now.get("spool"):
+            parts.append(f"{show_size(now['spool'])} of output kept there")
+        return ", ".join(parts)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+
+@subcommand(remote)
+def status() -> list[Remote]:
+    """Show the kernels on other machines that this notebook holds."""
+    return _all()
+
+
+@subcommand(remote)
+def off() -> None:
+    """Execute cells here again; what runs there stays there."""
+    here = session.current()
+    here.ui.cells_go_to(None)
+    for held in here.remotes.values():
+        now = held.kernel.status(timeout=2.0)
+        keeps = f"keeps {show_size(now['memory'])}" if now.get("memory") else "stays"
+        here.ui.say(f"The kernel on {held.host} {keeps}: %remote end {held.host} ends it.")
+
+
+@subcommand(remote)
+def end(host: str | None = None, /) -> None:
+    """End a kernel on another machine, and delete what was kept there.
+
+    Parameters
+    ----------
+    host : str, optional
+        Which one; the one that cells go to by default.
+    """
+    here = session.current()
+    host = host or _current(here)
+    held = here.remotes.get(host) or _attach(host, _name(here), start=False)
+    here.ui.cells_go_to(None)
+    held.kernel.shutdown()
+    here.remotes.pop(host, None)
+    here.ui.say(f"The kernel on {host} has ended.")
+
+
+@subcommand(remote)
+@call_only("pickle")
+def push(*names: str, host: str | None = None, pickle: bool = False) -> None:
+    """Copy variables of this notebook to the kernel there.
+
+    Parameters
+    ----------
+    *names : str
+        The variables. JSON values, numpy arrays and tables go as they are.
+    host : str, optional
+        Where to; the one that cells go to by default.
+    pickle : bool, default False
+        Allow pickles for what nothing else holds: reading one there executes what this side put in.
+    """
+    from ..relay import values
+
+    here = session.current()
+    held = _held(here, host)
+    for name in _names(names):
+        value = here.ui.get_variable(name)
+        kind, data = values.pack(name, value, pickle=pickle)
+        here.ui.run_elsewhere(held, values.push_code(name, kind, data), silent=True)
+
+
+@subcommand(remote)
+@call_only("pickle")
+def pull(*names: str, host: str | None = None, pickle: bool = False) -> None:
+    """Copy variables of the kernel there to this notebook.
+
+    Parameters
+    ----------
+    *names : str
+        The variables. JSON values, numpy arrays and tables come as they are.
+    host : str, optional
+        Where from; the one that cells go to by default.
+    pickle : bool, default False
+        Allow pickles: reading one here executes what the other machine put in.
+    """
+    from ..relay import values
+
+    here = session.current()
+    held = _held(here, host)
+    for name in _names(names):
+        found = here.ui.run_elsewhere(held, values.pull_code(name, pickle=pickle), silent=True)
+        for message in found:
+            value = values.unpack(message.content["kind"], bytes(message.buffers[0]), pickle=pickle)
+            here.ui.set_variables({name: value})
+
+
+def _names(names: tuple[str, ...]) -> list[str]:
+    found = [name for text in names for name in words(text)]
+    if not found:
+        raise InvalidInput("Which variables?", "Write %remote push x y")
+    for name in found:
+        if not name.isidentifier():
+            raise InvalidInput(f"{name!r} is no variable's name.", "Name variables alone: %remote push x y")
+    return found
+
+
+def _attach(
+    host: str, name: str, *, include: Any = (), exclude: Any = (), start: bool = True, **options: Any
+) -> Remote:
+    from ..relay.code import Code
+    from ..relay.remote_kernel import attach
+
+    here = session.current()
+    root = Path(here.project.root) if here.project is not None else here.start_folder
+    code = Code(root, include, exclude) if start else None
+    with here.ui.progress(f"connecting to {host}"):
+        kernel = attach(host, name, start=start, tell=here.ui.say, **options)
+    if not kernel.started and start:
+        age, held = kernel.welcome.get("age"), kernel.welcome.get("memory")
+        here.ui.say(
+            f"Attached to the kernel on {host} that runs since {show_seconds(age or 0)} and holds "
+            f"{show_size(held or 0)}; --new starts afresh."
+        )
+    return Remote(kernel, code)
+
+
+def _current(here: session.Session) -> str:
+    host = here.ui.cells_are_at()
+    if host is None:
+        raise InvalidInput("Which machine?", "Write %remote HOST, as you would say to ssh.")
+    return host
+
+
+def _held(here: session.Session, host: str | None) -> Remote:
+    name = host or _current(here)
+    held: Remote | None = here.remotes.get(name)
+    if held is None:
+        raise NotFound(f"This notebook has no kernel on {name}.", f"Connect first: %remote {name}")
+    return held
+
+
+def _all() -> list[Remote]:
+    held = list(session.current().remotes.values())
+    if not held:
+        raise Unavailable("This notebook has no kernel on another machine.", "Connect to one: %remote HOST")
+    return held
+
+
+def _name(here: session.Session) -> str:
+    """Name the kernel after the notebook, so that it is found again after a restart here."""
+    run = session.run_folder()
+    return f"{run.parent.name}-{run.name}" if run is not None else here.ui.notebook_label()
+
+
+def _folder(here: session.Session) -> str:
+    root = Path(here.project.root) if here.project is not None else here.start_folder
+    return f"colab_magics/{root.name or 'project'}"
