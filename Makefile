@@ -8,7 +8,7 @@ IN_NEWEST = .venv/bin/python
 help:
 	@echo 'make demo       run the main example for real and show the tree it leaves'
 	@echo 'make test       run the tests on the newest stack and on that of Google Colab'
-	@echo 'make test-long  run the fault and load tests too'
+	@echo 'make test-long  run the fault and load tests too, with libraries that are tried after a fork'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make bench      measure load time and what %sync costs beside its peers'
 	@echo 'make clean      remove environments, demo and caches'

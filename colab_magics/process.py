@@ -203,6 +203,11 @@ def start_detached(
 _children: set[int] = set()
 
 
+def expect(pid: int) -> None:
+    """Have `reap` collect the exit status of a child that was forked elsewhere."""
+    _children.add(pid)
+
+
 def reap() -> None:
     """Collect the exit statuses of detached programs that have ended, so that none stays a zombie."""
     for pid in list(_children):
@@ -305,38 +310,70 @@ def _children_of(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def end_all_with(name: str, value: str) -> int:
-    """End every process of this user that carries an environment variable, but for this one and those above it.
+def all_with(name: str, value: str) -> list[int]:
+    """Return the processes of this user that carry an environment variable.
 
     Children inherit the environment: so what a dead process left behind is found whoever its parent is now.
-
-    Returns
-    -------
-    int
-        How many were found.
     """
+    wanted = b"\0" + os.fsencode(f"{name}={value}") + b"\0"
+    pids = [name for name in os.listdir("/proc") if name.isdigit()]
+    return [int(pid) for pid in pids if wanted in b"\0" + _environment(pid) + b"\0"]
+
+
+def variable(pid: int, name: str) -> str | None:
+    """Return an environment variable of a process; None when it has none, is gone, or is another user's."""
+    for part in _environment(str(pid)).split(b"\0"):
+        if part.startswith(os.fsencode(f"{name}=")):
+            return os.fsdecode(part[len(name) + 1 :])
+    return None
+
+
+def end_all_with(name: str, value: str) -> int:
+    """End every process of `all_with`, but for this one and those above it; return how many were found."""
+    hits = all_with(name, value)
+    # This process is the usual hit, and then there is nothing to look up.
+    if not set(hits) - {os.getpid()}:
+        return 0
     import psutil
 
     me = psutil.Process()
     spared = {me.pid, *(parent.pid for parent in me.parents())}
-    found = 0
-    for candidate in psutil.process_iter():
-        try:
-            hit = candidate.pid not in spared and candidate.environ().get(name) == value
-        except (psutil.Error, OSError):
-            continue
-        if hit:
-            found += 1
-            end_tree(candidate.pid, grace=1.0)
-    return found
+    found = [pid for pid in hits if pid not in spared]
+    for pid in found:
+        end_tree(pid, grace=1.0)
+    return len(found)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part (temporary file, then rename)."""
-    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+def _environment(pid: str) -> bytes:
+    """Read what a process was started with; empty when it is gone meanwhile, or not ours."""
+    # By system calls: a file object for every process of the machine takes three times as long.
+    try:
+        fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part (temporary file, then rename).
+
+    Without `durable` a machine that loses its power may lose both: for what is written anew all the time, and tells of
+    processes that ended with the machine.
+    """
+    write_whole(path, as_json(value), durable=durable)
+
+
+def as_json(value: Any) -> str:
+    """Return what `write_json` writes."""
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
     """Write text by rename; see `write_json`."""
     # Process id and time: two writers, or two threads of one, must not share a temporary file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
@@ -344,8 +381,9 @@ def write_whole(path: Path, text: str) -> None:
         stream: IO[str]
         with open(temporary, "w", encoding="utf-8") as stream:
             stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

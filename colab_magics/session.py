@@ -29,6 +29,8 @@ class Session:
         Messages that are said once only.
     run_here : Path or None
         Folder of the run that ``%fork here=3`` made of this notebook.
+    uses_gpu : str
+        Which cell made this process use a GPU, and how; empty when none did.
     """
 
     ui: UI = field(default_factory=TerminalUI)
@@ -36,6 +38,7 @@ class Session:
     project: Any = None
     said: set[str] = field(default_factory=set)
     run_here: Path | None = None
+    uses_gpu: str = ""
 
 
 RUN_VARIABLE = "COLAB_MAGICS_RUN"

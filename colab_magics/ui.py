@@ -110,6 +110,8 @@ class Notebook:
         The file, when it is one on this machine.
     current : bool
         True for the notebook whose kernel this is; False for a file that was named by the user.
+    running : str
+        Source of the cell that is being executed; empty when that is not known.
     warning : str
         Why `content` may not be what the user sees, such as edits that could not be saved; else empty.
     """
@@ -118,6 +120,7 @@ class Notebook:
     name: str
     path: Path | None = None
     current: bool = False
+    running: str = ""
     warning: str = ""
 
 

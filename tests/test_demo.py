@@ -74,15 +74,24 @@ def test_the_notebook_is_valid_and_without_outputs(run_demo: ModuleType) -> None
     assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in notebook["cells"])
 
 
-def test_the_grids_notebook_goes_through_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("02_grid_and_join.ipynb", "6 runs; the best is sweep/4 {'rate': 0.9, 'shape': 'valley'}"),
+        ("03_live_fork.ipynb", "{1: '55', 2: '4617', 3: '79056'}"),
+    ],
+)
+def test_the_other_notebooks_go_through_to_their_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook = tmp_path / "02_grid_and_join.ipynb"
-    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
+    notebook = tmp_path / name
+    notebook.write_bytes((ROOT / "demo_notebooks" / name).read_bytes())
     monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
     executed = tmp_path / "executed.ipynb"
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     shown = executed.read_text()
-    assert "6 runs; the best is sweep/4 {'rate': 0.9, 'shape': 'valley'}" in shown
+    assert words in shown, shown
     assert shown.count("⏭ skipped") == 1

@@ -6,6 +6,7 @@ so that a cluster needs one submission and one poll whatever the number of runs.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,10 +20,14 @@ class Engine(ABC):
     """Where runs execute. `native` names what the engine does by itself: array, retry, parallelism, survives."""
 
     native: frozenset[str] = frozenset()
+    starts: frozenset[str] = frozenset({"cold"})
+    """How kernels of its runs can start."""
+    dedicated = False
+    """Whether this process serves the engine alone, as a scheduler does: only then it may be forked."""
 
     @abstractmethod
-    def available(self) -> None:
-        """Return when runs can be submitted.
+    def available(self, *, gpus: float = 0) -> None:
+        """Return when runs can be submitted that need so many GPUs each.
 
         Raises
         ------
@@ -31,8 +36,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def prepare(self, folders: Sequence[Path]) -> None:
-        """Bring code, package and folders to the place of work."""
+    def prepare(self, folders: Sequence[Path], adopted: Sequence[Path] = ()) -> None:
+        """Bring code, package and folders to the place of work; the runs in `adopted` are being executed already."""
+
+    def ready(self, folders: Sequence[Path]) -> list[Path]:
+        """Return the runs that can start now, the first of `folders` or more; the others wait for a device."""
+        return list(folders)
 
     @abstractmethod
     def submit(self, folders: Sequence[Path]) -> list[Ref]:
@@ -42,6 +51,10 @@ class Engine(ABC):
     def poll(self, refs: Iterable[Ref]) -> list[bool]:
         """Tell for each reference whether its runner is still there."""
 
+    def wait(self, seconds: float) -> None:
+        """Wait so long; less when a run that was polled has ended meanwhile and the engine can tell."""
+        time.sleep(seconds)
+
     @abstractmethod
     def cancel(self, refs: Iterable[Ref]) -> None:
         """Kill runs, softly first; returns at once, `poll` tells when they are gone."""
@@ -49,6 +62,9 @@ class Engine(ABC):
     @abstractmethod
     def log(self, ref: Ref) -> str:
         """Return what the engine itself knows of a run that left no log: why it could not start."""
+
+    def finish(self, *, well: bool) -> None:  # noqa: B027 - most engines keep nothing
+        """Let go of what `prepare` made, when the runs have ended; `well` tells whether all of them did well."""
 
     @abstractmethod
     def collect(self, folders: Sequence[Path]) -> None:

@@ -1,19 +1,42 @@
-"""The local engine: a runner process on this machine for each run."""
+"""The local engine: a runner process on this machine for each run.
+
+A scheduler forks its runners: what a runner imports, it imports once. Elsewhere a runner is a new program. With
+``start=warm`` the engine also keeps the zygote from which the runs' kernels are forked; with ``start=live`` it holds on
+to the frozen copy of the notebook, from which they are forked then.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import os
+import select
 import signal
+import socket
+import sys
+import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import process
+from ..errors import Unavailable
 from ..session import RUN_VARIABLE
+from . import forking
+from . import gpus as devices
 from .base import Engine, Ref
+from .gpu_desk import Desk
 
+_RUNNER = "colab_magics.runs.runner"
+_ENGINE_OF_NOTEBOOKS = "colab_magics.kernels.papermill_engine"
+_LIVE = "colab_magics.kernels.live"
+"""By name: an engine stands below what it executes."""
 _RUNNER_LOG = "log.txt"
+_ZYGOTE = Path(__file__).parents[1] / "kernels" / "zygote.py"
 _GRACE = 12.0
 """Seconds that a runner has, once told, to interrupt its kernel and save; then its whole tree is killed."""
 
@@ -22,27 +45,103 @@ class LocalEngine(Engine):
     """Runs are processes of this machine, each in a session of its own, so that they survive whoever started them."""
 
     native = frozenset({"survives"})
+    starts = frozenset({"cold", "warm", "live"})
 
     def __init__(self) -> None:
         self._kill_at: dict[int, float] = {}
+        self._ends: dict[int, int] = {}
+        self._zygotes: dict[str, str] = {}
+        self._copy: Any = None
+        self._lifeline: int | None = None
+        self._desk: Desk | None = None
+        self._given: dict[Path, list[str]] = {}
 
-    def available(self) -> None:
-        """Return: this machine is there."""
+    def available(self, *, gpus: float = 0) -> None:
+        """Return: this machine is there. See whether it has so many GPUs."""
+        if gpus:
+            devices.check(gpus, devices.find())
 
-    def prepare(self, folders: Sequence[Path]) -> None:
-        """Nothing to bring: code and folders are here."""
+    def prepare(self, folders: Sequence[Path], adopted: Sequence[Path] = ()) -> None:
+        """Import what runners need, look for GPUs, and start the zygote when a run is to start warm."""
+        if not self.dedicated:
+            return
+        if every := [*folders, *adopted]:
+            self._desk = Desk(every[0].parent, [_record(folder).get("gpus") for folder in every])
+        starts = {_record(folder).get("start") for folder in folders}
+        if "warm" in starts:
+            self._start_zygote(folders[0].parent)
+        if "live" in starts:
+            self._hold_copy(folders[0].parent)
+        gc.disable()  # what is imported stays: looking for what does not takes a fifth of the time
+        forking.import_lean()
+        importlib.import_module(_RUNNER)
+        kernels = {(_record(folder).get("payload") or {}).get("kernel") for folder in folders}
+        importlib.import_module(_ENGINE_OF_NOTEBOOKS).rehearse(kernels - {None})
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+    def _start_zygote(self, job_folder: Path) -> None:
+        """Start the process that kernels are forked from. It ends with this one, or with its last kernel."""
+        base = tempfile.gettempdir()
+        folder = Path(tempfile.mkdtemp(prefix="cmz-", dir=base if len(os.fsencode(base)) < 60 else "/tmp"))
+        preload = process.read_json(job_folder / ".scheduler" / "preload.json") or {}
+        process.write_whole(folder / "preload.json", process.as_json(preload.get("modules", [])))
+        reader, self._lifeline = os.pipe()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(folder / "zygote"))
+            os.chmod(folder / "zygote", 0o600)
+            listener.listen(128)
+            process.start_detached(
+                [sys.executable, _ZYGOTE, str(listener.fileno()), str(reader), folder],
+                log_file=job_folder / ".scheduler" / "zygote.txt",
+                # debugpy writes three lines about frozen modules otherwise.
+                env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **forking.ROOM},
+                pass_fds=(listener.fileno(), reader),
+            )
+        os.close(reader)
+        self._zygotes["warm"] = str(folder / "zygote")
+
+    def _hold_copy(self, job_folder: Path) -> None:
+        """Keep the frozen copy of the notebook while runs are to be forked from it; each run says when it is gone."""
+        with contextlib.suppress(Unavailable):
+            self._copy = importlib.import_module(_LIVE).Attendance(job_folder / ".scheduler")
+            self._zygotes["live"] = self._copy.path
+
+    def finish(self, *, well: bool) -> None:
+        """Let the frozen copy go."""
+        if self._copy is not None:
+            self._copy.end(over=well)
+
+    def ready(self, folders: Sequence[Path]) -> list[Path]:
+        """Take devices for those that need some, in order, until there are no more."""
+        found: list[Path] = []
+        for folder in folders:
+            if folder not in self._given and self._desk is not None:
+                given = self._desk.give(folder, _record(folder))
+                if given is None:
+                    break
+                self._given[folder] = given
+            found.append(folder)
+        return found
 
     def submit(self, folders: Sequence[Path]) -> list[Ref]:
         """Start a runner for each folder."""
         refs = []
         for folder in folders:
-            pid = process.start_detached(
-                process.python("colab_magics.runs.runner", folder),
-                log_file=folder / _RUNNER_LOG,
-                cwd=folder,
-                env={RUN_VARIABLE: str(folder)},
-            )
+            uuids = self._given.pop(folder, [])
+            env = {RUN_VARIABLE: str(folder)}
+            if uuids or _record(folder).get("gpus") == 0:
+                env |= devices.environment(uuids)
+            if zygote := self._zygotes.get(_record(folder).get("start", "cold")):
+                env["COLAB_MAGICS_ZYGOTE"] = zygote
+            # A lock that another thread holds would be held for ever in a fork.
+            alone = self.dedicated and threading.active_count() == 1
+            pid = _fork_runner(folder, env) if alone else _start_runner(folder, env)
             refs.append(process.identity(pid))
+            if uuids and self._desk is not None:
+                self._desk.started(folder, refs[-1])
+            self._watch(pid)
         return refs
 
     def poll(self, refs: Iterable[Ref]) -> list[bool]:
@@ -54,8 +153,27 @@ class LocalEngine(Engine):
             if here and time.monotonic() > self._kill_at.get(ref["pid"], float("inf")):
                 process.end_tree(ref["pid"], grace=0.2)
                 here = bool(process.is_alive(ref))
+            if here:
+                self._watch(ref["pid"])
+            elif ref["pid"] in self._ends:
+                os.close(self._ends.pop(ref["pid"]))
             alive.append(here)
+        if self._desk is not None:
+            self._desk.look(ended=not all(alive))
         return alive
+
+    def _watch(self, pid: int) -> None:
+        # Where Linux gives no such handle, `wait` waits for its time to pass.
+        if pid not in self._ends:
+            with contextlib.suppress(OSError):
+                self._ends[pid] = os.pidfd_open(pid)
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until a runner has ended."""
+        poll = select.poll()
+        for fd in self._ends.values():
+            poll.register(fd, select.POLLIN)
+        poll.poll(1000 * seconds)
 
     def cancel(self, refs: Iterable[Ref]) -> None:
         """Ask the runners to end."""
@@ -71,3 +189,38 @@ class LocalEngine(Engine):
 
     def collect(self, folders: Sequence[Path]) -> None:
         """Nothing to bring home."""
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    return process.read_json(folder / "run.json") or {}
+
+
+def _start_runner(folder: Path, env: dict[str, str]) -> int:
+    return process.start_detached(process.python(_RUNNER, folder), log_file=folder / _RUNNER_LOG, cwd=folder, env=env)
+
+
+def _fork_runner(folder: Path, env: dict[str, str]) -> int:
+    """Fork a runner; it is like one that was started, and nothing of this process stays open in it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        process.expect(pid)
+        return pid
+    status = 1
+    try:
+        os.setsid()
+        log = os.open(folder / _RUNNER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for target, fd in ((0, nothing), (1, log), (2, log)):
+            os.dup2(fd, target)
+        os.closerange(3, max(int(name) for name in os.listdir("/proc/self/fd")) + 1)
+        os.chdir(folder)
+        forking.become(process.python(_RUNNER, folder), {**os.environ, **env}, RUN_VARIABLE)
+        status = importlib.import_module(_RUNNER).execute(folder)
+    except BaseException:  # noqa: BLE001 - it ends in the run's log; the scheduler sees a runner that is lost
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

@@ -17,6 +17,7 @@ from .line import split
 from .logs import set_log_level, unset_log_level
 from .signature import MAGIC
 
+_GPU_CLIENTS = {"torch", "tensorflow", "jax", "cupy", "numba", "pycuda", "torch_xla", "libtpu"}
 _EMPTY_CELL = re.compile(rf"%%({'|'.join(VERBS)})(?!\w)")
 
 
@@ -133,7 +134,13 @@ class Extension:
         self.ip.events.register("post_run_cell", self.after_cell)
 
     def after_cell(self, result: Any = None) -> None:
-        """Show what a sync of this notebook has to say since the last cell."""
+        """Look whether the cell opened a GPU; show what a sync of this notebook has to say since the last cell."""
+        if _GPU_CLIENTS & sys.modules.keys() and not self.session.uses_gpu:
+            from ..kernels.live import note_gpu_use
+
+            note_gpu_use(
+                getattr(result, "execution_count", None), getattr(getattr(result, "info", None), "raw_cell", "") or ""
+            )
         control = sys.modules.get("colab_magics.mirror.control")
         if control is None or session.run_folder() is not None:
             return  # this notebook has started none

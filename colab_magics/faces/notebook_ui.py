@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from ..ui import UI, Live, Notebook, Table, TerminalUI, read_notebook, ticking
@@ -68,9 +69,9 @@ class InShell:
     def notebook(self, path: str | None = None) -> Notebook:
         if path is not None:
             return read_notebook(path)
-        from .which_notebook import find
+        from .which_notebook import find, running_cell
 
-        return find(self.ip)
+        return replace(find(self.ip), running=running_cell(self.ip))
 
     def stop(self, message: str) -> NoReturn:
         stop(self.ip, message)

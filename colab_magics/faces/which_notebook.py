@@ -116,7 +116,7 @@ def _from_server(ip: Any, found: Found) -> Notebook:
     content = found.content()
     if content is None:
         raise NotFound(f"The Jupyter server does not hand over {found.path}.", "Name the notebook: notebook=PATH.ipynb")
-    warning = "" if _holds(content, _running_cell(ip)) else "The runs use the notebook as it was last saved. Save it."
+    warning = "" if _holds(content, running_cell(ip)) else "The runs use the notebook as it was last saved. Save it."
     return Notebook(content=content, name=os.path.basename(found.path), current=True, warning=warning)
 
 
@@ -150,7 +150,7 @@ def _save(file: Path, path: str) -> bool:
 def _as_saved(ip: Any, file: Path) -> Notebook:
     """Read a notebook's file, and warn when the cell that runs now is not in it."""
     notebook = replace(_read_when_whole(file), current=True)
-    if _holds(notebook.content, _running_cell(ip)):
+    if _holds(notebook.content, running_cell(ip)):
         return notebook
     return replace(notebook, warning=_warning(file))
 
@@ -174,7 +174,8 @@ def _warning(file: Path) -> str:
     )
 
 
-def _running_cell(ip: Any) -> str:
+def running_cell(ip: Any) -> str:
+    """Return the source of the cell that is being executed."""
     cells = ip.history_manager.input_hist_raw
     return str(cells[-1]) if cells else ""
 

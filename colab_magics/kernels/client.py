@@ -37,11 +37,8 @@ _LAST_WORDS = 0.05
 class Watcher(Protocol):
     """Who is told what happens."""
 
-    def kernel_runs(self, pid: int | None) -> None:
-        """Called once the kernel's process runs."""
-
     def cell_begins(self, index: int, cell: Any) -> None:
-        """Called before a cell is executed."""
+        """Called when a cell was sent, before anything that it says."""
 
     def cell_ended(self, index: int, cell: Any) -> None:
         """Called when a cell was executed, failed or was interrupted."""
@@ -92,8 +89,6 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
             if not self.km.has_kernel:
                 await self.async_start_new_kernel(**kwargs)
             provisioner = getattr(self.km, "provisioner", None)
-            if self.watcher is not None:
-                self.watcher.kernel_runs(getattr(provisioner, "pid", None))
             if self.kc is None:
                 await self._connect()
             await self._execute_all(provisioner)
@@ -170,12 +165,13 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
             cell["metadata"]["execution"] = {}
         cell.outputs = []
         self.clear_before_next_output = False
-        if self.watcher is not None:
-            self.watcher.cell_begins(cell_index, cell)
         sent = _Sent(cell, cell_index)
         number = self.kc.execute(cell.source, store_history=store_history, stop_on_error=not allowed)
         self._sent[number] = sent
         self.code_cells_executed += 1
+        # While the kernel is at it; what it says is read when we wait, so that the journal keeps its order.
+        if self.watcher is not None:
+            self.watcher.cell_begins(cell_index, cell)
         content = (await self._outcome(sent))["content"]
         self.settle()
         if execution_count:
@@ -215,6 +211,8 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
     def _how_it_died(self) -> str:
         process = getattr(getattr(self.km, "provisioner", None), "process", None)
         status = None if process is None else process.poll()
+        if getattr(process, "unknown", False):
+            status = None
         return death.describe(status, kills=death.kills_for_memory() - self._kills)
 
     # ------------------------------------------------------------------ what the kernel says
@@ -256,19 +254,18 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         """Add an output; what a stream goes on with joins what it said before."""
         stream = self._streams.get(cell_index)
         content = msg["content"]
-        goes_on = (
-            msg["msg_type"] == "stream"
-            and stream is not None
-            and not self.clear_before_next_output
-            and not self.output_hook_stack[msg["parent_header"].get("msg_id")]
-            and outs
-            and outs[-1] is stream.output
-            and stream.output["name"] == content["name"]
-        )
-        if goes_on and stream is not None:
-            stream.add(content["text"])
+        hooked = self.output_hook_stack[msg["parent_header"].get("msg_id")]
+        if msg["msg_type"] == "stream" and not self.clear_before_next_output and not hooked:
             # Not by new_output, which validates: that takes longer than all the rest.
-            return nbformat.NotebookNode(output_type="stream", name=content["name"], text=content["text"])
+            said = nbformat.NotebookNode(output_type="stream", name=content["name"], text=content["text"])
+            if stream is not None and outs and outs[-1] is stream.output and said["name"] == stream.output["name"]:
+                stream.add(content["text"])
+            else:
+                if stream is not None:
+                    stream.settle()
+                outs.append(said)
+                self._streams[cell_index] = Stream(said)
+            return said
         before = len(outs)
         out = super().output(outs, msg, display_id, cell_index)
         if out is not None and out["output_type"] == "stream" and outs and outs[-1] is out:

@@ -12,7 +12,7 @@ from ..errors import NotFound
 
 THIS_PYTHON = "python3"
 
-_KERNEL = str(Path(__file__).with_name("private_api.py"))
+OUR_KERNEL = str(Path(__file__).with_name("private_api.py"))
 _STOCK = ["-m", "ipykernel_launcher"]
 
 
@@ -30,7 +30,7 @@ def with_our_kernel(spec: KernelSpec) -> KernelSpec:
     argv = list(spec.argv)
     for at in range(1, len(argv) - 1):
         if argv[at : at + 2] == _STOCK:
-            argv[at : at + 2] = [_KERNEL]
+            argv[at : at + 2] = [OUR_KERNEL]
             break
     changed = KernelSpec(**spec.to_dict())
     changed.argv, changed.resource_dir = argv, spec.resource_dir

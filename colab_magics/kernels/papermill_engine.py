@@ -11,26 +11,31 @@ It is a papermill engine of its own too: ``papermill --engine colab_magics in.ip
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import logging
 import re
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 import nbformat
 import papermill
+from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.util import run_sync
 from papermill.engines import NBClientEngine, papermill_engines
+from papermill.execute import raise_for_execution_errors
 
 from .. import process
-from .client import RunClient, as_text
+from .client import Replay, RunClient, as_text
 from .cold import THIS_PYTHON, language_of
 from .journal import Journal, rebuild
 from .manager import RunManager, manager_class
+from .warm import forked_manager_class
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -61,13 +66,23 @@ class Execution:
     on_cell : callable, optional
         Called with (number of the code cell that starts, number of code cells).
     on_kernel : callable, optional
-        Called with the kernel's process id once it runs; None where the kernel is no process of ours.
+        Called with the kernel's process id once it runs (None where the kernel is no process of ours) and a note, such
+        as why it could not be started warm.
+    start : {"cold", "warm", "live"}
+        How the kernel starts.
+    zygote : str, optional
+        The socket of the process that kernels are forked from, where they do not start cold.
+    first : int, default 1
+        Number of the first code cell, as the author of a longer notebook counts.
     """
 
     output: Path
     log: TextIO | None = None
     on_cell: Callable[[int, int], None] | None = None
-    on_kernel: Callable[[int | None], None] | None = None
+    on_kernel: Callable[[int | None, str], None] | None = None
+    start: str = "cold"
+    zygote: str | None = None
+    first: int = 1
     notebook: Any = None
     cell: int = 0
     settle: Callable[[], None] | None = None
@@ -94,14 +109,16 @@ class Execution:
             if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
         ]
         # Position in the notebook -> number of the code cell as its author counts them.
-        self._numbers = {position: number for number, position in enumerate(code, start=1)}
+        self._numbers = {position: number for number, position in enumerate(code, start=self.first)}
         self.save()
         self._journal = Journal(self.output, notebook)
 
-    def kernel_runs(self, pid: int | None) -> None:
+    def kernel_runs(self, pid: int | None, note: str) -> None:
         """Pass the kernel's process id on."""
+        if note and self.log is not None:
+            self.log.write(f"── {note}\n")
         if self.on_kernel is not None:
-            self.on_kernel(pid)
+            self.on_kernel(pid, note)
 
     def cell_begins(self, index: int, cell: Any) -> None:
         """Count a code cell."""
@@ -109,7 +126,7 @@ class Execution:
             self._journal.begins(index, cell)
         if index in self._numbers:
             self.cell = self._numbers[index]
-            cells = len(self._numbers)
+            cells = self.first - 1 + len(self._numbers)
             if self.log is not None:
                 self.log.write(f"── cell {self.cell} of {cells}\n")
                 self.log.flush()
@@ -184,21 +201,22 @@ class RunEngine(NBClientEngine):  # type: ignore[misc]
         stdout_file: TextIO | None = None,
         stderr_file: TextIO | None = None,
         log_output: bool = False,
-        kernel_manager_class: Any = RunManager,
+        kernel_manager: RunManager | None = None,
         **_: Any,
     ) -> Any:
         """Drive the notebook; see papermill's `Engine`."""
         client = RunClient(
             nb_man,
+            kernel_manager,
             kernel_name=kernel_name,
             startup_timeout=start_timeout,
             stdout_file=stdout_file,
             stderr_file=stderr_file,
             log=logging.getLogger("papermill"),
             log_output=log_output,
-            kernel_manager_class=kernel_manager_class,
+            kernel_manager_class=RunManager,
         )
-        client.limit = execution_timeout
+        client.limit, client.owns_km = execution_timeout, True
         if execution is not None:
             client.watcher = execution
             execution.begin(nb_man.nb, client.settle)
@@ -213,6 +231,30 @@ def _is_local_file(path: Any) -> bool:
 papermill_engines.register("colab_magics", RunEngine)
 # "Passed unknown parameter: i_sub_job": that no cell is tagged `parameters` is the usual case here.
 logging.getLogger("papermill").setLevel(logging.ERROR)
+
+
+def rehearse(kernels: Iterable[str]) -> None:
+    """Do once what every execution does first, so that processes forked from this one need not.
+
+    nbformat reads its schemas when it validates for the first time; jupyter_client looks through all installed packages
+    for kernel provisioners. Both remember.
+
+    Parameters
+    ----------
+    kernels : iterable of str
+        Names of kernelspecs that will be asked for.
+    """
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text="1")])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    parameters = {"i_sub_job": 0}
+    papermill.execute_notebook(
+        notebook, None, parameters=parameters, prepare_only=True, progress_bar=False, language="python", kernel_name="-"
+    )
+    Replay(notebook).text()
+    for kernel in kernels:
+        # One that is gone is the runs' error, not ours.
+        with contextlib.suppress(NoSuchKernel):
+            language_of(kernel)
 
 
 def execute(
@@ -248,29 +290,41 @@ def execute(
     """
     notebook = nbformat.from_dict(copy.deepcopy(dict(content)))
     execution.notebook = notebook
+    manager = None
     try:
+        # First of all: while the kernel starts, this process has enough to do.
+        manager = _start_kernel(execution, kernel, cwd)
         with warnings.catch_warnings():
             # nbformat warns of notebooks from front ends that write no cell ids, such as Colab: papermill's own copy
             # gets them here.
             warnings.simplefilter("ignore")
             _, notebook = nbformat.validator.normalize(notebook)
+        name = kernel or THIS_PYTHON
         # No output path: papermill's own saves are off, and it would expand braces in the path.
-        papermill.execute_notebook(
+        prepared = papermill.execute_notebook(
             notebook,
             None,
             parameters=dict(parameters),
             engine_name="colab_magics",
-            kernel_name=kernel or THIS_PYTHON,
+            kernel_name=name,
             language="python" if kernel is None else language_of(kernel),
+            progress_bar=False,
+            prepare_only=True,
+        )
+        # In two steps: at the end of its only one papermill renders all outputs once more, for no file.
+        executed = papermill_engines.execute_notebook_with_engine(
+            "colab_magics",
+            prepared,
+            kernel_name=name,
             progress_bar=False,
             start_timeout=600,
             execution_timeout=cell_time,
-            cwd=str(cwd),
             stdout_file=execution.log,
             stderr_file=execution.log,
             execution=execution,
-            kernel_manager_class=manager_class(kernel),
+            kernel_manager=manager,
         )
+        raise_for_execution_errors(executed, None)
         return Outcome()
     except papermill.PapermillExecutionError as error:
         return Outcome(_failure(execution, error.ename, error.evalue, error.traceback))
@@ -279,7 +333,21 @@ def execute(
     except CellTimeoutError:
         return Outcome(_failure(execution, "CellTimeoutError", "the cell took longer than cell_time=", []))
     finally:
+        if manager is not None and manager.has_kernel:
+            run_sync(manager.shutdown_kernel)(now=True)
         execution.end()
+
+
+def _start_kernel(execution: Execution, kernel: str | None, cwd: Path) -> RunManager:
+    """Start the kernel's process, without waiting until it answers."""
+    zygote = execution.zygote
+    made = forked_manager_class(kernel, execution.start, zygote) if zygote else manager_class(kernel)
+    manager = made(kernel_name=kernel or THIS_PYTHON)
+    # As nbclient does: runs share no history, and wait for no other's.
+    arguments = ["--HistoryManager.hist_file=:memory:"] if manager.ipykernel else []
+    run_sync(manager.start_kernel)(extra_arguments=arguments, cwd=str(cwd))
+    execution.kernel_runs(manager.provisioner.pid, getattr(manager.provisioner, "note", ""))
+    return manager
 
 
 def _failure(execution: Execution, ename: str, evalue: str, traceback: list[str]) -> dict[str, Any]:

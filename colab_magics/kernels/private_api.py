@@ -11,6 +11,10 @@ dropped; what waits, waits in the kernel's memory.
 
 No stalls at the end: at exit ipykernel stops its output thread while the control thread may still wait for it, for
 seconds. Here the control thread ends first.
+
+A fork of a running kernel becomes a kernel of its own: `release` lets go of what belongs to the notebook's kernel (its
+ports and streams), `serve_again` starts new ones around the same shell. So the fork has not only the notebook's
+variables, but its magics, extensions, hooks and plotting backend too.
 """
 
 from __future__ import annotations
@@ -22,7 +26,11 @@ if __name__ == "__main__" and sys.path and sys.path[0] == os.path.dirname(os.pat
     # The folder of this file must not shadow anything; ipykernel puts the working folder where notebooks expect it.
     del sys.path[0]
 
+import asyncio
 import atexit
+import contextlib
+import os
+import socket
 import threading
 from typing import Any
 
@@ -32,8 +40,19 @@ from ipykernel.kernelapp import IPKernelApp
 USES = {
     "ipykernel.kernelapp.IPKernelApp": ("init_iopub", "initialize", "start", "control_thread", "init_signal"),
     "ipykernel.control.ControlThread": ("stop", "join"),
+    "ipykernel.iostream.OutStream": ("write", "writelines", "flush", "fileno", "isatty"),
+    "ipykernel.zmqshell.ZMQInteractiveShell": ("instance", "set_parent"),
+    "traitlets.config.SingletonConfigurable": ("_instance", "clear_instance"),
+    "IPython.core.builtin_trap.BuiltinTrap": ("__enter__", "__exit__"),
+    "IPython.core.display_trap.DisplayTrap": ("__enter__", "__exit__"),
+    "IPython.core.history.HistoryManager": ("enabled", "save_thread", "save_flag"),
+    "zmq.Context": ("_instance",),
+    "asyncio.events": ("_set_running_loop",),
+    "multiprocessing.util": ("_exit_function", "_finalizer_registry", "_run_after_forkers"),
+    "multiprocessing.process": ("_children",),
+    "multiprocessing.forkserver": ("_forkserver",),
     "threading": ("_shutdown",),
-    "atexit": ("_run_exitfuncs",),
+    "atexit": ("_run_exitfuncs", "_clear"),
 }
 """What this module relies on, for the canary tests."""
 
@@ -68,6 +87,117 @@ def serve(argv: list[str]) -> None:
     app = KernelApp.instance()
     app.initialize(argv)
     app.start()
+
+
+_OF_PARENT: list[Any] = []
+"""Pools of the notebook, in a fork of it."""
+
+
+class ForkedApp(KernelApp):
+    """The application of a kernel that was forked from a running one: its shell is there and configured."""
+
+    def init_path(self) -> None:
+        """The notebook's path is the fork's."""
+
+    def init_gui_pylab(self) -> None:
+        """The notebook's plotting is the fork's."""
+
+    def init_extensions(self) -> None:
+        """The notebook's extensions are loaded."""
+
+    def init_code(self) -> None:
+        """What runs when a kernel starts has run in the notebook."""
+
+
+def release(shell: Any) -> None:
+    """In a fork of a running kernel, let go of what is the kernel's: its ports, and where its output went.
+
+    Ports that stayed open here could not be bound again when the notebook's kernel restarts.
+
+    Parameters
+    ----------
+    shell : InteractiveShell
+        The running shell.
+    """
+    app = IPKernelApp.instance() if IPKernelApp.initialized() else None
+    ports = {getattr(app, f"{channel}_port", 0) for channel in ("shell", "iopub", "stdin", "control", "hb")} - {0}
+    own = str(getattr(app, "ip", "")) if getattr(app, "transport", "tcp") == "ipc" else ""
+    copies = [getattr(stream, "_original_stdstream_copy", None) for stream in (sys.stdout, sys.stderr)]
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        with contextlib.suppress(OSError):
+            if fd in copies or _is_of_kernel(fd, ports, own):
+                os.close(fd)
+    history = shell.history_manager
+    # The thread that writes it down is the notebook's, and may have held its locks when we were forked.
+    history.enabled = False
+    history.db_input_cache_lock, history.db_output_cache_lock = threading.Lock(), threading.Lock()
+    history.save_thread = None
+    if not isinstance(getattr(type(history), "save_flag", None), property):
+        history.save_flag = threading.Event()
+
+
+def _is_of_kernel(fd: int, ports: set[int], path: str) -> bool:
+    if not os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
+        return False
+    with socket.socket(fileno=os.dup(fd)) as found:
+        name = found.getsockname()
+    if isinstance(name, tuple):
+        return len(name) > 1 and name[1] in ports
+    return bool(path) and str(name).startswith(path)
+
+
+def serve_again(shell: Any, argv: list[str]) -> None:
+    """In a fork of a running kernel, be the kernel of another connection file, with the shell as it is.
+
+    Parameters
+    ----------
+    shell : InteractiveShell
+        The running shell; a cell of it may be half executed.
+    argv : list of str
+        Arguments of the kernel's application.
+    """
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    _forget_parent()
+    for known in (IPKernelApp._instance, getattr(shell, "kernel", None)):
+        if known is not None:
+            type(known).clear_instance()
+    # We are inside of a cell that never ends here.
+    for trap in (shell.builtin_trap, shell.display_trap):
+        trap._nested_level = 0
+    app = ForkedApp.instance()
+    app.initialize(argv)
+    shell.kernel = app.kernel
+    # IPython draws one with every kernel_info, from the user's random numbers.
+    shell.enable_tip = False
+    for old, new in zip(streams, (sys.stdout, sys.stderr), strict=True):
+        # Log handlers and progress bars hold the notebook's stream: what they write comes out here.
+        for part in ("write", "writelines", "flush", "fileno", "isatty"):
+            setattr(old, part, getattr(new, part))
+    app.start()
+
+
+def _forget_parent() -> None:
+    """Drop the parent's event loop, sockets, exit handlers and processes, as multiprocessing does after a fork."""
+    asyncio.events._set_running_loop(None)
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    zmq.Context._instance = None
+    atexit._clear()
+    if util := sys.modules.get("multiprocessing.util"):
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
+        sys.modules["multiprocessing.process"]._children = set()  # type: ignore[attr-defined]
+        atexit.register(util._exit_function)
+    if module := sys.modules.get("multiprocessing.forkserver"):
+        # It is the notebook's child: here another is started when one is needed.
+        server = module._forkserver
+        server._forkserver_pid = server._forkserver_address = server._forkserver_alive_fd = None
+    for name in ("loky.reusable_executor", "joblib.externals.loky.reusable_executor"):
+        if (module := sys.modules.get(name)) and (executor := getattr(module, "_executor", None)) is not None:
+            # Its threads are the notebook's. Kept from being collected, which would tell them something.
+            _OF_PARENT.append(executor)
+            module._executor = None  # type: ignore[attr-defined]
 
 
 def leave(status: int) -> None:

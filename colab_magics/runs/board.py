@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ..errors import ColabMagicsError, RunsFailed
 from ..mirror import control
 from ..ui import UI, Table
 from ..units import show_seconds
-from . import metrics, scheduler
+from . import metrics, scheduler, usage
 from .plan import describe
 from .run import ENDED, Run, Status
 from .select import again
@@ -60,7 +60,8 @@ class Board:
 
     def table(self) -> Table:
         """Return the runs as a table."""
-        return as_table(self.statuses(), self.notes)
+        statuses = self.statuses()
+        return as_table(statuses, [*self.notes, *_gpu_notes(statuses)])
 
     def __len__(self) -> int:
         return len(self.find())
@@ -103,11 +104,13 @@ class Board:
         quiet = False
         with ui.live() as live:
             while True:
+                began = time.monotonic()
                 # Before the look: a scheduler that ends after it has left nothing undone that this look can miss.
                 jobs = {run.folder.parent for run in self.find()}
                 fed = any(scheduler.is_running(job) for job in jobs)
                 statuses = self.statuses()
-                live.show(as_table(statuses, [*self.notes, *(note for job in jobs for note in control.notices(job))]))
+                notices = [note for job in jobs for note in control.notices(job)]
+                live.show(as_table(statuses, [*self.notes, *notices, *_gpu_notes(statuses)]))
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
@@ -119,7 +122,8 @@ class Board:
                         f"Nobody executes the runs any more ({describe(statuses)}).\n{_last_words(jobs)}",
                         "Run the %fork line again: finished runs are kept, the others go on.",
                     )
-                time.sleep(every)
+                # Looking at a thousand runs must not take from them what they need themselves.
+                _pause(max(every, 10 * (time.monotonic() - began)), jobs if fed else set())
 
     def wait(self, timeout: float) -> bool:
         """Wait until all have ended and their processes are gone; return whether they are."""
@@ -146,38 +150,68 @@ class Board:
         return " ".join(dict.fromkeys(f'"{run.job}"' if " " in run.job else run.job for run in self.find()))
 
 
+def kill(runs: Sequence[Run], ui: UI) -> Board:
+    """End runs that have not ended, and wait until their processes are gone."""
+    asked = scheduler.kill(runs)
+    board = Board.of(runs)
+    if not asked:
+        board.notes.append("Nothing to kill: all of them have ended.")
+        return board
+    with ui.progress(f"ending {len(asked)} runs"):
+        if not Board.of(asked).wait(30):
+            board.notes.append("Some still run: look again with %jobs in a minute.")
+    return board
+
+
+def _gpu_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
+    jobs = {run.folder.parent for run, status in statuses if status.phase not in ENDED}
+    return [note for job in jobs if scheduler.is_running(job) for note in usage.gpu_notes(job)]
+
+
+def _pause(seconds: float, jobs: set[Path]) -> None:
+    """Wait so long; less when the last scheduler of these jobs ends meanwhile."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.02))
+        if jobs and not any(scheduler.is_running(job) for job in jobs):
+            return
+
+
 def _last_words(jobs: set[Path]) -> str:
     logs = [job / scheduler.FOLDER / "log.txt" for job in jobs]
     return "\n".join(tail(log, lines=15) for log in logs if log.is_file())
 
 
 def as_table(statuses: Sequence[tuple[Run, Status]], notes: Sequence[str] = ()) -> Table:
-    """Write runs as rows: name, state, time, parameters, last metrics, last line of the log."""
+    """Write runs as rows: name, state, time, parameters, last metrics, what they use, last line of the log."""
     shown, notes = list(statuses), list(notes)
     if len(shown) > _MANY:
         shown = [(run, status) for run, status in statuses if status.phase != "done"][:_MANY]
         notes.append(f"{len(statuses) - len(shown)} more runs are not shown; %jobs list ID shows them.")
-    now = time.time()
-    columns = ["run", "state", "time", "parameters", "metrics", "last line"]
-    rows = [
-        [
-            run.id,
-            status.text,
-            show_seconds((status.ended or now) - status.started) if status.started else "",
-            show_parameters(run),
-            show_metrics(run),
-            last_line(run.log),
-        ]
-        for run, status in shown
-    ]
+    devices = {job: usage.known_devices(job) for job in {run.folder.parent for run, _ in shown}}
+    rows = [_row(run, status, devices[run.folder.parent]) for run, status in shown]
     # Columns in which nothing stands take room from those that matter.
-    kept = [i for i, name in enumerate(columns) if name not in ("parameters", "metrics") or any(r[i] for r in rows)]
+    always = ("run", "state", "time", "last line")
+    kept = [name for name in (rows[0] if rows else {}) if name in always or any(row[name] for row in rows)]
     return Table(
-        [columns[i] for i in kept] if rows else [],
-        [[row[i] for i in kept] for row in rows],
+        kept,
+        [[row[name] for name in kept] for row in rows],
         caption=describe(statuses),
         notes=notes,
     )
+
+
+def _row(run: Run, status: Status, devices: Mapping[str, str]) -> dict[str, str]:
+    now, running = time.time(), status.phase == "running"
+    return {
+        "run": run.id,
+        "state": status.text,
+        "time": show_seconds((status.ended or now) - status.started) if status.started else "",
+        "parameters": show_parameters(run),
+        "metrics": show_metrics(run),
+        **usage.columns(run.state(), devices, running=running),
+        "last line": last_line(run.log),
+    }
 
 
 def show_parameters(run: Run) -> str:

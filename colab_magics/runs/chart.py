@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ..errors import InvalidInput
+from ..units import words
 from . import metrics
 from .board import show_parameters
 from .run import Run
@@ -97,8 +100,30 @@ class Chart:
         return "".join([*parts, "</svg>"])
 
 
-def chart(runs: Sequence[Run], metric: str) -> Chart:
-    """Read what runs have reported of a metric.
+@dataclass(frozen=True)
+class Charts:
+    """Several metrics of the same runs, one below the other.
+
+    Parameters
+    ----------
+    charts : sequence of Chart
+        In the order in which they were asked for.
+    """
+
+    charts: Sequence[Chart]
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.charts))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        return "".join(chart._repr_html_() for chart in self.charts)
+
+
+def charts(runs: Sequence[Run], metric: str) -> Chart | Charts:
+    """Read what runs have reported of a metric, or of several: ``loss,accuracy``.
 
     Raises
     ------
@@ -106,6 +131,16 @@ def chart(runs: Sequence[Run], metric: str) -> Chart:
         When none of them has reported it; lists what they have.
     """
     reported = {run.folder: metrics.read(run.folder) for run in runs}
+    known = metrics.numeric_names(line for lines in reported.values() for line in lines)
+    if not metric and known:
+        raise InvalidInput("Which metric?", f"%jobs plot {known[0]}; known: {', '.join(known)}")
+    # A metric may have a comma in its name.
+    names = [metric] if metric in known else list(dict.fromkeys(words(metric))) or [metric]
+    drawn = [_chart(runs, reported, name) for name in names]
+    return drawn[0] if len(drawn) == 1 else Charts(drawn)
+
+
+def _chart(runs: Sequence[Run], reported: Mapping[Path, list[metrics.Line]], metric: str) -> Chart:
     everything = [line for lines in reported.values() for line in lines]
     metrics.known_metric(metric, everything)
     found, silent = [], []

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import process
 from ..errors import Busy, ColabMagicsError, NotFound
-from ..ui import Table
+from ..ui import UI, Table
 from ..units import show_size, show_time
 from . import scheduler
 from .plan import SUPERSEDED
@@ -130,6 +130,21 @@ class Doomed:
         if place is not None:
             notes.append(f"Copies at {place} stay, and a restore fetches them, unless %sync --delete keeps the Place.")
         return Table(COLUMNS if self.entries else [], [one.row for one in self.entries], caption=caption, notes=notes)
+
+
+def ask_and_remove(ui: UI, choices: Sequence[Choice], *, older: float | None, yes: bool, place: str | None) -> Table:
+    """List what `removable` finds, remove it when the user says so, or has said so; return what was removed."""
+    with ui.progress("measuring folders"):
+        doomed = removable(choices, older=older)
+    if not doomed.entries:
+        return doomed.table("Nothing to remove.")
+    if not yes:
+        ui.say(str(doomed.table(f"To be removed: {doomed}")))
+        if not ui.ask(f"Remove {doomed}, for good?"):
+            return nothing_removed()
+    with ui.progress(f"removing {doomed}"):
+        doomed = remove(doomed)
+    return doomed.table(f"Removed: {doomed}", place=place)
 
 
 def nothing_removed() -> Table:

@@ -151,6 +151,16 @@ def frame(runs: Sequence[Run]) -> Any:
     return pandas.DataFrame(found, columns=list(found[0]) if found else list(FIXED))
 
 
+def frame_or_text(runs: Sequence[Run], *, text: bool) -> Any:
+    """Return `frame`; where pandas is not installed and `text` will do, `as_text`."""
+    try:
+        return frame(runs)
+    except Unavailable:
+        if not text:
+            raise
+        return as_text(runs)
+
+
 def as_text(runs: Sequence[Run]) -> Table:
     """Return the same columns as text, for shells without pandas."""
     found = rows(runs)

@@ -84,7 +84,7 @@ def _engine(runs: Sequence[Run]) -> str:
             f"The runs of {runs[0].job} were submitted to {' and '.join(engines)}.",
             "Name those of one engine at a time: %jobs retry 3-5",
         )
-    ENGINES.load(engines[0])().available()
+    ENGINES.load(engines[0])().available(gpus=max(run.record.get("gpus") or 0 for run in runs))
     return engines[0]
 
 

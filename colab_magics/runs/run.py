@@ -11,6 +11,7 @@ state.json         runner     phase, cell, heartbeat, process, exit, error
 verdict.json       scheduler  what the runner cannot say of itself: killed, lost, cancelled
 notebook.ipynb     runner     the executed notebook, up to date while it runs
 log.txt            runner     everything that was printed, appended to over all attempts
+.notebook….tmp     runner     the journal of the executed notebook while it runs (see `colab_magics.kernels.journal`)
 metrics.jsonl      payload    what it reports of itself, a line each (see `colab_magics.runs.metrics`)
 attempt_N.ipynb    submitter  executed notebooks of earlier attempts
 =================  =========  ==========================================================================

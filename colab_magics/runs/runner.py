@@ -23,14 +23,19 @@ from typing import Any, TextIO
 import psutil
 
 from .. import process
+from ..engines.forking import import_lean
 from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
+from ..mirror import control
 from ..session import RUN_VARIABLE
 from ..units import show_seconds
+from . import live, usage
 from . import run as folder_of_run
 from .run import HEARTBEAT, LOG, NOTEBOOK, SOURCE, STATE, Run
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
+_FIRST_BEAT = 1.0
+"""Seconds until a run's first heartbeat, so that what it uses shows soon."""
 HAND_OVER_SECONDS = 120.0
 """So long a run that has ended waits for its results to be handed over."""
 
@@ -42,11 +47,13 @@ class StateFile:
         self._path = run.folder / STATE
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self.meter = usage.Meter(run.folder)
         self._value: dict[str, Any] = {
             "attempt": run.attempt,
             "phase": "running",
             "started": time.time(),
             "process": process.identity(),
+            **usage.given_gpus(run.record),
         }
         self.set()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -57,13 +64,16 @@ class StateFile:
         with self._lock:
             self._value |= values
             self._value["beat"] = time.time()
-            process.write_json(self._path, self._value)
+            # How a run ended outlives the machine; that it was running does not.
+            process.write_json(self._path, self._value, durable="ended" in self._value)
 
     def _beat(self) -> None:
-        while not self._over.wait(HEARTBEAT):
+        pause = _FIRST_BEAT
+        while not self._over.wait(pause):
+            pause = HEARTBEAT
             # A full disk must not end the run's heartbeat for good: the next one may succeed.
             with contextlib.suppress(OSError):
-                self.set()
+                self.set(usage=self.meter.measure())
 
     def end(self, phase: str, **values: Any) -> None:
         """Write the last state."""
@@ -75,10 +85,13 @@ class StateFile:
 class Killer:
     """Ends the payload when this process is told to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.asked = threading.Event()
         self.too_long = False
-        self.kernel: int | None = None
+        self.kernel: dict[str, Any] | None = None
+        self.forked = False
+        """Whether the kernel was forked elsewhere: then it is no descendant of this process."""
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def _on_signal(self, *_: Any) -> None:
@@ -99,20 +112,32 @@ class Killer:
         return timer
 
     def _end(self) -> None:
-        if self.kernel is not None:
-            kernel = process.identity(self.kernel)
+        kernel = self.kernel
+        if kernel is not None and process.is_alive(kernel):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.kernel, signal.SIGINT)
+                os.kill(kernel["pid"], signal.SIGINT)
             end = time.monotonic() + 5
             while process.is_alive(kernel) and time.monotonic() < end:
                 time.sleep(0.05)
-        end_descendants()
+        self.end_payload()
+
+    def end_payload(self) -> None:
+        """End every process below this one, and those of a kernel that was forked elsewhere."""
+        if _has_children():
+            for child in psutil.Process().children():
+                process.end_tree(child.pid, grace=2.0)
+        if self.forked:
+            if self.kernel is not None and process.is_alive(self.kernel):
+                process.end_tree(self.kernel["pid"], grace=2.0)
+            process.end_all_with(RUN_VARIABLE, str(self.folder))
 
 
-def end_descendants() -> None:
-    """End every process below this one."""
-    for child in psutil.Process().children():
-        process.end_tree(child.pid, grace=2.0)
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -132,7 +157,9 @@ def holding(folder: Path) -> Iterator[None]:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # Somebody may be completing its notebook from the journal.
+                # A runner whose scheduler has died, before it could write anything.
+                process.end_all_with(RUN_VARIABLE, str(folder))
+                # Or somebody completes the notebook from the journal.
                 if time.monotonic() > patience:
                     raise Busy(f"Another process executes the run in {folder}.", "%jobs shows how far it is.") from None
                 time.sleep(0.05)
@@ -143,9 +170,10 @@ def holding(folder: Path) -> Iterator[None]:
 
 def execute(folder: Path) -> int:
     """Execute the run in `folder`; return the exit status: 0 done, 1 failed, 2 killed."""
-    # What was started here before, and whose scheduler has died, must not write beside us.
-    process.end_all_with(RUN_VARIABLE, str(folder))
     run = Run.load(folder)
+    if run.attempt > 1 or run.state() is not None:
+        # What was started here before, and whose scheduler has died, must not write beside us.
+        process.end_all_with(RUN_VARIABLE, str(folder))
     with holding(folder):
         if run.verdict() is not None:
             return 2
@@ -153,7 +181,7 @@ def execute(folder: Path) -> int:
         os.environ[RUN_VARIABLE] = str(folder)
         # debugpy writes three lines about frozen modules into every log otherwise.
         os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-        killer, state = Killer(), StateFile(run)
+        killer, state = Killer(folder), StateFile(run)
         limit = run.record.get("payload", {}).get("time")
         timer = killer.after(limit) if limit else None
         error: dict[str, Any] | None = None
@@ -174,7 +202,7 @@ def execute(folder: Path) -> int:
             timer.cancel()
         if killer.too_long:
             error = _took_too_long(run, limit, error)
-        end_descendants()
+        killer.end_payload()
         phase = "killed" if killer.asked.is_set() else "failed" if error else "done"
         state.end(phase, error=error, **({} if phase == "killed" else _hand_over(folder)))
         _tell_the_end(folder)
@@ -183,8 +211,6 @@ def execute(folder: Path) -> int:
 
 def _hand_over(folder: Path) -> dict[str, Any]:
     """Hand the results over before anybody is told that there are any; a Place that is away fails no run."""
-    from ..mirror import control
-
     trouble = control.hand_over(folder.parent, timeout=HAND_OVER_SECONDS)
     if trouble is None:
         return {}
@@ -221,17 +247,31 @@ def _payload(run: Run) -> Payload:
 def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[str, Any] | None:
     """Execute a notebook; returns the error, or None."""
     from ..kernels import papermill_engine
+    from ..kernels.live import gone
+    from ..kernels.warm import zygote_of_this_runner
 
     content = process.read_json(run.folder / SOURCE)
     if content is None:
         raise NotFound(f"The run's notebook {run.folder / SOURCE} is gone.", "Run the %fork line again.")
 
-    def kernel_runs(pid: int | None) -> None:
-        killer.kernel = pid
-        state.set(kernel=pid)
+    def kernel_runs(pid: int | None, note: str) -> None:
+        killer.kernel = state.meter.kernel = None if pid is None else process.identity(pid)
+        state.set(kernel=pid, kernel_process=killer.kernel, **({"note": note} if note else {}))
 
+    zygote, start, first = zygote_of_this_runner(), run.record.get("start", "cold"), 1
+    if start == "live":
+        if zygote is None:
+            raise gone()
+        content, first = live.below_fork(content, run.record)
+    killer.forked = zygote is not None
     execution = papermill_engine.Execution(
-        run.folder / NOTEBOOK, log, on_kernel=kernel_runs, on_cell=lambda cell, cells: state.set(cell=cell, cells=cells)
+        run.folder / NOTEBOOK,
+        log,
+        on_kernel=kernel_runs,
+        on_cell=lambda cell, cells: state.set(cell=cell, cells=cells),
+        start=start,
+        zygote=zygote,
+        first=first,
     )
     cwd = Path(run.record.get("cwd") or run.folder)
     outcome = papermill_engine.execute(
@@ -247,6 +287,7 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
 
 def main() -> None:
     """Run as a program."""
+    import_lean()
     sys.exit(execute(Path(sys.argv[1])))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fcntl
+import itertools
 import os
 import sys
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
-from ..engines import ENGINES
+from ..engines import ENGINES, forking
 from ..engines.base import Engine, Ref
 from ..errors import Busy
 from ..session import RUN_VARIABLE
@@ -123,11 +124,13 @@ def start(
     folder.mkdir(exist_ok=True)
     names = [path.name for path in folders]
     plan = {"runs": names, "adopt": [path.name for path in adopt], "engine": engine, "feed": dataclasses.asdict(feed)}
+    plan["by"] = process.identity()
     process.write_json(folder / "plan.json", plan)
     return process.start_detached(
         process.python("colab_magics.runs.scheduler", job_folder, str(fd)),
         log_file=folder / "log.txt",
         cwd=job_folder,
+        env=forking.ROOM,
         pass_fds=(fd,),
     )
 
@@ -211,7 +214,9 @@ class Scheduler:
             self._cancel_killed()
             self._start_more()
             self._write_state()
-            time.sleep(_TICK)
+            if self.waiting or self.active:
+                self.engine.wait(_TICK)
+        self.engine.finish(well=all(run.status().ended_well for run in runs_of(self.job_folder)))
         self._write_state(force=True)
 
     def _collect_ended(self) -> None:
@@ -232,9 +237,9 @@ class Scheduler:
         if state is None or state.get("phase") not in ENDED:
             # Its kernel may have outlived it, and would write beside the next attempt's.
             process.end_all_with(RUN_VARIABLE, str(run.folder))
+            recover(run.folder)
             if run.verdict() is None:
                 _judge(run, "lost", self.engine.log(ref))
-            recover(run.folder)
         status = run.status()
         if status.ended_well or status.phase == "killed":
             return
@@ -251,8 +256,10 @@ class Scheduler:
 
     def _cancel_killed(self) -> None:
         self.engine.cancel([ref for run, ref, _ in self.active if run.verdict() is not None])
-        for run in [run for run in self.waiting if run.verdict() is not None]:
-            self.waiting.remove(run)
+        # Of those that wait the first alone: the others are looked at when their turn comes, or a thousand would be
+        # a thousand files to read each time.
+        while self.waiting and self.waiting[0].verdict() is not None:
+            self.waiting.popleft()
 
     def _cancel_waiting(self, reason: str) -> None:
         for run in self.waiting:
@@ -262,7 +269,13 @@ class Scheduler:
 
     def _start_more(self) -> None:
         room = (1 if self._on_trial() else self.feed.workers) - len(self.active)
-        chosen = [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
+        if room <= 0 or not self.waiting:
+            return
+        next_ones = list(itertools.islice((run for run in self.waiting if run.verdict() is None), room))
+        ready = set(self.engine.ready([run.folder for run in next_ones]))
+        chosen = [run for run in next_ones if run.folder in ready]
+        for run in chosen:
+            self.waiting.remove(run)
         if chosen:
             refs = self.engine.submit([run.folder for run in chosen])
             now = time.time()
@@ -288,7 +301,7 @@ class Scheduler:
         run, _, began = self.active[-1]
         lines = [f"{run.index}", f"sub-job started {_clock(began)}", f"group started {_clock(self.started)}"]
         lines += [f"running: {run.index} since {_clock(began)}" for run, _, began in self.active]
-        process.write_whole(self.job_folder / CURRENT, "\n".join(lines) + "\n")
+        process.write_whole(self.job_folder / CURRENT, "\n".join(lines) + "\n", durable=False)
 
     def _write_state(self, *, force: bool = False) -> None:
         if force or time.monotonic() - self._beat > _BEAT:
@@ -302,6 +315,7 @@ class Scheduler:
                     "phase": "running" if self.waiting or self.active else "ended",
                     "active": [{"index": run.index, "ref": ref} for run, ref, _ in self.active],
                 },
+                durable=False,
             )
 
 
@@ -323,11 +337,15 @@ def main() -> None:
     plan: dict[str, Any] = process.read_json(job_folder / FOLDER / "plan.json") or {}
     names = {*plan["runs"], *plan["adopt"]}
     by_name = {run.folder.name: run for run in runs_of(job_folder) if run.folder.name in names}
-    engine = ENGINES.load(plan["engine"])()
+    forking.make_room()
+    engine: Engine = ENGINES.load(plan["engine"])()
+    engine.dedicated = True
     runs = [by_name[name] for name in plan["runs"] if name in by_name]
-    engine.prepare([run.folder for run in runs])
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
+    engine.prepare([run.folder for run in runs], [run.folder for run in adopt])
     Scheduler(job_folder, engine, runs, Feed(**plan["feed"]), adopt).run()
+    # Who waits for the job need not wait for this process's end too.
+    os.close(int(sys.argv[2]))
 
 
 if __name__ == "__main__":

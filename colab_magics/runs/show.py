@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import NotFound
 from ..units import show_seconds, show_size, show_time
-from . import metrics, scheduler
+from . import metrics, scheduler, usage
 from .board import tail
 from .run import ENDED, Run
 
@@ -45,6 +45,7 @@ def describe(run: Run) -> str:
         "engine": f"{record.get('engine')}, start {record.get('start')}",
         "started": show_time(status.started) if status.started else "",
         "took": show_seconds(status.ended - status.started) if status.ended and status.started else "",
+        **_used(run, running=status.phase == "running"),
         "folder": str(run.folder),
     }
     lines += [f"  {name:<11}{value}" for name, value in rows.items() if value]
@@ -56,6 +57,18 @@ def describe(run: Run) -> str:
     if status.error:
         lines += ["  error", *(f"    {line}" for line in str(status.error.get("traceback", "")).splitlines())]
     return "\n".join(lines)
+
+
+def _used(run: Run, *, running: bool) -> dict[str, str]:
+    """Write what a run uses of its machine, and its peaks."""
+    state = run.state() or {}
+    devices = usage.known_devices(run.folder.parent)
+    found = usage.columns(state, devices, running=running)
+    if running:
+        peaks = usage.columns(state, devices, running=False)
+        found |= {name: f"{found[name]}, {peaks[name]}" for name in ("memory", "gpu memory") if found[name]}
+    named = [f"{devices[uuid]} ({uuid})" if uuid in devices else uuid for uuid in state.get("gpus") or []]
+    return found | {"gpu": "; ".join(named)}
 
 
 def grow(run: Run, *, every: float = 0.2) -> Iterator[str]:

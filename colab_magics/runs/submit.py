@@ -12,11 +12,14 @@ from typing import Any
 from .. import process
 from ..engines import ENGINES
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, Unavailable
+from ..kernels import preload
 from ..kernels.cold import check_kernel
+from ..kernels.live import freeze
 from ..ui import Notebook, Table
-from . import code, plan, scheduler
+from . import code, live, plan, scheduler
 from .board import Board
 from .plan import Plan, Point
+from .resources import Resources
 from .run import folder_name, runs_of
 from .scheduler import Feed
 
@@ -39,10 +42,12 @@ class Order:
         The project's folder, for the commit that the runs' records name.
     only, first, done_file, resume
         See `plan.make`.
-    engine, start : str
-        Where runs execute, and how their kernels start.
+    engine, start, seed : str
+        Where runs execute, how their kernels start, and whether live ones keep the notebook's random state.
     feed : Feed
         How many at once, and what failures mean.
+    resources : Resources
+        Which GPUs each run gets.
     limits : dict
         ``time`` and ``cell_time``, in seconds: how long a run, and a cell, may take; None is for ever.
     """
@@ -58,7 +63,9 @@ class Order:
     resume: str | None = None
     engine: str = "local"
     start: str = "cold"
+    seed: str | None = None
     feed: Feed = field(default_factory=Feed)
+    resources: Resources = field(default_factory=Resources)
     limits: dict[str, float | None] = field(default_factory=dict)
 
     def plan(self) -> Plan:
@@ -81,11 +88,22 @@ class Order:
         return {
             "engine": self.engine,
             "start": self.start,
+            "gpus": self.resources.gpus,
+            "only_free_gpus": self.resources.only_free,
             "cwd": str(self.cwd),
             "commit": commit(self.checkout),
             "payload": {"kind": "notebook", "kernel": kernel, **self.limits},
             "code": code.cell_hashes(self.notebook.content),
         }
+
+    def write_preload(self) -> None:
+        """Write which modules a warm start loads before the runs begin."""
+        if self.start == "warm":
+            notebook = self.notebook
+            # What this kernel has loaded is what its runs will; of another notebook its cells tell.
+            modules = preload.loaded_here() if notebook.current else preload.imported_by(notebook.content)
+            folder = self.job_folder / scheduler.FOLDER
+            process.write_json(folder / "preload.json", {"modules": modules})
 
 
 def submit(order: Order) -> tuple[Board, Plan]:
@@ -101,16 +119,25 @@ def submit(order: Order) -> tuple[Board, Plan]:
     ColabMagicsError
         Before anything was started: see `plan.make`, `plan.write`, `scheduler.lock`.
     """
-    if order.start != "cold":
-        raise InvalidInput(f"start={order.start} is not known.", "Write start=cold.")
-    ENGINES.load(order.engine)().available()
+    engine = ENGINES.load(order.engine)()
+    if order.start not in engine.starts:
+        raise InvalidInput(
+            f"start={order.start} is not possible on={order.engine}.", f"Possible: {', '.join(sorted(engine.starts))}."
+        )
+    engine.available()
     record = order.record()
+    if order.start == "live":
+        record["forked"] = live.check(order.notebook)
     job_folder = order.job_folder
     make_folder(job_folder)
     lock = scheduler.lock(job_folder)
     try:
         made = order.plan()
         notebook = order.notebook
+        (job_folder / scheduler.FOLDER).mkdir(exist_ok=True)
+        order.write_preload()
+        if order.start == "live" and made.execute:
+            record["forked"] |= freeze(job_folder / scheduler.FOLDER, seed=order.seed, close=[lock])
         folders = plan.write(made, job_folder, content=notebook.content, name=notebook.name, common=record)
         if folders or made.adopt:
             adopt = [run.folder for run in made.adopt]
@@ -189,6 +216,7 @@ def preview(order: Order) -> Table:
     ]
     shown = texts[:100]
     notes = [f"… and {len(texts) - len(shown)} more"] if len(texts) > len(shown) else []
+    notes.append(", ".join(filter(None, [f"{order.feed.workers} at once", str(order.resources)])) + ".")
     notes.append(f"Folders are in {order.job_folder}. Nothing was started (--dry-run).")
     return Table(["run", "state", "parameters", "folder"], shown, caption=str(made), notes=notes)
 

@@ -36,7 +36,9 @@ def fork(
     first: int = 0,
     done_file: str | None = None,
     workers: str = "auto",
-    start: Literal["cold"] = "cold",
+    gpus: str | float | None = None,
+    start: Literal["cold", "warm", "live"] = "cold",
+    seed: Literal["keep"] | None = None,
     on: str = "local",
     time: str | None = None,
     cell_time: str | None = None,
@@ -85,9 +87,23 @@ def fork(
     done_file : str, optional
         A run whose folder holds this file is finished and left out, such as ``done_file=model.pt``.
     workers : str, default "auto"
-        How many runs at once. ``auto`` is one where there is a GPU, else one for every two cores.
-    start : {"cold"}
-        How a run's kernel starts: ``cold`` is a new process.
+        How many runs at once. ``auto`` is one for each free GPU, without GPUs one for every two cores.
+    gpus : str, optional
+        GPUs of each run: ``1``, ``2``, or ``0.5``, where two runs share one; ``0`` hides them. A run sees its own
+        alone. By default it gets one where there are GPUs and ``workers`` is not said; else it sees all of them.
+    start : {"cold", "warm", "live"}
+        How a run's kernel starts. ``cold`` is a new process that executes the notebook from its top. ``warm`` is forked
+        from a process that has imported already what this notebook imports: runs begin in a tenth of the time and share
+        memory. What a library reads when it is imported, such as ``OMP_NUM_THREADS``, is then that of this notebook's
+        environment at ``%fork``; a cell that sets it in the run comes too late. Where an import opens a GPU or starts
+        threads, runs start cold and say so. ``live`` is forked from this very notebook, with all that it holds: a run
+        executes the rest of this cell and the cells below, on the data that the cells above have loaded, and shares
+        their memory until it writes to it. The notebook's threads are not in it, open files and connections are shared,
+        and once a cell has used a GPU it is refused. Runs can be started so until all have ended well, or this kernel
+        has ended and no run is left.
+    seed : {"keep"}, optional
+        With ``start=live``, leave the random generators as they are here: all runs draw the same numbers. By default
+        Python's, numpy's and torch's global ones are seeded for each run, from their state here and the run's index.
     on : str, default "local"
         The engine: where runs execute. ``local`` is this machine.
     time, cell_time : str, optional
@@ -127,23 +143,28 @@ def fork(
     RunsFailed
         After all runs have ended, when one or more failed: run, cell, error and log of each.
     """
-    from ..runs import submit
+    from ..runs import resources, submit
     from ..runs.scheduler import Feed
 
     ui = session.current().ui
     if _in_run(ui):
         return None
     points, names = _points(grid, n, yes=yes)
+    machine = resources.settle(workers, gpus, ui)
+    at_once = machine.workers
+    if start == "live":
+        at_once = _workers_that_fit(ui, at_once, fixed=str(workers) != "auto")
     feed = Feed(
-        _workers(workers),
+        at_once,
         trial=None if try_ is None else math.inf if try_ == "end" else seconds(try_, name="try"),
         max_failures=None if max_failures is None else count(max_failures, name="max_failures"),
         retries=count(retries, name="retries", least=0),
     )
     limits = {"time": time, "cell_time": cell_time}
     current = ui.notebook(notebook)
-    if current.warning:
-        ui.warn(current.warning)
+    for warning in (current.warning, *machine.warnings):
+        if warning:
+            ui.warn(warning)
     joins = _check_cells(current, names, then)
     project = _project(ui)
     order = submit.Order(
@@ -158,7 +179,9 @@ def fork(
         resume=resume,
         engine=on,
         start=start,
+        seed=seed,
         feed=feed,
+        resources=machine,
         limits={name: None if value is None else seconds(value, name=name) for name, value in limits.items()},
     )
     if here is not None:
@@ -167,6 +190,8 @@ def fork(
     if dry_run:
         return submit.preview(order)
     session.current().run_here = None
+    if start == "live":
+        ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
     board, made = submit.submit(order)
     if made.keep or made.skip or made.resumed or made.adopt:
         ui.say(f"{project.job}: {made}")
@@ -247,11 +272,16 @@ def _points(grid: Mapping[str, Any] | None, n: int | None, *, yes: bool) -> tupl
     return [Point(repeat) for repeat in range(size)] if grid is None else list(made.points()), names
 
 
-def _workers(workers: str | int) -> int:
-    if str(workers) != "auto":
-        return count(workers, name="workers")
-    # Several runs on one GPU would fight for its memory.
-    return 1 if Path("/dev/nvidia0").exists() else max(1, (os.cpu_count() or 1) // 2)
+def _workers_that_fit(ui: UI, wanted: int, *, fixed: bool) -> int:
+    """Compare the workers with the free memory: what was asked for stays, what we choose fits."""
+    from ..kernels.live import workers_that_fit
+
+    fit, words = workers_that_fit(wanted)
+    if fit < wanted and fixed:
+        ui.warn(f"{words}: workers={wanted} may be too many, {fit} would fit.")
+    elif fit < wanted:
+        ui.say(f"{words}: workers={fit}")
+    return wanted if fixed else fit
 
 
 def _check_cells(current: Notebook, names: Sequence[str], then: str | None) -> tuple[list[tuple[str, str]], str] | None:
@@ -320,6 +350,8 @@ def _watch(ui: UI, board: Board, project: Project) -> None:
     except KeyboardInterrupt:
         _stopped_watching(ui, board, project.job)
     hand_over(ui, project.data_job)
+    for note in sorted({str((run.state() or {}).get("note") or "") for run, _ in statuses} - {""}):
+        ui.warn(note)
     error = failure(statuses)
     if error is not None:
         raise error

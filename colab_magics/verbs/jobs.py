@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import session
 from ..errors import InvalidInput, NotFound
-from ..units import count, seconds
+from ..units import count, seconds, words
 from . import call_only, short, subcommand
 
 if TYPE_CHECKING:
     from ..runs.board import Board
-    from ..runs.chart import Chart
+    from ..runs.chart import Chart, Charts
     from ..runs.show import Link, Text
     from ..ui import Table
 
@@ -159,20 +159,11 @@ def kill(*ids: str) -> Board:
     Board
         The runs.
     """
-    from ..runs import here, scheduler
-    from ..runs.board import Board
+    from ..runs import here
+    from ..runs.board import kill as end
 
     _need(ids, "kill baseline, %jobs kill 3-5")
-    runs = here.select(ids)
-    asked = scheduler.kill(runs)
-    board = Board.of(runs)
-    if not asked:
-        board.notes.append("Nothing to kill: all of them have ended.")
-        return board
-    with session.current().ui.progress(f"ending {len(asked)} runs"):
-        if not Board.of(asked).wait(30):
-            board.notes.append("Some still run: look again with %jobs in a minute.")
-    return board
+    return end(here.select(ids), session.current().ui)
 
 
 @subcommand(jobs)
@@ -270,32 +261,47 @@ def table(*ids: str) -> Any:
     Unavailable
         In a notebook without pandas.
     """
-    from ..errors import Unavailable
     from ..runs import compare, here
 
-    runs = here.select(ids)
-    try:
-        return compare.frame(runs)
-    except Unavailable:
-        if session.current().ui.where != "script":
-            raise
-        return compare.as_text(runs)
+    return compare.frame_or_text(here.select(ids), text=session.current().ui.where == "script")
 
 
 @subcommand(jobs)
-def plot(metric: str, /, *ids: str) -> Chart:
+def metrics(*ids: str, names: str | None = None) -> Table:
+    """Show all that runs reported by ``colab_magics.report(loss=0.3, step=10)``: a row for each metric, with its trend.
+
+    Parameters
+    ----------
+    *ids : str
+        See ``%jobs``.
+    names : str, optional
+        These metrics alone: ``loss,accuracy``.
+
+    Returns
+    -------
+    Table
+        Trend, last value, least and greatest; what earlier attempts computed too is left out of the trend.
+    """
+    from ..runs import here, trends
+
+    with session.current().ui.progress("reading metrics"):
+        return trends.table(here.some(ids), words(names))
+
+
+@subcommand(jobs)
+def plot(metric: str | None = None, /, *ids: str) -> Chart | Charts:
     """Draw a metric that runs reported by ``colab_magics.report(loss=0.3, step=10)``, a line for each run.
 
     Parameters
     ----------
     metric : str
-        Its name, such as ``loss``.
+        Its name, such as ``loss``; several as ``loss,accuracy``. Without one it lists what there is.
     *ids : str
         See ``%jobs``.
 
     Returns
     -------
-    Chart
+    Chart or Charts
         Shows itself as a drawing with its numbers; in a terminal as bars.
 
     Raises
@@ -307,7 +313,7 @@ def plot(metric: str, /, *ids: str) -> Chart:
 
     runs = here.some(ids)
     with session.current().ui.progress("reading metrics"):
-        return chart.chart(runs, metric)
+        return chart.charts(runs, metric or "")
 
 
 @subcommand(jobs)
@@ -354,18 +360,9 @@ def rm(*ids: str, older: str | None = None, yes: bool = False) -> Table:
     from ..runs import clean, here
 
     _need(ids, "rm failed older=30d, %jobs rm 7-9")
-    ui, limit = session.current().ui, None if older is None else seconds(older, name="older")
-    with ui.progress("measuring folders"):
-        doomed = clean.removable(here.choices(ids, also=[clean.SUPERSEDED_WORD]), older=limit)
-    if not doomed.entries:
-        return doomed.table("Nothing to remove.")
-    if not yes:
-        ui.say(str(doomed.table(f"To be removed: {doomed}")))
-        if not ui.ask(f"Remove {doomed}, for good?"):
-            return clean.nothing_removed()
-    with ui.progress(f"removing {doomed}"):
-        doomed = clean.remove(doomed)
-    return doomed.table(f"Removed: {doomed}", place=here.project().place)
+    limit = None if older is None else seconds(older, name="older")
+    choices = here.choices(ids, also=[clean.SUPERSEDED_WORD])
+    return clean.ask_and_remove(session.current().ui, choices, older=limit, yes=yes, place=here.project().place)
 
 
 @subcommand(jobs, "open")

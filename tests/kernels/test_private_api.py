@@ -7,15 +7,21 @@ import inspect
 
 import pytest
 import zmq
+from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
+from IPython.core.builtin_trap import BuiltinTrap
+from IPython.core.display_trap import DisplayTrap
 
 from colab_magics.kernels import private_api
 
 
 @pytest.mark.parametrize("where", private_api.USES)
 def test_the_parts_that_it_uses_are_there(where: str) -> None:
-    module, _, name = where.rpartition(".")
-    owner = importlib.import_module(where) if not module else getattr(importlib.import_module(module), name)
+    try:
+        owner = importlib.import_module(where)
+    except ModuleNotFoundError:
+        module, _, name = where.rpartition(".")
+        owner = getattr(importlib.import_module(module), name)
     missing = [part for part in private_api.USES[where] if not hasattr(owner, part)]
     assert not missing, f"{where} has lost {missing}: see kernels/private_api.py"
 
@@ -31,3 +37,12 @@ def test_a_contexts_options_are_its_sockets_options() -> None:
         context.setsockopt(zmq.SNDHWM, 0)
         with context.socket(zmq.XPUB) as socket:
             assert socket.getsockopt(zmq.SNDHWM) == 0
+
+
+def test_a_kernel_finds_the_shell_that_there_is() -> None:
+    source = inspect.getsource(IPythonKernel.__init__)
+    assert "shell_class.instance(" in source, "a forked kernel would no longer take the notebook's shell over"
+    for name in ("init_path", "init_gui_pylab", "init_extensions", "init_code"):
+        assert f"self.{name}()" in inspect.getsource(IPKernelApp.initialize), f"{name} would run again in a fork"
+    for trap in (BuiltinTrap, DisplayTrap):
+        assert "_nested_level" in inspect.getsource(trap)

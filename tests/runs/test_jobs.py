@@ -310,10 +310,58 @@ def test_gaps_and_many_points(project: Project) -> None:
     assert [x for x, _ in points] == sorted(x for x, _ in points)
 
 
+def test_plot_of_several_metrics(project: Project) -> None:
+    leave_run(
+        project.data_job, 0, reports=[{"loss": 3 - step, "acc": step, "a,b": 7, "step": step} for step in range(3)]
+    )
+    drawn = jobs.plot("acc, loss")
+    assert isinstance(drawn, chart.Charts)
+    assert [one.metric for one in drawn.charts] == ["acc", "loss"]
+    assert drawn._repr_html_().count("<svg") == 2
+    assert [line for line in str(drawn).splitlines() if "baseline" not in line] == ["acc", "", "loss"]
+    assert jobs.plot("a,b").metric == "a,b"
+    with pytest.raises(InvalidInput, match="did you mean loss"):
+        jobs.plot("acc,los")
+
+
+# metrics
+
+
+def test_metrics_shows_all_of_them_with_their_trends(project: Project) -> None:
+    reports = [{"loss": 4.0 - step, "note": f"n{step}", "step": 10 * step} for step in range(4)]
+    leave_run(project.data_job, 0, reports=[*reports, {"loss": math.nan, "step": 40}])
+    leave_run(project.data_job, 1, reports=[{"once": True}])
+    leave_run(project.data_job, 2)
+    table = jobs.metrics()
+    assert list(table.columns) == ["run", "metric", "trend", "last", "min", "max", "reports"]
+    assert [list(row) for row in table.rows] == [
+        ["baseline/0", "loss", "█▆▃▁ ", "nan at 40", "1", "4", "5"],
+        ["baseline/0", "note", "", "n3 at 30", "", "", "4"],
+        ["baseline/1", "once", "", "True", "1", "1", "1"],
+    ]
+    assert table.notes == ["Nothing reported: baseline/2"]
+    assert [row[1] for row in jobs.metrics("0", names="note,loss").rows] == ["note", "loss"]
+    with pytest.raises(InvalidInput, match=r"did you mean loss\?"):
+        jobs.metrics(names="los")
+    with pytest.raises(NotFound, match="reported nothing"):
+        jobs.metrics("2")
+
+
+def test_metrics_of_many_runs_are_cut_with_a_word(project: Project) -> None:
+    names = [f"m{i}" for i in range(70)]
+    for index in range(3):
+        leave_run(project.data_job, index, reports=[dict.fromkeys(names, 1)])
+    table = jobs.metrics()
+    assert len(table.rows) == 200
+    assert table.notes == ["… and 10 more: name runs, or metrics by names="]
+
+
 def test_plot_of_an_unknown_metric(project: Project) -> None:
     leave_run(project.data_job, 0, reports=[{"val_loss": 1, "loss": 2}])
     with pytest.raises(InvalidInput, match=r"did you mean val_loss\? Known: loss, val_loss"):
         jobs.plot("val_los")
+    with pytest.raises(InvalidInput, match=r"Which metric\?\n→ %jobs plot val_loss; known: val_loss, loss"):
+        jobs.plot()
     leave_run(project.data_job, 1)
     with pytest.raises(NotFound, match="reported nothing"):
         jobs.plot("loss", "1")

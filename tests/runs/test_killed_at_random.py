@@ -23,7 +23,7 @@ from colab_magics.runs.run import Run, runs_of
 
 from .notebooks import write_notebook
 
-RUNS, KILLS = 16, 50
+RUNS, KILLS, EACH = 16, 50, 4
 CELL = """
 import os, time
 path = data_job + '/epoch'
@@ -42,13 +42,15 @@ from pathlib import Path
 from colab_magics import fork, session
 from colab_magics.checkout.project import find_project
 session.current().project = find_project(Path(sys.argv[1]))
-fork(n=int(sys.argv[2]), workers=3, notebook=sys.argv[1] + '/a.ipynb')
+fork(n=int(sys.argv[2]), workers=3, start=sys.argv[3], notebook=sys.argv[1] + '/a.ipynb')
 """
 
 
-def start_main(root: Path) -> subprocess.Popen[bytes]:
+def start_main(root: Path, runs: int, start: str) -> subprocess.Popen[bytes]:
     with open(root / "main.log", "ab") as log:
-        return subprocess.Popen([sys.executable, "-c", MAIN, str(root), str(RUNS)], cwd=root, stdout=log, stderr=log)
+        return subprocess.Popen(
+            [sys.executable, "-c", MAIN, str(root), str(runs), start], cwd=root, stdout=log, stderr=log
+        )
 
 
 def victims(job: Path, main: subprocess.Popen[bytes]) -> dict[str, list[int]]:
@@ -60,7 +62,17 @@ def victims(job: Path, main: subprocess.Popen[bytes]) -> dict[str, list[int]]:
     states = [run.state() or {} for run in runs_of(job)]
     found["runner"] = [one["process"]["pid"] for one in states if process.is_alive(one.get("process") or {})]
     found["kernel"] = [one["kernel"] for one in states if one.get("kernel") and is_ours(one["kernel"])]
+    parents = {parent_of(pid) for pid in found["kernel"]}
+    # A warm kernel's parent is the zygote; a cold one's is its runner.
+    found["zygote"] = [pid for pid in parents if pid > 1 and pid not in found["runner"] and is_ours(pid)]
     return {kind: pids for kind, pids in found.items() if pids}
+
+
+def parent_of(pid: int) -> int:
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def is_ours(pid: int) -> bool:
@@ -92,25 +104,35 @@ def check_done_stays_done(job: Path, done: dict[int, int]) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1500)
-def test_a_sweep_that_is_killed_at_random_is_finished_by_running_the_line_again(tmp_path: Path, home: Path) -> None:
+@pytest.mark.parametrize("start", ["cold", "warm"])
+def test_a_sweep_that_is_killed_at_random_is_finished_by_running_the_line_again(
+    start: str, tmp_path: Path, home: Path
+) -> None:
     chance = random.Random(7)
     root = tmp_path / "net"
     root.mkdir()
     write_notebook(root / "a.ipynb", CELL)
     Project(name="net", job="sweep", root=root, notebooks=root).save()
     job, done, kills, moves = root / "data_job" / "sweep", {}, 0, 0
-    told: dict[str, int] = {}
-    main = start_main(root)
-    while len(done) < RUNS:
-        if main.poll() is not None and kills < KILLS * 4:
-            main = start_main(root)
+    told = dict.fromkeys(
+        ["main", "scheduler", "runner", "kernel", "runtime", *(["zygote"] if start == "warm" else [])], 0
+    )
+    runs = RUNS
+    main = start_main(root, runs, start)
+    while kills < KILLS or len(done) < runs:
+        if kills < KILLS and len(done) > runs - 8:
+            runs += 8  # the sweep must not end before the kills do
+        if main.poll() is not None:
+            main = start_main(root, runs, start)
         wait = time.monotonic() + chance.uniform(0.2, 2.0)
         poll(lambda wait=wait: time.monotonic() > wait)
         check_done_stays_done(job, done)
         if kills >= KILLS:
             continue
-        targets: dict[str, Any] = victims(job, main)
-        if chance.random() < 0.08:
+        targets: dict[str, Any] = {"runtime": [], **victims(job, main)}
+        # Any one, but those that were spared so far come first.
+        kind = min(targets, key=lambda kind: told[kind] // EACH + chance.random())
+        if kind == "runtime" and chance.random() < 0.3:
             end_everything(home)
             main.wait()
             moves += 1
@@ -118,9 +140,7 @@ def test_a_sweep_that_is_killed_at_random_is_finished_by_running_the_line_again(
             shutil.copytree(root, moved)  # what comes back from the Place in a new runtime
             shutil.rmtree(root)
             root, job = moved, moved / "data_job" / "sweep"
-            kind = "runtime"
-        elif targets:
-            kind = chance.choice(sorted(targets))
+        elif targets[kind]:
             try:
                 os.kill(chance.choice(targets[kind]), signal.SIGKILL)
             except ProcessLookupError:
@@ -128,7 +148,7 @@ def test_a_sweep_that_is_killed_at_random_is_finished_by_running_the_line_again(
         else:
             continue
         kills += 1
-        told[kind] = told.get(kind, 0) + 1
+        told[kind] += 1
     main.wait(timeout=60)
     print(f"{kills} kills: {told}; attempts {[run.attempt for run in runs_of(job)]}")
     for run in runs_of(job):
@@ -137,5 +157,5 @@ def test_a_sweep_that_is_killed_at_random_is_finished_by_running_the_line_again(
         # The marker is the last thing that the cell does: only a kill between it and the end of the run doubles it.
         assert len((run.folder / "executed").read_text()) <= 2
         assert json.loads((run.folder / "notebook.ipynb").read_text())["nbformat"] == 4
-    assert kills >= KILLS or len(done) == RUNS
+    assert min(told.values()) >= EACH, told
     assert Run.load(job / "sub_job_000").status().ended_well

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,9 +60,21 @@ def colab_python() -> Path | None:
     return environment / "bin" / "python"
 
 
+def add_libraries(python: Path, *constraints: str) -> None:
+    """Install what long tests try in forked kernels; those whose library is missing skip."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        wanted = tomllib.load(file)["project"]["optional-dependencies"]["libraries"]
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *constraints, *wanted]
+    subprocess.run(pip, cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+
+
 def main(arguments: list[str]) -> int:
     """Run the stacks one after the other and sum up."""
     colab = colab_python()
+    if "not long" not in arguments:
+        add_libraries(Path(sys.executable))
+        if colab:
+            add_libraries(colab, "--constraint", "tests/colab-constraints.txt")
     newest_only = [] if colab else [f"--deselect={NEEDS_COLABS_PYTHON}"]
     results = {"newest stack": run_stack("newest stack", Path(sys.executable), [*arguments, *newest_only])}
     if colab:

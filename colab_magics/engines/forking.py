@@ -1,0 +1,80 @@
+"""What a forked process must do to be a process of its own. Only the standard library: it is also loaded by its path.
+
+``ps`` and ``/proc/PID/environ`` show what a program was *started* with, for ever. A forked child shows its parent's,
+and whoever looks for the processes of a run by their environment would not find it. So the child writes its own
+arguments and environment over the block of memory that Linux shows; a program that forks is started with a block that
+is long enough.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOM_VARIABLE = "COLAB_MAGICS_ROOM"
+"""Environment variable that makes the block long; gone once the program runs."""
+_CHECKERS = ("rfc3987_syntax", "isoduration")
+ROOM = {ROOM_VARIABLE: "x" * 8192}
+
+
+def make_room() -> None:
+    """Take the variable away that made room, so that nothing inherits it."""
+    os.environ.pop(ROOM_VARIABLE, None)
+
+
+def import_lean() -> None:
+    """Import jsonschema, which nbformat does, without checkers of addresses and durations that no notebook asks for.
+
+    Where they are installed, the first compiles its grammar at every start, for a second. Only for processes of ours.
+    """
+    if "jsonschema" in sys.modules:
+        return
+    hidden = [name for name in _CHECKERS if name not in sys.modules]
+    # What stands as None cannot be imported, and jsonschema goes on without.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        importlib.import_module("jsonschema")
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+def become(argv: Sequence[str], env: Mapping[str, str], first: str) -> None:
+    """Take arguments and environment on, also for those who look from outside.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        What ``ps`` shows, as far as there is room.
+    env : mapping
+        The environment; replaces the one there is.
+    first : str
+        The variable that must be seen from outside; the others are as far as there is room.
+    """
+    # Taken away one by one: the C library must not keep pointers into the block that is written over.
+    os.environ.clear()
+    os.environ.update(env)
+    try:
+        fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return
+    # proc(5), fields 48 to 51; the first of `fields` is field 3.
+    arg_start, arg_end, env_start, env_end = (int(field) for field in fields[45:49])
+    names = sorted(env, key=lambda name: name != first)
+    _overwrite(arg_start, arg_end, [os.fsencode(word) for word in argv])
+    _overwrite(env_start, env_end, [os.fsencode(f"{name}={env[name]}") for name in names])
+
+
+def _overwrite(start: int, end: int, words: Sequence[bytes]) -> None:
+    """Write words, each ended by a zero, as many as fit; zeros follow."""
+    if not 0 < start < end:
+        return
+    block = b""
+    for word in words:
+        if len(block) + len(word) + 1 <= end - start:
+            block += word + b"\0"
+    ctypes.memmove(start, block.ljust(end - start, b"\0"), end - start)

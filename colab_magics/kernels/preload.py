@@ -1,0 +1,91 @@
+"""Which modules a warm start has loaded before the runs begin: installed ones, never the project's own.
+
+A project's modules are small, change between runs, and do things when they are imported; what takes seconds is
+installed. A module that cannot be imported is none that the notebook needs at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+_OURS = "colab_magics"
+_NOT = {
+    "__main__",
+    "__mp_main__",
+    "ipykernel",
+    "ipykernel_launcher",
+    "IPython",
+    "google",
+    "papermill",
+    "nbclient",
+    _OURS,
+}
+"""Of the kernel itself, of this package, or of Colab's front end."""
+_IN_RUNS = "colab_magics.faces.magics"
+
+
+def loaded_here() -> list[str]:
+    """Return the installed modules that this process has loaded."""
+    names = [name for name, module in list(sys.modules.items()) if _counts(name, getattr(module, "__spec__", None))]
+    return [*names, *([_IN_RUNS] if _IN_RUNS in sys.modules else [])]
+
+
+def imported_by(content: Mapping[str, Any]) -> list[str]:
+    """Return the installed modules that the cells of a notebook import, in their order."""
+    names: dict[str, None] = {}
+    for cell in content.get("cells", []):
+        if cell.get("cell_type") == "code":
+            source = cell.get("source", "")
+            names |= dict.fromkeys(_imports("".join(source) if isinstance(source, list) else source))
+    return [name for name in names if name == _IN_RUNS or _installed(name)]
+
+
+def _imports(source: str) -> Iterable[str]:
+    # Lines of IPython's own are no Python; the statements around them are.
+    lines = [line if not line.lstrip().startswith(("%", "!")) else "" for line in source.splitlines()]
+    if any(line.strip().startswith(f"%load_ext {_OURS}") for line in source.splitlines()):
+        yield _IN_RUNS
+    try:
+        tree = ast.parse("\n".join(lines))
+    except SyntaxError:
+        return
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            # What is imported from a package may be a module.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*")
+
+
+def _installed(name: str) -> bool:
+    top = name.partition(".")[0]
+    try:
+        return _counts(name, find_spec(top))
+    except (ImportError, ValueError, AttributeError):
+        return False
+
+
+def _counts(name: str, spec: Any) -> bool:
+    top, *rest = name.split(".")
+    if spec is None or top in _NOT or any(part.startswith("_") for part in rest):
+        return False
+    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+    if places and places[0] in ("built-in", "frozen"):
+        return True
+    return bool(places) and any(Path(places[0]).is_relative_to(folder) for folder in _folders())
+
+
+def _folders() -> set[str]:
+    return {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")} | {
+        # Debian's, which Colab uses too
+        folder
+        for folder in sys.path
+        if Path(folder).name in ("site-packages", "dist-packages")
+    }

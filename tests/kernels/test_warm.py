@@ -1,0 +1,329 @@
+"""``start=warm`` with real kernels: what a run sees is what it would see cold, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import poll
+from runs.notebooks import outputs, write_notebook
+
+from colab_magics import fork, jobs, process, session
+from colab_magics.checkout.project import Project
+from colab_magics.engines import forking
+from colab_magics.engines.local import LocalEngine
+from colab_magics.errors import RunsFailed
+from colab_magics.kernels import preload, zygote
+from colab_magics.runs import scheduler
+from colab_magics.runs.run import Run
+from colab_magics.session import Session
+from colab_magics.ui import TerminalUI
+
+LOOK = """
+import json, os, random, sys
+known = sorted(sys.modules)
+import numpy
+seen = {
+    "preloaded": "pandas" in known,
+    "ours": [name for name in known if "colab_magics" in name or name in ("zygote", "papermill")],
+    "random": [random.random(), numpy.random.rand()],
+    "run": [os.environ["COLAB_MAGICS_RUN"], os.getcwd()],
+    "leaked": [name for name in os.environ if name in ("COLAB_MAGICS_ZYGOTE", "COLAB_MAGICS_ROOM")],
+    "shown": os.environ["COLAB_MAGICS_RUN"] in open("/proc/self/environ").read(),
+    "argv": sys.argv[:2],
+    "path": sys.path[:1],
+    "main": __name__,
+    "leads": os.getpid() == os.getsid(0),
+    "reads": sys.__stdin__.read() if sys.__stdin__ else "",
+}
+json.dump(seen, open(data_job + "/seen.json", "w"))
+"""
+SLEEP = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], start_new_session=True)
+open(data_job + '/saved', 'w').write(str(child.pid))
+print('sleeping', flush=True)
+time.sleep(300)
+"""
+UNTIL_GO = "import os, time\nwhile not os.path.exists(data_job + '/go'):\n    time.sleep(0.02)"
+
+UNFIT = """
+import subprocess, sys, threading
+sys.path.insert(0, sys.argv[1])
+import zygote
+
+def unfit(word):
+    try:
+        zygote.check("it")
+    except zygote.Unfit as error:
+        assert word in str(error), error
+    else:
+        raise SystemExit(word)
+
+zygote.check("nothing")
+zygote._DEVICES = (sys.argv[2],)
+with open(sys.argv[2], "w"):
+    unfit("opens a GPU")
+zygote.check("closed again")
+
+class cuda:
+    is_initialized = staticmethod(lambda: True)
+
+class torch:
+    cuda = cuda
+
+sys.modules["torch"] = torch
+unfit("initialises CUDA")
+del sys.modules["torch"]
+child = subprocess.Popen(["sleep", "60"])
+unfit("starts processes")
+child.kill()
+child.wait()
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+unfit("starts threads")
+"""
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def project(tmp_path: Path, said: io.StringIO) -> Project:
+    root = tmp_path / "net"
+    root.mkdir()
+    made = Project(name="net", job="baseline", root=root, notebooks=root)
+    made.save()
+    session.activate(Session(ui=TerminalUI(out=said), project=made))
+    return made
+
+
+def zygotes(project: Project) -> list[psutil.Process]:
+    """The zygotes of the project's job."""
+    log = str(project.data_job / ".scheduler" / "zygote.txt")
+    found = []
+    for candidate in psutil.process_iter():
+        try:
+            if "zygote.py" in " ".join(candidate.cmdline()) and os.readlink(f"/proc/{candidate.pid}/fd/2") == log:
+                found.append(candidate)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_a_run_sees_what_it_would_see_cold(project: Project) -> None:
+    notebook = str(write_notebook(project.root / "a.ipynb", "import pandas", LOOK))
+    seen: dict[str, list[Any]] = {}
+    for start in ("warm", "cold"):
+        fork(n=2, workers=2, start=start, notebook=notebook, resume="rerun")  # type: ignore[arg-type]
+        folders = [project.data_job / f"sub_job_00{i}" for i in range(2)]
+        seen[start] = [json.loads((folder / "seen.json").read_text()) for folder in folders]
+        assert not any((Run.load(folder).state() or {}).get("note") for folder in folders)
+        project.job = "cold"
+    for one in (*seen["warm"], *seen["cold"]):
+        one["run"] = [Path(text).name for text in one["run"]]
+    numbers = [number for start in seen.values() for one in start for number in one.pop("random")]
+    assert len(set(numbers)) == 8  # every run has random numbers of its own
+    assert [one.pop("preloaded") for one in seen["warm"]] == [True, True]
+    assert [one.pop("preloaded") for one in seen["cold"]] == [True, True]  # by its first cell
+    assert seen["warm"] == seen["cold"]
+
+
+def test_the_zygote_ends_with_its_job_and_leaves_nothing(project: Project) -> None:
+    notebook = write_notebook(project.root / "a.ipynb", UNTIL_GO)
+    fork(n=1, start="warm", notebook=str(notebook), detach=True)
+    found = poll(lambda: zygotes(project), timeout=60)
+    assert len(found) == 1
+    address = Path(found[0].cmdline()[-1]) / "zygote"
+    assert address.stat().st_mode & 0o777 == 0o600
+    folder = project.data_job / "sub_job_000"
+    poll(lambda: (folder / "state.json").exists() and Run.load(folder).status().cell == 1, timeout=60)
+    kernel = psutil.Process((Run.load(folder).state() or {})["kernel"])
+    assert kernel.ppid() == found[0].pid
+    assert kernel.environ()["COLAB_MAGICS_RUN"] == str(folder)
+    (folder / "go").touch()
+    poll(lambda: not scheduler.is_running(project.data_job), timeout=60)
+    poll(lambda: not found[0].is_running() and not address.parent.exists())
+    assert Run.load(folder).status().phase == "done"
+
+
+def test_a_kill_ends_the_whole_tree(project: Project) -> None:
+    notebook = write_notebook(project.root / "a.ipynb", "print('first cell')", SLEEP)
+    fork(n=2, workers=1, start="warm", notebook=str(notebook), detach=True)
+    folder = project.data_job / "sub_job_000"
+    saved = folder / "saved"
+    poll(lambda: saved.exists() and saved.read_text(), timeout=60)
+    kernel = process.identity((Run.load(folder).state() or {})["kernel"])
+    board = jobs.kill("baseline")
+    texts = [status.text for _, status in board.statuses()]
+    assert texts[0].startswith("killed ")
+    assert texts[1] == "killed before it started"
+    assert not process.is_alive(kernel)
+    assert process.identity(int(saved.read_text()))["started"] is None
+    assert "KeyboardInterrupt" in outputs(folder / "notebook.ipynb")
+
+
+def test_a_runner_that_was_killed_takes_its_kernel_along(project: Project) -> None:
+    notebook = write_notebook(project.root / "a.ipynb", SLEEP)
+    fork(n=1, start="warm", notebook=str(notebook), detach=True)
+    folder = project.data_job / "sub_job_000"
+    poll(lambda: "sleeping" in (folder / "log.txt").read_text() if (folder / "log.txt").exists() else "", timeout=60)
+    state = Run.load(folder).state() or {}
+    os.kill(state["process"]["pid"], signal.SIGKILL)
+    poll(lambda: Run.load(folder).status().text.startswith("lost "))
+    poll(lambda: process.identity(state["kernel"])["started"] is None)
+    poll(lambda: process.identity(int((folder / "saved").read_text()))["started"] is None)
+    assert "sleeping" in outputs(folder / "notebook.ipynb")
+
+
+def test_runs_go_on_when_their_scheduler_is_killed(project: Project) -> None:
+    notebook = write_notebook(project.root / "a.ipynb", UNTIL_GO)
+    fork(n=1, start="warm", notebook=str(notebook), detach=True)
+    folder = project.data_job / "sub_job_000"
+    poll(lambda: (folder / "state.json").exists() and Run.load(folder).status().cell == 1, timeout=60)
+    feeding = process.read_json(project.data_job / ".scheduler" / "state.json") or {}
+    os.kill(feeding["process"]["pid"], signal.SIGKILL)
+    poll(lambda: not scheduler.is_running(project.data_job))
+    (folder / "go").touch()
+    poll(lambda: Run.load(folder).status().phase == "done")
+    poll(lambda: not zygotes(project))
+
+
+@pytest.mark.parametrize(
+    ("cell", "how"), [("os._exit(7)", "exit status 7"), ("os.kill(os.getpid(), 11)", "ended by SIGSEGV")]
+)
+def test_a_dead_kernel_is_said_as_it_died(project: Project, cell: str, how: str) -> None:
+    notebook = write_notebook(project.root / "a.ipynb", f"import os\n{cell}")
+    with pytest.raises(RunsFailed, match=f"the kernel died: {how}"):
+        fork(n=1, start="warm", notebook=str(notebook))
+
+
+def test_exit_handlers_and_threads_end_as_they_would(project: Project) -> None:
+    cell = (
+        "import atexit, threading, time\n"
+        "atexit.register(lambda: open(data_job + '/handler', 'w').close())\n"
+        "threading.Thread(target=lambda: (time.sleep(0.3), open(data_job + '/thread', 'w').close())).start()\n"
+        "import sys; sys.exit()"
+    )
+    fork(n=1, start="warm", notebook=str(write_notebook(project.root / "a.ipynb", cell)))
+    folder = project.data_job / "sub_job_000"
+    assert (folder / "handler").exists()
+    assert (folder / "thread").exists()
+
+
+def test_what_cannot_be_shared_starts_cold_with_a_word(
+    project: Project, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.root / "starts_a_thread.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True, name='busy').start()"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{project.root}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(preload, "imported_by", lambda content: ["starts_a_thread"])
+    board = fork(n=2, workers=2, start="warm", notebook=str(write_notebook(project.root / "a.ipynb", "1")))
+    assert [status.phase for _, status in board.statuses()] == ["done"] * 2  # type: ignore[union-attr]
+    word = "start=cold, not warm: importing starts_a_thread starts threads (busy)"
+    assert said.getvalue().count(word) == 1
+    assert word in (project.data_job / "sub_job_000" / "log.txt").read_text()
+
+
+def test_a_zygote_that_is_gone_is_no_reason_to_fail(project: Project) -> None:
+    notebook = write_notebook(project.root / "a.ipynb", UNTIL_GO)
+    fork(n=2, workers=1, retries=1, start="warm", notebook=str(notebook), detach=True)
+    first, second = (project.data_job / f"sub_job_00{i}" for i in range(2))
+    poll(lambda: (first / "state.json").exists() and Run.load(first).status().cell == 1, timeout=60)
+    for one in zygotes(project):
+        one.kill()
+    for folder in (first, second):
+        poll(lambda folder=folder: folder.exists())
+        (folder / "go").touch()
+    poll(lambda: not scheduler.is_running(project.data_job), timeout=90)
+    assert [Run.load(folder).status().phase for folder in (first, second)] == ["done"] * 2
+    assert "start=cold, not warm" in (Run.load(second).state() or {})["note"]
+
+
+def test_gpus_threads_and_processes_make_a_zygote_unfit(tmp_path: Path) -> None:
+    folder = str(Path(zygote.__file__).parent)
+    subprocess.run([sys.executable, "-c", UNFIT, folder, str(tmp_path / "nvidia0")], check=True, timeout=60)
+
+
+def test_a_forked_process_shows_its_own_arguments_and_environment() -> None:
+    script = (
+        "import os, sys\nsys.path.insert(0, sys.argv[1])\nimport forking\nforking.make_room()\n"
+        "assert 'COLAB_MAGICS_ROOM' not in os.environ\n"
+        "forking.become(['python', 'is a run'], {'HOME': '/h', 'PATH': os.environ['PATH'], 'RUN': 'a'*4000}, 'RUN')\n"
+        "import subprocess\nprint(subprocess.check_output(['env'], text=True))\nprint('ready', flush=True)\ninput()"
+    )
+    folder = str(Path(forking.__file__).parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", script, folder, "x" * 50],
+        env={**os.environ, **forking.ROOM},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        inherited = "".join(iter(child.stdout.readline, "ready\n"))
+        seen = psutil.Process(child.pid)
+        assert seen.environ()["RUN"] == "a" * 4000
+        assert seen.environ()["HOME"] == "/h"
+        assert "COLAB_MAGICS_ROOM" not in seen.environ()
+        assert seen.cmdline()[:2] == ["python", "is a run"]
+        assert "HOME=/h\n" in inherited
+        assert "COLAB_MAGICS" not in inherited
+        child.communicate("\n")
+
+
+def test_only_a_process_of_its_own_is_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = LocalEngine()
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a process that is not the engine's was forked"))
+    folder = tmp_path / "sub_job_000"
+    folder.mkdir()
+    process.write_json(folder / "run.json", {"index": 0, "payload": {"kind": "unknown"}})
+    refs = engine.submit([folder])
+    poll(lambda: engine.poll(refs) == [False])
+    assert Run.load(folder).status().phase == "failed"
+
+
+def test_the_end_of_a_runner_ends_the_wait(tmp_path: Path) -> None:  # ✗ the first wait took its whole time
+    engine, folder = LocalEngine(), tmp_path / "sub_job_000"
+    folder.mkdir()
+    process.write_json(folder / "run.json", {"index": 0, "payload": {"kind": "unknown"}})
+    refs = engine.submit([folder])
+    began = time.monotonic()
+    engine.wait(100)
+    assert time.monotonic() - began < 60
+    poll(lambda: engine.poll(refs) == [False])
+
+
+def test_which_modules_a_notebook_imports() -> None:
+    cells = [
+        "%load_ext colab_magics\nimport numpy as np, json",
+        "from pandas import DataFrame\nfrom numpy import linalg\n!ls\nimport not_there_at_all",
+        "this is no Python",
+        ["import ", "nbformat.v4"],
+    ]
+    made = [{"cell_type": "code", "source": cell} for cell in cells]
+    names = preload.imported_by({"cells": [*made, {"cell_type": "markdown", "source": "import pytest"}]})
+    assert {"numpy", "json", "pandas", "numpy.linalg", "nbformat.v4", "colab_magics.faces.magics"} <= set(names)
+    assert not {"not_there_at_all", "pytest", "colab_magics"} & set(names)
+
+
+def test_what_is_loaded_here_leaves_out_the_projects_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    (tmp_path / "of_the_project.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("of_the_project")
+    names = preload.loaded_here()
+    assert {"json", "psutil"} <= set(names)
+    assert not {"of_the_project", "__main__", "papermill", "colab_magics", "IPython"} & set(names)
