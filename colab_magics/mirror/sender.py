@@ -371,4 +371,5 @@ def _stamp() -> str:
 
 
 def _aside() -> str:
-    return f"{CONFLICT}/{time.strftime('%Y-%m-%d_%H%M%S')}"
+    # A name may lose as a file and a moment later as a folder.
+    return f"{CONFLICT}/{_stamp()}"

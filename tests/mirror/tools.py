@@ -32,7 +32,8 @@ def tree(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): path.read_text()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if not path.name.startswith(".~")  # on its way, and gone a moment later
+        and path.is_file()
         and path.name not in ours
         and path.relative_to(folder).parts[0] not in (TRASH, CONFLICT, VERSIONS)
     }
