@@ -183,6 +183,9 @@ class UI(Protocol):
     def run_elsewhere(self, held: Any, code: str, *, silent: bool = False) -> list[Any]:
         """Execute code on another machine and show what comes; returns messages that carry values."""
 
+    def show_missed(self, held: Any) -> None:
+        """Show what cells on another machine have printed while nobody was connected, and wait for the last of them."""
+
     def notebook_label(self) -> str:
         """Name this notebook, as it is named again after a restart of its kernel."""
 
@@ -260,6 +263,9 @@ class TerminalUI:
 
     def run_elsewhere(self, held: Any, code: str, *, silent: bool = False) -> list[Any]:
         raise Unavailable("A script has no cells to send.", "Use %remote in a notebook, or ssh.")
+
+    def show_missed(self, held: Any) -> None:
+        """Nothing: a script has sent no cells."""
 
     def notebook_label(self) -> str:
         """Name the kernel of a script."""

@@ -94,7 +94,7 @@ def choose(name: str, words: Sequence[str], face: Words) -> tuple[Callable[..., 
         return subs[first], first, list(words[1:])
     taken = positionals(verb)
     # A verb that also takes a path reads an unknown word as one, unless it is a slip of the pen.
-    slip = bool(taken) and taken[0].name in PATHS and first.isalpha() and not os.path.exists(first)
+    slip = bool(taken) and taken[0].name in (*PATHS, "host") and first.isalpha() and not os.path.exists(first)
     if subs and (not taken or (slip and difflib.get_close_matches(first, subs, n=1, cutoff=0.66))):
         raise did_you_mean(first, subs, kind=f"subcommand of {face.verb(name)}")
     return verb, None, list(words)

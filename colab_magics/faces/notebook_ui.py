@@ -98,6 +98,11 @@ class InShell:
 
         return remote_cells.run(self.ip, held, code, silent=silent)
 
+    def show_missed(self, held: Any) -> None:
+        from . import remote_cells
+
+        remote_cells.show_missed(self.ip, held)
+
     def notebook_label(self) -> str:
         from .which_notebook import label
 

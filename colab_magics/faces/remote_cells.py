@@ -16,12 +16,20 @@ from typing import Any
 from .. import session
 from ..errors import Unavailable
 from ..relay.values import MESSAGE
-from ..units import show_size
+from ..units import show_size, show_time
 from ..verbs import VERBS
+from . import remote_answers
 
 _VERB = re.compile(rf"^\s*(?:[\w., \[\]]+=\s*)?%%?(?:{'|'.join(VERBS)})(?!\w)", re.MULTILINE)
 _LOCAL = re.compile(r"\s*%%local[^\n]*(?:\n|$)")
+_LOOK = 1.0
+"""Seconds without output after which the connection is looked at."""
 _SHOWN = {"stream", "display_data", "update_display_data", "execute_result", "clear_output"}
+
+
+def is_local(source: str) -> bool:
+    """Whether a cell is executed here, wherever cells go: it holds one of our verbs, or ``%%local``."""
+    return bool(_VERB.search(source) or _LOCAL.match(source))
 
 
 class Route:
@@ -40,7 +48,7 @@ class Route:
         source = "".join(lines)
         if local := _LOCAL.match(source):
             return source[local.end() :].splitlines(keepends=True)
-        if not source.strip() or _VERB.search(source):
+        if not source.strip() or is_local(source):
             return lines
         return [f"__import__({__name__!r}, fromlist=['run_routed']).run_routed({source!r})\n"]
 
@@ -49,8 +57,10 @@ def route(ip: Any, held: Any) -> None:
     """Send cells to a kernel from now on; None: execute them here again."""
     for old in [t for t in ip.input_transformers_cleanup if isinstance(t, Route)]:
         ip.input_transformers_cleanup.remove(old)
+    remote_answers.remove(ip)
     if held is not None:
         ip.input_transformers_cleanup.append(Route(held))
+        remote_answers.install(ip, held.kernel, is_local)
 
 
 def routed(ip: Any) -> Any:
@@ -110,6 +120,8 @@ def run(ip: Any, held: Any, source: str, *, silent: bool = False) -> list[Any]:
         files, size = held.code.send(kernel)
         if first and files:
             session.current().ui.say(f"{files} files, {show_size(size)}, of {held.code.root} went to {kernel.host}.")
+    for message in held.take_news():
+        screen.show(message)
     if not silent:
         screen.mark()
     request = kernel.execute(source, store_history=not silent, allow_stdin=screen.can_ask())
@@ -117,13 +129,31 @@ def run(ip: Any, held: Any, source: str, *, silent: bool = False) -> list[Any]:
     return screen.values
 
 
+def show_missed(ip: Any, held: Any) -> None:
+    """Show the output that cells there have made while no notebook was connected; a cell that runs is waited for.
+
+    An error of such a cell is shown, and does not fail the cell that attaches.
+    """
+    for cell in held.kernel.missed:
+        screen = Screen(ip, held.kernel)
+        first = next((line for line in cell.code.splitlines() if line.strip()), "")
+        screen.say(f"⇢ {held.host}: missed since {show_time(cell.begun)}: {first[:80]}")
+        try:
+            follow(screen, held.kernel, cell.msg_id)
+        except RemoteError as error:
+            screen.publish("stream", {"name": "stderr", "text": "\n".join(error.traceback) + "\n"})
+    held.kernel.missed.clear()
+
+
 def follow(screen: Screen, kernel: Any, request: str) -> None:
     """Show what a request brings, until it has ended; an interrupt reaches the cell there."""
     while True:
         try:
-            for message in kernel.messages(request):
+            for message in kernel.messages(request, timeout=_LOOK):
                 screen.show(message)
             break
+        except TimeoutError:
+            screen.tell_connection()
         except KeyboardInterrupt:
             if not kernel.interrupt(request):
                 raise Unavailable(
@@ -131,6 +161,18 @@ def follow(screen: Screen, kernel: Any, request: str) -> None:
                     f"%remote {kernel.host} shows what it has printed meanwhile.",
                 ) from None
     screen.finish()
+
+
+def news(message: Any, host: str) -> str:
+    """Write what a relay says of itself."""
+    kind, content = message.header["msg_type"], message.content
+    if kind == "output_lost":
+        why = "its disk was full" if content.get("disk") else "more than spool= was waiting"
+        lost = f"{content['messages']:,} messages ({show_size(content['bytes'])})"
+        return f"{host} dropped {lost} of the oldest output: {why}."
+    if kind == "file_error":
+        return f"{content['path']} could not be written on {host}: {content['error']}."
+    return f"The kernel on {host} died ({content.get('how', 'nobody knows how')}). %remote {host} --new starts another."
 
 
 class Screen:
@@ -149,6 +191,20 @@ class Screen:
         self.here = getattr(ip, "kernel", None)
         self.error: RemoteError | None = None
         self.values: list[Any] = []
+        self.cut = False
+
+    def tell_connection(self) -> None:
+        """Say once that the connection is cut, and once that it is back."""
+        cut = self.kernel.state.kind == "offline"
+        if cut and not self.cut:
+            self.say(f"⚠ {self.kernel.host}: not connected ({self.kernel.state.reason}). The cell goes on there.")
+        elif self.cut and not cut:
+            self.say(f"{self.kernel.host}: connected again.")
+        self.cut = cut
+
+    def say(self, text: str) -> None:
+        """Show a line of ours."""
+        self.publish("stream", {"name": "stdout", "text": f"{text}\n"})
 
     def can_ask(self) -> bool:
         """Whether the front end lets a cell ask."""
@@ -175,6 +231,8 @@ class Screen:
         elif kind == "input_request":
             prompt = content.get("prompt", "")
             self.kernel.input(getpass.getpass(prompt) if content.get("password") else input(prompt))
+        elif message.channel == "relay":
+            self.say(f"⚠ {news(message, self.kernel.host)}")
         elif kind == "execute_reply":
             for page in content.get("payload") or []:
                 if page.get("source") == "page":

@@ -18,11 +18,20 @@ from .. import process
 from ..errors import CommandFailed, InvalidInput, Unavailable
 from ..units import show_size
 
-LEFT_OUT = frozenset(
-    ".git .venv venv env node_modules __pycache__ .ipynb_checkpoints .mypy_cache .pytest_cache .ruff_cache .tox "
-    "data_job data_project .colab_magics .superseded".split()
-)
-"""Names of folders that are no code."""
+LEFT_OUT = {
+    *(".git", ".venv", "venv", "env", "node_modules", "__pycache__", ".ipynb_checkpoints", ".mypy_cache"),
+    *(
+        ".pytest_cache",
+        ".ruff_cache",
+        ".tox",
+        "data_job",
+        "data_project",
+        ".colab_magics",
+        ".superseded",
+        ".colab_magics.json",
+    ),
+}
+"""Names of files and folders that are no code."""
 MOST_FILES, MOST_BYTES, MOST_OF_ONE = 5_000, 100_000_000, 20_000_000
 
 
@@ -112,10 +121,12 @@ class Code:
                 continue
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if any(fnmatch(path, pattern) or fnmatch(entry.name, pattern) for pattern in self.exclude):
+                if entry.name in LEFT_OUT or any(
+                    fnmatch(path, pattern) or fnmatch(entry.name, pattern) for pattern in self.exclude
+                ):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    if entry.name not in LEFT_OUT and not entry.name.endswith(".egg-info"):
+                    if not entry.name.endswith(".egg-info"):
                         waiting.append(path)
                     continue
                 try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +108,17 @@ class Remote:
         The connection.
     code : Code or None
         What is sent ahead of each cell; None sends nothing.
+    news : deque of Message
+        What belongs to no cell that is waited for, such as the output of threads; filled by another thread.
     """
 
     kernel: RemoteKernel
     code: Any = None
+    news: deque[Any] = field(default_factory=deque, repr=False)
+
+    def take_news(self) -> list[Any]:
+        """Return what was heard since the last cell, for the next one to show."""
+        return [self.news.popleft() for _ in range(len(self.news))]
 
     @property
     def host(self) -> str:
@@ -237,15 +245,18 @@ def _attach(
     here = session.current()
     root = Path(here.project.root) if here.project is not None else here.start_folder
     code = Code(root, include, exclude) if start else None
+    news: deque[Any] = deque(maxlen=10_000)
     with here.ui.progress(f"connecting to {host}"):
-        kernel = attach(host, name, start=start, tell=here.ui.say, **options)
+        kernel = attach(host, name, start=start, tell=here.ui.say, on_message=news.append, **options)
+    held = Remote(kernel, code, news)
     if not kernel.started and start:
-        age, held = kernel.welcome.get("age"), kernel.welcome.get("memory")
+        age, memory = kernel.welcome.get("age") or 0, kernel.welcome.get("memory") or 0
         here.ui.say(
-            f"Attached to the kernel on {host} that runs since {show_seconds(age or 0)} and holds "
-            f"{show_size(held or 0)}; --new starts afresh."
+            f"Attached to the kernel on {host} that has run for {show_seconds(age)} and holds {show_size(memory)}; "
+            "--new starts afresh."
         )
-    return Remote(kernel, code)
+    here.ui.show_missed(held)
+    return held
 
 
 def _current(here: session.Session) -> str:

@@ -1,0 +1,215 @@
+"""``%remote`` in real kernels, over a real ssh: cells, output, questions, interrupts, variables, code, restarts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import poll
+from fronts import Front, Reply
+from sshd import Sshd, sshd
+
+pytest_plugins = ("shells",)
+
+
+@pytest.fixture
+def box(tmp_path: Path, home: Path) -> Iterator[Sshd]:
+    with sshd(tmp_path, session_home=home) as server:
+        yield server
+
+
+@pytest.fixture
+def notebook(tmp_path: Path, box: Sshd, start_kernel: Callable[..., Front]) -> Callable[[], Front]:
+    """Start the notebook's kernel, or start it again."""
+    project = tmp_path / "net"
+    project.mkdir()
+    (project / "helper.py").write_text("def double(x):\n    return 2 * x\n")
+
+    def start() -> Front:
+        front = start_kernel(COLAB_MAGICS_SSH_CONFIG=str(box.config_file), JPY_SESSION_NAME=str(project / "a.ipynb"))
+        ok(front.run(f"import os\nos.chdir({str(project)!r})\n%load_ext colab_magics\n%project name=net root=.."))
+        return front
+
+    return start
+
+
+def ok(reply: Reply) -> Reply:
+    assert reply.status == "ok", "\n".join(reply.traceback)
+    return reply
+
+
+def remote(words: str = "") -> str:
+    return f"%remote box env={sys.executable} {words}"
+
+
+def shown(reply: Reply) -> list[str]:
+    return [data.get("text/plain", "") for data in reply.data]
+
+
+def test_cells_run_there_until_off(notebook: Callable[[], Front], tmp_path: Path) -> None:
+    front = notebook()
+    assert "box: connected" in shown(ok(front.run(remote())))[-1]
+    there = ok(front.run("import os, sys\nx = 20\nprint(os.getpid())\nprint('to stderr', file=sys.stderr)"))
+    assert there.err == "to stderr\n"
+    assert shown(there) == ["⇢ box"]
+    pid = int(there.out.splitlines()[-1])
+    assert pid != front.kernel_pid
+    assert psutil.Process(pid).is_running()
+    assert shown(ok(front.run("from helper import double\ndouble(x)")))[-1] == "40"
+    assert ok(front.run("%%local\nprint(os.getpid())")).out == f"{front.kernel_pid}\n"
+    assert ok(front.run("!echo from $((6 * 7))")).out.strip() == "from 42"
+    assert ok(front.run("%%bash\necho bash")).out == "bash\n"
+    failed = front.run("def f():\n    return 1 / 0\nf()")
+    assert (failed.status, failed.ename) == ("error", "ZeroDivisionError")
+    assert "return" in "\n".join(failed.traceback)
+    assert "keeps" in ok(front.run("%remote off")).out
+    assert ok(front.run("print(os.getpid())")).out == f"{front.kernel_pid}\n"
+    assert ok(front.run("%%remote box\nprint(os.getpid())")).out == f"{pid}\n"
+    assert "has ended" in ok(front.run("%remote end box")).out
+    poll(lambda: not psutil.pid_exists(pid))
+
+
+def test_rich_output_updates_and_questions(notebook: Callable[[], Front]) -> None:
+    front = notebook()
+    ok(front.run(remote()))
+    cell = (
+        "from IPython.display import HTML, clear_output, display\nhandle = display(HTML('<b>1</b>'), display_id=True)\n"
+        "handle.update(HTML('<b>2</b>'))\nprint('gone')\nclear_output()\nprint('stays')"
+    )
+    reply = ok(front.run(cell))
+    assert reply.data[-1]["text/html"] == "<b>1</b>"
+    assert "<b>2</b>" in str(reply.updates)
+    assert reply.out.endswith("stays\n")
+    sent = front.send("answer = input('how many? ')\nprint('so', answer)", allow_stdin=True)
+    question = front.client.get_stdin_msg(timeout=30)
+    assert question["content"]["prompt"] == "how many? "
+    front.client.input("seven")
+    assert front.collect(sent)[0].out.endswith("so seven\n")
+    many = ok(front.run("for i in range(20_000):\n    print('line', i)"))
+    assert many.out == "".join(f"line {i}\n" for i in range(20_000))
+
+
+def test_an_interrupt_reaches_the_cell_there(notebook: Callable[[], Front], tmp_path: Path) -> None:
+    front = notebook()
+    ok(front.run(remote()))
+    begun = tmp_path / "begun"
+    sent = front.send(f"import time\nopen({str(begun)!r}, 'w').close()\ntime.sleep(300)")
+    poll(begun.exists)
+    os.kill(front.kernel_pid, signal.SIGINT)
+    reply = front.collect(sent)[0]
+    assert reply.ename == "KeyboardInterrupt"
+    assert ok(front.run("print('alive')")).out == "alive\n"
+
+
+def test_variables_go_and_come(notebook: Callable[[], Front]) -> None:
+    front = notebook()
+    ok(front.run(remote()))
+    ok(front.run("%%local\nimport numpy\nimport pandas\nnames = ['a', 'b']\narray = numpy.arange(6.).reshape(2, 3)"))
+    ok(front.run("%remote push names array"))
+    ok(
+        front.run(
+            "import numpy\narray = array * 2\nnames.append('c')\nback = (array.sum(), 1)\nclass Own: pass\nown = Own()"
+        )
+    )
+    ok(front.run("%remote pull names array"))
+    assert (
+        ok(front.run("%%local\nprint(names, array.tolist())")).out
+        == "['a', 'b', 'c'] [[0.0, 2.0, 4.0], [6.0, 8.0, 10.0]]\n"
+    )
+    refused = front.run("%remote pull own")
+    assert refused.status == "error"
+    assert "No module named" not in "\n".join(refused.traceback)
+    assert "--pickle" in "\n".join(
+        front.run("%%local\nown = open('/dev/null')\n").traceback + front.run("%remote push own").traceback
+    )
+
+
+def test_code_that_changed_goes_along(notebook: Callable[[], Front], tmp_path: Path) -> None:
+    front = notebook()
+    (tmp_path / "net" / ".venv").mkdir()
+    (tmp_path / "net" / ".venv" / "big").write_text("x" * 100)
+    ok(front.run(remote()))
+    assert "1 file" in ok(front.run("import helper\nprint(helper.double(2))")).out
+    (tmp_path / "net" / "helper.py").write_text("def double(x):\n    return 'changed'\n")
+    (tmp_path / "net" / "more.py").write_text("y = 5\n")
+    cell = (
+        "import importlib, more, os\nimportlib.reload(helper)\nprint(helper.double(2), more.y, os.path.exists('.venv'))"
+    )
+    assert ok(front.run(cell)).out == "changed 5 False\n"
+    (tmp_path / "net" / "more.py").unlink()
+    assert ok(front.run("print(os.path.exists('more.py'))")).out == "False\n"
+
+
+def test_after_a_restart_here_the_same_line_shows_what_was_missed(
+    notebook: Callable[[], Front], tmp_path: Path
+) -> None:
+    front = notebook()
+    ok(front.run(remote()))
+    go, begun = tmp_path / "go", tmp_path / "begun"
+    front.send(
+        f"import os, time\nstate = 'kept'\nprint('before', flush=True)\nopen({str(begun)!r}, 'w').close()\n"
+        f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.05)\nprint('missed this')"
+    )
+    poll(begun.exists)
+    os.kill(front.kernel_pid, signal.SIGKILL)
+    go.touch()
+    again = notebook()
+    reply = ok(again.run(remote()))
+    assert "Attached to the kernel on box that has run for" in reply.out
+    assert "missed this" in reply.out
+    assert ok(again.run("print(state)")).out.endswith("kept\n")
+
+
+def test_a_cut_connection_costs_nothing(notebook: Callable[[], Front], box: Sshd, tmp_path: Path) -> None:
+    front = notebook()
+    ok(front.run(remote()))
+    begun = tmp_path / "begun"
+    sent = front.send(
+        f"import time\nopen({str(begun)!r}, 'w').close()\n"
+        "for i in range(200):\n    print('line', i, flush=True)\n    time.sleep(0.01)"
+    )
+    poll(begun.exists)
+    links = [child for child in psutil.Process(front.kernel_pid).children(recursive=True) if child.name() == "ssh"]
+    assert links
+    for link in links:
+        link.kill()
+    reply = front.collect(sent)[0]
+    lines = [line for line in reply.out.splitlines() if line.startswith("line ")]
+    assert lines == [f"line {i}" for i in range(200)]
+
+
+def test_tab_and_help_come_from_there(notebook: Callable[[], Front]) -> None:
+    front = notebook()
+    ok(front.run(remote()))
+    ok(front.run("only_there_value = 3\ndef only_there(number):\n    'The doc there.'"))
+    reply = front.client.complete("only_th", 7, reply=True, timeout=20)
+    assert set(reply["content"]["matches"]) >= {"only_there_value", "only_there"}
+    reply = front.client.inspect("only_there", 5, reply=True, timeout=20)
+    assert "The doc there." in reply["content"]["data"]["text/plain"]
+    assert "The doc there." in "".join(shown(ok(front.run("only_there?"))))
+    reply = front.client.complete("%remote pu", 10, reply=True, timeout=20)
+    assert {"push", "pull"} <= set(reply["content"]["matches"])
+    ok(front.run("%remote off"))
+    assert not front.client.complete("only_th", 7, reply=True, timeout=20)["content"]["matches"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("%remote", "Write %remote HOST"),
+        ("%remote stauts", "status"),
+        ("%remote nowhere.invalid", "nowhere.invalid"),
+        ("%remote push x", "Write %remote HOST"),
+        ("%remote -oProxyCommand=x", "option"),
+    ],
+)
+def test_what_cannot_be_done_is_said(notebook: Callable[[], Front], line: str, words: str) -> None:
+    reply = notebook().run(line)
+    assert reply.status == "error"
+    assert words in "\n".join(reply.traceback)
+    assert "Traceback" not in "\n".join(reply.traceback)
