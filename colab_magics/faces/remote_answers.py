@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import ColabMagicsError
 
 _ASKED = ("complete", "inspect", "is_complete", "history")
-_PATIENCE = 2.0
+_PATIENCE = 5.0
 """Seconds that a user waits at the Tab key."""
 
 
