@@ -119,7 +119,8 @@ def run(ip: Any, held: Any, source: str, *, silent: bool = False) -> list[Any]:
         first = not held.code.sent
         files, size = held.code.send(kernel)
         if first and files:
-            session.current().ui.say(f"{files} files, {show_size(size)}, of {held.code.root} went to {kernel.host}.")
+            number = f"{files:,} file{'s' if files > 1 else ''}"
+            session.current().ui.say(f"{number}, {show_size(size)}, of {held.code.root} went to {kernel.host}.")
     for message in held.take_news():
         screen.show(message)
     if not silent:
