@@ -136,6 +136,8 @@ class Code:
                 # A notebook is no module, and this one changes with each cell.
                 if entry.name.endswith(".ipynb") and not self._included(path):
                     continue
+                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve()):
+                    continue
                 if stat.S_ISREG(about.st_mode) and (about.st_size <= MOST_OF_ONE or self._included(path)):
                     yield path, Seen(about.st_mtime_ns, about.st_size, stat.S_IMODE(about.st_mode))
 

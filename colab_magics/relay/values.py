@@ -11,7 +11,7 @@ import json
 import sys
 from typing import Any
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotFound
 
 MESSAGE = "colab_magics_value"
 """Type of the message by which a value comes back."""
@@ -44,8 +44,12 @@ def pack(name: str, value: Any, *, pickle: bool = False) -> tuple[str, bytes]:
         text = ""
     if text and json.loads(text) == value:
         return "json", text.encode()
-    raise InvalidInput(
-        f"{name} is a {type(value).__name__}: neither JSON, a numpy array nor a table holds it as it is.",
+    raise _refused(name, type(value).__name__)
+
+
+def _refused(name: str, kind: str) -> InvalidInput:
+    return InvalidInput(
+        f"{name} is a {kind}: neither JSON, a numpy array nor a table holds it as it is.",
         "Say --pickle, when you trust the other side, or convert it first.",
     )
 
@@ -71,13 +75,23 @@ def _arrow_bytes(table: Any) -> bytes:
 
 
 def unpack(kind: str, data: bytes, *, pickle: bool = False) -> Any:
-    """Read what `pack` wrote, here or there.
+    """Read what `pack` wrote, or what the code of `pull_code` sent.
 
     Raises
     ------
+    NotFound
+        When there is no such variable there.
     InvalidInput
-        For a pickle that nobody asked for.
+        When no safe format holds it; for a pickle that nobody asked for.
     """
+    if kind == "missing":
+        raise NotFound("There is no such variable there.", "Assign it there first.")
+    if kind == "refused":
+        raise _refused("It", data.decode())
+    if kind == "no pyarrow":
+        raise InvalidInput(
+            "A DataFrame comes as Arrow, and pyarrow is not installed there.", "Install it, or --pickle."
+        )
     if kind == "json":
         return json.loads(data)
     if kind == "npy":
@@ -110,49 +124,48 @@ def push_code(name: str, kind: str, data: bytes) -> str:
     return f"{name} = {read[kind]}"
 
 
-PULL = """
-def _colab_magics_pull(value, pickle, name):
-    import base64, io, json, sys
+_PULL = """
+def _colab_magics_pull(shell, name, pickle):
+    import io, json, sys
+    kernel = shell.kernel
+    def send(kind, data):
+        kernel.send_response(kernel.iopub_socket, "MESSAGE", {"name": name, "kind": kind}, buffers=[data])
+    if name not in shell.user_ns:
+        return send("missing", b"")
+    value = shell.user_ns[name]
     numpy, pandas, arrow = (sys.modules.get(module) for module in ("numpy", "pandas", "pyarrow"))
-    kind = data = None
     if pickle:
         import pickle as pickles
-        kind, data = "pickle", pickles.dumps(value)
-    elif numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and not value.dtype.hasobject:
+        return send("pickle", pickles.dumps(value))
+    if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and not value.dtype.hasobject:
         stream = io.BytesIO()
         numpy.save(stream, value, allow_pickle=False)
-        kind, data = "npy", stream.getvalue()
-    elif pandas is not None and isinstance(value, pandas.DataFrame):
-        import pyarrow
-        arrow, kind, value = pyarrow, "arrow", pyarrow.Table.from_pandas(value)
-    elif arrow is not None and isinstance(value, arrow.Table):
-        kind = "table"
-    if kind in ("arrow", "table"):
+        return send("npy", stream.getvalue())
+    kind = "table" if arrow is not None and isinstance(value, arrow.Table) else None
+    if pandas is not None and isinstance(value, pandas.DataFrame):
+        try:
+            import pyarrow as arrow
+        except ImportError:
+            return send("no pyarrow", b"")
+        kind, value = "arrow", arrow.Table.from_pandas(value)
+    if kind is not None:
         sink = arrow.BufferOutputStream()
         with arrow.ipc.new_stream(sink, value.schema) as writer:
             writer.write_table(value)
-        data = bytes(sink.getvalue())
-    if kind is None:
+        return send(kind, bytes(sink.getvalue()))
+    try:
         text = json.dumps(value)
-        if json.loads(text) != value:
-            raise TypeError("not JSON as it is")
-        kind, data = "json", text.encode()
-    kernel = get_ipython().kernel
-    kernel.send_response(kernel.iopub_socket, "{message}", {{"name": name, "kind": kind}}, buffers=[data])
+        same = json.loads(text) == value
+    except (TypeError, ValueError):
+        same = False
+    send("json", text.encode()) if same else send("refused", type(value).__name__.encode())
 try:
-    _colab_magics_pull({name}, {pickle}, {name!r})
+    _colab_magics_pull(get_ipython(), NAME, PICKLE)
 finally:
     del _colab_magics_pull
 """
 
 
 def pull_code(name: str, *, pickle: bool) -> str:
-    """Return code that sends a variable back."""
-    return (
-        PULL.replace("{message}", MESSAGE)
-        .replace("{name!r}", repr(name))
-        .replace("{name}", name)
-        .replace("{pickle}", repr(pickle))
-        .replace("{{", "{")
-        .replace("}}", "}")
-    )
+    """Return code that sends a variable back, as a message `MESSAGE` for `unpack`."""
+    return _PULL.replace("MESSAGE", MESSAGE).replace("NAME", repr(name)).replace("PICKLE", repr(pickle))

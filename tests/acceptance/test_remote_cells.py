@@ -121,12 +121,16 @@ def test_variables_go_and_come(notebook: Callable[[], Front]) -> None:
         ok(front.run("%%local\nprint(names, array.tolist())")).out
         == "['a', 'b', 'c'] [[0.0, 2.0, 4.0], [6.0, 8.0, 10.0]]\n"
     )
-    refused = front.run("%remote pull own")
-    assert refused.status == "error"
-    assert "No module named" not in "\n".join(refused.traceback)
-    assert "--pickle" in "\n".join(
-        front.run("%%local\nown = open('/dev/null')\n").traceback + front.run("%remote push own").traceback
-    )
+    for line, words in (
+        ("%remote pull own", "It is a Own: neither JSON"),
+        ("%remote pull nothing", "no such variable there"),
+        ("%%local\nfile = open('/dev/null')\n%remote push file", "file is a TextIOWrapper: neither JSON"),
+        ("%remote push no-name", "no variable's name"),
+    ):
+        reply = front.run(line)
+        assert reply.status == "error"
+        assert words in "\n".join(reply.traceback)
+        assert "Traceback" not in "\n".join(reply.traceback)
 
 
 def test_code_that_changed_goes_along(notebook: Callable[[], Front], tmp_path: Path) -> None:
