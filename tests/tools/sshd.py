@@ -43,7 +43,7 @@ class Sshd:
 
 
 @contextmanager
-def sshd(tmp: Path, *, host: str = "box") -> Iterator[Sshd]:
+def sshd(tmp: Path, *, host: str = "box", session_home: Path | None = None) -> Iterator[Sshd]:
     """Run a server until the block ends; skips the test where OpenSSH's server is not installed.
 
     Parameters
@@ -52,6 +52,8 @@ def sshd(tmp: Path, *, host: str = "box") -> Iterator[Sshd]:
         A folder for its keys and settings.
     host : str, default "box"
         The name by which clients know it.
+    session_home : Path, optional
+        ``HOME`` of those who log in, in place of their real one.
     """
     server = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if server is None or shutil.which("ssh") is None:
@@ -62,7 +64,7 @@ def sshd(tmp: Path, *, host: str = "box") -> Iterator[Sshd]:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # privilege separation needs it
-    port = _write_settings(folder, host)
+    port = _write_settings(folder, host, session_home)
     command = [server, "-D", "-e", "-f", str(folder / "sshd_config")]
     with open(folder / "log", "wb") as log:
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -75,7 +77,7 @@ def sshd(tmp: Path, *, host: str = "box") -> Iterator[Sshd]:
         running.wait(10)
 
 
-def _write_settings(folder: Path, host: str) -> int:
+def _write_settings(folder: Path, host: str, session_home: Path | None) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -85,7 +87,7 @@ def _write_settings(folder: Path, host: str) -> int:
         f"Port {port}\nListenAddress 127.0.0.1\n"
         f'HostKey "{folder}/host_key"\nAuthorizedKeysFile "{folder}/user_key.pub"\nPidFile none\n'
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-        "Subsystem sftp internal-sftp\n"
+        "Subsystem sftp internal-sftp\n" + (f'SetEnv "HOME={session_home}"\n' if session_home else "")
     )
     (folder / "ssh_config").write_text(
         f"Host {host}\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"
