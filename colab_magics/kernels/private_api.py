@@ -9,6 +9,9 @@ What it changes
 No output is lost: ipykernel's publisher drops messages above 1000 that a slow reader has not fetched. Here nothing is
 dropped; what waits, waits in the kernel's memory.
 
+No port is opened where ``COLAB_MAGICS_KERNEL_PIPE`` names a path: ipykernel lets processes that a cell forks send their
+output through a port of its own, also when all its channels are unix sockets. Here that is a unix socket, too.
+
 No stalls at the end: at exit ipykernel stops its output thread while the control thread may still wait for it, for
 seconds. Here the control thread ends first.
 
@@ -35,10 +38,15 @@ import threading
 from typing import Any
 
 import zmq
+from ipykernel import kernelapp
+from ipykernel.iostream import IOPubThread
 from ipykernel.kernelapp import IPKernelApp
+from zmq.eventloop.zmqstream import ZMQStream
 
 USES = {
     "ipykernel.kernelapp.IPKernelApp": ("init_iopub", "initialize", "start", "control_thread", "init_signal"),
+    "ipykernel.kernelapp": ("IOPubThread",),
+    "ipykernel.iostream.IOPubThread": ("_setup_pipe_in", "_setup_pipe_out", "_handle_pipe_msg"),
     "ipykernel.control.ControlThread": ("stop", "join"),
     "ipykernel.iostream.OutStream": ("write", "writelines", "flush", "fileno", "isatty"),
     "ipykernel.zmqshell.ZMQInteractiveShell": ("instance", "set_parent"),
@@ -57,6 +65,27 @@ USES = {
 """What this module relies on, for the canary tests."""
 
 
+class UnixPipeThread(IOPubThread):  # type: ignore[misc]
+    """ipykernel's output thread, with a unix socket for the output of forked processes."""
+
+    path = ""
+
+    def _setup_pipe_in(self) -> None:
+        self._pipe_uuid = os.urandom(16)
+        pipe = self.socket.context.socket(zmq.PULL)
+        pipe.linger = 0
+        pipe.bind(f"ipc://{self.path}")
+        self._pipe_in = ZMQStream(pipe, self.io_loop)
+        self._pipe_in.on_recv(self._handle_pipe_msg)
+
+    def _setup_pipe_out(self) -> tuple[zmq.Context[Any], zmq.Socket[Any]]:
+        context: zmq.Context[Any] = zmq.Context()
+        pipe = context.socket(zmq.PUSH)
+        pipe.linger = 3000  # the child may end at once
+        pipe.connect(f"ipc://{self.path}")
+        return context, pipe
+
+
 class KernelApp(IPKernelApp):  # type: ignore[misc]
     """ipykernel's application with output that is not lost and an exit that does not stall."""
 
@@ -66,6 +95,8 @@ class KernelApp(IPKernelApp):  # type: ignore[misc]
         """Publish without a limit on what waits."""
         # A context's options are those of the sockets that it makes: here the one that publishes.
         context.setsockopt(zmq.SNDHWM, 0)
+        UnixPipeThread.path = os.environ.pop("COLAB_MAGICS_KERNEL_PIPE", "")
+        kernelapp.IOPubThread = UnixPipeThread if UnixPipeThread.path else IOPubThread
         super().init_iopub(context)
 
     def initialize(self, argv: list[str] | None = None) -> None:

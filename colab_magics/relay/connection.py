@@ -77,6 +77,8 @@ class Connection:
         if kind == wire.WELCOME:
             return wire.parse(payload), found[1:]
         self.close()
+        if kind != wire.FAILED:
+            raise Unavailable(f"The kernel on {self.place} was just ending.", "Try again.")
         raise self._failed(wire.parse(payload))
 
     def _after_greeting(self, end: float) -> Iterator[tuple[int, int, bytes]]:

@@ -51,7 +51,7 @@ class Kernel:
         settings = {"transport": "ipc", "ip": self._ip, "key": self._key.decode(), "kernel_name": "python3"}
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             json.dump({**settings, **ports, "signature_scheme": "hmac-sha256"}, stream)
-        self.pid = _start([sys.executable, program, "-f", file], folder)
+        self.pid = _start([sys.executable, program, "-f", file], folder, os.path.join(sockets, "forked"))
         self.status: int | None = None
         self._context = zmq.Context()
         identity = uuid.uuid4().hex.encode()
@@ -171,9 +171,9 @@ def _memory_in_session(pid: str, session: int) -> int:
     return int(fields[21]) * os.sysconf("SC_PAGE_SIZE") if int(fields[3]) == session else 0
 
 
-def _start(argv: list[str], folder: str) -> int:
+def _start(argv: list[str], folder: str, pipe: str) -> int:
     """Start a program as the leader of its own session; it dies with this process."""
-    environment = dict(os.environ, JPY_PARENT_PID=str(os.getpid()))
+    environment = dict(os.environ, JPY_PARENT_PID=str(os.getpid()), COLAB_MAGICS_KERNEL_PIPE=pipe)
     here = os.path.dirname(sys.executable)
     # `!pip` and `!python` mean the kernel's own.
     environment["PATH"] = os.pathsep.join([here, environment.get("PATH", os.defpath)])

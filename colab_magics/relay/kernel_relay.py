@@ -94,6 +94,8 @@ class Relay:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for source in (*self.kernel.sockets, self.listener, self.wake):
             self.poller.register(source, zmq.POLLIN)
+        # A slow start is no idle time.
+        self.active = time.time()
         about: dict[str, Any] = {"socket": address, "epoch": self.epoch, "relay": processes_there.identity(os.getpid())}
         about.update(kernel=processes_there.identity(self.kernel.pid), sockets=self.sockets)
         write_json(os.path.join(self.home, "relay.json"), about)

@@ -80,7 +80,7 @@ class Link:
         self._kept: deque[tuple[int, bytes]] = deque()
         self._number = self._acked = 0
         self._heard = self._pinged = self._told = 0.0
-        self._closing = False
+        self._closing = self._leaving = False
         self._statuses: deque[dict[str, Any]] = deque(maxlen=1)
         self._threads: list[threading.Thread] = []
         self._behind: list[tuple[int, int, bytes]] = []
@@ -187,10 +187,11 @@ class Link:
                 continue
             if time.time() - self.state.since > STABLE_SECONDS:
                 attempt = 0
+            told = self.position == self._acked
             for kind, number, payload in records:
                 self._take(kind, number, payload)
-            with self._changed:
-                if self.position != self._acked and time.monotonic() - self._told > ACK_SECONDS:
+            if told and self.position != self._acked:
+                with self._changed:
                     self._changed.notify_all()
             records = connection.read()
             self._heard = time.monotonic()
@@ -303,7 +304,8 @@ class Link:
                     rest, owner = memoryview(b""), connection
                 idle = not rest and not self._urgent and not self._out
                 if idle and not self._tick(woke):
-                    if self._closing:
+                    # Whoever leaves does so when all is written.
+                    if self._closing or self._leaving:
                         return
                     self._changed.wait(self._pause())
                     continue
@@ -311,7 +313,7 @@ class Link:
                     rest = memoryview(self._next())
             if connection is None:
                 with self._changed:
-                    if self._closing:
+                    if self._closing or self._leaving:
                         return
                     self._changed.wait(1.0)
                 continue
@@ -374,12 +376,11 @@ class Link:
     def close(self) -> None:
         """Leave the kernel running and go."""
         with self._changed:
-            self._changed.wait_for(lambda: self._connection is None or not (self._out or self._urgent), CLOSE_SECONDS)
             if self._connection is not None:
                 self._urgent.append(wire.note(wire.ACK, position=self.position))
-                self._changed.notify_all()
-        with self._changed:
-            self._changed.wait_for(lambda: self._connection is None or not self._urgent, CLOSE_SECONDS)
+            self._leaving = True
+            self._changed.notify_all()
+        self._join(self._threads[1:])
         self._become(State("gone", time.time(), "left"))
         with self._changed:
             self._closing = True
@@ -387,8 +388,11 @@ class Link:
             self._changed.notify_all()
         if connection is not None:
             connection.kill()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(CLOSE_SECONDS)
+        self._join(self._threads)
         if connection is not None:
             connection.close()
+
+    def _join(self, threads: list[threading.Thread]) -> None:
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(CLOSE_SECONDS)
