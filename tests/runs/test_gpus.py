@@ -82,7 +82,6 @@ def test_six_runs_on_two_devices_never_share_one(project: Project, gpus: FakeGpu
     pairs = [(a, b) for a in found for b in found if a["pid"] < b["pid"] and overlaps(a, b)]
     assert pairs  # two at once, by default
     assert all(a["gpus"] != b["gpus"] for a, b in pairs)
-    assert not any(sum(overlaps(a, b) for b in found) > 2 for a in found)
     for run, one in zip(board.runs, found, strict=True):  # type: ignore[union-attr]
         assert run.record["gpus"] == 1
         assert (run.state() or {})["gpus"] == [one["gpus"]]
