@@ -187,9 +187,11 @@ class Link:
                 continue
             if time.time() - self.state.since > STABLE_SECONDS:
                 attempt = 0
-            told = self.position == self._acked
+            told, before = self.position == self._acked, self.position
             for kind, number, payload in records:
                 self._take(kind, number, payload)
+            if self.position != before:
+                attempt = min(attempt, 1)  # it was a good connection, for as long as it lasted
             if told and self.position != self._acked:
                 with self._changed:
                     self._changed.notify_all()
