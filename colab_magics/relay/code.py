@@ -112,37 +112,49 @@ class Code:
         return len(changed), size
 
     def _scan(self) -> Iterator[tuple[str, Seen]]:
-        waiting = [""]
-        while waiting:
-            folder = waiting.pop()
-            try:
-                entries = list(os.scandir(self.root / folder))
-            except OSError:
-                continue
-            for entry in entries:
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.name in LEFT_OUT or any(
-                    fnmatch(path, pattern) or fnmatch(entry.name, pattern) for pattern in self.exclude
-                ):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    if not entry.name.endswith(".egg-info"):
-                        waiting.append(path)
-                    continue
+        """Yield the files, folder by folder; folders that git ignores are not entered."""
+        level = [""]
+        while level:
+            below: list[str] = []
+            for folder in level:
                 try:
-                    about = entry.stat()
+                    entries = list(os.scandir(f"{self.root}/{folder}"))
                 except OSError:
                     continue
-                # A notebook is no module, and this one changes with each cell.
-                if entry.name.endswith(".ipynb") and not self._included(path):
-                    continue
-                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve()):
-                    continue
-                if stat.S_ISREG(about.st_mode) and (about.st_size <= MOST_OF_ONE or self._included(path)):
-                    yield path, Seen(about.st_mtime_ns, about.st_size, stat.S_IMODE(about.st_mode))
+                for entry in entries:
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    if entry.name in LEFT_OUT or self._excluded(path, entry.name):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        if not entry.name.endswith(".egg-info"):
+                            below.append(path)
+                    elif (seen := self._look(path, entry)) is not None:
+                        yield path, seen
+            self._ask_git([path for path in below if path not in self.ignored])
+            level = [path for path in below if not self.ignored[path]]
+
+    def _excluded(self, path: str, name: str) -> bool:
+        return any(fnmatch(path, pattern) or fnmatch(name, pattern) for pattern in self.exclude)
+
+    def _look(self, path: str, entry: os.DirEntry[str]) -> Seen | None:
+        """Return what tells whether a file changed; None for what is no code."""
+        # A notebook is no module, and this one changes with each cell.
+        if entry.name.endswith(".ipynb") and not self._included(path):
+            return None
+        try:
+            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve()):
+                return None
+            about = entry.stat()
+        except OSError:
+            return None
+        if not stat.S_ISREG(about.st_mode) or (about.st_size > MOST_OF_ONE and not self._included(path)):
+            return None
+        return Seen(about.st_mtime_ns, about.st_size, stat.S_IMODE(about.st_mode))
 
     def _included(self, path: str) -> bool:
-        return any(fnmatch(path, pattern) or path.startswith(f"{pattern.rstrip('/')}/") for pattern in self.include)
+        """Whether a file, or a folder on the way to one, was asked for."""
+        names = [pattern.rstrip("/") for pattern in self.include]
+        return any(fnmatch(path, name) or path.startswith(f"{name}/") or name.startswith(f"{path}/") for name in names)
 
     def _ask_git(self, paths: Sequence[str]) -> None:
         """Remember which of these paths git ignores; outside of a checkout none."""
