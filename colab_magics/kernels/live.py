@@ -285,6 +285,9 @@ class FrozenCopy(Zygote):
         _end_earlier(_RUNS_FIRST)
         here = session.current()
         here.run_here = None
+        # Kernels elsewhere are the notebook's: its threads hold them.
+        here.ui.cells_go_to(None)
+        here.remotes = {}
         random.setstate(self.random)
         if self.seed != "keep":
             reseed(os.environ.get(session.RUN_VARIABLE, ""))

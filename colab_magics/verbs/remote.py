@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import session
-from ..errors import InvalidInput, NotFound, Unavailable
-from ..units import seconds, show_seconds, show_size, size, words
+from ..errors import InvalidInput, NotFound
+from ..units import seconds, show_seconds, show_size, show_time, size, words
 from . import body, call_only, subcommand
 
 if TYPE_CHECKING:
     from ..relay.remote_kernel import RemoteKernel
+    from ..ui import Table
 
 
 @body("cell")
@@ -143,9 +144,35 @@ class Remote:
 
 
 @subcommand(remote)
-def status() -> list[Remote]:
-    """Show the kernels on other machines that this notebook holds."""
-    return _all()
+def status() -> Table:
+    """Show the kernels on other machines that this notebook holds.
+
+    Returns
+    -------
+    Table
+        Host, state, what the kernel holds, how far away it is, and whether cells go there.
+    """
+    from ..ui import Table
+
+    here = session.current()
+    if not here.remotes:
+        raise NotFound("This notebook has no kernel on another machine.", "Connect to one: %remote HOST")
+    rows = []
+    for host, held in here.remotes.items():
+        now = held.kernel.status(timeout=2.0)
+        state = now["state"] if now["state"] == "connected" else f"{now['state']} since {show_time(now['since'])}"
+        rows.append(
+            [
+                host,
+                state,
+                show_seconds(now["age"]) if now.get("age") is not None else "",
+                show_size(now["memory"]) if now.get("memory") else "",
+                f"{1000 * now['rtt']:.0f} ms" if now.get("rtt") else "",
+                show_size(now["spool"]) if now.get("spool") else "",
+                "yes" if here.ui.cells_are_at() == host else "",
+            ]
+        )
+    return Table(["host", "state", "kernel up", "holds", "away", "output kept", "cells go there"], rows)
 
 
 @subcommand(remote)
@@ -271,13 +298,6 @@ def _held(here: session.Session, host: str | None) -> Remote:
     held: Remote | None = here.remotes.get(name)
     if held is None:
         raise NotFound(f"This notebook has no kernel on {name}.", f"Connect first: %remote {name}")
-    return held
-
-
-def _all() -> list[Remote]:
-    held = list(session.current().remotes.values())
-    if not held:
-        raise Unavailable("This notebook has no kernel on another machine.", "Connect to one: %remote HOST")
     return held
 
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from conftest import poll
 from fronts import Front, Reply
+from runs.notebooks import write_notebook
 from sshd import Sshd, sshd
 
 pytest_plugins = ("shells",)
@@ -185,6 +186,27 @@ def test_a_cut_connection_costs_nothing(notebook: Callable[[], Front], box: Sshd
     reply = front.collect(sent)[0]
     lines = [line for line in reply.out.splitlines() if line.startswith("line ")]
     assert lines == [f"line {i}" for i in range(200)]
+
+
+def test_status_and_a_live_fork_of_a_notebook_whose_cells_run_elsewhere(
+    notebook: Callable[[], Front], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = "open(data_job + '/result', 'w').write(f'{value} {os.getpid()}')"
+    fork = "%fork n=1 start=live then=continue"
+    write_notebook(tmp_path / "main.ipynb", fork, run)
+    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(tmp_path / "main.ipynb"))
+    front = notebook()
+    assert "no kernel on another machine" in "\n".join(front.run("%remote status").traceback)
+    ok(front.run(remote()))
+    there = int(ok(front.run("import os\nprint(os.getpid())")).out.splitlines()[-1])
+    assert "connected" in shown(ok(front.run("%remote status")))[-1]
+    ok(front.run("%%local\nvalue = 'of the notebook'"))
+    ok(front.run(fork))
+    # Its cells run in the fork itself: connections are the notebook's own.
+    words = (tmp_path / "net" / "data_job" / "default" / "sub_job_000" / "result").read_text().split()
+    assert words[:3] == ["of", "the", "notebook"]
+    assert int(words[3]) not in (there, front.kernel_pid)
+    assert ok(front.run("print(os.getpid())")).out == f"{there}\n"
 
 
 def test_tab_and_help_come_from_there(notebook: Callable[[], Front]) -> None:
