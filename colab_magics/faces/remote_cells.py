@@ -59,8 +59,18 @@ def route(ip: Any, held: Any) -> None:
         ip.input_transformers_cleanup.remove(old)
     remote_answers.remove(ip)
     if held is not None:
+        _lose_nothing(ip)
         ip.input_transformers_cleanup.append(Route(held))
         remote_answers.install(ip, held.kernel, is_local)
+
+
+def _lose_nothing(ip: Any) -> None:
+    """What a machine elsewhere says in a burst would overflow this kernel's own publisher."""
+    here = getattr(ip, "kernel", None)
+    if getattr(here, "iopub_thread", None) is not None:
+        from ..kernels.private_api import publish_without_limit
+
+        publish_without_limit(here)
 
 
 def routed(ip: Any) -> Any:

@@ -46,7 +46,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 USES = {
     "ipykernel.kernelapp.IPKernelApp": ("init_iopub", "initialize", "start", "control_thread", "init_signal"),
     "ipykernel.kernelapp": ("IOPubThread",),
-    "ipykernel.iostream.IOPubThread": ("_setup_pipe_in", "_setup_pipe_out", "_handle_pipe_msg"),
+    "ipykernel.iostream.IOPubThread": ("_setup_pipe_in", "_setup_pipe_out", "_handle_pipe_msg", "schedule"),
     "ipykernel.control.ControlThread": ("stop", "join"),
     "ipykernel.iostream.OutStream": ("write", "writelines", "flush", "fileno", "isatty"),
     "ipykernel.zmqshell.ZMQInteractiveShell": ("instance", "set_parent"),
@@ -122,6 +122,13 @@ def serve(argv: list[str]) -> None:
 
 _OF_PARENT: list[Any] = []
 """Pools of the notebook, in a fork of it."""
+
+
+def publish_without_limit(kernel: Any) -> None:
+    """Have a running kernel drop no output that its front end is slow to take: it waits in the kernel's memory."""
+    thread = kernel.iopub_thread
+    # A socket belongs to its thread. libzmq hands a new limit on to the connections that there are.
+    thread.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, 0))
 
 
 class ForkedApp(KernelApp):

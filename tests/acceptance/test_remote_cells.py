@@ -95,6 +95,25 @@ def test_rich_output_updates_and_questions(notebook: Callable[[], Front]) -> Non
     assert many.out == "".join(f"line {i}\n" for i in range(20_000))
 
 
+def test_a_flood_of_displays_is_complete_for_a_front_end_that_is_slow(notebook: Callable[[], Front]) -> None:
+    front = notebook()
+    ok(front.run(remote()))
+    front.run("from IPython.display import display")
+    sent = front.send("for i in range(20_000):\n    display(i)\nopen('over', 'w').close()")
+    # Nothing is read here until all of it was said.
+    poll(lambda: front.client.get_shell_msg(timeout=100)["parent_header"]["msg_id"] == sent, timeout=120)
+    seen = []
+    while True:
+        message = front.client.get_iopub_msg(timeout=30)
+        if message["parent_header"].get("msg_id") != sent:
+            continue
+        if message["msg_type"] == "display_data":
+            seen.append(message["content"]["data"]["text/plain"])
+        elif message["content"].get("execution_state") == "idle":
+            break
+    assert seen == ["⇢ box", *map(str, range(20_000))]
+
+
 def test_an_interrupt_reaches_the_cell_there(notebook: Callable[[], Front], tmp_path: Path) -> None:
     front = notebook()
     ok(front.run(remote()))
