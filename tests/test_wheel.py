@@ -89,7 +89,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     info = f"colab_magics-{colab_magics.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"colab_magics", info}
-    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "colab_magics").rglob("*.py")}
+    files = (path for path in (ROOT / "colab_magics").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    sources = {path.relative_to(ROOT).as_posix() for path in files}
     assert {name for name in names if name.startswith("colab_magics/")} == sources
     assert f"{info}/licenses/LICENSE" in names
     metadata = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
