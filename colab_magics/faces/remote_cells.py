@@ -124,13 +124,13 @@ def run(ip: Any, held: Any, source: str, *, silent: bool = False) -> list[Any]:
         When the kernel there has ended.
     """
     kernel = held.kernel
-    screen = Screen(ip, kernel)
     if held.code is not None:
         first = not held.code.sent
         files, size = held.code.send(kernel)
         if first and files:
             number = f"{files:,} file{'s' if files > 1 else ''}"
             session.current().ui.say(f"{number}, {show_size(size)}, of {held.code.root} went to {kernel.host}.")
+    screen = Screen(ip, kernel)
     for message in held.take_news():
         screen.show(message)
     if not silent:
@@ -202,7 +202,7 @@ class Screen:
         self.here = getattr(ip, "kernel", None)
         self.error: RemoteError | None = None
         self.values: list[Any] = []
-        self.cut = False
+        self.cut = self.flushed = False
 
     def tell_connection(self) -> None:
         """Say once that the connection is cut, and once that it is back."""
@@ -258,8 +258,11 @@ class Screen:
             text = content.get("text") or (content.get("data") or {}).get("text/plain", "")
             print(text, end="" if kind == "stream" else "\n", flush=True)  # noqa: T201
             return
-        sys.stdout.flush()
-        sys.stderr.flush()
+        if not self.flushed:
+            # What this kernel has printed comes before. Each flush waits for another thread: once is enough.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self.flushed = True
         self.here.send_response(self.here.iopub_socket, kind, content, metadata=metadata or {}, buffers=buffers or None)
 
     def finish(self) -> None:

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
-from typing import Any
+
+TYPE_CHECKING = False  # that of typing costs an import where every millisecond is waited for
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
 PROTOCOL = 1
 GREETING = b"colab_magics-relay:"
