@@ -233,7 +233,7 @@ class Screen:
         """Show one message; answer a question."""
         kind, content = message.header.get("msg_type"), message.content
         if kind in _SHOWN:
-            self.publish(kind, content, message.metadata, message.buffers)
+            self.publish(kind, content, message.metadata, message.buffers, message.packed)
         elif kind == "error":
             named = type(content.get("ename") or "RemoteError", (RemoteError,), {})
             self.error = named(content.get("evalue", ""), content.get("traceback") or [])
@@ -252,8 +252,10 @@ class Screen:
                 named = type(content.get("ename") or "RemoteError", (RemoteError,), {})
                 self.error = named(content.get("evalue", ""), content.get("traceback") or [])
 
-    def publish(self, kind: str, content: dict[str, Any], metadata: Any = None, buffers: Any = None) -> None:
-        """Publish a message under the cell's own request."""
+    def publish(
+        self, kind: str, content: dict[str, Any], metadata: Any = None, buffers: Any = None, packed: bytes = b""
+    ) -> None:
+        """Publish a message under the cell's own request; `packed` is its content as JSON, where that is there."""
         if self.here is None:
             text = content.get("text") or (content.get("data") or {}).get("text/plain", "")
             print(text, end="" if kind == "stream" else "\n", flush=True)  # noqa: T201
@@ -263,7 +265,8 @@ class Screen:
             sys.stdout.flush()
             sys.stderr.flush()
             self.flushed = True
-        self.here.send_response(self.here.iopub_socket, kind, content, metadata=metadata or {}, buffers=buffers or None)
+        said = packed or content
+        self.here.send_response(self.here.iopub_socket, kind, said, metadata=metadata or {}, buffers=buffers or None)
 
     def finish(self) -> None:
         """Raise the error with which the cell ended there."""

@@ -107,12 +107,13 @@ class Relay:
 
     def _take(self, channel: int) -> None:
         """Spool what the kernel said."""
-        records, end, count = [], self.spool.end, 0
+        records: list[bytes] = []
+        end, count = self.spool.end, 0
         for parts in self.kernel.said(channel):
-            record = wire.record(channel, wire.frames(parts))
-            end, count = end + len(record), count + 1
+            record = wire.message(channel, parts)
+            end, count = end + sum(map(len, record)), count + 1
             self.seen.note(channel, parts, end)
-            records.append(record)
+            records += record
         if records:
             self.active = time.time()
             self._append(b"".join(records), count)

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 
 class Message(NamedTuple):
-    """A Jupyter message; `channel` is ``shell``, ``control``, ``stdin``, ``iopub``, or ``relay`` for its own words."""
+    """A Jupyter message; `channel` is ``shell``, ``control``, ``stdin``, ``iopub``, or ``relay`` for its own words.
+
+    `packed` is its content as it came, for whoever sends it on; empty where it is not what came.
+    """
 
     channel: str
     header: dict[str, Any]
@@ -15,6 +18,7 @@ class Message(NamedTuple):
     metadata: dict[str, Any]
     content: dict[str, Any]
     buffers: list[bytes]
+    packed: bytes = b""
 
 
 MOST_MERGED = 1 << 18
@@ -45,7 +49,8 @@ class Arrived:
         message, more, self._more = self._message, self._more, None
         if not more:
             return message
-        return message._replace(content={**message.content, "text": "".join([message.content["text"], *more])})
+        text = "".join([message.content["text"], *more])
+        return message._replace(content={**message.content, "text": text}, packed=b"")
 
 
 @dataclass(frozen=True)

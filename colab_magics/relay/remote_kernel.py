@@ -288,7 +288,7 @@ class RemoteKernel(Requests):
             return
         parts = wire.split(payload)
         header, parent, metadata, content = (json.loads(part) for part in parts[:4])
-        message = Message(wire.CHANNELS[kind], header, parent, metadata, content, parts[4:])
+        message = Message(wire.CHANNELS[kind], header, parent, metadata, content, parts[4:], parts[3])
         if message.header["msg_type"] == "input_request":
             self.asked_input = message.header
         self._deliver(message.parent.get("msg_id", ""), message)

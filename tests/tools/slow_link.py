@@ -21,7 +21,9 @@ from contextlib import contextmanager
 
 NEAR, FAR = "10.9.0.1", "10.9.0.2"
 """A server listens on the first address; its clients use the second."""
-_MOST = 1 << 16
+_MOST = 1 << 17
+_HEAD = 10
+"""Bytes of struct virtio_net_hdr, which comes first and goes back as it is."""
 
 
 def unavailable() -> str:
@@ -58,8 +60,10 @@ def slow_link(milliseconds: float) -> Iterator[None]:
 
 def _device() -> int:
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    # TUNSETIFF with IFF_TUN and IFF_NO_PI: packets as they are.
-    fcntl.ioctl(device, 0x400454CA, struct.pack("16sH", b"slow0", 0x0001 | 0x1000))
+    # TUNSETIFF with IFF_TUN, IFF_NO_PI and IFF_VNET_HDR, TUNSETOFFLOAD with TUN_F_CSUM and TUN_F_TSO4: many packets
+    # come as one, behind a header that says so. One by one they would be slower here than the link they stand for.
+    fcntl.ioctl(device, 0x400454CA, struct.pack("16sH", b"slow0", 0x0001 | 0x1000 | 0x4000))
+    fcntl.ioctl(device, 0x400454D0, 0x01 | 0x02)
     for words in (f"addr add {NEAR}/24 dev slow0", "link set slow0 up mtu 1500 txqueuelen 10000"):
         subprocess.run(["ip", *words.split()], check=True)
     return device
@@ -77,8 +81,9 @@ def _delay(device: int, seconds: float) -> None:
             except BlockingIOError:
                 break
             # IPv4 for the far side. Exchanged addresses leave all checksums as they are.
-            if packet[0] >> 4 == 4 and packet[16:20] == far:
-                swapped = packet[:12] + packet[16:20] + packet[12:16] + packet[20:]
+            source, target, rest = (_HEAD + at for at in (12, 16, 20))
+            if packet[_HEAD] >> 4 == 4 and packet[target:rest] == far:
+                swapped = packet[:source] + packet[target:rest] + packet[source:target] + packet[rest:]
                 waiting.append((time.monotonic() + seconds, swapped))
         now = time.monotonic()
         while waiting and waiting[0][0] <= now:
