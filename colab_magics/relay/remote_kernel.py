@@ -22,7 +22,7 @@ from ..errors import InvalidInput, Unavailable
 from . import wire
 from .environment import Environment
 from .link import PING_SECONDS, Link
-from .messages import Cell, Message, Requests
+from .messages import Arrived, Cell, Message, Requests
 from .state import State
 
 CAP = 2_000_000_000
@@ -35,9 +35,15 @@ class _Request:
     """What came for one request and was not fetched yet."""
 
     def __init__(self) -> None:
-        self.waiting: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.waiting: queue.SimpleQueue[Arrived | None] = queue.SimpleQueue()
+        self.newest: Arrived | None = None
         self.replied = self.idle = False
-        self.fetched = False
+
+    def put(self, message: Message) -> None:
+        """Have a message wait, together with what waits of the same stream."""
+        if self.newest is None or not self.newest.add(message):
+            self.newest = Arrived(message)
+            self.waiting.put(self.newest)
 
 
 class RemoteKernel(Requests):
@@ -220,6 +226,8 @@ class RemoteKernel(Requests):
     def messages(self, msg_id: str, timeout: float | None = None) -> Iterator[Message]:
         """Yield what a request brings, until its reply and its end have come. May be called again after an interrupt.
 
+        Text that came faster than it is fetched is joined to one message for each stretch of the same stream.
+
         Parameters
         ----------
         msg_id : str
@@ -240,10 +248,12 @@ class RemoteKernel(Requests):
             if not (request.replied and request.idle) or not request.waiting.empty():
                 self._raise_if_ended(request)
                 try:
-                    message = request.waiting.get(timeout=timeout)
+                    arrived = request.waiting.get(timeout=timeout)
                 except queue.Empty:
                     raise TimeoutError(f"no message in {timeout:g} s") from None
-                if message is not None:
+                if arrived is not None:
+                    with self._lock:
+                        message = arrived.fetch()
                     yield message
                 continue
             with self._lock:
@@ -278,7 +288,7 @@ class RemoteKernel(Requests):
             return
         parts = wire.split(payload)
         header, parent, metadata, content = (json.loads(part) for part in parts[:4])
-        message = Message(wire.CHANNELS[kind], header, parent, metadata, content, parts[4:])
+        message = Message(wire.CHANNELS[kind], header, parent, metadata, content, parts[4:], parts[3])
         if message.header["msg_type"] == "input_request":
             self.asked_input = message.header
         self._deliver(message.parent.get("msg_id", ""), message)
@@ -288,7 +298,7 @@ class RemoteKernel(Requests):
             request = self._requests.get(msg_id)
             if request is not None and not (request.replied and request.idle):
                 # First the message, then the mark: whoever fetches sees no end before the last message.
-                request.waiting.put(message)
+                request.put(message)
                 if message.channel in ("shell", "control"):
                     request.replied = True
                 elif message.header["msg_type"] == "status" and message.content["execution_state"] == "idle":

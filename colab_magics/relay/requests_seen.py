@@ -20,6 +20,8 @@ class Seen:
 
     def __init__(self) -> None:
         self._all: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        # Cells that have not ended: few, while all may be thousands, and it is asked after each message.
+        self._open: dict[str, dict[str, Any]] = {}
         self.last_number = 0
         self.session = ""
 
@@ -43,9 +45,10 @@ class Seen:
         one = {"msg_id": header["msg_id"], "kind": kind, "begun": time.time(), "replied": False, "idle": False}
         if kind == "execute_request":
             one["code"] = json.loads(parts[3]).get("code", "")[:CODE]
+            self._open[header["msg_id"]] = one
         self._all[header["msg_id"]] = one
         while len(self._all) > MOST:
-            self._all.popitem(last=False)
+            self._open.pop(self._all.popitem(last=False)[0], None)
         return True
 
     def note(self, channel: int, parts: list[bytes], end: int) -> None:
@@ -61,10 +64,12 @@ class Seen:
             one.update(replied=True, status=content.get("status"), count=content.get("execution_count"), end=end)
         elif content.get("execution_state") == "idle":
             one.update(idle=True, end=end)
+        if _done(one):
+            self._open.pop(one["msg_id"], None)
 
     def running(self) -> str | None:
         """Return the msg_id of the cell that is being executed."""
-        return next((name for name, one in self._all.items() if one.get("code") is not None and not _done(one)), None)
+        return next(iter(self._open), None)
 
     def untold(self, position: int) -> list[dict[str, Any]]:
         """Return the cells that run, or whose end lies behind a position of the spool."""
