@@ -43,7 +43,9 @@ class Sshd:
 
 
 @contextmanager
-def sshd(tmp: Path, *, host: str = "box", session_home: Path | None = None) -> Iterator[Sshd]:
+def sshd(
+    tmp: Path, *, host: str = "box", session_home: Path | None = None, session_path: Path | None = None
+) -> Iterator[Sshd]:
     """Run a server until the block ends; skips the test where OpenSSH's server is not installed.
 
     Parameters
@@ -54,6 +56,8 @@ def sshd(tmp: Path, *, host: str = "box", session_home: Path | None = None) -> I
         The name by which clients know it.
     session_home : Path, optional
         ``HOME`` of those who log in, in place of their real one.
+    session_path : Path, optional
+        The only folder of their ``PATH``.
     """
     server = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if server is None or shutil.which("ssh") is None:
@@ -64,7 +68,7 @@ def sshd(tmp: Path, *, host: str = "box", session_home: Path | None = None) -> I
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # privilege separation needs it
-    port = _write_settings(folder, host, session_home)
+    port = _write_settings(folder, host, {"HOME": session_home, "PATH": session_path})
     command = [server, "-D", "-e", "-f", str(folder / "sshd_config")]
     with open(folder / "log", "wb") as log:
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -77,7 +81,7 @@ def sshd(tmp: Path, *, host: str = "box", session_home: Path | None = None) -> I
         running.wait(10)
 
 
-def _write_settings(folder: Path, host: str, session_home: Path | None) -> int:
+def _write_settings(folder: Path, host: str, variables: dict[str, Path | None]) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -87,7 +91,7 @@ def _write_settings(folder: Path, host: str, session_home: Path | None) -> int:
         f"Port {port}\nListenAddress 127.0.0.1\n"
         f'HostKey "{folder}/host_key"\nAuthorizedKeysFile "{folder}/user_key.pub"\nPidFile none\n'
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-        "Subsystem sftp internal-sftp\n" + (f'SetEnv "HOME={session_home}"\n' if session_home else "")
+        f"Subsystem sftp internal-sftp\n{_set(variables)}"
     )
     (folder / "ssh_config").write_text(
         f"Host {host}\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"
@@ -95,6 +99,11 @@ def _write_settings(folder: Path, host: str, session_home: Path | None) -> int:
         "  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n"
     )
     return port
+
+
+def _set(variables: dict[str, Path | None]) -> str:
+    words = " ".join(f'"{name}={value}"' for name, value in variables.items() if value)
+    return f"SetEnv {words}\n" if words else ""
 
 
 def _answers(port: int) -> bool:
