@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class Sshd:
 
 @contextmanager
 def sshd(
-    tmp: Path, *, host: str = "box", session_home: Path | None = None, session_path: Path | None = None
+    tmp: Path, *, host: str = "box", session_home: Path | None = None, session_path: str | None = None
 ) -> Iterator[Sshd]:
     """Run a server until the block ends; skips the test where OpenSSH's server is not installed.
 
@@ -56,8 +56,8 @@ def sshd(
         The name by which clients know it.
     session_home : Path, optional
         ``HOME`` of those who log in, in place of their real one.
-    session_path : Path, optional
-        The only folder of their ``PATH``.
+    session_path : str, optional
+        Their ``PATH``.
     """
     server = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if server is None or shutil.which("ssh") is None:
@@ -68,7 +68,7 @@ def sshd(
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # privilege separation needs it
-    port = _write_settings(folder, host, {"HOME": session_home, "PATH": session_path})
+    port = _write_settings(folder, host, {"HOME": session_home, "PATH": session_path, **_certificates()})
     command = [server, "-D", "-e", "-f", str(folder / "sshd_config")]
     with open(folder / "log", "wb") as log:
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -81,7 +81,7 @@ def sshd(
         running.wait(10)
 
 
-def _write_settings(folder: Path, host: str, variables: dict[str, Path | None]) -> int:
+def _write_settings(folder: Path, host: str, variables: Mapping[str, object]) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -101,7 +101,13 @@ def _write_settings(folder: Path, host: str, variables: dict[str, Path | None]) 
     return port
 
 
-def _set(variables: dict[str, Path | None]) -> str:
+def _certificates() -> dict[str, Path]:
+    """Let those who log in reach a package index as this machine does: some programs bring a list of their own."""
+    known = Path("/etc/ssl/certs/ca-certificates.crt")
+    return {"SSL_CERT_FILE": known} if known.exists() else {}
+
+
+def _set(variables: Mapping[str, object]) -> str:
     words = " ".join(f'"{name}={value}"' for name, value in variables.items() if value)
     return f"SetEnv {words}\n" if words else ""
 

@@ -29,7 +29,7 @@ def box(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatch:
     few.mkdir()
     for name in PROGRAMS:
         (few / name).symlink_to(shutil.which(name) or "")
-    there = few if request.param == "no rsync there" else None
+    there = str(few) if request.param == "no rsync there" else None
     (home / "there").mkdir()
     with sshd(tmp_path, session_home=home / "there", session_path=there) as server:
         monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
@@ -208,7 +208,7 @@ def test_an_archive_cannot_write_outside_of_its_folder(tmp_path: Path, home: Pat
     python = shutil.which("python3") or ""
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "folder").mkdir()
-    with sshd(tmp_path, session_home=tmp_path / "there", session_path=evil) as server:
+    with sshd(tmp_path, session_home=tmp_path / "there", session_path=str(evil)) as server:
         os.environ["COLAB_MAGICS_SSH_CONFIG"] = str(server.config_file)
         try:
             for where in ("../../gone", "/tmp/colab_magics-gone", "s/gone"):
