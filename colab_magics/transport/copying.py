@@ -44,7 +44,12 @@ else
   cd ../..
 fi
 """
-_GET = 'if [ -d "$1/$2" ]; then cd -- "$1/$2" && exec tar -cf - .; else cd -- "$1" && exec tar -cf - "./$2"; fi'
+_GREETING = b"colab_magics-tar\n"
+"""Comes before the stream: a login shell may print what it likes."""
+_GET = (
+    f"echo {_GREETING.decode().strip()}; "
+    'if [ -d "$1/$2" ]; then cd -- "$1/$2" && exec tar -cf - .; else cd -- "$1" && exec tar -cf - "./$2"; fi'
+)
 
 
 class _Stream(io.RawIOBase):
@@ -72,6 +77,14 @@ class _Stream(io.RawIOBase):
         data = os.read(self._pipes.stdout, min(len(view), MOST))
         view[: len(data)] = data
         return len(data)
+
+    def skip_to(self, word: bytes) -> None:
+        """Read up to and with a word; raises EOFError where it does not come."""
+        said = b""
+        while not said.endswith(word):
+            if not (byte := self.read(1)):
+                raise EOFError
+            said += byte
 
     def write(self, data: object) -> int:
         rest = whole = memoryview(data)  # type: ignore[arg-type]
@@ -119,10 +132,12 @@ def get(host: str, source: str, target: Path, *, timeout: float) -> None:
         unpacked = Path(beside, _SOURCE)
         unpacked.mkdir()
         try:
-            with tarfile.open(fileobj=cast("IO[bytes]", _Stream(pipes, timeout)), mode="r|") as tar:
+            stream = _Stream(pipes, timeout)
+            stream.skip_to(_GREETING)
+            with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as tar:
                 whole = _unpack(tar, unpacked)
             _wait(pipes, timeout)
-        except (OSError, tarfile.ReadError) as error:
+        except (OSError, EOFError, tarfile.ReadError) as error:
             problem = error
             pipes.wait(1.0)
         except BaseException:

@@ -78,7 +78,23 @@ def check_host(host: str) -> str:
 
 def command(host: str, remote: Sequence[str]) -> list[str]:
     """Return the argument list that runs `remote` on `host`; the one place where words are quoted for its shell."""
-    return ["ssh", *options(), "-T", "--", check_host(host), shlex.join(remote)]
+    return ["ssh", *options(), "-T", "--", check_host(host), _quoted(remote)]
+
+
+def _quoted(words: Sequence[str]) -> str:
+    """Return a command line for any login shell.
+
+    In all of them a text between apostrophes is itself, but for ``!`` and line breaks in csh and tcsh, and for
+    backslashes in fish: with one of these sh gets the line with its characters by number.
+    """
+    line = shlex.join(words)
+    if not re.search(r"[!\\\n\r]", line):
+        return line
+    numbered = "".join(chr(c) if chr(c) in _PLAIN else f"\\{c:03o}" for c in os.fsencode(line))
+    return f'sh -c \'eval "$(printf "{numbered}")"\''
+
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ./_-=:,;+@{}[]()<>|&*?#~^")
 
 
 def run(
@@ -169,7 +185,8 @@ def copy(source: str, target: str, *, timeout: float = LONG_SECONDS) -> None:
         Path(to).absolute().parent.mkdir(parents=True, exist_ok=True)
     elif not os.path.lexists(path):
         raise InvalidInput(f"There is no {path} here.", "Name a file or folder that is there.")
-    seen = run(host, ["sh", "-c", _LOOK, "sh", path if there else to, "get" if there else "put"]).stdout.split()
+    said = run(host, ["sh", "-c", _LOOK, "sh", path if there else to, "get" if there else "put"]).stdout.splitlines()
+    seen = {line.removeprefix(_MARK) for line in said if line.startswith(_MARK)}
     if there and "none" in seen:
         raise NotFound(f"There is no {path} on {host}.", f"Look there: ssh {host} ls")
     if "rsync" in seen and shutil.which("rsync"):
@@ -184,11 +201,14 @@ def copy(source: str, target: str, *, timeout: float = LONG_SECONDS) -> None:
         copying.put(Path(path).absolute(), host, to, timeout=timeout)
 
 
-# A name that begins with a dash is a path for dirname too.
+_MARK = "colab_magics-copy:"
+"""Begins each line of ours: a login shell may print what it likes."""
+# No path here can be taken for an option.
 _LOOK = (
-    'command -v rsync >/dev/null 2>&1 && echo rsync; case "$1" in /*) p=$1 ;; *) p=./$1 ;; esac; '
+    f"m={_MARK}; "
+    'command -v rsync >/dev/null 2>&1 && echo ${m}rsync; case "$1" in /*) p=$1 ;; *) p=./$1 ;; esac; '
     '[ "$2" = put ] && { [ -d "$p" ] || { q=${p%/*}; mkdir -p -- "${q:-/}"; }; exit; }; '
-    '[ -d "$p" ] && echo folder; [ -e "$p" ] || [ -L "$p" ] || echo none'
+    '[ -d "$p" ] && echo ${m}folder; [ -e "$p" ] || [ -L "$p" ] || echo ${m}none'
 )
 
 
