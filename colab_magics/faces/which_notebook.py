@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import process
 from ..errors import InvalidInput, NotFound
 from ..ui import Notebook, read_notebook, ticking
 from ..units import show_time
@@ -92,7 +93,8 @@ def find(ip: Any) -> Notebook:
 def label(ip: Any) -> str:
     """Name the notebook as it is named again after a restart of its kernel; no front end is asked."""
     known = os.environ.get(NAMED) or ip.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
-    return str(known) if known else "main"
+    # Without a name it is told by its machine: two of them must not take each other's kernels.
+    return str(known) if known else f"main-{process.host()}"
 
 
 def _at_server(ip: Any) -> Found | None:
