@@ -71,6 +71,11 @@ class Pipes:
                 stream.close()
             return status, self._take_errors()
 
+    def end_input(self) -> None:
+        """Let it see the end of its input."""
+        with self._alive:
+            self._streams[0].close()
+
     def wait(self, timeout: float) -> int | None:
         """Wait until it has ended by itself; None when it has not."""
         try:

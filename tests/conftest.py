@@ -76,7 +76,7 @@ def _end_processes_of(folder: Path) -> None:
 
 def _lives_in(candidate: psutil.Process, home: Path) -> bool:
     try:
-        return candidate.pid != os.getpid() and candidate.environ().get("HOME") == str(home)
+        return candidate.pid != os.getpid() and Path(candidate.environ().get("HOME", "/")).is_relative_to(home)
     except psutil.Error:
         return False
 

@@ -84,6 +84,29 @@ class Code:
 
     _now: dict[str, Seen] = field(default_factory=dict, repr=False)
 
+    def choose(self, *, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None) -> int:
+        """Use other patterns from the next `send` on.
+
+        Parameters
+        ----------
+        include, exclude : sequence of str, optional
+            As for the class; None leaves them as they are.
+
+        Returns
+        -------
+        int
+            How many files were sent and will not be any more. They stay there: whoever works there may need them.
+        """
+        self.include = self.include if include is None else include
+        self.exclude = self.exclude if exclude is None else exclude
+        # What git ignores may be included now.
+        self.ignored.clear()
+        before = set(self.sent)
+        _, gone = self.changes()
+        here = {path for path in gone if (self.root / path).exists()}
+        self.sent = {path: seen for path, seen in self.sent.items() if path not in here}
+        return len(before & here)
+
     def send(self, kernel: Any) -> tuple[int, int]:
         """Send what changed ahead of the next request; returns how many files and bytes.
 

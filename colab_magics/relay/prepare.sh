@@ -25,7 +25,8 @@ of_conda() {
       [ "${folder##*/}" = "$1" ] && printf '%s\n' "$folder" && return
     done < "$HOME/.conda/environments.txt"
   fi
-  for base in "${CONDA_PREFIX:-/none}" "$HOME"/miniconda3 "$HOME"/anaconda3 "$HOME"/miniforge3 "$HOME"/mambaforge \
+  conda=$(command -v conda || true)
+  for base in "${CONDA_PREFIX:-/none}" "${MAMBA_ROOT_PREFIX:-/none}" "${conda%/*/*}" "$HOME"/miniconda3 "$HOME"/anaconda3 "$HOME"/miniforge3 "$HOME"/mambaforge \
     "$HOME"/micromamba /opt/conda /opt/miniconda3 /opt/anaconda3; do
     [ -d "$base/envs/$1" ] && printf '%s\n' "$base/envs/$1" && return
     [ "$1" = base ] && [ -d "$base/conda-meta" ] && printf '%s\n' "$base" && return

@@ -1,4 +1,4 @@
-"""A kernel on another machine, with the methods of jupyter_client's client.
+"""A kernel on another machine, with the requests of jupyter_client's client; `jupyter` makes a client of it.
 
 What a request brings is fetched by `RemoteKernel.messages`; what belongs to no request of this client goes to
 `on_message`: output of threads that go on, and what was said while nobody was connected.
@@ -34,12 +34,13 @@ KEPT_DONE = 1000
 class _Request:
     """What came for one request and was not fetched yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, to: Callable[[Message], None] | None = None) -> None:
         self.waiting: queue.SimpleQueue[Arrived | None] = queue.SimpleQueue()
         self.newest: Arrived | None = None
+        self.give = to or self._keep
         self.replied = self.idle = False
 
-    def put(self, message: Message) -> None:
+    def _keep(self, message: Message) -> None:
         """Have a message wait, together with what waits of the same stream."""
         if self.newest is None or not self.newest.add(message):
             self.newest = Arrived(message)
@@ -132,6 +133,11 @@ class RemoteKernel(Requests):
         return self._link.state
 
     @property
+    def lives(self) -> bool:
+        """Whether the kernel is there for this client, as far as anybody knows; also while offline."""
+        return self._death is None and self._link.state.kind != "gone"
+
+    @property
     def connection_pid(self) -> int | None:
         """Process id of the ssh that is joined to the relay now."""
         connection = self._link._connection
@@ -175,13 +181,19 @@ class RemoteKernel(Requests):
         header = {"msg_id": uuid.uuid4().hex, "session": self.session, "username": "", "msg_type": msg_type}
         header.update(version="5.3", date=datetime.now(UTC).isoformat())
         parts = [json.dumps(part).encode() for part in (header, parent or {}, metadata or {}, content)]
-        if msg_type.endswith("_request"):
+        self.forward(channel, header, [*parts, *(buffers or [])])
+        return header["msg_id"]
+
+    def forward(
+        self, channel: str, header: dict[str, Any], parts: list[bytes], to: Callable[[Message], None] | None = None
+    ) -> None:
+        """Send a message that was made elsewhere: its four parts and its buffers; what it brings goes to `to`."""
+        if header["msg_type"].endswith("_request"):
             if self._death:
                 raise self._death
             with self._lock:
-                self._requests[header["msg_id"]] = _Request()
-        self._link.send(wire.CHANNELS.index(channel), wire.frames([*parts, *(buffers or [])]))
-        return header["msg_id"]
+                self._requests[header["msg_id"]] = _Request(to)
+        self._link.send(wire.CHANNELS.index(channel), wire.frames(parts))
 
     def interrupt(self, msg_id: str | None = None) -> bool:
         """Interrupt what runs there, or only this request; False when offline, and then nothing is interrupted."""
@@ -298,7 +310,7 @@ class RemoteKernel(Requests):
             request = self._requests.get(msg_id)
             if request is not None and not (request.replied and request.idle):
                 # First the message, then the mark: whoever fetches sees no end before the last message.
-                request.put(message)
+                request.give(message)
                 if message.channel in ("shell", "control"):
                     request.replied = True
                 elif message.header["msg_type"] == "status" and message.content["execution_state"] == "idle":

@@ -10,13 +10,14 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import process
-from ..errors import CommandFailed, InvalidInput, Unavailable
+from ..errors import CommandFailed, InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
     import subprocess
@@ -77,7 +78,23 @@ def check_host(host: str) -> str:
 
 def command(host: str, remote: Sequence[str]) -> list[str]:
     """Return the argument list that runs `remote` on `host`; the one place where words are quoted for its shell."""
-    return ["ssh", *options(), "-T", "--", check_host(host), shlex.join(remote)]
+    return ["ssh", *options(), "-T", "--", check_host(host), _quoted(remote)]
+
+
+def _quoted(words: Sequence[str]) -> str:
+    """Return a command line for any login shell.
+
+    In all of them a text between apostrophes is itself, but for ``!`` and line breaks in csh and tcsh, and for
+    backslashes in fish: with one of these sh gets the line with its characters by number.
+    """
+    line = shlex.join(words)
+    if not re.search(r"[!\\\n\r]", line):
+        return line
+    numbered = "".join(chr(c) if chr(c) in _PLAIN else f"\\{c:03o}" for c in os.fsencode(line))
+    return f'sh -c \'eval "$(printf "{numbered}")"\''
+
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ./_-=:,;+@{}[]()<>|&*?#~^")
 
 
 def run(
@@ -134,25 +151,81 @@ def connect(host: str) -> None:
     run(host, ["true"])
 
 
-def copy(source: str, target: str, *options: str, timeout: float = LONG_SECONDS) -> None:
-    """Copy files or folders to or from another machine.
+def copy(source: str, target: str, *, timeout: float = LONG_SECONDS) -> None:
+    """Copy a file or a folder to or from another machine, over the shared connection.
+
+    By rsync where both sides have it, else as a stream of tar. A file is renamed to its name when it is whole; of a
+    copy that was cut some files may be there, but none in part. Nothing is deleted.
 
     Parameters
     ----------
     source, target : str
-        As rsync knows them; one of them is ``HOST:PATH``.
-    *options : str
-        Further options of rsync; ``--archive`` is one already.
+        One of them is ``HOST:PATH``, from the home folder there or from ``/``; a path here that has a colon is written
+        ``./a:b``. What a folder holds goes into the folder `target`; a file becomes `target`, or goes into it where
+        that is a folder.
     timeout : float
         Seconds until it is given up.
+
+    Raises
+    ------
+    InvalidInput
+        When not exactly one side is another machine, or the source is not there.
+    Unavailable
+        When the host does not answer, the connection was cut, or time is over.
+    CommandFailed
+        When the other side says that it cannot be.
     """
+    from . import copying
+
+    (there, path), (host_of_target, to) = _place(source), _place(target)
+    host = check_host(there or host_of_target) if bool(there) != bool(host_of_target) else ""
+    if not host:
+        raise InvalidInput("A copy is from here to another machine, or back.", "Write one of both as HOST:PATH.")
+    if there:
+        Path(to).absolute().parent.mkdir(parents=True, exist_ok=True)
+    elif not os.path.lexists(path):
+        raise InvalidInput(f"There is no {path} here.", "Name a file or folder that is there.")
+    said = run(host, ["sh", "-c", _LOOK, "sh", path if there else to, "get" if there else "put"]).stdout.splitlines()
+    seen = {line.removeprefix(_MARK) for line in said if line.startswith(_MARK)}
+    if there and "none" in seen:
+        raise NotFound(f"There is no {path} on {host}.", f"Look there: ssh {host} ls")
+    if "rsync" in seen and shutil.which("rsync"):
+        whole = "folder" in seen if there else Path(path).is_dir()
+        # A slash behind the source means what the folder holds; no path here is taken for an option or a host.
+        ends = [f"{host}:{path}" if there else os.path.abspath(path), os.path.abspath(to) if there else f"{host}:{to}"]
+        ends[0] += "/" if whole else ""
+        _rsync(host, ends, timeout)
+    elif there:
+        copying.get(host, path, Path(to).absolute(), timeout=timeout)
+    else:
+        copying.put(Path(path).absolute(), host, to, timeout=timeout)
+
+
+_MARK = "colab_magics-copy:"
+"""Begins each line of ours: a login shell may print what it likes."""
+# No path here can be taken for an option.
+_LOOK = (
+    f"m={_MARK}; "
+    'command -v rsync >/dev/null 2>&1 && echo ${m}rsync; case "$1" in /*) p=$1 ;; *) p=./$1 ;; esac; '
+    '[ "$2" = put ] && { [ -d "$p" ] || { q=${p%/*}; mkdir -p -- "${q:-/}"; }; exit; }; '
+    '[ -d "$p" ] && echo ${m}folder; [ -e "$p" ] || [ -L "$p" ] || echo ${m}none'
+)
+
+
+def _place(text: str) -> tuple[str, str]:
+    """Return host and path; no host for a path here. Slashes at the end are none of rsync's business."""
+    host, colon, path = text.partition(":")
+    if not colon or "/" in host:
+        host, path = "", text
+    return host, path.rstrip("/") or ("/" if path.startswith("/") else ".")
+
+
+def _rsync(host: str, ends: Sequence[str], timeout: float) -> None:
     # -s: no shell there splits or expands a path.
-    command = ["rsync", "--archive", "-s", "-e", rsync_shell(), *options, "--", source, target]
     try:
-        process.run(command, timeout=timeout)
+        process.run(["rsync", "--archive", "-s", "-e", rsync_shell(), "--", *ends], timeout=timeout)
     except CommandFailed as error:
-        if error.returncode == 255:
-            host = next(name for name in (source, target) if ":" in name).partition(":")[0]
+        if error.returncode in (12, 20, 124, 255):
             raise unreachable(host, error.output) from error
         raise
 

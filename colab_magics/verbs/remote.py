@@ -54,9 +54,10 @@ def remote(
         The Python there: ``python=3.12`` for an environment of ours with that version, ``env=conda:NAME`` or
         ``env=PATH`` for one of yours that has ipykernel.
     folder : str, optional
-        Where it works there; ``colab_magics/PROJECT`` below the home folder by default.
+        Where it works there; by default the project's path, below ``colab_magics`` in the home folder.
     include, exclude : str, optional
-        Patterns of files that are sent although git ignores them, and that are not sent.
+        Patterns of files that are sent although git ignores them, and that are not sent. On a host that is connected
+        they count from the next cell on; what is excluded later stays there.
     idle : str, default "8h"
         The kernel ends by itself when nobody is connected and nothing runs for so long; ``0`` for never.
     spool : str, default "2GB"
@@ -78,12 +79,13 @@ def remote(
     if host is None:
         host = _current(here)
     held = here.remotes.get(host)
-    if held is None or new or held.kernel.state.kind == "gone":
-        held = _attach(
+    other = held is not None and name not in (None, held.kernel.name)
+    if held is None or new or other or held.kernel.state.kind == "gone":
+        held = _connect(
+            here,
             host,
-            name or _name(here),
-            include=words(include),
-            exclude=words(exclude),
+            name,
+            {"include": include, "exclude": exclude},
             new=new,
             python=python,
             env=env,
@@ -91,7 +93,8 @@ def remote(
             idle=seconds(idle, name="idle") if idle not in ("0", "never") else 0.0,
             cap=size(spool, name="spool"),
         )
-        here.remotes[host] = held
+    else:
+        _change(here, held, include, exclude, {"python": python, "env": env, "folder": folder})
     if cell is not None:
         here.ui.run_elsewhere(held, cell)
         return None
@@ -176,11 +179,19 @@ def status() -> Table:
 
 
 @subcommand(remote)
-def off() -> None:
-    """Execute cells here again; what runs there stays there."""
+def off(host: str | None = None, /) -> None:
+    """Execute cells here again; what runs there stays there.
+
+    Parameters
+    ----------
+    host : str, optional
+        Only when cells go to this one.
+    """
     here = session.current()
-    here.ui.cells_go_to(None)
-    for held in here.remotes.values():
+    kernels = list(here.remotes.values()) if host is None else [_held(here, host)]
+    if host in (None, here.ui.cells_are_at()):
+        here.ui.cells_go_to(None)
+    for held in kernels:
         now = held.kernel.status(timeout=2.0)
         keeps = f"keeps {show_size(now['memory'])}" if now.get("memory") else "stays"
         here.ui.say(f"The kernel on {held.host} {keeps}: %remote end {held.host} ends it.")
@@ -198,7 +209,8 @@ def end(host: str | None = None, /) -> None:
     here = session.current()
     host = host or _current(here)
     held = here.remotes.get(host) or _attach(host, _name(here), start=False)
-    here.ui.cells_go_to(None)
+    if here.ui.cells_are_at() == host:
+        here.ui.cells_go_to(None)
     held.kernel.shutdown()
     here.remotes.pop(host, None)
     here.ui.say(f"The kernel on {host} has ended.")
@@ -249,7 +261,7 @@ def pull(*names: str, host: str | None = None, pickle: bool = False) -> None:
     for name in _names(names):
         found = here.ui.run_elsewhere(held, values.pull_code(name, pickle=pickle), silent=True)
         for message in found:
-            value = values.unpack(message.content["kind"], bytes(message.buffers[0]), pickle=pickle)
+            value = values.unpack(name, message.content["kind"], bytes(message.buffers[0]), pickle=pickle)
             here.ui.set_variables({name: value})
 
 
@@ -263,6 +275,24 @@ def _names(names: tuple[str, ...]) -> list[str]:
     return found
 
 
+def _connect(
+    here: session.Session, host: str, name: str | None, patterns: dict[str, str | None], **options: Any
+) -> Remote:
+    """Attach in place of what this notebook held there, with its name and patterns where none are said."""
+    before: Remote | None = here.remotes.get(host)
+    chosen: dict[str, Any] = {word: words(value) for word, value in patterns.items() if value is not None}
+    if before is not None:
+        name = name or before.kernel.name
+        chosen = {"include": before.code.include, "exclude": before.code.exclude, **chosen} if before.code else chosen
+    held = _attach(host, name or _name(here), **chosen, **options)
+    if before is not None:
+        before.kernel.close()
+    here.remotes[host] = held
+    if here.ui.cells_are_at() == host:
+        here.ui.cells_go_to(held)
+    return held
+
+
 def _attach(
     host: str, name: str, *, include: Any = (), exclude: Any = (), start: bool = True, **options: Any
 ) -> Remote:
@@ -270,8 +300,7 @@ def _attach(
     from ..relay.remote_kernel import attach
 
     here = session.current()
-    root = Path(here.project.root) if here.project is not None else here.start_folder
-    code = Code(root, include, exclude) if start else None
+    code = Code(_root(here), include, exclude) if start else None
     news: deque[Any] = deque(maxlen=10_000)
     with here.ui.progress(f"connecting to {host}"):
         kernel = attach(host, name, start=start, tell=here.ui.say, on_message=news.append, **options)
@@ -307,6 +336,28 @@ def _name(here: session.Session) -> str:
     return f"{run.parent.name}-{run.name}" if run is not None else here.ui.notebook_label()
 
 
+def _change(
+    here: session.Session, held: Remote, include: str | None, exclude: str | None, fixed: dict[str, str | None]
+) -> None:
+    """Take what may change on a host that is connected; what was not said stays as it is."""
+    if said := [f"{word}=" for word, value in fixed.items() if value]:
+        here.ui.say(f"The kernel on {held.host} runs already: {' and '.join(said)} count for a new one (--new).")
+    if held.code is None or (include is None and exclude is None):
+        return
+    left = held.code.choose(
+        include=None if include is None else words(include), exclude=None if exclude is None else words(exclude)
+    )
+    if left:
+        number = f"{left} file{'s' if left > 1 else ''}"
+        here.ui.say(f"{number} that went to {held.host} before will not be sent any more; what is there stays.")
+
+
+def _root(here: session.Session) -> Path:
+    return Path(here.project.root) if here.project is not None else here.start_folder
+
+
 def _folder(here: session.Session) -> str:
-    root = Path(here.project.root) if here.project is not None else here.start_folder
-    return f"colab_magics/{root.name or 'project'}"
+    """Name the folder there after the project's path: projects of the same name do not meet."""
+    root, home = _root(here).resolve(), Path.home().resolve()
+    below = root.relative_to(home) if root.is_relative_to(home) else root.relative_to(root.anchor)
+    return f"colab_magics/{below if below.parts else 'project'}"

@@ -74,6 +74,27 @@ def test_what_git_ignores_and_what_is_no_code_stays(tmp_path: Path) -> None:
     assert set(there.files) == {"a.py", "build/c.py", "t.ipynb"}
 
 
+def test_other_patterns_count_from_the_next_time_on(tmp_path: Path) -> None:
+    git("init", "--quiet", str(tmp_path))
+    write(tmp_path, a_dot_py="1", b_dot_py="2", gone_dot_py="3", _dot_gitignore="build/\n*.env\n", build__c_dot_py="4")
+    code, there = Code(tmp_path), There()
+    code.send(there)
+    assert set(there.files) == {"a.py", "b.py", "gone.py", ".gitignore"}
+    assert code.choose(include=["build"]) == 0
+    assert code.send(there)[0] == 1
+    assert "build/c.py" in there.files
+    (tmp_path / "gone.py").unlink()
+    assert code.choose(exclude=["b.py", "build", "gone.py"]) == 2
+    (tmp_path / "b.py").write_text("changed")
+    # What went and is excluded now stays there as it is; what went away here goes there too.
+    assert code.send(there)[0] == 0
+    assert set(there.files) == {"a.py", "b.py", ".gitignore", "build/c.py"}
+    assert there.files["b.py"][0] == b"2"
+    code.choose(exclude=[])
+    assert code.send(there)[0] == 2
+    assert there.files["b.py"][0] == b"changed"
+
+
 @pytest.mark.parametrize("where", ["", "..", "/"])
 def test_a_home_folder_is_refused(home: Path, where: str) -> None:
     with pytest.raises(InvalidInput, match="home folder"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from sshd import Sshd
+from sshd import Sshd, sshd
 
 from colab_magics.errors import InvalidInput, Unavailable
 from colab_magics.relay import link
@@ -29,6 +29,61 @@ def test_an_environment_of_our_own_is_made_once(box: Sshd, home: Path, monkeypat
     told.clear()
     attach(box.host, tell=told.append).shutdown()
     assert told == []
+
+
+@pytest.fixture(scope="session")
+def uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install uv."""
+    folder = tmp_path_factory.mktemp("uv")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(folder)]
+    subprocess.run([*pip, "uv"], check=True, capture_output=True, timeout=110)
+    return folder / "bin" / "uv"
+
+
+def made_by(box: Sshd, python: str) -> dict[str, str]:
+    """Return what a virtual environment says of its making."""
+    text = ssh.run(box.host, ["cat", str(Path(python).parent.parent / "pyvenv.cfg")]).stdout
+    return dict(line.split(" = ", 1) for line in text.splitlines())
+
+
+def version(box: Sshd, python: str) -> str:
+    code = "import ipykernel, sys; print('.'.join(map(str, sys.version_info[:2])))"
+    return ssh.run(box.host, [python, "-c", code]).stdout.strip()
+
+
+def test_uv_makes_the_environment_where_it_is(box: Sshd, home: Path, uv: Path) -> None:
+    (home / ".local" / "bin").mkdir(parents=True)
+    (home / ".local" / "bin" / "uv").symlink_to(uv)
+    python = prepare(box.host, Environment())
+    assert "uv" in made_by(box, python)
+    kernel = attach(box.host)
+    # What users do there has to work too.
+    assert value(kernel, "import pip, sys; sys.executable").strip("'\"") == python
+    kernel.shutdown()
+
+
+def test_the_version_that_was_asked_for(tmp_path: Path, home: Path, uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = sys.version_info[:2]
+    number = f"{wanted[0]}.{wanted[1]}"
+    found = Path(sys.base_prefix) / "bin"
+    with sshd(tmp_path, session_home=home, session_path=f"/usr/bin:/bin:{found}") as box:
+        monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(box.config_file))
+        by_venv = prepare(box.host, Environment(python=number))
+        assert version(box, by_venv) == number
+        assert "uv" not in made_by(box, by_venv)
+        shutil.rmtree(home / ".cache")
+        (home / ".local" / "bin").mkdir(parents=True)
+        (home / ".local" / "bin" / "uv").symlink_to(uv)
+        by_uv = prepare(box.host, Environment(python=number))
+        assert version(box, by_uv) == number
+        assert "uv" in made_by(box, by_uv)
+
+
+def test_a_uv_that_fails_is_no_end(box: Sshd, home: Path) -> None:
+    (home / ".local" / "bin").mkdir(parents=True)
+    (home / ".local" / "bin" / "uv").write_text("#!/bin/sh\necho 'error: no network' >&2\nexit 2\n")
+    (home / ".local" / "bin" / "uv").chmod(0o755)
+    assert version(box, prepare(box.host, Environment()))
 
 
 def test_packages_are_copied_where_the_host_has_no_network(
@@ -62,12 +117,37 @@ def _bare(folder: Path, python: Path) -> Path:
     return folder / "ba re"
 
 
-def test_an_environment_of_conda_is_found_by_its_name(box: Sshd, home: Path) -> None:
-    (home / ".conda").mkdir()
-    (home / "deep").mkdir()
-    os.symlink(sys.prefix, home / "deep" / "my env")
-    (home / ".conda" / "environments.txt").write_text(f"{home}/other\n{home}/deep/my env\n")
-    assert prepare(box.host, Environment(env="conda:my env")) == f"{home}/deep/my env/bin/python"
+@pytest.mark.parametrize("known", ["list", "folder", "program", "base", "path"])
+def test_an_environment_of_conda_is_found_by_its_name(
+    tmp_path: Path, home: Path, known: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its layout and its list alone: no package index that tests may use has conda itself."""
+    root = home / ("deep" if known in ("list", "program") else "miniforge3")
+    name, folder = ("base", root) if known == "base" else ("my env", root / "envs" / "my env")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if known == "base":
+        (root / "bin").mkdir(parents=True)
+        (root / "bin" / "python").symlink_to(sys.executable)
+        (root / "conda-meta").mkdir()
+    else:
+        folder.symlink_to(sys.prefix)
+    if known == "list":
+        (home / ".conda").mkdir()
+        (home / ".conda" / "environments.txt").write_text(f"{home}/other\n{folder}\n")
+    if known == "program":
+        (root / "condabin").mkdir()
+        (root / "condabin" / "conda").write_text("#!/bin/sh\n")
+        (root / "condabin" / "conda").chmod(0o755)
+    env = f"conda:{folder}" if known == "path" else f"conda:{name}"
+    with sshd(tmp_path, session_home=home, session_path=f"/usr/bin:/bin:{root}/condabin") as box:
+        monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(box.config_file))
+        if known == "base":
+            # Its python is a link out of it, so that nothing is installed beside it.
+            with pytest.raises(Unavailable, match="has no ipykernel") as caught:
+                prepare(box.host, Environment(env=env))
+            assert f"{folder}/bin/python" in str(caught.value)
+        else:
+            assert prepare(box.host, Environment(env=env)) == f"{folder}/bin/python"
 
 
 @pytest.mark.parametrize(

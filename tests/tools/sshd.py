@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,13 @@ class Sshd:
 
 @contextmanager
 def sshd(
-    tmp: Path, *, host: str = "box", session_home: Path | None = None, listen: str = LOCAL, address: str = LOCAL
+    tmp: Path,
+    *,
+    host: str = "box",
+    session_home: Path | None = None,
+    session_path: str | None = None,
+    listen: str = LOCAL,
+    address: str = LOCAL,
 ) -> Iterator[Sshd]:
     """Run a server until the block ends; skips the test where OpenSSH's server is not installed.
 
@@ -58,6 +64,8 @@ def sshd(
         The name by which clients know it.
     session_home : Path, optional
         ``HOME`` of those who log in, in place of their real one.
+    session_path : str, optional
+        Their ``PATH``.
     listen, address : str
         Where it listens, and where its clients look for it: a link may lie between them.
     """
@@ -70,7 +78,8 @@ def sshd(
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # privilege separation needs it
-    port = _write_settings(folder, host, session_home, listen, address)
+    variables = {"HOME": session_home, "PATH": session_path, **_certificates()}
+    port = _write_settings(folder, host, variables, listen, address)
     command = [server, "-D", "-e", "-f", str(folder / "sshd_config")]
     with open(folder / "log", "wb") as log:
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -83,7 +92,7 @@ def sshd(
         running.wait(10)
 
 
-def _write_settings(folder: Path, host: str, session_home: Path | None, listen: str, address: str) -> int:
+def _write_settings(folder: Path, host: str, variables: Mapping[str, object], listen: str, address: str) -> int:
     with socket.socket() as free:
         free.bind((listen, 0))
         port: int = free.getsockname()[1]
@@ -93,7 +102,7 @@ def _write_settings(folder: Path, host: str, session_home: Path | None, listen: 
         f"Port {port}\nListenAddress {listen}\n"
         f'HostKey "{folder}/host_key"\nAuthorizedKeysFile "{folder}/user_key.pub"\nPidFile none\n'
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-        "Subsystem sftp internal-sftp\n" + (f'SetEnv "HOME={session_home}"\n' if session_home else "")
+        f"Subsystem sftp internal-sftp\n{_set(variables)}"
     )
     (folder / "ssh_config").write_text(
         f"Host {host}\n  HostName {address}\n  Port {port}\n  User {getpass.getuser()}\n"
@@ -101,6 +110,17 @@ def _write_settings(folder: Path, host: str, session_home: Path | None, listen: 
         "  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n"
     )
     return port
+
+
+def _certificates() -> dict[str, Path]:
+    """Let those who log in reach a package index as this machine does: some programs bring a list of their own."""
+    known = Path("/etc/ssl/certs/ca-certificates.crt")
+    return {"SSL_CERT_FILE": known} if known.exists() else {}
+
+
+def _set(variables: Mapping[str, object]) -> str:
+    words = " ".join(f'"{name}={value}"' for name, value in variables.items() if value)
+    return f"SetEnv {words}\n" if words else ""
 
 
 def _answers(address: str, port: int) -> bool:

@@ -1,0 +1,212 @@
+"""Files to and from another machine as one stream of tar through ssh, for where rsync is missing on either side.
+
+Nothing looks whole before it is: a stream is unpacked beside the target, and renamed when all of it has arrived.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import tarfile
+import tempfile
+import time
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from ..errors import CommandFailed, Unavailable
+from ..pipes import Pipes
+from . import ssh
+
+MOST = 1 << 20
+_END = "end"
+"""Name of the member that comes last: without it the stream was cut, perhaps between two files."""
+_SOURCE = "source"
+# Names are arguments and begin with "./": they may hold anything.
+_PUT = """
+mkdir -p -- "$1" && cd -- "$1" || exit 3
+w=$(mktemp -d ./.copy.XXXXXX) || exit 3
+trap 'rm -rf "$w"' EXIT
+trap 'exit 4' HUP INT TERM
+tar -xof - -C "$w" && [ -e "$w/end" ] || exit 4
+n=./$2
+if [ -L "$w/source" ] || [ ! -d "$w/source" ]; then
+  [ -d "$n" ] && n=$n/$3
+  [ ! -L "$n" ] || rm -f -- "$n" && mv -f -- "$w/source" "$n"
+elif [ ! -e "$n" ] && [ ! -L "$n" ]; then
+  mv -- "$w/source" "$n"
+else
+  cd "$w/source" || exit 3
+  put='for f; do t=$0/$f; [ ! -L "$t" ] || rm -f -- "$t"; '
+  put=$put'[ ! -d "$t" ] || { echo "$f is a folder there" >&2; exit 5; }; mv -f -- "$f" "$t" || exit 5; done'
+  find . -type d -exec sh -c 'for f; do mkdir -p -- "$0/$f" || exit 5; done' "../../$2" {} + || exit 5
+  find . ! -type d -exec sh -c "$put" "../../$2" {} + || exit 5
+  cd ../..
+fi
+"""
+_GREETING = b"colab_magics-tar\n"
+"""Comes before the stream: a login shell may print what it likes."""
+_GET = (
+    f"echo {_GREETING.decode().strip()}; "
+    'if [ -d "$1/$2" ]; then cd -- "$1/$2" && exec tar -cf - .; else cd -- "$1" && exec tar -cf - "./$2"; fi'
+)
+
+
+class _Stream(io.RawIOBase):
+    """The pipes of a running ssh as a file that keeps a limit of time."""
+
+    def __init__(self, pipes: Pipes, timeout: float) -> None:
+        self._pipes, self._end = pipes, time.monotonic() + timeout
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def _left(self) -> float:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        while not select.select([self._pipes.stdout], [], [], self._left())[0]:
+            pass
+        data = os.read(self._pipes.stdout, min(len(view), MOST))
+        view[: len(data)] = data
+        return len(data)
+
+    def skip_to(self, word: bytes) -> None:
+        """Read up to and with a word; raises EOFError where it does not come."""
+        said = b""
+        while not said.endswith(word):
+            if not (byte := self.read(1)):
+                raise EOFError
+            said += byte
+
+    def write(self, data: object) -> int:
+        rest = whole = memoryview(data)  # type: ignore[arg-type]
+        while rest:
+            wrote = self._pipes.write(rest[:MOST])
+            rest = rest[wrote:]
+            if not wrote:
+                select.select([], [self._pipes.stdin], [], self._left())
+        return len(whole)
+
+
+def put(source: Path, host: str, target: str, *, timeout: float) -> None:
+    """Copy a file or folder to another machine; see `ssh.copy`."""
+    source = source.resolve() if source.is_dir() else source
+    where, name = _split(target)
+    pipes = Pipes(ssh.command(host, ["sh", "-c", _PUT, "sh", where, name, source.name]))
+    problem: OSError | None = None
+    try:
+        # GNU's format is what all programs named tar read.
+        with tarfile.open(
+            fileobj=cast("IO[bytes]", _Stream(pipes, timeout)), mode="w|", format=tarfile.GNU_FORMAT
+        ) as tar:
+            tar.add(source, _SOURCE)
+            tar.addfile(tarfile.TarInfo(_END))
+        pipes.end_input()
+        _wait(pipes, timeout)
+    except OSError as error:
+        # It ended early: what it says explains it, and time that is over is told by its status.
+        problem = error
+        pipes.wait(1.0)
+    except BaseException:
+        pipes.close()
+        raise
+    _check(host, pipes, problem)
+
+
+def get(host: str, source: str, target: Path, *, timeout: float) -> None:
+    """Copy a file or folder from another machine; see `ssh.copy`."""
+    where, name = _split(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pipes = Pipes(ssh.command(host, ["sh", "-c", _GET, "sh", where, name]))
+    problem: Exception | None = None
+    whole = False
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".copy.") as beside:
+        unpacked = Path(beside, _SOURCE)
+        unpacked.mkdir()
+        try:
+            stream = _Stream(pipes, timeout)
+            stream.skip_to(_GREETING)
+            with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as tar:
+                whole = _unpack(tar, unpacked)
+            _wait(pipes, timeout)
+        except (OSError, EOFError, tarfile.ReadError) as error:
+            problem = error
+            pipes.wait(1.0)
+        except BaseException:
+            pipes.close()
+            raise
+        _check(host, pipes, problem)
+        _place(unpacked, target, whole=whole)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Return folder and name of a path there, so that neither is taken for an option."""
+    pure = PurePosixPath(path or ".")
+    if not pure.name or pure.name == "..":
+        return str(pure), "."
+    parent = str(pure.parent)
+    return parent if parent.startswith("/") else f"./{parent}", pure.name
+
+
+def _check(host: str, pipes: Pipes, problem: Exception | None) -> None:
+    status, said = pipes.close()
+    if status == 255 or isinstance(problem, TimeoutError):
+        raise ssh.unreachable(host, said)
+    lines = [line for line in said.splitlines() if line.strip()]
+    if status or problem is not None:
+        words = lines[-1] if lines else f"status {status}{f', {problem}' if problem else ''}"
+        raise CommandFailed(f"Copying to or from {host} failed: {words}", returncode=status, output=said)
+
+
+def _wait(pipes: Pipes, timeout: float) -> None:
+    if pipes.wait(timeout) is None:
+        raise TimeoutError
+
+
+def _unpack(tar: tarfile.TarFile, folder: Path) -> bool:
+    """Unpack what another machine sends, nothing outside of the folder; returns whether it is a whole folder."""
+    links: list[tuple[str, str]] = []
+    whole = False
+    for member in tar:
+        whole = whole or member.name == "."
+        if member.issym():
+            # Made last: nothing must be written through them.
+            links.append((member.name, member.linkname))
+            continue
+        try:
+            tar.extract(member, folder, filter="data")
+        except tarfile.FilterError as error:
+            raise Unavailable(f"It is not copied: {error}.", "Leave it out there.") from error
+    for name, leads_to in links:
+        inside = (folder / name).parent.resolve().is_relative_to(folder.resolve())
+        if ".." in Path(name).parts or Path(name).is_absolute() or not inside:
+            raise Unavailable(f"{name!r} is not copied: it leads out of the folder.", "Leave it out there.")
+        (folder / name).symlink_to(leads_to)
+    return whole
+
+
+def _place(unpacked: Path, target: Path, *, whole: bool) -> None:
+    """Rename what arrived: one file, a folder, or all that is in one when the target is there."""
+    if not whole:
+        (file,) = unpacked.iterdir()
+        os.replace(file, target / file.name if target.is_dir() else target)
+        return
+    if not os.path.lexists(target):
+        os.rename(unpacked, target)
+        return
+    for folder, folders, files in os.walk(unpacked):
+        into = target / Path(folder).relative_to(unpacked)
+        into.mkdir(parents=True, exist_ok=True)
+        for name in [*files, *(name for name in folders if Path(folder, name).is_symlink())]:
+            to = into / name
+            if to.is_dir() and not to.is_symlink():
+                raise Unavailable(f"{to} is a folder here, and none there.", "Move it away.")
+            os.replace(Path(folder, name), to)
