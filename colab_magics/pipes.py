@@ -42,8 +42,8 @@ class Pipes:
         self.stdin, self.stdout = self._streams[0].fileno(), self._streams[1].fileno()
         self.pid = self._child.pid
         os.set_blocking(self.stdin, False)
-        # More at once wakes it, and us, less often. A user may own only so much of it.
-        with contextlib.suppress(OSError):
+        # More at once wakes it, and us, less often. Linux alone knows that, and a user may own only so much of it.
+        with contextlib.suppress(OSError, AttributeError):
             fcntl.fcntl(self.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)
         # Numbers of pipes and processes are used again: nobody may write to, or kill, what was closed meanwhile.
         self._alive = threading.RLock()

@@ -53,7 +53,8 @@ class Client:
         try:
             if fd != self.socket.fileno():
                 return os.read(fd, MOST)
-            data, about, _, _ = self.socket.recvmsg(MOST, socket.CMSG_SPACE(_TWO.size))
+            room = socket.CMSG_SPACE(_TWO.size)
+            data, about, _, _ = self.socket.recvmsg(MOST, room, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
         except OSError:

@@ -173,7 +173,7 @@ class Relay:
         client.close()
 
     def _serve(self, client: Client, fd: int, event: int) -> None:
-        if not event & (zmq.POLLIN | zmq.POLLERR) or client.closing:
+        if not event & (zmq.POLLIN | zmq.POLLERR):
             return
         heard = client.source
         if fd == client.sink != heard:
@@ -182,17 +182,21 @@ class Relay:
         if data and fd == heard:
             if client.source != heard:
                 self._hear(client, client.source)
-            for kind, number, payload in client.reader.feed(data):
-                self._handle(client, kind, number, payload)
+            self._obey(client, data)
         elif data is not None:
             self._leave(client)
 
     def _leave(self, client: Client) -> None:
         """A client has gone: what it sent before counts."""
         while client in self.clients and (data := client.receive(client.source)):
+            self._obey(client, data)
+        self._drop(client)
+
+    def _obey(self, client: Client, data: bytes) -> None:
+        # One that was sent away is read, so that its end is seen, and has no say.
+        if not client.closing:
             for kind, number, payload in client.reader.feed(data):
                 self._handle(client, kind, number, payload)
-        self._drop(client)
 
     def _handle(self, client: Client, kind: int, number: int, payload: bytes) -> None:
         if kind == wire.HELLO:

@@ -20,31 +20,16 @@ from typing import Any
 
 from ..errors import InvalidInput, Unavailable
 from . import wire
+from .arrived import Request
 from .environment import Environment
 from .link import PING_SECONDS, Link
-from .messages import Arrived, Cell, Message, Requests
+from .messages import Cell, Message, Requests
 from .state import State
 
 CAP = 2_000_000_000
 END_SECONDS = 20.0
 KEPT_DONE = 1000
 """So many requests that ended and were not fetched are remembered."""
-
-
-class _Request:
-    """What came for one request and was not fetched yet."""
-
-    def __init__(self, to: Callable[[Message], None] | None = None) -> None:
-        self.waiting: queue.SimpleQueue[Arrived | None] = queue.SimpleQueue()
-        self.newest: Arrived | None = None
-        self.give = to or self._keep
-        self.replied = self.idle = False
-
-    def _keep(self, message: Message) -> None:
-        """Have a message wait, together with what waits of the same stream."""
-        if self.newest is None or not self.newest.add(message):
-            self.newest = Arrived(message)
-            self.waiting.put(self.newest)
 
 
 class RemoteKernel(Requests):
@@ -105,7 +90,7 @@ class RemoteKernel(Requests):
             ping=ping,
         )
         self._lock = threading.Lock()
-        self._requests: dict[str, _Request] = {}
+        self._requests: dict[str, Request] = {}
         self._done: deque[str] = deque()
         self.asked_input: dict[str, Any] = {}
         self._death: Unavailable | None = None
@@ -123,7 +108,7 @@ class RemoteKernel(Requests):
         self.started = self.welcome["started"]
         for cell in self.welcome["cells"]:
             self.missed.append(Cell(cell["msg_id"], cell["code"], cell["begun"], cell["done"]))
-            self._requests[cell["msg_id"]] = _Request()
+            self._requests[cell["msg_id"]] = Request()
         self._link.listen()
         return self
 
@@ -192,7 +177,7 @@ class RemoteKernel(Requests):
             if self._death:
                 raise self._death
             with self._lock:
-                self._requests[header["msg_id"]] = _Request(to)
+                self._requests[header["msg_id"]] = Request(to)
         self._link.send(wire.CHANNELS.index(channel), wire.frames(parts))
 
     def interrupt(self, msg_id: str | None = None) -> bool:
@@ -272,7 +257,7 @@ class RemoteKernel(Requests):
                 self._requests.pop(msg_id, None)
             return
 
-    def _raise_if_ended(self, request: _Request) -> None:
+    def _raise_if_ended(self, request: Request) -> None:
         if request.waiting.empty():
             error = self._death or self._link.state.error
             if error is not None:

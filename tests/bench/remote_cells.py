@@ -151,7 +151,10 @@ def compare_cells(host: str, rtt: float) -> None:
         file.write(os.urandom(PNG_BYTES * 4 // 3))
         file.flush()
         kernel = attach(host, env=sys.prefix, new=True)
-        ssh_peers = {"1+1": f"{sys.executable} -c 1+1", "5 MB PNG": f"cat {file.name}"}
+        ssh_peers = {
+            "1+1": ("ssh python -c 1+1", f"{sys.executable} -c 1+1"),
+            "5 MB PNG": ("ssh cat of its bytes", f"cat {file.name}"),
+        }
         try:
             for what, (code, times) in CODES.items():
                 works: dict[str, Callable[[], Any]] = {
@@ -167,8 +170,9 @@ def compare_cells(host: str, rtt: float) -> None:
                     verdict = judge(more / rtt, CELL_RTTS, " RTT more") if what == "1+1" else ""
                 print(f"{what:15} {shown}   {ratio:.2f} x  {more:+.1f} ms   {verdict}")
                 if what in ssh_peers:
-                    ms = medians({"ssh": lambda what=what: over_ssh(host, ssh_peers[what])}, 5)["ssh"]
-                    print(f"{'':15} ssh {ssh_peers[what].split('/')[-1][:14]} {ms:.1f} ms over a master")
+                    label, command = ssh_peers[what]
+                    ms = medians({"ssh": lambda command=command: over_ssh(host, command)}, 5)["ssh"]
+                    print(f"{'':15} {label} {ms:.1f} ms over a master")
             took_ms = statistics.median(interrupt_ms(kernel) for _ in range(5))
             print(f"{'interrupt':15} {took_ms:7.1f} ms   {judge(took_ms, INTERRUPT_MS + rtt, ' ms')}")
         finally:

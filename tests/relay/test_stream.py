@@ -16,7 +16,8 @@ from conftest import poll
 from sshd import Sshd
 
 from colab_magics.errors import Unavailable
-from colab_magics.relay.messages import MOST_MERGED, Arrived, Message
+from colab_magics.relay.arrived import MOST_MERGED, Arrived
+from colab_magics.relay.messages import Message
 from colab_magics.relay.remote_kernel import RemoteKernel
 from relay.conftest import printed, run, value
 
