@@ -68,6 +68,7 @@ class Relay:
         self.seen = Seen()
         self.clients: dict[int, Client] = {}
         self.ending = False
+        self.interrupted: str | None = None
         self.died = 0.0
         self.poller = zmq.Poller()
         self.spool = Spool(self.home, settings["cap"])
@@ -129,6 +130,26 @@ class Relay:
         if records:
             self.active = time.time()
             self._append(b"".join(records), count)
+        if self.interrupted is not None and self.seen.has_started(self.interrupted):
+            of, self.interrupted = self.interrupted, None
+            self._interrupt(of)
+
+    def _reply_for_kernel(self, msg_id: str) -> None:
+        """End a cell that the kernel has dropped: an interrupt hit it outside of the cell's code."""
+        header = {"msg_id": uuid.uuid4().hex, "session": "relay", "username": "", "msg_type": "execute_reply"}
+        header.update(version="5.3", date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        parent = {"msg_id": msg_id, "msg_type": "execute_request", "session": "", "username": "", "version": "5.3"}
+        content: dict[str, Any] = {
+            "status": "error",
+            "ename": "KeyboardInterrupt",
+            "evalue": "",
+            "execution_count": None,
+        }
+        content["traceback"] = ["KeyboardInterrupt: it hit the kernel outside of the cell's own lines."]
+        parts = [json.dumps(part).encode() for part in (header, parent, {}, content)]
+        record = wire.record(wire.SHELL, wire.frames(parts))
+        self.seen.note(wire.SHELL, parts, self.spool.end + len(record))
+        self._append(record, 1)
 
     def _append(self, records: bytes, count: int) -> None:
         begin = self.spool.end
@@ -144,6 +165,8 @@ class Relay:
     def _look(self) -> None:
         """See whether the kernel lives, and whether anybody wants it."""
         now = time.time()
+        for msg_id in self.seen.unanswered():
+            self._reply_for_kernel(msg_id)
         if not self.died and self.kernel.has_ended():
             for channel in range(4):
                 self._take(channel)
@@ -203,11 +226,22 @@ class Relay:
         elif kind == wire.END:
             self.ending = True
         elif kind == wire.SIGNAL:
-            asked = wire.parse(payload)
-            if not self.died and asked.get("of") in (None, self.seen.running()):
-                self.kernel.signal(int(asked["signal"]))
+            self._interrupt(wire.parse(payload).get("of"))
         elif client.hello and self.seen.is_new(number):
             self._do(kind, wire.split(payload))
+
+    def _interrupt(self, of: str | None) -> None:
+        """Interrupt the cell that runs, or this one alone; one that has not begun yet is interrupted when it begins.
+
+        What is urgent overtakes: the cell itself may still be on its way.
+        """
+        wanted = of or self.seen.running()
+        if self.died or (of is not None and self.seen.has_ended(of)):
+            return
+        if wanted is None or self.seen.has_started(wanted):
+            self.kernel.signal(signal.SIGINT)
+        else:
+            self.interrupted = wanted
 
     def _do(self, kind: int, parts: list[bytes]) -> None:
         """Hand a message to the kernel, or write a file that comes before it."""
