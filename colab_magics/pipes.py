@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import shlex
@@ -40,6 +42,9 @@ class Pipes:
         self.stdin, self.stdout = self._streams[0].fileno(), self._streams[1].fileno()
         self.pid = self._child.pid
         os.set_blocking(self.stdin, False)
+        # More at once wakes it, and us, less often. A user may own only so much of it.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)
         # Numbers of pipes and processes are used again: nobody may write to, or kill, what was closed meanwhile.
         self._alive = threading.RLock()
 

@@ -183,6 +183,7 @@ def start_detached(
     """
     argv = [os.fspath(part) for part in command]
     log.debug("start %s", shlex.join(argv))
+    reap()
     with open(log_file, "ab") as stream:
         child = subprocess.Popen(
             argv,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 
 import nbformat
 import pytest
+from sshd import sshd
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "demo_notebooks" / "run_demo.py"
@@ -95,3 +97,25 @@ def test_the_other_notebooks_go_through_to_their_end(
     shown = executed.read_text()
     assert words in shown, shown
     assert shown.count("⏭ skipped") == 1
+
+
+def test_the_notebook_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, name = tmp_path / "home", "04_remote_cells.ipynb"
+    home.mkdir()
+    notebook, executed = tmp_path / name, tmp_path / "executed.ipynb"
+    text = (ROOT / "demo_notebooks" / name).read_text()
+    assert text.count('"%remote gpu1"') == 1
+    notebook.write_text(text.replace('"%remote gpu1"', json.dumps(f"%remote gpu1 env={sys.executable}")))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+    with sshd(tmp_path, host="gpu1", session_home=home) as server:
+        monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    cells = json.loads(executed.read_text())["cells"]
+    shown = "".join("".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", []))
+    found = re.search(r"20 losses from process (\d+) on .*; this is process (\d+)", shown)
+    assert found is not None, shown
+    assert found[1] != found[2]
+    assert "The kernel on gpu1 has ended." in shown

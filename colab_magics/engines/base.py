@@ -6,14 +6,37 @@ so that a cluster needs one submission and one poll whatever the number of runs.
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 Ref = dict[str, Any]
 """How an engine names a submitted run; kept as JSON, so that another process can ask about it."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What an engine has started before its scheduler.
+
+    Parameters
+    ----------
+    notes : dict
+        What the engine must know of it in the scheduler; JSON.
+    files : sequence of int
+        Open files, which the scheduler inherits under the same numbers.
+    """
+
+    notes: dict[str, Any] = field(default_factory=dict)
+    files: Sequence[int] = ()
+
+    def close(self) -> None:
+        """Close the files here."""
+        for fd in self.files:
+            os.close(fd)
 
 
 class Engine(ABC):
@@ -35,9 +58,22 @@ class Engine(ABC):
             When they cannot, with the mend.
         """
 
+    def begin(self, job_folder: Path, start: str) -> Begun:
+        """Start what takes a while, in the submitter and before the plan is written; by default there is nothing.
+
+        It must end by itself when the files that it returns are closed.
+        """
+        return Begun()
+
     @abstractmethod
-    def prepare(self, folders: Sequence[Path], adopted: Sequence[Path] = ()) -> None:
-        """Bring code, package and folders to the place of work; the runs in `adopted` are being executed already."""
+    def prepare(
+        self, folders: Sequence[Path], adopted: Sequence[Path] = (), begun: Mapping[str, Any] | None = None
+    ) -> None:
+        """Bring code, package and folders to the place of work.
+
+        The runs in `adopted` are being executed already; `begun` is what `begin` noted in the submitter, if it was
+        asked.
+        """
 
     def ready(self, folders: Sequence[Path]) -> list[Path]:
         """Return the runs that can start now, the first of `folders` or more; the others wait for a device."""

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ..errors import Unavailable
 from ..session import RUN_VARIABLE
 from . import forking
 from . import gpus as devices
-from .base import Engine, Ref
+from .base import Begun, Engine, Ref
 from .gpu_desk import Desk
 
 _RUNNER = "colab_magics.runs.runner"
@@ -52,7 +52,6 @@ class LocalEngine(Engine):
         self._ends: dict[int, int] = {}
         self._zygotes: dict[str, str] = {}
         self._copy: Any = None
-        self._lifeline: int | None = None
         self._desk: Desk | None = None
         self._given: dict[Path, list[str]] = {}
 
@@ -61,13 +60,22 @@ class LocalEngine(Engine):
         if gpus:
             devices.check(gpus, devices.find())
 
-    def prepare(self, folders: Sequence[Path], adopted: Sequence[Path] = ()) -> None:
-        """Import what runners need, look for GPUs, and start the zygote when a run is to start warm."""
+    def begin(self, job_folder: Path, start: str) -> Begun:
+        """Start the zygote: it imports while the plan is written and the scheduler starts."""
+        return _start_zygote(job_folder) if start == "warm" else Begun()
+
+    def prepare(
+        self, folders: Sequence[Path], adopted: Sequence[Path] = (), begun: Mapping[str, Any] | None = None
+    ) -> None:
+        """Import what runners need, look for GPUs, and start the zygote when a run is to start warm and there is none.
+
+        The zygote ends with this process, or with its last kernel.
+        """
         if not self.dedicated:
             return
         starts = {_record(folder).get("start") for folder in folders}
         if "warm" in starts:
-            self._start_zygote(folders[0].parent)
+            self._zygotes["warm"] = (begun or _start_zygote(folders[0].parent).notes)["zygote"]
         if "live" in starts:
             self._hold_copy(folders[0].parent)
         if every := [*folders, *adopted]:
@@ -80,27 +88,6 @@ class LocalEngine(Engine):
         gc.enable()
         gc.collect()
         gc.freeze()
-
-    def _start_zygote(self, job_folder: Path) -> None:
-        """Start the process that kernels are forked from. It ends with this one, or with its last kernel."""
-        base = tempfile.gettempdir()
-        folder = Path(tempfile.mkdtemp(prefix="cmz-", dir=base if len(os.fsencode(base)) < 60 else "/tmp"))
-        preload = process.read_json(job_folder / ".scheduler" / "preload.json") or {}
-        process.write_whole(folder / "preload.json", process.as_json(preload.get("modules", [])))
-        reader, self._lifeline = os.pipe()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(str(folder / "zygote"))
-            os.chmod(folder / "zygote", 0o600)
-            listener.listen(128)
-            process.start_detached(
-                [sys.executable, _ZYGOTE, str(listener.fileno()), str(reader), folder],
-                log_file=job_folder / ".scheduler" / "zygote.txt",
-                # debugpy writes three lines about frozen modules otherwise.
-                env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **forking.ROOM},
-                pass_fds=(listener.fileno(), reader),
-            )
-        os.close(reader)
-        self._zygotes["warm"] = str(folder / "zygote")
 
     def _hold_copy(self, job_folder: Path) -> None:
         """Keep the frozen copy of the notebook while runs are to be forked from it; each run says when it is gone."""
@@ -189,6 +176,28 @@ class LocalEngine(Engine):
 
     def collect(self, folders: Sequence[Path]) -> None:
         """Nothing to bring home."""
+
+
+def _start_zygote(job_folder: Path) -> Begun:
+    """Start the process that kernels are forked from. It ends when the file is closed and its last kernel is gone."""
+    base = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="cmz-", dir=base if len(os.fsencode(base)) < 60 else "/tmp"))
+    preload = process.read_json(job_folder / ".scheduler" / "preload.json") or {}
+    process.write_whole(folder / "preload.json", process.as_json(preload.get("modules", [])))
+    reader, lifeline = os.pipe()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(folder / "zygote"))
+        os.chmod(folder / "zygote", 0o600)
+        listener.listen(128)
+        process.start_detached(
+            [sys.executable, _ZYGOTE, str(listener.fileno()), str(reader), folder],
+            log_file=job_folder / ".scheduler" / "zygote.txt",
+            # debugpy writes three lines about frozen modules otherwise.
+            env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **forking.ROOM},
+            pass_fds=(listener.fileno(), reader),
+        )
+    os.close(reader)
+    return Begun({"zygote": str(folder / "zygote")}, [lifeline])
 
 
 def _record(folder: Path) -> dict[str, Any]:

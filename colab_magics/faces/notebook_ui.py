@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import html
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 
 from ..ui import UI, Live, Notebook, Table, TerminalUI, read_notebook, ticking
 from . import skip
+from .front_end import where
 from .stop import stop
 
 _PACE = 0.5
@@ -26,17 +26,6 @@ _PACE = 0.5
 def make(ip: Any) -> UI:
     """Make the UI of a shell."""
     return NotebookUI(ip) if getattr(ip, "kernel", None) is not None else IPythonTerminalUI(ip)
-
-
-def where(ip: Any) -> str:
-    """Say which front end a shell belongs to; see `colab_magics.ui.UI.where`."""
-    if getattr(ip, "kernel", None) is None:
-        return "terminal"
-    if "COLAB_RELEASE_TAG" in os.environ:
-        return "colab" if type(ip).__module__.startswith("google.colab") else "colab-other"
-    if "__vsc_ipynb_file__" in ip.user_ns or "VSCODE_PID" in os.environ:
-        return "vscode"
-    return "jupyter"
 
 
 class InShell:

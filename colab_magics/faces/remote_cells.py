@@ -124,13 +124,13 @@ def run(ip: Any, held: Any, source: str, *, silent: bool = False) -> list[Any]:
         When the kernel there has ended.
     """
     kernel = held.kernel
-    screen = Screen(ip, kernel)
     if held.code is not None:
         first = not held.code.sent
         files, size = held.code.send(kernel)
         if first and files:
             number = f"{files:,} file{'s' if files > 1 else ''}"
             session.current().ui.say(f"{number}, {show_size(size)}, of {held.code.root} went to {kernel.host}.")
+    screen = Screen(ip, kernel)
     for message in held.take_news():
         screen.show(message)
     if not silent:
@@ -202,7 +202,7 @@ class Screen:
         self.here = getattr(ip, "kernel", None)
         self.error: RemoteError | None = None
         self.values: list[Any] = []
-        self.cut = False
+        self.cut = self.flushed = False
 
     def tell_connection(self) -> None:
         """Say once that the connection is cut, and once that it is back."""
@@ -233,7 +233,7 @@ class Screen:
         """Show one message; answer a question."""
         kind, content = message.header.get("msg_type"), message.content
         if kind in _SHOWN:
-            self.publish(kind, content, message.metadata, message.buffers)
+            self.publish(kind, content, message.metadata, message.buffers, message.packed)
         elif kind == "error":
             named = type(content.get("ename") or "RemoteError", (RemoteError,), {})
             self.error = named(content.get("evalue", ""), content.get("traceback") or [])
@@ -252,15 +252,21 @@ class Screen:
                 named = type(content.get("ename") or "RemoteError", (RemoteError,), {})
                 self.error = named(content.get("evalue", ""), content.get("traceback") or [])
 
-    def publish(self, kind: str, content: dict[str, Any], metadata: Any = None, buffers: Any = None) -> None:
-        """Publish a message under the cell's own request."""
+    def publish(
+        self, kind: str, content: dict[str, Any], metadata: Any = None, buffers: Any = None, packed: bytes = b""
+    ) -> None:
+        """Publish a message under the cell's own request; `packed` is its content as JSON, where that is there."""
         if self.here is None:
             text = content.get("text") or (content.get("data") or {}).get("text/plain", "")
             print(text, end="" if kind == "stream" else "\n", flush=True)  # noqa: T201
             return
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self.here.send_response(self.here.iopub_socket, kind, content, metadata=metadata or {}, buffers=buffers or None)
+        if not self.flushed:
+            # What this kernel has printed comes before. Each flush waits for another thread: once is enough.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self.flushed = True
+        said = packed or content
+        self.here.send_response(self.here.iopub_socket, kind, said, metadata=metadata or {}, buffers=buffers or None)
 
     def finish(self) -> None:
         """Raise the error with which the cell ended there."""

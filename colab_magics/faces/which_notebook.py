@@ -17,6 +17,7 @@ from .. import process
 from ..errors import InvalidInput, NotFound
 from ..ui import Notebook, read_notebook, ticking
 from ..units import show_time
+from .front_end import where
 from .jupyter_server import Found, find_session, kernel_id
 
 NAMED = "COLAB_MAGICS_NOTEBOOK"
@@ -72,7 +73,7 @@ def find(ip: Any) -> Notebook:
     named = os.environ.get(NAMED)
     if named:
         return replace(read_notebook(named), current=True)
-    if _is_colab(ip):
+    if where(ip) == "colab":
         from ..colab.notebook import current_notebook
 
         content, name = current_notebook()
@@ -94,12 +95,6 @@ def label(ip: Any) -> str:
     known = os.environ.get(NAMED) or ip.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
     # Without a name it is told by its machine: two of them must not take each other's kernels.
     return str(known) if known else f"main-{process.host()}"
-
-
-def _is_colab(ip: Any) -> bool:
-    from .notebook_ui import where
-
-    return where(ip) == "colab"
 
 
 def _at_server(ip: Any) -> Found | None:

@@ -1,25 +1,26 @@
-"""Joins standard input and output to the relay's socket; starts the relay where there is none. Shipped to the host.
+"""Gives standard input and output to the relay; starts the relay where there is none. Shipped to the host.
 
-Needs nothing but the standard library, so that it starts fast.
+Whoever connects waits for it to start: it imports little, and only what connecting needs.
 """
 
 from __future__ import annotations
 
-import base64
-import glob
+import binascii
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import stat
 import struct
 import sys
 import time
-from typing import Any
 
 from . import processes_there, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 READY_SECONDS = 150.0
 MOST = 1 << 18
@@ -47,13 +48,15 @@ def ours(folder: str) -> None:
         raise Failed("foreign", f"{folder} is another user's, or open to others")
 
 
-def find(home: str) -> socket.socket | None:
+def find(home: str, *, to_end: bool = False) -> socket.socket | None:
     """Return a connection to the relay of a folder; None when none runs."""
     try:
         with open(os.path.join(home, "relay.json")) as stream:
             about = json.load(stream)
     except FileNotFoundError:
         return None
+    if about.get("protocol") != wire.PROTOCOL and not to_end and processes_there.is_alive(about["relay"]):
+        raise Failed("other", "The kernel was started by another version of colab_magics; --new starts another kernel")
     connection = socket.socket(socket.AF_UNIX)
     try:
         ours(os.path.dirname(about["socket"]))
@@ -72,6 +75,9 @@ def find(home: str) -> socket.socket | None:
 
 def clear(home: str) -> bool:
     """Remove what a relay that was killed left behind; whether there was something."""
+    import glob
+    import shutil
+
     try:
         with open(os.path.join(home, "relay.json")) as stream:
             about = json.load(stream)
@@ -96,6 +102,8 @@ def end(connection: socket.socket) -> None:
 
 def start(home: str, settings: dict[str, Any]) -> None:
     """Start a relay and wait until its kernel answers."""
+    import shutil
+
     said = b""
     # A scope of systemd's outlives a logout also where processes of the session are killed.
     scope = ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--"]
@@ -115,7 +123,7 @@ def _start(prefix: list[str], home: str, settings: dict[str, Any]) -> bytes:
     os.set_inheritable(told, True)
     folder = os.path.join(os.path.expanduser("~"), settings["folder"])
     settings = dict(settings, home=home, folder=folder, program=os.path.join(PROGRAM, "kernel.py"))
-    words = base64.urlsafe_b64encode(json.dumps(settings).encode()).decode()
+    words = binascii.b2a_base64(json.dumps(settings).encode(), newline=False).decode()
     argv = [*prefix, sys.executable, PROGRAM, "serve", words, str(told)]
     pid = os.fork()
     if not pid:
@@ -154,8 +162,9 @@ def connect(hello: dict[str, Any]) -> socket.socket:
     for part in (os.path.dirname(folder), folder, home):
         ours(part)
     hello.update(started=False, previous="")
-    connection = find(home)
-    if connection and hello["new"] and not hello["epoch"]:
+    to_end = hello["new"] and not hello["epoch"]
+    connection = find(home, to_end=to_end)
+    if connection and to_end:
         end(connection)
         connection = None
     if connection:
@@ -175,20 +184,15 @@ def connect(hello: dict[str, Any]) -> socket.socket:
     return connection
 
 
-def join(connection: socket.socket) -> None:
-    """Copy both ways until one side ends."""
+def hand_over(connection: socket.socket, greeting: bytes) -> None:
+    """Give standard input and output to the relay, and wait until it or the client lets go of them."""
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("2i", 0, 1))
+    sent = connection.sendmsg([greeting], [rights])
+    connection.sendall(greeting[sent:])
     poller = select.poll()
-    poller.register(0, select.POLLIN)
     poller.register(connection, select.POLLIN)
-    while True:
-        for fd, _ in poller.poll():
-            data = os.read(0, MOST) if fd == 0 else connection.recv(MOST)
-            if not data:
-                return
-            if fd == 0:
-                connection.sendall(data)
-            else:
-                write(data)
+    poller.register(1, 0)  # told without being asked: that nobody reads there any more
+    poller.poll()
 
 
 def write(data: bytes) -> None:
@@ -200,13 +204,12 @@ def write(data: bytes) -> None:
 
 def main(words: str) -> None:
     """Serve one client; `words` is its greeting, in base64."""
-    hello = json.loads(base64.urlsafe_b64decode(words))
+    hello = json.loads(binascii.a2b_base64(words))
     # An interrupt here is none of the kernel's; a client that went away is no error.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         connection = connect(hello)
-        connection.sendall(wire.note(wire.HELLO, **{k: v for k, v in hello.items() if k != "settings"}))
-        join(connection)
+        hand_over(connection, wire.note(wire.HELLO, **{k: v for k, v in hello.items() if k != "settings"}))
     except Failed as failed:
         write(wire.note(wire.FAILED, kind=failed.kind, text=failed.text))
     except OSError as error:

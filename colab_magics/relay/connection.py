@@ -48,7 +48,7 @@ class Connection:
     def __init__(self, host: str, environment: Environment, hello: dict[str, Any]) -> None:
         self.host, self._hello = host, hello
         # No argument holds a secret: everybody on a machine can read them.
-        words = base64.urlsafe_b64encode(json.dumps({**hello, "who": who()}).encode()).decode()
+        words = base64.b64encode(json.dumps({**hello, "who": who()}).encode()).decode()
         command = attach_command(environment, words)
         self._pipes = Pipes(ssh.command(host, command) if host else command)
         self._reader = wire.Reader()
@@ -142,9 +142,9 @@ class Connection:
         """Write what fits now; 0 when nothing does."""
         return self._pipes.write(data)
 
-    def wait_writable(self, seconds: float) -> None:
-        """Wait until something fits."""
-        select.select([], [self._pipes.stdin], [], seconds)
+    def wait_writable(self, seconds: float) -> bool:
+        """Wait until something fits; whether it does."""
+        return bool(select.select([], [self._pipes.stdin], [], seconds)[1])
 
     def kill(self) -> None:
         """Break it: whoever reads sees the end."""

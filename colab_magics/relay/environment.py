@@ -27,7 +27,7 @@ from . import wire
 
 HERE = Path(__file__).parent
 SHIPPED = (
-    *("__init__", "attach", "files_there", "kernel_process", "kernel_relay"),
+    *("__init__", "attach", "client_there", "files_there", "kernel_process", "kernel_relay"),
     *("processes_there", "requests_seen", "spool", "there", "wire"),
 )
 """Modules that stand alone and run there."""
@@ -70,26 +70,37 @@ class Environment:
 
 
 @cache
-def program() -> tuple[str, bytes]:
-    """Return name and archive of the programs that run there."""
-    packed = io.BytesIO()
+def _shipped() -> dict[str, bytes]:
+    """Return the files that run there."""
     files = {f"colab_magics_relay/{name}.py": (HERE / f"{name}.py").read_bytes() for name in SHIPPED}
-    files.update({"kernel.py": KERNEL_PROGRAM.read_bytes(), "__main__.py": MAIN.encode()})
+    return {**files, "kernel.py": KERNEL_PROGRAM.read_bytes(), "__main__.py": MAIN.encode()}
+
+
+@cache
+def program_name() -> str:
+    """Return the name of the folder there that holds them: another one for every version."""
     digest = hashlib.sha256()
+    for name, data in sorted(_shipped().items()):
+        digest.update(f"{name} {len(data)} ".encode() + data)
+    return digest.hexdigest()[:16]
+
+
+def program() -> bytes:
+    """Return them as an archive."""
+    packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, data in sorted(files.items()):
-            digest.update(f"{name} {len(data)} ".encode() + data)
+        for name, data in sorted(_shipped().items()):
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o600
             archive.addfile(entry, io.BytesIO(data))
-    return digest.hexdigest()[:16], packed.getvalue()
+    return packed.getvalue()
 
 
 def attach_command(environment: Environment, words: str) -> list[str]:
     """Return the command that attaches, or says that something is missing; `words` is the client's greeting."""
     # Through a login shell of any kind: no line break, backslash, apostrophe or exclamation mark.
     greeting = wire.GREETING.decode()
-    name = program()[0]
+    name = program_name()
     script = (
         'd="${XDG_CACHE_HOME:-$HOME/.cache}/colab_magics"; p=; '
         f'test -r "$d/env/{environment.key}" && read -r p < "$d/env/{environment.key}"; '
@@ -139,9 +150,8 @@ def prepare(host: str, environment: Environment, *, tell: Callable[[str], None] 
 
 
 def _run_script(host: str, environment: Environment, wheels: str) -> tuple[str, str]:
-    name, archive = program()
-    settings = {"key": environment.key, "python": environment.python, "env": environment.env, "hash": name}
-    settings.update(wheels=wheels, program=base64.b64encode(archive).decode())
+    settings = {"key": environment.key, "python": environment.python, "env": environment.env}
+    settings.update(hash=program_name(), wheels=wheels, program=base64.b64encode(program()).decode())
     # A single command for the shell: a part of the script that does not arrive is not executed.
     lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
     script = "\n".join([*lines, (HERE / "prepare.sh").read_text()])

@@ -6,6 +6,7 @@ A client that goes away costs nothing: the kernel goes on, and the next one is s
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -22,31 +23,15 @@ from typing import Any
 import zmq
 
 from . import files_there, kernel_process, processes_there, wire
+from .client_there import Client
 from .requests_seen import Seen
-from .spool import Spool, send
+from .spool import Spool
 
 TICK = 1.0
 ENDING_SECONDS = 15.0
 """Longer than a kernel takes to end."""
 AFTER_DEATH = 3600.0
 """So long a relay whose kernel died waits for somebody to be told."""
-
-
-class Client:
-    """The connection of one client."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        self.socket = connection
-        self.reader = wire.Reader()
-        # Sent in this order: the head of a piece, the piece itself from a file, records beside the spool.
-        self.head = b""
-        self.piece: tuple[int, int, int] = (-1, 0, 0)
-        self.out = bytearray()
-        self.position: int | None = None
-        self.writes = False
-        self.hello: dict[str, Any] = {}
-        self.closing = False
 
 
 class Relay:
@@ -66,7 +51,8 @@ class Relay:
         # Paths of unix sockets are short, and no unix socket works on every home folder.
         self.sockets = tempfile.mkdtemp(prefix="colab_magics-", dir="/tmp")
         self.seen = Seen()
-        self.clients: dict[int, Client] = {}
+        self.clients: list[Client] = []
+        self.by_descriptor: dict[int, Client] = {}
         self.ending = False
         self.interrupted: str | None = None
         self.died = 0.0
@@ -97,7 +83,8 @@ class Relay:
             self.poller.register(source, zmq.POLLIN)
         # A slow start is no idle time.
         self.active = time.time()
-        about: dict[str, Any] = {"socket": address, "epoch": self.epoch, "relay": processes_there.identity(os.getpid())}
+        about: dict[str, Any] = {"socket": address, "epoch": self.epoch, "protocol": wire.PROTOCOL}
+        about.update(relay=processes_there.identity(os.getpid()))
         about.update(kernel=processes_there.identity(self.kernel.pid), sockets=self.sockets)
         write_json(os.path.join(self.home, "relay.json"), about)
         return ""
@@ -113,20 +100,21 @@ class Relay:
                     self._accept()
                 elif source == self.wake:
                     os.read(self.wake, 4096)
-                elif source in self.clients:
-                    self._serve(self.clients[source], event)
+                elif source in self.by_descriptor:
+                    self._serve(self.by_descriptor[source], source, event)
             self._look()
-            for client in list(self.clients.values()):
+            for client in list(self.clients):
                 self._flush(client)
 
     def _take(self, channel: int) -> None:
         """Spool what the kernel said."""
-        records, end, count = [], self.spool.end, 0
+        records: list[bytes] = []
+        end, count = self.spool.end, 0
         for parts in self.kernel.said(channel):
-            record = wire.record(channel, wire.frames(parts))
-            end, count = end + len(record), count + 1
+            record = wire.message(channel, parts)
+            end, count = end + sum(map(len, record)), count + 1
             self.seen.note(channel, parts, end)
-            records.append(record)
+            records += record
         if records:
             self.active = time.time()
             self._append(b"".join(records), count)
@@ -159,7 +147,7 @@ class Relay:
                 "bytes": len(records),
                 "ended": self.seen.ended_between(begin, 1 << 62),
             }
-            for client in self.clients.values():
+            for client in self.clients:
                 client.out += wire.note(wire.LOST, position=None, disk=True, **lost)
 
     def _look(self) -> None:
@@ -172,7 +160,7 @@ class Relay:
                 self._take(channel)
             self.died = now
             self._append(wire.note(wire.NOTE, died=processes_there.how(self.kernel.status)), 1)
-        if any(client.hello for client in self.clients.values()) or self.seen.running():
+        if any(client.hello for client in self.clients) or self.seen.running():
             self.active = now
         idle = self.settings["idle"]
         told = self.spool.taken >= self.spool.end
@@ -190,29 +178,44 @@ class Relay:
         if struct.unpack("3i", raw)[1] != os.getuid():
             connection.close()
             return
-        self.clients[connection.fileno()] = Client(connection)
-        self.poller.register(connection.fileno(), zmq.POLLIN)
+        client = Client(connection)
+        self.clients.append(client)
+        self._hear(client, connection.fileno())
+
+    def _hear(self, client: Client, fd: int) -> None:
+        self.by_descriptor[fd] = client
+        self.poller.register(fd, zmq.POLLIN)
 
     def _drop(self, client: Client) -> None:
-        fd = client.socket.fileno()
-        if self.clients.pop(fd, None) is not None:
-            self.poller.unregister(fd)
-            client.socket.close()
+        if client not in self.clients:
+            return
+        self.clients.remove(client)
+        for fd in {client.socket.fileno(), client.source, client.sink}:
+            if self.by_descriptor.pop(fd, None) is not None:
+                self.poller.unregister(fd)
+        client.close()
 
-    def _serve(self, client: Client, event: int) -> None:
+    def _serve(self, client: Client, fd: int, event: int) -> None:
         if not event & (zmq.POLLIN | zmq.POLLERR) or client.closing:
             return
-        try:
-            data = client.socket.recv(1 << 20)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._drop(client)
-            return
-        for kind, number, payload in client.reader.feed(data):
-            self._handle(client, kind, number, payload)
+        heard = client.source
+        if fd == client.sink != heard:
+            return  # it is full, or nobody reads at its end: writing tells
+        data = client.receive(fd)
+        if data and fd == heard:
+            if client.source != heard:
+                self._hear(client, client.source)
+            for kind, number, payload in client.reader.feed(data):
+                self._handle(client, kind, number, payload)
+        elif data is not None:
+            self._leave(client)
+
+    def _leave(self, client: Client) -> None:
+        """A client has gone: what it sent before counts."""
+        while client in self.clients and (data := client.receive(client.source)):
+            for kind, number, payload in client.reader.feed(data):
+                self._handle(client, kind, number, payload)
+        self._drop(client)
 
     def _handle(self, client: Client, kind: int, number: int, payload: bytes) -> None:
         if kind == wire.HELLO:
@@ -255,7 +258,7 @@ class Relay:
             self.kernel.send(kind, parts)
 
     def _welcome(self, client: Client, hello: dict[str, Any]) -> None:
-        for other in list(self.clients.values()):
+        for other in list(self.clients):
             if other is not client and (other.closing or other.hello.get("client") == hello["client"]):
                 self._drop(other)
             elif other is not client and other.hello:
@@ -281,54 +284,40 @@ class Relay:
     def _flush(self, client: Client) -> None:
         """Send what fits: records beside the spool first, then pieces of the spool."""
         try:
-            while self._flush_some(client):
-                pass
-            wants = False
-        except BlockingIOError:
-            wants = True
+            wants = client.flush(self._next_piece)
         except OSError:
-            self._drop(client)
+            self._leave(client)
             return
         if client.closing and not wants:
             self._drop(client)
         elif wants != client.writes:
             client.writes = wants
-            self.poller.modify(client.socket.fileno(), zmq.POLLIN | zmq.POLLOUT if wants else zmq.POLLIN)
+            self._hear_of_room(client, wants)
 
-    def _flush_some(self, client: Client) -> bool:
-        """Send a little; False when there is nothing to send."""
-        fd, at, length = client.piece
-        if client.head:
-            client.head = client.head[client.socket.send(client.head) :]
-        elif length:
-            sent = send(client.socket, fd, at, length)
-            client.piece = (fd, at + sent, length - sent)
-            if sent == length:
-                os.close(fd)
-        elif client.out:
-            del client.out[: client.socket.send(client.out)]
-        elif client.position is not None and not client.closing:
-            return self._next_piece(client, client.position)
+    def _hear_of_room(self, client: Client, wants: bool) -> None:
+        if client.sink == client.source:
+            self.poller.modify(client.sink, zmq.POLLIN | zmq.POLLOUT if wants else zmq.POLLIN)
+        elif wants:
+            self.by_descriptor[client.sink] = client
+            self.poller.register(client.sink, zmq.POLLOUT)
         else:
-            return False
-        return True
+            del self.by_descriptor[client.sink]
+            self.poller.unregister(client.sink)
 
-    def _next_piece(self, client: Client, position: int) -> bool:
+    def _next_piece(self, client: Client) -> bytes:
+        """Return what comes next of the spool for a client, as a record."""
+        position = client.position
+        if position is None or client.closing:
+            return b""
         start = self.spool.start
         if position < start:
             lost: dict[str, Any] = {"bytes": start - position, "messages": self.spool.lost(position)}
             lost["ended"] = self.seen.ended_between(position, start)
-            client.out += wire.note(wire.LOST, position=start, disk=False, **lost)
             client.position = start
-            return True
-        fd, at, length = self.spool.piece(position)
-        if not length:
-            return False
-        # Its own descriptor: the file may be dropped before the piece is sent.
-        client.piece = (os.dup(fd), at, length)
-        client.head = wire.HEAD.pack(length, wire.DATA, position)
-        client.position = position + length
-        return True
+            return wire.note(wire.LOST, position=start, disk=False, **lost)
+        data = self.spool.read(position)
+        client.position = position + len(data)
+        return wire.record(wire.DATA, data, position) if data else b""
 
     def finish(self) -> None:
         """End the kernel and delete what was kept."""
@@ -340,12 +329,11 @@ class Relay:
             self.kernel.end()
         self.spool.remove()
         shutil.rmtree(self.sockets)
-        for client in list(self.clients.values()):
+        for client in list(self.clients):
             client.out += wire.note(wire.ENDED)
-            client.position = None
-            client.socket.setblocking(True)
-            client.socket.settimeout(2)
-            self._flush(client)
+            # Whoever is gone need not be told.
+            with contextlib.suppress(OSError):
+                client.finish(2.0)
             self._drop(client)
 
 

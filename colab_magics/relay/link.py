@@ -19,6 +19,7 @@ from ..transport import ssh
 from . import wire
 from .connection import Connection, Missing, RelayDied
 from .environment import Environment, prepare
+from .outgoing import Outgoing
 from .state import State
 
 log = logging.getLogger("colab_magics")
@@ -28,7 +29,6 @@ PING_SECONDS = 8.0
 ACK_SECONDS = 0.1
 PAUSES = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0)
 STABLE_SECONDS = 10.0
-PIECE = 1 << 18
 CLOSE_SECONDS = 2.0
 
 
@@ -75,11 +75,9 @@ class Link:
         self._spooled = wire.Reader()
         self._connection: Connection | None = None
         self._changed = threading.Condition()
-        self._urgent: deque[bytes] = deque()
-        self._out: deque[bytes] = deque()
-        self._kept: deque[tuple[int, bytes]] = deque()
-        self._number = self._acked = 0
-        self._heard = self._pinged = self._told = 0.0
+        self._out = Outgoing()
+        self._acked = 0
+        self._heard = self._pinged = self._answered = self._told = 0.0
         self._closing = self._leaving = False
         self._statuses: deque[dict[str, Any]] = deque(maxlen=1)
         self._threads: list[threading.Thread] = []
@@ -130,10 +128,7 @@ class Link:
         with self._changed:
             self.position = self._acked = welcome["position"]
             self._spooled.clear()
-            self._forget(welcome["taken"])
-            # What was not taken goes again, in its order, before anything new.
-            self._out = deque(record for _, record in self._kept)
-            self._urgent.clear()
+            self._out.begin(welcome["taken"])
             self._heard = time.monotonic()
             self._pinged = 0.0
             self._connection = connection
@@ -235,9 +230,10 @@ class Link:
         elif kind == wire.PONG:
             said = wire.parse(payload)
             with self._changed:
-                self._forget(said["taken"])
+                self._out.forget(said["taken"])
                 if "sent" in said:
-                    self.rtt = time.monotonic() - said["sent"]
+                    self._answered = said["sent"]
+                    self.rtt = time.monotonic() - self._answered
                 if "status" in said:
                     self._statuses.append(said["status"])
                 self._changed.notify_all()
@@ -266,20 +262,19 @@ class Link:
         with self._changed:
             if self.state.kind == "gone":
                 raise self.state.error or Unavailable(f"{self.place} is gone.", "Connect again: %remote HOST")
-            self._number += 1
-            record = wire.record(kind, payload, self._number)
-            self._kept.append((self._number, record))
-            if self._connection is not None:
-                self._out.append(record)
-            self._changed.notify_all()
+            self._out.add(kind, payload)
+            # Usually it fits, and no other thread need be woken for it.
+            if self._connection is None or not self._write_now(self._connection):
+                self._changed.notify_all()
 
     def send_now(self, kind: int, **content: Any) -> bool:
         """Send a record ahead of all others and only now; False when offline."""
         with self._changed:
             if self._connection is None or self.state.kind != "connected":
                 return False
-            self._urgent.append(wire.note(kind, **content))
-            self._changed.notify_all()
+            self._out.add_urgent(wire.note(kind, **content))
+            if not self._write_now(self._connection):
+                self._changed.notify_all()
         return True
 
     def status(self, timeout: float = 5.0) -> dict[str, Any] | None:
@@ -292,94 +287,68 @@ class Link:
             self._changed.wait_for(lambda: self._statuses or self.state.kind != "connected", timeout)
             return self._statuses[-1] if self._statuses else None
 
-    def _forget(self, taken: int) -> None:
-        while self._kept and self._kept[0][0] <= taken:
-            self._kept.popleft()
+    def _write_now(self, connection: Connection) -> bool:
+        """Write what fits, under the lock; False when there is more to come."""
+        try:
+            while self._out:
+                if not self._out.write(connection):
+                    return False
+        except (OSError, ValueError):
+            # The connection broke; the reading thread sees it too, and the records are kept.
+            connection.kill()
+        return True
 
     def _write(self) -> None:
-        rest, owner = memoryview(b""), self._connection
         while True:
-            woke = time.monotonic()
             with self._changed:
                 connection = self._connection
-                if connection is not owner:
-                    rest, owner = memoryview(b""), connection
-                idle = not rest and not self._urgent and not self._out
-                if idle and not self._tick(woke):
+                if connection is not None:
+                    self._tick(time.monotonic())
+                if connection is None or self._write_now(connection):
                     # Whoever leaves does so when all is written.
                     if self._closing or self._leaving:
                         return
-                    self._changed.wait(self._pause())
+                    self._changed.wait(self._pause() if connection is not None else 1.0)
                     continue
-                if not rest and connection is not None:
-                    rest = memoryview(self._next())
-            if connection is None:
-                with self._changed:
-                    if self._closing or self._leaving:
-                        return
-                    self._changed.wait(1.0)
-                continue
-            rest = self._push(connection, rest)
-            self._watch(connection, woke)
+            self._wait_for_room(connection)
+
+    def _wait_for_room(self, connection: Connection) -> None:
+        """Wait until the pipe is not full, but not for long."""
+        try:
+            if connection.wait_writable(self.ping / 8):
+                self._heard = time.monotonic()  # a pipe that was full flows: somebody reads at its end
+        except (OSError, ValueError):
+            connection.kill()
 
     def _pause(self) -> float:
         return ACK_SECONDS if self.position != self._acked else self.ping / 4
 
-    def _tick(self, now: float) -> bool:
-        """Queue what is due; whether there is something to write."""
-        if self._connection is None:
-            return False
+    def _tick(self, now: float) -> None:
+        """Queue what is due, and break a connection that does not answer."""
         if self.position != self._acked and now - self._told >= ACK_SECONDS:
             self._acked, self._told = self.position, now
-            self._urgent.append(wire.note(wire.ACK, position=self.position))
+            self._out.add_urgent(wire.note(wire.ACK, position=self.position))
         if now - self._pinged >= self.ping / 4:
             if self._pinged and now - self._pinged > self.ping:
                 self._heard = now  # this process slept, not the other side
             self._pinged = now
-            self._urgent.append(wire.note(wire.PING, sent=now))
-        self._check(now)
-        return bool(self._urgent or self._out)
-
-    def _check(self, now: float) -> None:
+            self._out.add_urgent(wire.note(wire.PING, sent=now))
         if self._connection is not None and now - self._heard > self.ping:
             log.debug("%s was not heard of for %.1f s", self.place, now - self._heard)
             self._heard = now
             self._connection.kill()
 
-    def _next(self) -> bytes:
-        """Take what is written at once: urgent records first, then as many others as fit in a piece."""
-        parts: list[bytes] = []
-        size = 0
-        for queue in (self._urgent, self._out):
-            while queue and (not parts or size + len(queue[0]) <= PIECE):
-                parts.append(queue.popleft())
-                size += len(parts[-1])
-        return b"".join(parts)
-
-    def _push(self, connection: Connection, rest: memoryview) -> memoryview:
-        try:
-            wrote = connection.write(rest[:PIECE])
-            if not wrote:
-                connection.wait_writable(self.ping / 8)
-                wrote = connection.write(rest[:PIECE])
-                if wrote:
-                    self._heard = time.monotonic()  # a pipe that was full flows: somebody reads at its end
-        except (OSError, ValueError):
-            # The connection broke; the reading thread sees it too, and the records are kept.
-            connection.kill()
-            return memoryview(b"")
-        return rest[wrote:]
-
-    def _watch(self, connection: Connection, now: float) -> None:
-        with self._changed:
-            if self._connection is connection:
-                self._check(now)
-
     def close(self) -> None:
-        """Leave the kernel running and go."""
+        """Leave the kernel running and go, when the relay has all that was sent."""
         with self._changed:
-            if self._connection is not None:
-                self._urgent.append(wire.note(wire.ACK, position=self.position))
+            if self._connection is not None and threading.current_thread() not in self._threads:
+                # ssh that is ended too early takes along what it has not sent yet.
+                mark = time.monotonic()
+                self._out.add_last(wire.note(wire.ACK, position=self.position))
+                self._out.add_last(wire.note(wire.PING, sent=mark))
+                if not self._write_now(self._connection):
+                    self._changed.notify_all()
+                self._changed.wait_for(lambda: self._answered >= mark or self._connection is None, CLOSE_SECONDS)
             self._leaving = True
             self._changed.notify_all()
         self._join(self._threads[1:])

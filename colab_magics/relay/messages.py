@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 
 class Message(NamedTuple):
-    """A Jupyter message; `channel` is ``shell``, ``control``, ``stdin``, ``iopub``, or ``relay`` for its own words."""
+    """A Jupyter message; `channel` is ``shell``, ``control``, ``stdin``, ``iopub``, or ``relay`` for its own words.
+
+    `packed` is its content as it came, for whoever sends it on; empty where it is not what came.
+    """
 
     channel: str
     header: dict[str, Any]
@@ -15,6 +18,39 @@ class Message(NamedTuple):
     metadata: dict[str, Any]
     content: dict[str, Any]
     buffers: list[bytes]
+    packed: bytes = b""
+
+
+MOST_MERGED = 1 << 18
+"""Characters of a stream that are handed on at once."""
+
+
+class Arrived:
+    """A message that nobody fetched yet. What follows it in the same stream is added, and fetched with it."""
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+        self._more: list[str] | None = [] if message.header.get("msg_type") == "stream" else None
+        self._size = 0
+
+    def add(self, message: Message) -> bool:
+        """Add a message that says more in the same stream; False when it does not."""
+        first = self._message
+        if self._more is None or message.header.get("msg_type") != "stream" or self._size > MOST_MERGED:
+            return False
+        if message.content.get("name") != first.content.get("name") or message.parent != first.parent:
+            return False
+        self._more.append(message.content["text"])
+        self._size += len(self._more[-1])
+        return True
+
+    def fetch(self) -> Message:
+        """Return the message; nothing is added to it any more."""
+        message, more, self._more = self._message, self._more, None
+        if not more:
+            return message
+        text = "".join([message.content["text"], *more])
+        return message._replace(content={**message.content, "text": text}, packed=b"")
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import json
 import queue
-import re
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 
 from ..errors import InvalidInput, Unavailable
 from . import wire
-from .environment import Environment
+from .environment import Environment, spelled
 from .link import PING_SECONDS, Link
-from .messages import Cell, Message, Requests
+from .messages import Arrived, Cell, Message, Requests
 from .state import State
 
 CAP = 2_000_000_000
@@ -35,10 +33,16 @@ class _Request:
     """What came for one request and was not fetched yet."""
 
     def __init__(self, to: Callable[[Message], None] | None = None) -> None:
-        self.waiting: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self.give = to or self.waiting.put
+        self.waiting: queue.SimpleQueue[Arrived | None] = queue.SimpleQueue()
+        self.newest: Arrived | None = None
+        self.give = to or self._keep
         self.replied = self.idle = False
-        self.fetched = False
+
+    def _keep(self, message: Message) -> None:
+        """Have a message wait, together with what waits of the same stream."""
+        if self.newest is None or not self.newest.add(message):
+            self.newest = Arrived(message)
+            self.waiting.put(self.newest)
 
 
 class RemoteKernel(Requests):
@@ -91,7 +95,7 @@ class RemoteKernel(Requests):
             raise InvalidInput("The cap of the spool is at least 64 KiB, and idle= is no negative time.")
         self._link = Link(
             host,
-            _spelled(name),
+            spelled(name),
             Environment(python, env),
             settings,
             on_record=self._take,
@@ -232,6 +236,8 @@ class RemoteKernel(Requests):
     def messages(self, msg_id: str, timeout: float | None = None) -> Iterator[Message]:
         """Yield what a request brings, until its reply and its end have come. May be called again after an interrupt.
 
+        Text that came faster than it is fetched is joined to one message for each stretch of the same stream.
+
         Parameters
         ----------
         msg_id : str
@@ -252,10 +258,12 @@ class RemoteKernel(Requests):
             if not (request.replied and request.idle) or not request.waiting.empty():
                 self._raise_if_ended(request)
                 try:
-                    message = request.waiting.get(timeout=timeout)
+                    arrived = request.waiting.get(timeout=timeout)
                 except queue.Empty:
                     raise TimeoutError(f"no message in {timeout:g} s") from None
-                if message is not None:
+                if arrived is not None:
+                    with self._lock:
+                        message = arrived.fetch()
                     yield message
                 continue
             with self._lock:
@@ -290,7 +298,7 @@ class RemoteKernel(Requests):
             return
         parts = wire.split(payload)
         header, parent, metadata, content = (json.loads(part) for part in parts[:4])
-        message = Message(wire.CHANNELS[kind], header, parent, metadata, content, parts[4:])
+        message = Message(wire.CHANNELS[kind], header, parent, metadata, content, parts[4:], parts[3])
         if message.header["msg_type"] == "input_request":
             self.asked_input = message.header
         self._deliver(message.parent.get("msg_id", ""), message)
@@ -379,16 +387,6 @@ def attach(
         ``welcome`` how old it is (``age``) and what it holds (``memory``).
     """
     return RemoteKernel(host, name, **options).connect(new=new, start=start, tell=tell)
-
-
-def _spelled(name: str) -> str:
-    """Return the folder's name of a kernel."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        return name
-    if not name:
-        raise InvalidInput("A kernel's name is empty.", "Leave it out for 'main'.")
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", name)[:40].strip("-")
-    return f"{plain or 'kernel'}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _own(kind: str, content: dict[str, Any]) -> Message:

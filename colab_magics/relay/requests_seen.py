@@ -22,6 +22,8 @@ class Seen:
 
     def __init__(self) -> None:
         self._all: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        # Cells that have not ended: few, while all may be thousands, and it is asked after each message.
+        self._open: dict[str, dict[str, Any]] = {}
         self.last_number = 0
         self.session = ""
 
@@ -46,9 +48,10 @@ class Seen:
         if kind == "execute_request":
             content = json.loads(parts[3])
             one.update(code=content.get("code", "")[:CODE], silent=bool(content.get("silent")), started=False)
+            self._open[header["msg_id"]] = one
         self._all[header["msg_id"]] = one
         while len(self._all) > MOST:
-            self._all.popitem(last=False)
+            self._open.pop(self._all.popitem(last=False)[0], None)
         return True
 
     def note(self, channel: int, parts: list[bytes], end: int) -> None:
@@ -66,10 +69,12 @@ class Seen:
             one.update(idle=True, end=end, idle_at=time.monotonic())
         elif "code" in content or (one.get("silent") and content.get("execution_state") == "busy"):
             one["started"] = True
+        if _done(one):
+            self._open.pop(one["msg_id"], None)
 
     def running(self) -> str | None:
         """Return the msg_id of the cell that is being executed."""
-        return next((name for name, one in self._all.items() if one.get("code") is not None and not _done(one)), None)
+        return next(iter(self._open), None)
 
     def has_ended(self, msg_id: str) -> bool:
         """Whether a request was taken and is over."""
@@ -83,8 +88,7 @@ class Seen:
         """Return the cells that the kernel has left without a reply."""
         # An interrupt that hits a kernel in its own code ends the cell, and nobody replies (ipykernel 6 and 7).
         end = time.monotonic() - LATE
-        waiting = [(name, one) for name, one in self._all.items() if "code" in one and not one["replied"]]
-        return [name for name, one in waiting if one["idle"] and one["idle_at"] < end]
+        return [name for name, one in self._open.items() if one["idle"] and one["idle_at"] < end]
 
     def untold(self, position: int) -> list[dict[str, Any]]:
         """Return the cells that run, or whose end lies behind a position of the spool."""

@@ -7,7 +7,6 @@ all together would pass the cap.
 from __future__ import annotations
 
 import os
-import socket
 
 PIECE = 1 << 18
 """Bytes sent at once, so that an answer to a ping need not wait for more."""
@@ -106,19 +105,14 @@ class Spool:
             self.files.pop(0).remove()
         self._dropped = [(end, messages) for end, messages in self._dropped if end > self.taken]
 
-    def piece(self, position: int) -> tuple[int, int, int]:
-        """Return descriptor, place in it and length of what can be sent next from a position; length 0 for nothing."""
+    def read(self, position: int) -> bytes:
+        """Return what can be sent next from a position; nothing when there is nothing."""
         for file in self.files:
             if file.start <= position < file.end:
-                return file.fd, position - file.start, min(PIECE, file.end - position)
-        return -1, 0, 0
+                return os.pread(file.fd, min(PIECE, file.end - position), position - file.start)
+        return b""
 
     def remove(self) -> None:
         """Delete all of it."""
         while self.files:
             self.files.pop().remove()
-
-
-def send(to: socket.socket, fd: int, at: int, length: int) -> int:
-    """Send a part of a file without reading it; returns how much went, raises BlockingIOError when nothing can."""
-    return os.sendfile(to.fileno(), fd, at, length)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import sys
 
 
@@ -14,6 +12,9 @@ def main() -> None:
 
         attach.main(sys.argv[2])
     else:
+        import binascii
+        import json
+
         from . import kernel_relay
 
-        kernel_relay.serve(json.loads(base64.urlsafe_b64decode(sys.argv[2])), int(sys.argv[3]))
+        kernel_relay.serve(json.loads(binascii.a2b_base64(sys.argv[2])), int(sys.argv[3]))

@@ -6,6 +6,7 @@ Reading a pickle executes what its writer put there, and its writer is another m
 from __future__ import annotations
 
 import base64
+import inspect
 import io
 import json
 import sys
@@ -39,18 +40,41 @@ def pack(name: str, value: Any, *, pickle: bool = False) -> tuple[str, bytes]:
     if arrow is not None and isinstance(value, arrow.Table):
         return "table", _arrow_bytes(value)
     try:
-        text = json.dumps(value, allow_nan=True)
-    except (TypeError, ValueError):
-        text = ""
-    if text and json.loads(text) == value:
-        return "json", text.encode()
-    raise _refused(name, type(value).__name__)
+        return "json", to_json(value).encode()
+    except TypeError as odd:
+        raise _refused(name, str(odd)) from None
+
+
+def to_json(value: Any) -> str:
+    """Write a value as JSON that brings it back as it was; NaN and infinity are fine, Python reads what Python writes.
+
+    Raises
+    ------
+    TypeError
+        With the name of the type that JSON does not keep, the value's own or that of a part.
+    """
+    waiting, seen = [value], set()
+    while waiting:
+        one = waiting.pop()
+        if type(one) in (dict, list) and id(one) in seen:
+            continue
+        if type(one) is dict and all(type(key) is str for key in one):
+            waiting += one.values()
+        elif type(one) is list:
+            waiting += one
+        elif type(one) not in (str, int, float, bool, type(None)):
+            raise TypeError(type(one).__name__)
+        seen.add(id(one))
+    try:
+        return json.dumps(value)
+    except ValueError:
+        raise TypeError("circle of references") from None
 
 
 def _refused(name: str, kind: str) -> InvalidInput:
     return InvalidInput(
-        f"{name} is a {kind}: neither JSON, a numpy array nor a table holds it as it is.",
-        "Say --pickle, when you trust the other side, or convert it first.",
+        f"{name} does not go over as it is: {kind} is neither JSON, nor a numpy array, nor a table.",
+        "Convert it first, or say --pickle when you trust the other side.",
     )
 
 
@@ -74,8 +98,8 @@ def _arrow_bytes(table: Any) -> bytes:
     return bytes(sink.getvalue())
 
 
-def unpack(kind: str, data: bytes, *, pickle: bool = False) -> Any:
-    """Read what `pack` wrote, or what the code of `pull_code` sent.
+def unpack(name: str, kind: str, data: bytes, *, pickle: bool = False) -> Any:
+    """Read what `pack` wrote, or what the code of `pull_code` sent; `name` is the variable's.
 
     Raises
     ------
@@ -85,12 +109,13 @@ def unpack(kind: str, data: bytes, *, pickle: bool = False) -> Any:
         When no safe format holds it; for a pickle that nobody asked for.
     """
     if kind == "missing":
-        raise NotFound("There is no such variable there.", "Assign it there first.")
+        raise NotFound(f"There is no variable {name} there.", "Assign it there first.")
     if kind == "refused":
-        raise _refused("It", data.decode())
+        raise _refused(name, data.decode())
     if kind == "no pyarrow":
         raise InvalidInput(
-            "A DataFrame comes as Arrow, and pyarrow is not installed there.", "Install it, or --pickle."
+            f"{name} is a DataFrame, which comes as Arrow, and pyarrow is not installed there.",
+            "Install it there (%pip install pyarrow), or say --pickle.",
         )
     if kind == "json":
         return json.loads(data)
@@ -108,7 +133,7 @@ def unpack(kind: str, data: bytes, *, pickle: bool = False) -> Any:
         import pickle as pickles
 
         return pickles.loads(data)
-    raise InvalidInput(f"A value came as {kind!r}, which is not read here.", "Say --pickle for pickles.")
+    raise InvalidInput(f"{name} came as {kind!r}, which is not read here.", "Say --pickle for pickles.")
 
 
 def push_code(name: str, kind: str, data: bytes) -> str:
@@ -154,18 +179,21 @@ def _colab_magics_pull(shell, name, pickle):
             writer.write_table(value)
         return send(kind, bytes(sink.getvalue()))
     try:
-        text = json.dumps(value)
-        same = json.loads(text) == value
-    except (TypeError, ValueError):
-        same = False
-    send("json", text.encode()) if same else send("refused", type(value).__name__.encode())
+        send("json", _colab_magics_to_json(value).encode())
+    except TypeError as odd:
+        send("refused", str(odd).encode())
 try:
     _colab_magics_pull(get_ipython(), NAME, PICKLE)
 finally:
-    del _colab_magics_pull
+    del _colab_magics_pull, _colab_magics_to_json
 """
+# Python there may be older than these annotations.
+_TO_JSON = inspect.getsource(to_json).replace(
+    "to_json(value: Any) -> str:", "_colab_magics_to_json(value):\n    import json"
+)
 
 
 def pull_code(name: str, *, pickle: bool) -> str:
     """Return code that sends a variable back, as a message `MESSAGE` for `unpack`."""
-    return _PULL.replace("MESSAGE", MESSAGE).replace("NAME", repr(name)).replace("PICKLE", repr(pickle))
+    code = _PULL.replace("MESSAGE", MESSAGE).replace("NAME", repr(name)).replace("PICKLE", repr(pickle))
+    return _TO_JSON + code

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
-from typing import Any
+
+TYPE_CHECKING = False  # that of typing costs an import where every millisecond is waited for
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
 PROTOCOL = 1
 GREETING = b"colab_magics-relay:"
@@ -33,7 +36,11 @@ HEAD = struct.Struct("!IBQ")
 
 def frames(parts: Sequence[bytes]) -> bytes:
     """Join frames to one payload."""
-    return struct.pack(f"!H{len(parts)}I", len(parts), *[len(part) for part in parts]) + b"".join(parts)
+    return b"".join([_lengths(parts), *parts])
+
+
+def _lengths(parts: Sequence[bytes]) -> bytes:
+    return struct.pack(f"!H{len(parts)}I", len(parts), *[len(part) for part in parts])
 
 
 def split(payload: bytes) -> list[bytes]:
@@ -50,6 +57,12 @@ def split(payload: bytes) -> list[bytes]:
 def record(kind: int, payload: bytes, number: int = 0) -> bytes:
     """Return a record."""
     return HEAD.pack(len(payload), kind, number) + payload
+
+
+def message(kind: int, parts: Sequence[bytes]) -> list[bytes]:
+    """Return a record of frames in pieces, to be joined once: frames may be large."""
+    lengths = _lengths(parts)
+    return [HEAD.pack(len(lengths) + sum(map(len, parts)), kind, 0), lengths, *parts]
 
 
 def note(kind: int, /, *, number: int = 0, **content: Any) -> bytes:

@@ -98,10 +98,13 @@ def _names_used(source: str) -> set[str]:
 
 
 def _assigned(tree: ast.Module) -> Iterator[str]:
-    """Yield the names that a cell binds at its top level; what functions and classes bind inside is their own."""
-    waiting: list[ast.AST] = list(tree.body)
+    """Yield the names that a cell binds at its top level.
+
+    What functions and classes bind inside is their own, and ``lr = float(lr)`` makes its value from the run's.
+    """
+    waiting: list[tuple[ast.AST, frozenset[str]]] = [(node, frozenset()) for node in tree.body]
     while waiting:
-        node = waiting.pop()
+        node, kept = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
             if not isinstance(node, ast.ClassDef):
@@ -109,13 +112,17 @@ def _assigned(tree: ast.Module) -> Iterator[str]:
             continue
         if isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
             continue
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            kept |= {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
+        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            kept |= {node.target.id}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del) and node.id not in kept:
             yield node.id
         elif isinstance(node, ast.alias):
             yield (node.asname or node.name).partition(".")[0]
         elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
             yield node.name
-        waiting.extend(ast.iter_child_nodes(node))
+        waiting += [(child, kept) for child in ast.iter_child_nodes(node)]
 
 
 def _declared_global(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:

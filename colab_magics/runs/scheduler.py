@@ -21,7 +21,7 @@ from typing import Any
 
 from .. import process
 from ..engines import ENGINES, forking
-from ..engines.base import Engine, Ref
+from ..engines.base import Begun, Engine, Ref
 from ..errors import Busy
 from ..session import RUN_VARIABLE
 from .plan import again, since
@@ -96,7 +96,14 @@ class Feed:
 
 
 def start(
-    job_folder: Path, folders: Sequence[Path], fd: int, *, engine: str, feed: Feed, adopt: Sequence[Path] = ()
+    job_folder: Path,
+    folders: Sequence[Path],
+    fd: int,
+    *,
+    engine: str,
+    feed: Feed,
+    adopt: Sequence[Path] = (),
+    begun: Begun | None = None,
 ) -> int:
     """Start the scheduler of a job and hand the lock over.
 
@@ -114,6 +121,8 @@ def start(
         How to feed it.
     adopt : sequence of Path
         Folders of runs whose scheduler is gone and whose runners live.
+    begun : Begun, optional
+        What the engine has started; the caller closes its files afterwards.
 
     Returns
     -------
@@ -125,13 +134,15 @@ def start(
     names = [path.name for path in folders]
     plan = {"runs": names, "adopt": [path.name for path in adopt], "engine": engine, "feed": dataclasses.asdict(feed)}
     plan["by"] = process.identity()
+    begun = begun or Begun()
+    plan["begun"] = begun.notes
     process.write_json(folder / "plan.json", plan)
     return process.start_detached(
         process.python("colab_magics.runs.scheduler", job_folder, str(fd)),
         log_file=folder / "log.txt",
         cwd=job_folder,
         env=forking.ROOM,
-        pass_fds=(fd,),
+        pass_fds=(fd, *begun.files),
     )
 
 
@@ -342,7 +353,7 @@ def main() -> None:
     engine.dedicated = True
     runs = [by_name[name] for name in plan["runs"] if name in by_name]
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
-    engine.prepare([run.folder for run in runs], [run.folder for run in adopt])
+    engine.prepare([run.folder for run in runs], [run.folder for run in adopt], plan.get("begun"))
     Scheduler(job_folder, engine, runs, Feed(**plan["feed"]), adopt).run()
     # Who waits for the job need not wait for this process's end too.
     os.close(int(sys.argv[2]))

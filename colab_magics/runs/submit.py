@@ -11,10 +11,9 @@ from typing import Any
 
 from .. import process
 from ..engines import ENGINES
+from ..engines.base import Begun
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, Unavailable
 from ..kernels import preload
-from ..kernels.cold import check_kernel
-from ..kernels.live import freeze
 from ..ui import Notebook, Table
 from . import code, live, plan, scheduler
 from .board import Board
@@ -83,6 +82,8 @@ class Order:
 
     def record(self) -> dict[str, Any]:
         """Return what the records of all runs share."""
+        from ..kernels.cold import check_kernel
+
         # This notebook's runs use its own interpreter; any other notebook the kernel that it names.
         kernel = None if self.notebook.current else check_kernel(self.notebook.content, self.notebook.name)
         return {
@@ -125,24 +126,29 @@ def submit(order: Order) -> tuple[Board, Plan]:
             f"start={order.start} is not possible on={order.engine}.", f"Possible: {', '.join(sorted(engine.starts))}."
         )
     engine.available()
-    record = order.record()
-    if order.start == "live":
-        record["forked"] = live.check(order.notebook)
     job_folder = order.job_folder
+    forked = live.check(order.notebook) if order.start == "live" else {}
     make_folder(job_folder)
     lock = scheduler.lock(job_folder)
+    begun = Begun()
     try:
-        made = order.plan()
-        notebook = order.notebook
         (job_folder / scheduler.FOLDER).mkdir(exist_ok=True)
         order.write_preload()
-        if order.start == "live" and made.execute:
-            record["forked"] |= freeze(job_folder / scheduler.FOLDER, seed=order.seed, close=[lock])
+        begun = engine.begin(job_folder, order.start)
+        record = order.record()
+        made = order.plan()
+        notebook = order.notebook
+        if order.start == "live":
+            from ..kernels.live import freeze
+
+            frozen = freeze(job_folder / scheduler.FOLDER, seed=order.seed, close=[lock]) if made.execute else {}
+            record["forked"] = {**forked, **frozen}
         folders = plan.write(made, job_folder, content=notebook.content, name=notebook.name, common=record)
         if folders or made.adopt:
             adopt = [run.folder for run in made.adopt]
-            scheduler.start(job_folder, folders, lock, engine=order.engine, feed=order.feed, adopt=adopt)
+            scheduler.start(job_folder, folders, lock, engine=order.engine, feed=order.feed, adopt=adopt, begun=begun)
     finally:
+        begun.close()
         os.close(lock)
     chosen = set(made.indices)
     return Board(lambda: [run for run in runs_of(job_folder) if run.index in chosen]), made

@@ -261,7 +261,7 @@ def pull(*names: str, host: str | None = None, pickle: bool = False) -> None:
     for name in _names(names):
         found = here.ui.run_elsewhere(held, values.pull_code(name, pickle=pickle), silent=True)
         for message in found:
-            value = values.unpack(message.content["kind"], bytes(message.buffers[0]), pickle=pickle)
+            value = values.unpack(name, message.content["kind"], bytes(message.buffers[0]), pickle=pickle)
             here.ui.set_variables({name: value})
 
 

@@ -142,9 +142,9 @@ def test_variables_go_and_come(notebook: Callable[[], Front]) -> None:
         == "['a', 'b', 'c'] [[0.0, 2.0, 4.0], [6.0, 8.0, 10.0]]\n"
     )
     for line, words in (
-        ("%remote pull own", "It is a Own: neither JSON"),
-        ("%remote pull nothing", "no such variable there"),
-        ("%%local\nfile = open('/dev/null')\n%remote push file", "file is a TextIOWrapper: neither JSON"),
+        ("%remote pull own", "own does not go over as it is: Own is neither JSON"),
+        ("%remote pull nothing", "There is no variable nothing there"),
+        ("%%local\nfile = open('/dev/null')\n%remote push file", "file does not go over as it is: TextIOWrapper"),
         ("%remote push no-name", "no variable's name"),
     ):
         reply = front.run(line)

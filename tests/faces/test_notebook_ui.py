@@ -13,6 +13,7 @@ from fronts import ROOT, Front, notebook
 from IPython.core.interactiveshell import InteractiveShell
 
 from colab_magics.faces import notebook_ui
+from colab_magics.faces.front_end import where
 from colab_magics.ui import Table
 
 pytest_plugins = ("shells",)
@@ -38,7 +39,7 @@ def test_where(
     for key, value in env.items():
         monkeypatch.setenv(key, value)
     shell_class = type("Shell", (), {"__module__": module, "kernel": object(), "user_ns": names})
-    assert notebook_ui.where(shell_class()) == expected
+    assert where(shell_class()) == expected
 
 
 def test_where_in_a_terminal_and_in_a_script(shell: InteractiveShell) -> None:

@@ -21,7 +21,7 @@ from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.engines import forking
 from colab_magics.engines.local import LocalEngine
-from colab_magics.errors import RunsFailed
+from colab_magics.errors import ColabMagicsError, RunsFailed
 from colab_magics.kernels import preload, zygote
 from colab_magics.runs import scheduler
 from colab_magics.runs.run import Run
@@ -121,6 +121,20 @@ def zygotes(project: Project) -> list[psutil.Process]:
     return found
 
 
+def count_starts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows by the folder of each zygote that is started from here on."""
+    began: list[str] = []
+    start = process.start_detached
+
+    def noted(command: Any, **options: Any) -> int:
+        if "zygote.py" in str(command):
+            began.append(str(command[-1]))
+        return start(command, **options)
+
+    monkeypatch.setattr(process, "start_detached", noted)
+    return began
+
+
 def test_a_run_sees_what_it_would_see_cold(project: Project) -> None:
     notebook = str(write_notebook(project.root / "a.ipynb", "import pandas", LOOK))
     seen: dict[str, list[Any]] = {}
@@ -153,7 +167,7 @@ def test_the_zygote_ends_with_its_job_and_leaves_nothing(project: Project) -> No
     assert kernel.environ()["COLAB_MAGICS_RUN"] == str(folder)
     (folder / "go").touch()
     poll(lambda: not scheduler.is_running(project.data_job), timeout=60)
-    poll(lambda: not found[0].is_running() and not address.parent.exists())
+    poll(lambda: process.reap() or (not found[0].is_running() and not address.parent.exists()))
     assert Run.load(folder).status().phase == "done"
 
 
@@ -197,6 +211,23 @@ def test_runs_go_on_when_their_scheduler_is_killed(project: Project) -> None:
     (folder / "go").touch()
     poll(lambda: Run.load(folder).status().phase == "done")
     poll(lambda: not zygotes(project))
+
+
+def test_a_zygote_that_nobody_needs_ends(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = write_notebook(project.root / "a.ipynb", "1")
+    fork(n=1, start="warm", notebook=str(notebook))
+    # It is started before the plan is made: here nothing is left to execute, there the plan cannot be written.
+    began = count_starts(monkeypatch)
+    fork(n=1, start="warm", notebook=str(notebook))
+    poll(lambda: not zygotes(project))
+    content = json.loads(notebook.read_text())
+    content["metadata"]["kernelspec"]["name"] = "nobody-has-this"
+    notebook.write_text(json.dumps(content))
+    with pytest.raises(ColabMagicsError, match="nobody-has-this"):
+        fork(n=2, start="warm", notebook=str(notebook))
+    poll(lambda: not zygotes(project))
+    assert len(began) == 2
+    assert not any(Path(folder).exists() for folder in began)
 
 
 @pytest.mark.parametrize(

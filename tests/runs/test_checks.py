@@ -42,7 +42,7 @@ def test_a_parameter_that_no_cell_uses(cell: str) -> None:
     [
         "lr = 0.1",
         "lr: float = 0.1",
-        "lr *= 2",
+        "lr, name = 0.1, 'a'",
         "for lr in (1, 2): pass",
         "if True:\n    lr = 0.1",
         "a, (lr, b) = 1, (2, 3)",
@@ -76,6 +76,13 @@ def test_the_wrong_default_trap(cell: str) -> None:
 )
 def test_names_of_inner_scopes_are_their_own(cell: str) -> None:
     check_parameters(notebook("%%fork\nlr: [1, 2]", "train(lr)", cell), ["lr"])
+
+
+@pytest.mark.parametrize(
+    "cell", ["lr = float(lr)", "lr: float = float(lr)", "lr *= 2", "lr, n = convert(lr, n)", "f(lr := lr / 2)"]
+)
+def test_a_value_made_from_the_runs_own_is_no_trap(cell: str) -> None:
+    check_parameters(notebook("lr = 0.1", "%%fork\nlr: [1, 2]", cell, "train(lr)"), ["lr"])
 
 
 def test_below_the_line_in_its_own_cell_and_below_join() -> None:

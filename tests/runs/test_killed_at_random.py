@@ -154,8 +154,8 @@ def test_a_sweep_that_is_killed_at_random_is_finished_by_running_the_line_again(
     for run in runs_of(job):
         assert run.status().phase == "done"
         assert (run.folder / "epoch").read_text() == "12"
-        # The marker is the last thing that the cell does: only a kill between it and the end of the run doubles it.
-        assert len((run.folder / "executed").read_text()) <= 2
+        # The marker is the last thing that the cell does; only a kill between it and the end of the run doubles it.
+        assert 1 <= len((run.folder / "executed").read_text()) <= run.attempt
         assert json.loads((run.folder / "notebook.ipynb").read_text())["nbformat"] == 4
     assert min(told.values()) >= EACH, told
     assert Run.load(job / "sub_job_000").status().ended_well

@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 from conftest import poll
 
+LOCAL = "127.0.0.1"
+
 
 @dataclass(frozen=True)
 class Sshd:
@@ -27,7 +29,7 @@ class Sshd:
     Parameters
     ----------
     port : int
-        Where it listens, on 127.0.0.1.
+        Where it listens.
     config_file : Path
         Settings for ``ssh -F`` in which it is known by `host`.
     host : str
@@ -44,7 +46,13 @@ class Sshd:
 
 @contextmanager
 def sshd(
-    tmp: Path, *, host: str = "box", session_home: Path | None = None, session_path: str | None = None
+    tmp: Path,
+    *,
+    host: str = "box",
+    session_home: Path | None = None,
+    session_path: str | None = None,
+    listen: str = LOCAL,
+    address: str = LOCAL,
 ) -> Iterator[Sshd]:
     """Run a server until the block ends; skips the test where OpenSSH's server is not installed.
 
@@ -58,6 +66,8 @@ def sshd(
         ``HOME`` of those who log in, in place of their real one.
     session_path : str, optional
         Their ``PATH``.
+    listen, address : str
+        Where it listens, and where its clients look for it: a link may lie between them.
     """
     server = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if server is None or shutil.which("ssh") is None:
@@ -68,12 +78,13 @@ def sshd(
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # privilege separation needs it
-    port = _write_settings(folder, host, {"HOME": session_home, "PATH": session_path, **_certificates()})
+    variables = {"HOME": session_home, "PATH": session_path, **_certificates()}
+    port = _write_settings(folder, host, variables, listen, address)
     command = [server, "-D", "-e", "-f", str(folder / "sshd_config")]
     with open(folder / "log", "wb") as log:
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        poll(lambda: running.poll() is not None or _answers(port), what="sshd answers")
+        poll(lambda: running.poll() is not None or _answers(listen, port), what="sshd answers")
         assert running.poll() is None, (folder / "log").read_text()
         yield Sshd(port, folder / "ssh_config", host, running)
     finally:
@@ -81,20 +92,20 @@ def sshd(
         running.wait(10)
 
 
-def _write_settings(folder: Path, host: str, variables: Mapping[str, object]) -> int:
+def _write_settings(folder: Path, host: str, variables: Mapping[str, object], listen: str, address: str) -> int:
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((listen, 0))
         port: int = free.getsockname()[1]
     public = (folder / "host_key.pub").read_text().split()
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {public[0]} {public[1]}\n")
+    (folder / "known_hosts").write_text(f"[{address}]:{port} {public[0]} {public[1]}\n")
     (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\n"
+        f"Port {port}\nListenAddress {listen}\n"
         f'HostKey "{folder}/host_key"\nAuthorizedKeysFile "{folder}/user_key.pub"\nPidFile none\n'
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         f"Subsystem sftp internal-sftp\n{_set(variables)}"
     )
     (folder / "ssh_config").write_text(
-        f"Host {host}\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n"
+        f"Host {host}\n  HostName {address}\n  Port {port}\n  User {getpass.getuser()}\n"
         f'  IdentityFile "{folder}/user_key"\n  IdentitiesOnly yes\n  UserKnownHostsFile "{folder}/known_hosts"\n'
         "  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n"
     )
@@ -112,9 +123,9 @@ def _set(variables: Mapping[str, object]) -> str:
     return f"SetEnv {words}\n" if words else ""
 
 
-def _answers(port: int) -> bool:
+def _answers(address: str, port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
+        with socket.create_connection((address, port), timeout=1):
             return True
     except OSError:
         return False

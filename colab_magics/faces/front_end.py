@@ -1,0 +1,17 @@
+"""Which front end a shell belongs to."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def where(ip: Any) -> str:
+    """Say which front end a shell belongs to; see `colab_magics.ui.UI.where`."""
+    if getattr(ip, "kernel", None) is None:
+        return "terminal"
+    if "COLAB_RELEASE_TAG" in os.environ:
+        return "colab" if type(ip).__module__.startswith("google.colab") else "colab-other"
+    if "__vsc_ipynb_file__" in ip.user_ns or "VSCODE_PID" in os.environ:
+        return "vscode"
+    return "jupyter"
