@@ -28,6 +28,8 @@ from .requests_seen import Seen
 from .spool import Spool
 
 TICK = 1.0
+OWN_CODE_SECONDS = 0.05
+"""So long ipykernel and IPython are at a cell before its own lines are executed; they swallow interrupts then."""
 ENDING_SECONDS = 15.0
 """Longer than a kernel takes to end."""
 AFTER_DEATH = 3600.0
@@ -93,7 +95,9 @@ class Relay:
         """Serve until the kernel is not wanted any more."""
         channels = {one: number for number, one in enumerate(self.kernel.sockets)}
         while not self.ending:
-            for source, event in self.poller.poll(int(TICK * 1000)):
+            for source, event in self.poller.poll(
+                int(1000 * (TICK if self.interrupted is None else OWN_CODE_SECONDS / 4))
+            ):
                 if source in channels:
                     self._take(channels[source])
                 elif source == self.listener.fileno():
@@ -118,9 +122,6 @@ class Relay:
         if records:
             self.active = time.time()
             self._append(b"".join(records), count)
-        if self.interrupted is not None and self.seen.has_started(self.interrupted):
-            of, self.interrupted = self.interrupted, None
-            self._interrupt(of)
 
     def _reply_for_kernel(self, msg_id: str) -> None:
         """End a cell that the kernel has dropped: an interrupt hit it outside of the cell's code."""
@@ -153,6 +154,7 @@ class Relay:
     def _look(self) -> None:
         """See whether the kernel lives, and whether anybody wants it."""
         now = time.time()
+        self._interrupt_when_due()
         for msg_id in self.seen.unanswered():
             self._reply_for_kernel(msg_id)
         if not self.died and self.kernel.has_ended():
@@ -239,12 +241,19 @@ class Relay:
         What is urgent overtakes: the cell itself may still be on its way.
         """
         wanted = of or self.seen.running()
-        if self.died or (of is not None and self.seen.has_ended(of)):
-            return
-        if wanted is None or self.seen.has_started(wanted):
-            self.kernel.signal(signal.SIGINT)
-        else:
+        if not self.died and wanted is not None:
             self.interrupted = wanted
+            self._interrupt_when_due()
+
+    def _interrupt_when_due(self) -> None:
+        of = self.interrupted
+        if of is None:
+            return
+        if self.seen.has_ended(of):
+            self.interrupted = None
+        elif self.seen.begun(of) >= OWN_CODE_SECONDS:
+            self.interrupted = None
+            self.kernel.signal(signal.SIGINT)
 
     def _do(self, kind: int, parts: list[bytes]) -> None:
         """Hand a message to the kernel, or write a file that comes before it."""

@@ -47,7 +47,7 @@ class Seen:
         one = {"msg_id": header["msg_id"], "kind": kind, "begun": time.time(), "replied": False, "idle": False}
         if kind == "execute_request":
             content = json.loads(parts[3])
-            one.update(code=content.get("code", "")[:CODE], silent=bool(content.get("silent")), started=False)
+            one.update(code=content.get("code", "")[:CODE], silent=bool(content.get("silent")), started=0.0)
             self._open[header["msg_id"]] = one
         self._all[header["msg_id"]] = one
         while len(self._all) > MOST:
@@ -68,7 +68,7 @@ class Seen:
         elif content.get("execution_state") == "idle":
             one.update(idle=True, end=end, idle_at=time.monotonic())
         elif "code" in content or (one.get("silent") and content.get("execution_state") == "busy"):
-            one["started"] = True
+            one["started"] = time.monotonic()
         if _done(one):
             self._open.pop(one["msg_id"], None)
 
@@ -80,9 +80,10 @@ class Seen:
         """Whether a request was taken and is over."""
         return msg_id in self._all and _done(self._all[msg_id])
 
-    def has_started(self, msg_id: str) -> bool:
-        """Whether the kernel has begun with a cell: before that it ignores interrupts."""
-        return bool(self._all.get(msg_id, {}).get("started"))
+    def begun(self, msg_id: str) -> float:
+        """Return for how many seconds the kernel has been at a cell; 0 when it has not begun."""
+        started: float = self._all.get(msg_id, {}).get("started") or 0.0
+        return time.monotonic() - started if started else 0.0
 
     def unanswered(self) -> list[str]:
         """Return the cells that the kernel has left without a reply."""
