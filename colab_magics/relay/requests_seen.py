@@ -80,6 +80,10 @@ class Seen:
         """Whether a request was taken and is over."""
         return msg_id in self._all and _done(self._all[msg_id])
 
+    def told_after(self, position: int) -> set[str]:
+        """Return the cells of which something lies behind a position of the spool: a reply, or the end."""
+        return {name for name, one in self._all.items() if "code" in one and one.get("end", -1) > position}
+
     def begun(self, msg_id: str) -> float:
         """Return for how many seconds the kernel has been at a cell; 0 when it has not begun."""
         started: float = self._all.get(msg_id, {}).get("started") or 0.0
