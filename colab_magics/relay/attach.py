@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 READY_SECONDS = 150.0
+SCOPE_SECONDS = 5.0
+"""systemd answers at once, or there is something wrong with it."""
 MOST = 1 << 18
 PROGRAM = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -138,10 +140,12 @@ def _start(prefix: list[str], home: str, settings: dict[str, Any]) -> bytes:
             os._exit(127)
     os.close(told)
     said = b""
+    if prefix and not select.select([ready], [], [], SCOPE_SECONDS)[0]:
+        os.kill(pid, signal.SIGKILL)  # whether it became ours by now or not
     limit = time.monotonic() + READY_SECONDS
     while select.select([ready], [], [], max(0, limit - time.monotonic()))[0]:
         part = os.read(ready, 4096)
-        said += part
+        said += part.lstrip(wire.BEGUN)
         if not part or said in (b"ok", b"busy"):
             break
     os.close(ready)

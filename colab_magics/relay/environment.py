@@ -85,6 +85,16 @@ def program_name() -> str:
     return digest.hexdigest()[:16]
 
 
+def spelled(name: str) -> str:
+    """Return the folder's name of a kernel there."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        return name
+    if not name:
+        raise InvalidInput("A kernel's name is empty.", "Leave it out for 'main'.")
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", name)[:40].strip("-")
+    return f"{plain or 'kernel'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 def program() -> bytes:
     """Return them as an archive."""
     packed = io.BytesIO()

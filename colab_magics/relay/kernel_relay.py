@@ -28,6 +28,8 @@ from .requests_seen import Seen
 from .spool import Spool
 
 TICK = 1.0
+OWN_CODE_SECONDS = 0.05
+"""So long ipykernel and IPython are at a cell before its own lines are executed; they swallow interrupts then."""
 ENDING_SECONDS = 15.0
 """Longer than a kernel takes to end."""
 AFTER_DEATH = 3600.0
@@ -54,6 +56,11 @@ class Relay:
         self.clients: list[Client] = []
         self.by_descriptor: dict[int, Client] = {}
         self.ending = False
+        self.interrupted: str | None = None
+        self.unkept = {"messages": 0, "bytes": 0}
+        self.holes: set[str] = set()
+        """Cells whose reply or end found no room on the disk."""
+        self.told_unkept = 0.0
         self.died = 0.0
         self.poller = zmq.Poller()
         self.spool = Spool(self.home, settings["cap"])
@@ -92,7 +99,9 @@ class Relay:
         """Serve until the kernel is not wanted any more."""
         channels = {one: number for number, one in enumerate(self.kernel.sockets)}
         while not self.ending:
-            for source, event in self.poller.poll(int(TICK * 1000)):
+            for source, event in self.poller.poll(
+                int(1000 * (TICK if self.interrupted is None else OWN_CODE_SECONDS / 4))
+            ):
                 if source in channels:
                     self._take(channels[source])
                 elif source == self.listener.fileno():
@@ -118,20 +127,47 @@ class Relay:
             self.active = time.time()
             self._append(b"".join(records), count)
 
+    def _reply_for_kernel(self, msg_id: str) -> None:
+        """End a cell that the kernel has dropped: an interrupt hit it outside of the cell's code."""
+        header = {"msg_id": uuid.uuid4().hex, "session": "relay", "username": "", "msg_type": "execute_reply"}
+        header.update(version="5.3", date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        parent = {"msg_id": msg_id, "msg_type": "execute_request", "session": "", "username": "", "version": "5.3"}
+        content: dict[str, Any] = {"status": "error", "ename": "KeyboardInterrupt", "evalue": ""}
+        content["traceback"] = ["KeyboardInterrupt: it hit the kernel outside of the cell's own lines."]
+        parts = [json.dumps(part).encode() for part in (header, parent, {}, content)]
+        record = wire.record(wire.SHELL, wire.frames(parts))
+        self.seen.note(wire.SHELL, parts, self.spool.end + len(record))
+        self._append(record, 1)
+
     def _append(self, records: bytes, count: int) -> None:
         begin = self.spool.end
         if not self.spool.append(records, count):
-            lost: dict[str, Any] = {
-                "messages": count,
-                "bytes": len(records),
-                "ended": self.seen.ended_between(begin, 1 << 62),
-            }
-            for client in self.clients:
-                client.out += wire.note(wire.LOST, position=None, disk=True, **lost)
+            self.unkept["messages"] += count
+            self.unkept["bytes"] += len(records)
+            self.holes |= self.seen.told_after(begin)
+
+    def _tell_unkept(self) -> None:
+        """Say what the disk had no room for, once a second, and which cells ended with it; at once to a new client."""
+        ended = (
+            [one for one in self.seen.ended_between(-1, 1 << 62) if one["msg_id"] in self.holes] if self.holes else []
+        )
+        if not ended and (not self.unkept["bytes"] or time.monotonic() - self.told_unkept < TICK):
+            return
+        clients = [client for client in self.clients if client.hello]
+        for client in clients:
+            client.out += wire.note(wire.LOST, position=None, disk=True, ended=ended, **self.unkept)
+        if clients:
+            self.told_unkept = time.monotonic()
+            self.unkept = {"messages": 0, "bytes": 0}
+            self.holes -= {one["msg_id"] for one in ended}
 
     def _look(self) -> None:
         """See whether the kernel lives, and whether anybody wants it."""
         now = time.time()
+        self._interrupt_when_due()
+        self._tell_unkept()
+        for msg_id in self.seen.unanswered():
+            self._reply_for_kernel(msg_id)
         if not self.died and self.kernel.has_ended():
             for channel in range(4):
                 self._take(channel)
@@ -210,11 +246,29 @@ class Relay:
         elif kind == wire.END:
             self.ending = True
         elif kind == wire.SIGNAL:
-            asked = wire.parse(payload)
-            if not self.died and asked.get("of") in (None, self.seen.running()):
-                self.kernel.signal(int(asked["signal"]))
+            self._interrupt(wire.parse(payload).get("of"))
         elif client.hello and self.seen.is_new(number):
             self._do(kind, wire.split(payload))
+
+    def _interrupt(self, of: str | None) -> None:
+        """Interrupt the cell that runs, or this one alone; one that has not begun yet is interrupted when it begins.
+
+        What is urgent overtakes: the cell itself may still be on its way.
+        """
+        wanted = of or self.seen.running()
+        if not self.died and wanted is not None:
+            self.interrupted = wanted
+            self._interrupt_when_due()
+
+    def _interrupt_when_due(self) -> None:
+        of = self.interrupted
+        if of is None:
+            return
+        if self.seen.has_ended(of):
+            self.interrupted = None
+        elif self.seen.begun(of) >= OWN_CODE_SECONDS:
+            self.interrupted = None
+            self.kernel.signal(signal.SIGINT)
 
     def _do(self, kind: int, parts: list[bytes]) -> None:
         """Hand a message to the kernel, or write a file that comes before it."""
@@ -284,7 +338,7 @@ class Relay:
             lost: dict[str, Any] = {"bytes": start - position, "messages": self.spool.lost(position)}
             lost["ended"] = self.seen.ended_between(position, start)
             client.position = start
-            return wire.note(wire.LOST, position=start, disk=False, **lost)
+            return wire.note(wire.LOST, position=start, disk=position < self.spool.full_at, **lost)
         data = self.spool.read(position)
         client.position = position + len(data)
         return wire.record(wire.DATA, data, position) if data else b""
@@ -317,6 +371,7 @@ def write_json(path: str, value: dict[str, Any]) -> None:
 
 def serve(settings: dict[str, Any], ready: int) -> None:
     """Be the relay; tell through the descriptor `ready` when the kernel answers, or why it does not."""
+    os.write(ready, wire.BEGUN)
     os.umask(0o077)
     # Held as long as this process lives: of two that start at once, one serves.
     lock = os.open(os.path.join(settings["home"], "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

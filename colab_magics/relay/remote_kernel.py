@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 import queue
-import re
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 
 from ..errors import InvalidInput, Unavailable
 from . import wire
 from .arrived import Request
-from .environment import Environment
+from .environment import Environment, spelled
 from .link import PING_SECONDS, Link
 from .messages import Cell, Message, Requests
 from .state import State
@@ -82,7 +80,7 @@ class RemoteKernel(Requests):
             raise InvalidInput("The cap of the spool is at least 64 KiB, and idle= is no negative time.")
         self._link = Link(
             host,
-            _spelled(name),
+            spelled(name),
             Environment(python, env),
             settings,
             on_record=self._take,
@@ -374,16 +372,6 @@ def attach(
         ``welcome`` how old it is (``age``) and what it holds (``memory``).
     """
     return RemoteKernel(host, name, **options).connect(new=new, start=start, tell=tell)
-
-
-def _spelled(name: str) -> str:
-    """Return the folder's name of a kernel."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        return name
-    if not name:
-        raise InvalidInput("A kernel's name is empty.", "Leave it out for 'main'.")
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", name)[:40].strip("-")
-    return f"{plain or 'kernel'}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _own(kind: str, content: dict[str, Any]) -> Message:

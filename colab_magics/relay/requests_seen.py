@@ -13,6 +13,8 @@ MOST = 20_000
 """So many are remembered; a client repeats only what it sent last."""
 CODE = 400
 """So much of a cell's text is told again."""
+LATE = 1.0
+"""A kernel replies before it says that it is idle: so many seconds later no reply comes any more."""
 
 
 class Seen:
@@ -44,7 +46,8 @@ class Seen:
         kind = header["msg_type"]
         one = {"msg_id": header["msg_id"], "kind": kind, "begun": time.time(), "replied": False, "idle": False}
         if kind == "execute_request":
-            one["code"] = json.loads(parts[3]).get("code", "")[:CODE]
+            content = json.loads(parts[3])
+            one.update(code=content.get("code", "")[:CODE], silent=bool(content.get("silent")), started=0.0)
             self._open[header["msg_id"]] = one
         self._all[header["msg_id"]] = one
         while len(self._all) > MOST:
@@ -53,7 +56,7 @@ class Seen:
 
     def note(self, channel: int, parts: list[bytes], end: int) -> None:
         """Look at what the kernel said: replies, and the end of a request's output; `end` is its place in the spool."""
-        about_state = channel == wire.IOPUB and b'"status"' in parts[0]
+        about_state = channel == wire.IOPUB and (b'"status"' in parts[0] or b'"execute_input"' in parts[0])
         if channel == wire.STDIN or (channel == wire.IOPUB and not about_state):
             return
         one = self._all.get(json.loads(parts[1]).get("msg_id", ""))
@@ -63,13 +66,34 @@ class Seen:
         if channel != wire.IOPUB:
             one.update(replied=True, status=content.get("status"), count=content.get("execution_count"), end=end)
         elif content.get("execution_state") == "idle":
-            one.update(idle=True, end=end)
+            one.update(idle=True, end=end, idle_at=time.monotonic())
+        elif "code" in content or (one.get("silent") and content.get("execution_state") == "busy"):
+            one["started"] = time.monotonic()
         if _done(one):
             self._open.pop(one["msg_id"], None)
 
     def running(self) -> str | None:
         """Return the msg_id of the cell that is being executed."""
         return next(iter(self._open), None)
+
+    def has_ended(self, msg_id: str) -> bool:
+        """Whether a request was taken and is over."""
+        return msg_id in self._all and _done(self._all[msg_id])
+
+    def told_after(self, position: int) -> set[str]:
+        """Return the cells of which something lies behind a position of the spool: a reply, or the end."""
+        return {name for name, one in self._all.items() if "code" in one and one.get("end", -1) > position}
+
+    def begun(self, msg_id: str) -> float:
+        """Return for how many seconds the kernel has been at a cell; 0 when it has not begun."""
+        started: float = self._all.get(msg_id, {}).get("started") or 0.0
+        return time.monotonic() - started if started else 0.0
+
+    def unanswered(self) -> list[str]:
+        """Return the cells that the kernel has left without a reply."""
+        # An interrupt that hits a kernel in its own code ends the cell, and nobody replies (ipykernel 6 and 7).
+        end = time.monotonic() - LATE
+        return [name for name, one in self._open.items() if one["idle"] and one["idle_at"] < end]
 
     def untold(self, position: int) -> list[dict[str, Any]]:
         """Return the cells that run, or whose end lies behind a position of the spool."""

@@ -57,6 +57,8 @@ class Spool:
         self.per_file = max(1 << 16, min(1 << 26, cap // 8))
         self.files: list[_File] = [_File(folder, 0)]
         self.taken = 0
+        self.full_at = 0
+        """What lay before this position was dropped because the disk was full."""
         self._dropped: list[tuple[int, int]] = []
 
     @property
@@ -80,11 +82,23 @@ class Spool:
                 last.append(data, messages)
                 break
             except OSError:
-                if not self._drop_oldest():
+                if not self._make_room():
                     return False
+                last = self.files[-1]
         while self.end - self.start > self.cap and self._drop_oldest():
             pass
         return True
+
+    def _make_room(self) -> bool:
+        """Drop the oldest file because the disk is full; one that is alone makes way for an empty one."""
+        last = self.files[-1]
+        if len(self.files) == 1 and last.end > last.start:
+            try:
+                self.files.append(_File(self.folder, last.end))
+            except OSError:
+                return False
+        self.full_at = max(self.full_at, self.files[0].end)
+        return self._drop_oldest()
 
     def _drop_oldest(self) -> bool:
         if len(self.files) < 2:

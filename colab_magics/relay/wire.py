@@ -22,6 +22,9 @@ PROTOCOL = 1
 GREETING = b"colab_magics-relay:"
 """Begins the line that comes before the first record: a login shell may print what it likes above it."""
 
+BEGUN = b"."
+"""Says a relay to whoever started it, before it says how its kernel does."""
+
 SHELL, CONTROL, STDIN, IOPUB = range(4)
 CHANNELS = ("shell", "control", "stdin", "iopub")
 NOTE = 8

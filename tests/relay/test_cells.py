@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +105,32 @@ def test_an_interrupt_ends_the_cell_and_its_programs(connect: Connect) -> None:
     assert next(m.content for m in messages if m.channel == "shell")["ename"] == "KeyboardInterrupt"
     poll(lambda: not [c for c in psutil.Process(pid).children(recursive=True) if c.status() != psutil.STATUS_ZOMBIE])
     assert value(kernel, "1 + 1") == "2"
+
+
+def test_an_interrupt_ends_a_cell_however_soon_it_comes(connect: Connect) -> None:
+    """ipykernel ignores one that comes before the cell begins, and sends no reply when it is hit in its own code."""
+    kernel = connect()
+    wait = random.Random(1)
+    for number in range(60):
+        # What was sent before one knew of the error is not aborted.
+        msg_id = kernel.execute("import time\ntime.sleep(100)", stop_on_error=False)
+        time.sleep(wait.uniform(0, 0.003))
+        assert kernel.interrupt(msg_id)
+        reply = next(m.content for m in kernel.messages(msg_id, 20) if m.channel == "shell")
+        assert (number, reply.get("ename")) == (number, "KeyboardInterrupt")
+    poll(lambda: kernel.status()["running"] is None)
+    assert value(kernel, "1 + 1") == "2"
+
+
+def test_a_cell_that_takes_its_interrupt_is_left_alone(connect: Connect) -> None:
+    kernel = connect()
+    code = "import time\ntry:\n    print('on', flush=True); time.sleep(100)\n"
+    code += "except KeyboardInterrupt:\n    time.sleep(2.5)"
+    msg_id = kernel.execute(f"{code}\n'saved'")
+    stream = kernel.messages(msg_id, 30)
+    next(m for m in stream if m.header["msg_type"] == "stream")
+    kernel.interrupt(msg_id)
+    assert [m.content["data"]["text/plain"] for m in stream if m.header["msg_type"] == "execute_result"] == ["'saved'"]
 
 
 def test_an_interrupt_for_a_request_that_is_over_hits_no_other(connect: Connect) -> None:

@@ -53,6 +53,7 @@ def sshd(
     session_path: str | None = None,
     listen: str = LOCAL,
     address: str = LOCAL,
+    **variables: str,
 ) -> Iterator[Sshd]:
     """Run a server until the block ends; skips the test where OpenSSH's server is not installed.
 
@@ -68,6 +69,8 @@ def sshd(
         Their ``PATH``.
     listen, address : str
         Where it listens, and where its clients look for it: a link may lie between them.
+    **variables : str
+        Further environment variables of those who log in.
     """
     server = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if server is None or shutil.which("ssh") is None:
@@ -78,8 +81,8 @@ def sshd(
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # privilege separation needs it
-    variables = {"HOME": session_home, "PATH": session_path, **_certificates()}
-    port = _write_settings(folder, host, variables, listen, address)
+    known = {"HOME": session_home, "PATH": session_path, **_certificates(), **variables}
+    port = _write_settings(folder, host, known, listen, address)
     command = [server, "-D", "-e", "-f", str(folder / "sshd_config")]
     with open(folder / "log", "wb") as log:
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
