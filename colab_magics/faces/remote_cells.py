@@ -131,7 +131,7 @@ def run(ip: Any, held: Any, source: str, *, silent: bool = False) -> list[Any]:
             number = f"{files:,} file{'s' if files > 1 else ''}"
             session.current().ui.say(f"{number}, {show_size(size)}, of {held.code.root} went to {kernel.host}.")
     screen = Screen(ip, kernel)
-    for message in held.take_news():
+    for message in held.news.take():
         screen.show(message)
     if not silent:
         screen.mark()
@@ -178,8 +178,10 @@ def news(message: Any, host: str) -> str:
     """Write what a relay says of itself."""
     kind, content = message.header["msg_type"], message.content
     if kind == "output_lost":
-        why = "its disk was full" if content.get("disk") else "more than spool= was waiting"
         lost = f"{content['messages']:,} messages ({show_size(content['bytes'])})"
+        if content.get("here"):
+            return f"{lost} that {host} sent since the last cell were dropped, the oldest: too much to keep here."
+        why = "its disk was full" if content.get("disk") else "more than spool= was waiting"
         return f"{host} dropped {lost} of the oldest output: {why}."
     if kind == "file_error":
         return f"{content['path']} could not be written on {host}: {content['error']}."

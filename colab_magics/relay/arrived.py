@@ -1,14 +1,18 @@
-"""What came for a request and was not fetched yet. One thread fills it, another one fetches."""
+"""What came and was not fetched yet, for a request or for none. One thread fills it, another one fetches."""
 
 from __future__ import annotations
 
 import queue
+import threading
+from collections import deque
 from collections.abc import Callable
 
-from .messages import Message
+from .messages import Message, own
 
 MOST_MERGED = 1 << 18
 """Characters of a stream that are handed on at once."""
+MOST_NEWS = 64 << 20
+"""Bytes of `News` that are kept."""
 
 
 class Arrived:
@@ -53,3 +57,39 @@ class Request:
         if self.newest is None or not self.newest.add(message):
             self.newest = Arrived(message)
             self.waiting.put(self.newest)
+
+
+class News:
+    """What belongs to no request of ours, such as the output of threads, until somebody shows it.
+
+    Nobody may ever: the oldest goes first, and how much that was is told.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: deque[tuple[Arrived, list[int]]] = deque()
+        self._size = self._lost = self._lost_size = 0
+
+    def put(self, message: Message) -> None:
+        """Have a message wait, together with what waits of the same stream."""
+        size = len(message.packed)
+        with self._lock:
+            if not (self._all and self._all[-1][0].add(message)):
+                self._all.append((Arrived(message), []))
+            self._all[-1][1].append(size)
+            self._size += size
+            while self._size > MOST_NEWS and len(self._all) > 1:
+                sizes = self._all.popleft()[1]
+                self._size -= sum(sizes)
+                self._lost_size += sum(sizes)
+                self._lost += len(sizes)
+
+    def take(self) -> list[Message]:
+        """Return what waits, with a message ``output_lost`` ahead of it where something is missing."""
+        with self._lock:
+            lost = {"bytes": self._lost_size, "messages": self._lost, "here": True}
+            found = [own("output_lost", lost)] if self._lost else []
+            found += [arrived.fetch() for arrived, _ in self._all]
+            self._all.clear()
+            self._size = self._lost = self._lost_size = 0
+            return found

@@ -28,7 +28,7 @@ from . import wire
 HERE = Path(__file__).parent
 SHIPPED = (
     *("__init__", "attach", "client_there", "files_there", "kernel_process", "kernel_relay"),
-    *("processes_there", "requests_seen", "spool", "there", "wire"),
+    *("processes_there", "requests_seen", "serving", "spool", "there", "wire"),
 )
 """Modules that stand alone and run there."""
 KERNEL_PROGRAM = HERE.parent / "kernels" / "private_api.py"

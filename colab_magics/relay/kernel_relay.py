@@ -1,13 +1,12 @@
 """The relay: owns one kernel, spools what it says, serves one client at a time. Stands alone: shipped to the host.
 
-``serve`` runs detached, for as long as the kernel is wanted; `attach.py` starts it and joins ssh to its socket.
-A client that goes away costs nothing: the kernel goes on, and the next one is sent what was not taken.
+It runs detached, in `serving.py`, for as long as the kernel is wanted. A client that goes away costs nothing: the kernel
+goes on, and the next one is sent what was not taken.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -30,8 +29,6 @@ from .spool import Spool
 TICK = 1.0
 OWN_CODE_SECONDS = 0.05
 """So long ipykernel and IPython are at a cell before its own lines are executed; they swallow interrupts then."""
-ENDING_SECONDS = 15.0
-"""Longer than a kernel takes to end."""
 AFTER_DEATH = 3600.0
 """So long a relay whose kernel died waits for somebody to be told."""
 
@@ -367,35 +364,3 @@ def write_json(path: str, value: dict[str, Any]) -> None:
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
         json.dump(value, stream)
     os.replace(temporary, path)
-
-
-def serve(settings: dict[str, Any], ready: int) -> None:
-    """Be the relay; tell through the descriptor `ready` when the kernel answers, or why it does not."""
-    os.write(ready, wire.BEGUN)
-    os.umask(0o077)
-    # Held as long as this process lives: of two that start at once, one serves.
-    lock = os.open(os.path.join(settings["home"], "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    limit = time.monotonic() + ENDING_SECONDS
-    while not _locked(lock):
-        # Without the file the one that holds the lock is about to end.
-        if os.path.exists(os.path.join(settings["home"], "relay.json")) or time.monotonic() > limit:
-            os.write(ready, b"busy")
-            return
-        time.sleep(0.05)
-    relay = Relay(settings)
-    try:
-        problem = relay.start()
-        os.write(ready, problem.encode() or b"ok")
-        os.close(ready)
-        if not problem:
-            relay.run()
-    finally:
-        relay.finish()
-
-
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

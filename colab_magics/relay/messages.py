@@ -21,6 +21,11 @@ class Message(NamedTuple):
     packed: bytes = b""
 
 
+def own(kind: str, content: dict[str, Any]) -> Message:
+    """Make a message of our own, which no kernel said."""
+    return Message("relay", {"msg_type": kind}, {}, {}, content, [])
+
+
 @dataclass(frozen=True)
 class Cell:
     """A request that another client sent, and whose output nobody took to the end.

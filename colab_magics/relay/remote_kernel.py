@@ -21,7 +21,7 @@ from . import wire
 from .arrived import Request
 from .environment import Environment, spelled
 from .link import PING_SECONDS, Link
-from .messages import Cell, Message, Requests
+from .messages import Cell, Message, Requests, own
 from .state import State
 
 CAP = 2_000_000_000
@@ -311,19 +311,19 @@ class RemoteKernel(Requests):
 
     def _note(self, words: dict[str, Any]) -> None:
         if "file" in words:
-            self.on_message(_own("file_error", {"path": words["file"], "error": words["error"]}))
+            self.on_message(own("file_error", {"path": words["file"], "error": words["error"]}))
             return
         self._death = Unavailable(
             f"The kernel on {self._link.place} died ({words['died']}).",
             "SIGKILL is often the end of memory there. Start a new one: %remote HOST --new",
         )
         self._wake()
-        self.on_message(_own("kernel_died", {"how": words["died"]}))
+        self.on_message(own("kernel_died", {"how": words["died"]}))
 
     def _lost(self, lost: dict[str, Any]) -> None:
         """Output was dropped there: say so, and end the requests whose end was among it."""
         content = {"bytes": lost["bytes"], "messages": lost["messages"], "disk": lost["disk"]}
-        self.on_message(_own("output_lost", content))
+        self.on_message(own("output_lost", content))
         for cell in lost["ended"]:
             parent = {"msg_id": cell["msg_id"], "msg_type": cell["kind"]}
             reply = {"status": cell.get("status", "ok"), "execution_count": cell.get("count"), "lost": True}
@@ -372,7 +372,3 @@ def attach(
         ``welcome`` how old it is (``age``) and what it holds (``memory``).
     """
     return RemoteKernel(host, name, **options).connect(new=new, start=start, tell=tell)
-
-
-def _own(kind: str, content: dict[str, Any]) -> Message:
-    return Message("relay", {"msg_type": kind}, {}, {}, content, [])

@@ -15,6 +15,6 @@ def main() -> None:
         import binascii
         import json
 
-        from . import kernel_relay
+        from . import serving
 
-        kernel_relay.serve(json.loads(binascii.a2b_base64(sys.argv[2])), int(sys.argv[3]))
+        serving.serve(json.loads(binascii.a2b_base64(sys.argv[2])), int(sys.argv[3]))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ from ..units import seconds, show_seconds, show_size, show_time, size, words
 from . import body, call_only, subcommand
 
 if TYPE_CHECKING:
+    from ..relay.arrived import News
+    from ..relay.code import Code
     from ..relay.remote_kernel import RemoteKernel
     from ..ui import Table
 
@@ -112,17 +113,13 @@ class Remote:
         The connection.
     code : Code or None
         What is sent ahead of each cell; None sends nothing.
-    news : deque of Message
+    news : News
         What belongs to no cell that is waited for, such as the output of threads; filled by another thread.
     """
 
     kernel: RemoteKernel
-    code: Any = None
-    news: deque[Any] = field(default_factory=deque, repr=False)
-
-    def take_news(self) -> list[Any]:
-        """Return what was heard since the last cell, for the next one to show."""
-        return [self.news.popleft() for _ in range(len(self.news))]
+    code: Code | None
+    news: News
 
     @property
     def host(self) -> str:
@@ -296,14 +293,15 @@ def _connect(
 def _attach(
     host: str, name: str, *, include: Any = (), exclude: Any = (), start: bool = True, **options: Any
 ) -> Remote:
+    from ..relay.arrived import News
     from ..relay.code import Code
     from ..relay.remote_kernel import attach
 
     here = session.current()
     code = Code(_root(here), include, exclude) if start else None
-    news: deque[Any] = deque(maxlen=10_000)
+    news = News()
     with here.ui.progress(f"connecting to {host}"):
-        kernel = attach(host, name, start=start, tell=here.ui.say, on_message=news.append, **options)
+        kernel = attach(host, name, start=start, tell=here.ui.say, on_message=news.put, **options)
     held = Remote(kernel, code, news)
     if not kernel.started and start:
         age, memory = kernel.welcome.get("age") or 0, kernel.welcome.get("memory") or 0

@@ -16,7 +16,8 @@ from conftest import poll
 from sshd import Sshd
 
 from colab_magics.errors import Unavailable
-from colab_magics.relay.arrived import MOST_MERGED, Arrived
+from colab_magics.relay import arrived
+from colab_magics.relay.arrived import MOST_MERGED, Arrived, News
 from colab_magics.relay.messages import Message
 from colab_magics.relay.remote_kernel import RemoteKernel
 from relay.conftest import printed, run, value
@@ -49,6 +50,23 @@ def test_what_waits_alone_stays_as_it_came_and_joined_text_has_a_limit() -> None
     waiting = Arrived(text("a"))
     assert waiting.add(text("b" * (MOST_MERGED + 1)))
     assert not waiting.add(text("c"))
+
+
+def test_what_nobody_asked_for_waits_joined_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    news = News()
+    for words in ("a", "b"):
+        news.put(text(words))
+    news.put(text("c", name="stderr"))
+    assert [one.content["text"] for one in news.take()] == ["ab", "c"]
+    assert news.take() == []
+    size = len(text("x").packed)
+    monkeypatch.setattr(arrived, "MOST_NEWS", 3 * size)
+    for number in range(10):
+        news.put(text("x", of=str(number)))
+    lost, *kept = news.take()
+    assert (lost.header["msg_type"], lost.content) == ("output_lost", {"bytes": 7 * size, "messages": 7, "here": True})
+    assert [one.parent["msg_id"] for one in kept] == ["7", "8", "9"]
+    assert news.take() == []
 
 
 MIXED = """
