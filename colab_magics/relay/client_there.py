@@ -45,6 +45,8 @@ class Client:
         self.writes = False
         self.hello: dict[str, Any] = {}
         self.closing = False
+        self.told: set[str] = set()
+        """Cells of whose end it was told beside the spool."""
         # What is being sent: it is finished before anything else.
         self._rest = memoryview(b"")
 

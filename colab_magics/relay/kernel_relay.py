@@ -144,19 +144,23 @@ class Relay:
             self.holes |= self.seen.told_after(begin)
 
     def _tell_unkept(self) -> None:
-        """Say what the disk had no room for, once a second, and which cells ended with it; at once to a new client."""
-        ended = (
-            [one for one in self.seen.ended_between(-1, 1 << 62) if one["msg_id"] in self.holes] if self.holes else []
-        )
-        if not ended and (not self.unkept["bytes"] or time.monotonic() - self.told_unkept < TICK):
-            return
+        """Say what the disk had no room for, once a second, and to each client which cells ended with it."""
         clients = [client for client in self.clients if client.hello]
+        due = self.unkept["bytes"] and time.monotonic() - self.told_unkept >= TICK
+        if not clients or not (due or any(self.holes - client.told for client in clients)):
+            return
+        # A client that leaves may not have read it: the next one is told of every cell again.
+        ended = [one for one in self.seen.ended_between(-1, 1 << 62) if one["msg_id"] in self.holes]
+        told = False
         for client in clients:
-            client.out += wire.note(wire.LOST, position=None, disk=True, ended=ended, **self.unkept)
-        if clients:
+            news = [one for one in ended if one["msg_id"] not in client.told]
+            if news or due:
+                client.out += wire.note(wire.LOST, position=None, disk=True, ended=news, **self.unkept)
+                client.told.update(one["msg_id"] for one in news)
+                told = True
+        if told:
             self.told_unkept = time.monotonic()
             self.unkept = {"messages": 0, "bytes": 0}
-            self.holes -= {one["msg_id"] for one in ended}
 
     def _look(self) -> None:
         """See whether the kernel lives, and whether anybody wants it."""

@@ -341,7 +341,8 @@ class Link:
     def close(self) -> None:
         """Leave the kernel running and go, when the relay has all that was sent."""
         with self._changed:
-            if self._connection is not None and threading.current_thread() not in self._threads:
+            own = threading.current_thread() in self._threads
+            if self._connection is not None and not self._closing and not own:
                 # ssh that is ended too early takes along what it has not sent yet.
                 mark = time.monotonic()
                 self._out.add_last(wire.note(wire.ACK, position=self.position))

@@ -323,7 +323,8 @@ class RemoteKernel(Requests):
     def _lost(self, lost: dict[str, Any]) -> None:
         """Output was dropped there: say so, and end the requests whose end was among it."""
         content = {"bytes": lost["bytes"], "messages": lost["messages"], "disk": lost["disk"]}
-        self.on_message(own("output_lost", content))
+        if lost["bytes"]:
+            self.on_message(own("output_lost", content))
         for cell in lost["ended"]:
             parent = {"msg_id": cell["msg_id"], "msg_type": cell["kind"]}
             reply = {"status": cell.get("status", "ok"), "execution_count": cell.get("count"), "lost": True}
