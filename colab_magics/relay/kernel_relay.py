@@ -1,7 +1,7 @@
 """The relay: owns one kernel, spools what it says, serves one client at a time. Stands alone: shipped to the host.
 
-It runs detached, in `serving.py`, for as long as the kernel is wanted. A client that goes away costs nothing: the
-kernel goes on, and the next one is sent what was not taken.
+It runs detached, in `serving.py`, as long as the kernel is wanted. A client that goes away costs nothing: the kernel
+goes on, and the next one is sent what was not taken.
 """
 
 from __future__ import annotations
