@@ -56,7 +56,7 @@ class Relay:
         self.interrupted: str | None = None
         self.unkept = {"messages": 0, "bytes": 0}
         self.holes: set[str] = set()
-        """Cells whose reply or end found no room on the disk."""
+        """Requests whose reply or end was dropped, or taken by a client that is gone."""
         self.told_unkept = 0.0
         self.died = 0.0
         self.poller = zmq.Poller()
@@ -141,22 +141,25 @@ class Relay:
         if not self.spool.append(records, count):
             self.unkept["messages"] += count
             self.unkept["bytes"] += len(records)
-            self.holes |= self.seen.told_after(begin)
+            self.holes |= self.seen.told_between(begin, 1 << 62)
 
     def _tell_unkept(self) -> None:
-        """Say what the disk had no room for, once a second, and to each client which cells ended with it."""
+        """Say what the disk had no room for, once a second; and to each client, in time, which cells are over.
+
+        A client that leaves may not have read it: the next one is told of every cell again.
+        """
         clients = [client for client in self.clients if client.hello]
         due = self.unkept["bytes"] and time.monotonic() - self.told_unkept >= TICK
         if not clients or not (due or any(self.holes - client.told for client in clients)):
             return
-        # A client that leaves may not have read it: the next one is told of every cell again.
-        ended = [one for one in self.seen.ended_between(-1, 1 << 62) if one["msg_id"] in self.holes]
         told = False
         for client in clients:
-            news = [one for one in ended if one["msg_id"] not in client.told]
-            if news or due:
-                client.out += wire.note(wire.LOST, position=None, disk=True, ended=news, **self.unkept)
-                client.told.update(one["msg_id"] for one in news)
+            over = self.seen.ends(self.holes - client.told)
+            # Not before what is left of its output.
+            over = [one for one in over if (client.position or 0) >= min(one["end"], self.spool.end)]
+            if over or due:
+                client.out += wire.note(wire.LOST, position=None, disk=True, ended=over, **self.unkept)
+                client.told.update(one["msg_id"] for one in over)
                 told = True
         if told:
             self.told_unkept = time.monotonic()
@@ -296,12 +299,14 @@ class Relay:
         about: dict[str, Any] = {"protocol": wire.PROTOCOL, "epoch": self.epoch, "position": client.position}
         about.update(started=hello["started"], previous=hello["previous"], taken=self.seen.last_number)
         about.update(cells=self.seen.untold(client.position), **self._status())
+        self.holes |= self.seen.told_between(-1, client.position) & {cell["msg_id"] for cell in about["cells"]}
         client.out += wire.note(wire.WELCOME, **about)
 
     def _status(self) -> dict[str, Any]:
         now = time.time()
         status: dict[str, Any] = {"pid": self.kernel.pid, "age": now - self.began, "memory": self.kernel.memory()}
-        status.update(spool=self.spool.end - self.spool.start, running=self.seen.running(), idle=self.settings["idle"])
+        waits = self.spool.end - max(self.spool.start, self.spool.taken)
+        status.update(spool=waits, running=self.seen.running(), idle=self.settings["idle"])
         status.update(hostname=socket.gethostname(), folder=self.settings["folder"], python=sys.executable)
         status.update(version=sys.version.split()[0], dead=processes_there.how(self.kernel.status) if self.died else "")
         return status
@@ -337,9 +342,9 @@ class Relay:
         start = self.spool.start
         if position < start:
             lost: dict[str, Any] = {"bytes": start - position, "messages": self.spool.lost(position)}
-            lost["ended"] = self.seen.ended_between(position, start)
+            self.holes |= self.seen.told_between(position, start)
             client.position = start
-            return wire.note(wire.LOST, position=start, disk=position < self.spool.full_at, **lost)
+            return wire.note(wire.LOST, position=start, disk=position < self.spool.full_at, ended=[], **lost)
         data = self.spool.read(position)
         client.position = position + len(data)
         return wire.record(wire.DATA, data, position) if data else b""

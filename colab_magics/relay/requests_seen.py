@@ -16,6 +16,9 @@ CODE = 400
 LATE = 1.0
 """A kernel replies before it says that it is idle: so many seconds later no reply comes any more."""
 
+_PLACES = ("reply_at", "end_at")
+"""Where in the spool the reply ends, and the end of its output. They come by two channels, either may be first."""
+
 
 class Seen:
     """Requests by msg_id, in the order in which they came."""
@@ -64,9 +67,10 @@ class Seen:
             return
         content = json.loads(parts[3])
         if channel != wire.IOPUB:
-            one.update(replied=True, status=content.get("status"), count=content.get("execution_count"), end=end)
+            one.update(replied=True, status=content.get("status"), count=content.get("execution_count"))
+            one.update(end=end, reply_at=end)
         elif content.get("execution_state") == "idle":
-            one.update(idle=True, end=end, idle_at=time.monotonic())
+            one.update(idle=True, end=end, end_at=end, idle_at=time.monotonic())
         elif "code" in content or (one.get("silent") and content.get("execution_state") == "busy"):
             one["started"] = time.monotonic()
         if _done(one):
@@ -80,9 +84,13 @@ class Seen:
         """Whether a request was taken and is over."""
         return msg_id in self._all and _done(self._all[msg_id])
 
-    def told_after(self, position: int) -> set[str]:
-        """Return the cells of which something lies behind a position of the spool: a reply, or the end."""
-        return {name for name, one in self._all.items() if "code" in one and one.get("end", -1) > position}
+    def told_between(self, start: int, end: int) -> set[str]:
+        """Return the requests whose reply or end lies in a part of the spool."""
+        return {name for name, one in self._all.items() if any(start < one.get(at, -1) <= end for at in _PLACES)}
+
+    def ends(self, names: set[str]) -> list[dict[str, Any]]:
+        """Return what is known of those of these requests that are over."""
+        return [dict(one, done=True) for name in names if (one := self._all.get(name)) and _done(one)]
 
     def begun(self, msg_id: str) -> float:
         """Return for how many seconds the kernel has been at a cell; 0 when it has not begun."""
@@ -99,10 +107,6 @@ class Seen:
         """Return the cells that run, or whose end lies behind a position of the spool."""
         cells = [one for one in self._all.values() if "code" in one]
         return [dict(one, done=_done(one)) for one in cells if not _done(one) or one["end"] > position]
-
-    def ended_between(self, start: int, end: int) -> list[dict[str, Any]]:
-        """Return the requests whose reply or end lies in a part of the spool that was dropped."""
-        return [dict(one, done=True) for one in self._all.values() if _done(one) and start < one["end"] <= end]
 
 
 def _done(one: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import os
 
 PIECE = 1 << 18
 """Bytes sent at once, so that an answer to a ping need not wait for more."""
+_LITTLE = 1 << 16
 
 
 class _File:
@@ -35,6 +36,12 @@ class _File:
             raise
         self.end += len(data)
         self.messages += messages
+
+    def empty_if_taken(self, position: int) -> None:
+        """Give its room back when all of it was taken; not for a little."""
+        if self.end == position and self.end - self.start >= _LITTLE:
+            os.ftruncate(self.fd, 0)
+            self.start, self.messages = self.end, 0
 
     def remove(self) -> None:
         os.close(self.fd)
@@ -117,6 +124,7 @@ class Spool:
         self.taken = max(self.taken, min(position, self.end))
         while len(self.files) > 1 and self.files[0].end <= self.taken:
             self.files.pop(0).remove()
+        self.files[0].empty_if_taken(self.taken)
         self._dropped = [(end, messages) for end, messages in self._dropped if end > self.taken]
 
     def read(self, position: int) -> bytes:

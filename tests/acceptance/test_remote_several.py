@@ -127,6 +127,7 @@ def test_two_notebooks_on_one_machine(notebook: Callable[..., Front], home: Path
     assert ok(second.run("print(x)")).out == "1\n"
 
 
+@pytest.mark.long
 def test_another_kernel_on_the_same_machine_by_its_name(notebook: Callable[..., Front]) -> None:
     front = notebook()
     ok(front.run(remote("ada")))

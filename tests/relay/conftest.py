@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import poll
 from sshd import Sshd, sshd
 
 from colab_magics.relay.remote_kernel import Message, RemoteKernel, attach
@@ -53,6 +54,12 @@ def connect(box: Sshd, other_env: Path) -> Iterator[Callable[..., RemoteKernel]]
     yield attach_there
     for kernel in made:
         kernel.close()
+
+
+def ssh_of(kernel: RemoteKernel) -> int:
+    """Return the process of its connection, when there is one: a kill of process 0 would be one of the tests."""
+    pid: int = poll(lambda: kernel.connection_pid)
+    return pid
 
 
 def run(kernel: RemoteKernel, code: str, timeout: float = 60.0) -> list[Message]:

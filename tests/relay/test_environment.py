@@ -62,6 +62,7 @@ def test_uv_makes_the_environment_where_it_is(box: Sshd, home: Path, uv: Path) -
     kernel.shutdown()
 
 
+@pytest.mark.long
 def test_the_version_that_was_asked_for(tmp_path: Path, home: Path, uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = sys.version_info[:2]
     number = f"{wanted[0]}.{wanted[1]}"
@@ -79,6 +80,7 @@ def test_the_version_that_was_asked_for(tmp_path: Path, home: Path, uv: Path, mo
         assert "uv" in made_by(box, by_uv)
 
 
+@pytest.mark.long
 def test_a_uv_that_fails_is_no_end(box: Sshd, home: Path) -> None:
     (home / ".local" / "bin").mkdir(parents=True)
     (home / ".local" / "bin" / "uv").write_text("#!/bin/sh\necho 'error: no network' >&2\nexit 2\n")

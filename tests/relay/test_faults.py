@@ -19,7 +19,7 @@ from sshd import Sshd
 from colab_magics.errors import Busy, Unavailable
 from colab_magics.relay import wire
 from colab_magics.relay.remote_kernel import Message, RemoteKernel, attach
-from relay.conftest import printed, run, value
+from relay.conftest import printed, run, ssh_of, value
 
 Connect = Callable[..., RemoteKernel]
 
@@ -69,14 +69,14 @@ def test_requests_sent_around_breaks_are_executed_once(connect: Connect) -> None
     assert value(kernel, "done == list(range(60))") == "True"
 
 
-@pytest.mark.parametrize("whom", ["ssh", "sshd"])
+@pytest.mark.parametrize("whom", ["ssh", pytest.param("sshd", marks=pytest.mark.long)])
 def test_a_black_hole(connect: Connect, box: Sshd, whom: str) -> None:
     kernel = connect(ping=1.5)
     msg_id = kernel.execute(LINES.format(n=1500, pause=0.002))
     stream = kernel.messages(msg_id, 60)
     messages = [next(stream) for _ in range(5)]
     if whom == "ssh":
-        stopped = [kernel.connection_pid or 0]
+        stopped = [ssh_of(kernel)]
     else:
         stopped = [p.pid for p in psutil.Process(box.process.pid).children(recursive=True) if p.name() == "sshd"]
     for pid in stopped:

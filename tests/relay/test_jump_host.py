@@ -14,7 +14,7 @@ from sshd import Sshd, sshd
 from colab_magics.errors import Unavailable
 from colab_magics.relay.remote_kernel import attach
 from colab_magics.transport import ssh
-from relay.conftest import printed, run, value
+from relay.conftest import printed, run, ssh_of, value
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def test_a_kernel_behind_a_jump_host_survives_the_kill_of_ssh(inner: tuple[Sshd,
     msg_id = kernel.execute("import time\nfor i in range(400):\n    print(i, flush=True)\n    time.sleep(0.004)")
     stream = kernel.messages(msg_id, 60)
     messages = [next(stream) for _ in range(10)]
-    os.kill(kernel.connection_pid or 0, signal.SIGKILL)
+    os.kill(ssh_of(kernel), signal.SIGKILL)
     messages += list(stream)
     assert printed(messages).split() == [str(i) for i in range(400)]
     assert value(kernel, "i") == "399"
     # The jump host too goes away for a moment: its connection is what the shared one stands on.
     before = logins(jump)
     ssh.drop_shared("inner")
-    os.kill(kernel.connection_pid or 0, signal.SIGKILL)
+    os.kill(ssh_of(kernel), signal.SIGKILL)
     poll(lambda: logins(jump) > before, what="a new connection through the jump host")
     assert printed(run(kernel, "print(i)")) == "399\n"
     kernel.shutdown()

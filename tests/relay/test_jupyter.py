@@ -23,7 +23,7 @@ from papermill.engines import Engine, papermill_engines
 
 from colab_magics.relay.jupyter import async_client, blocking_client
 from colab_magics.relay.remote_kernel import RemoteKernel
-from relay.conftest import value
+from relay.conftest import ssh_of, value
 
 Connect = Callable[..., RemoteKernel]
 
@@ -113,7 +113,7 @@ def test_a_cut_connection_is_no_death_for_nbclient(connect: Connect, tmp_path: P
 
     def cut() -> None:
         poll(begun.exists)
-        os.kill(kernel.connection_pid or 0, signal.SIGKILL)
+        os.kill(ssh_of(kernel), signal.SIGKILL)
 
     cutter = threading.Thread(target=cut)
     cutter.start()

@@ -14,7 +14,14 @@ from colab_magics.relay.remote_kernel import attach
 from relay.conftest import value
 
 
-@pytest.mark.parametrize("broken", ["a program that fails", "a program that hangs", "no manager that answers"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "a program that fails",
+        pytest.param("a program that hangs", marks=pytest.mark.long),
+        "no manager that answers",
+    ],
+)
 def test_a_systemd_run_that_fails(
     tmp_path: Path, home: Path, other_env: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
