@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> object:
     from .faces.app import call
     from .faces.help_text import overview, verb_help
-    from .faces.line import Token
     from .faces.logs import set_log_level
     from .faces.signature import SHELL
+    from .line import Token
 
     set_log_level()
     if not words or words[0] in ("--help", "-h", "help"):

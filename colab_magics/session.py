@@ -29,6 +29,8 @@ class Session:
         Messages that are said once only.
     run_here : Path or None
         Folder of the run that ``%fork here=3`` made of this notebook.
+    forked : list
+        The `colab_magics.runs.joined.Forked` of each ``%fork`` that was executed here.
     uses_gpu : str
         Which cell made this process use a GPU, and how; empty when none did.
     remotes : dict of str to Any
@@ -40,6 +42,7 @@ class Session:
     project: Any = None
     said: set[str] = field(default_factory=set)
     run_here: Path | None = None
+    forked: list[Any] = field(default_factory=list)
     uses_gpu: str = ""
     remotes: dict[str, Any] = field(default_factory=dict)
 

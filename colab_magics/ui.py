@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +97,25 @@ def _cell_html(index: int, value: str) -> str:
 
 
 @dataclass(frozen=True)
+class RunningCell:
+    """The cell that is being executed, as far as the front end tells.
+
+    Parameters
+    ----------
+    source : str
+        Its code; empty where there are no cells.
+    id : str
+        Its id in the notebook; empty where the front end sends none.
+    before : tuple of str
+        Code of the cells that were executed before it, the last one last.
+    """
+
+    source: str = ""
+    id: str = ""
+    before: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Notebook:
     """A notebook as it stands in front of the user.
 
@@ -110,8 +129,8 @@ class Notebook:
         The file, when it is one on this machine.
     current : bool
         True for the notebook whose kernel this is; False for a file that was named by the user.
-    running : str
-        Source of the cell that is being executed; empty when that is not known.
+    running : RunningCell
+        The cell that is being executed; an empty one when that is not known, or in another notebook.
     warning : str
         Why `content` may not be what the user sees, such as edits that could not be saved; else empty.
     """
@@ -120,8 +139,14 @@ class Notebook:
     name: str
     path: Path | None = None
     current: bool = False
-    running: str = ""
+    running: RunningCell = field(default_factory=RunningCell)
     warning: str = ""
+
+    def path_in(self, root: Path) -> str | None:
+        """Return where the file stands: below `root` if it does, else in full; None when there is no file."""
+        if self.path is None:
+            return None
+        return str(self.path.relative_to(root) if self.path.is_relative_to(root) else self.path)
 
 
 class Live(Protocol):
@@ -165,11 +190,17 @@ class UI(Protocol):
     def notebook(self, path: str | None = None) -> Notebook:
         """Find the notebook that this kernel runs, or read the one at `path`."""
 
+    def running_cell(self) -> RunningCell:
+        """Tell which cell is being executed."""
+
+    def notebook_name(self) -> str | None:
+        """Name the notebook that this kernel runs, by its path where that is known, without asking it to be saved."""
+
     def stop(self, message: str) -> NoReturn:
         """End the script, or Run All, here: quietly and as a success."""
 
-    def skip(self, cells: Sequence[tuple[str, str]], join: str) -> None:
-        """Mark cells with these ids and sources as skipped, until the one with the source `join` comes."""
+    def skip(self, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = ()) -> None:
+        """Mark cells (ids and sources) as skipped, until `join` comes; `known` are the ids of all cells there are."""
 
     def skip_nothing(self) -> None:
         """Execute all cells again."""
@@ -242,12 +273,20 @@ class TerminalUI:
             )
         return read_notebook(path)
 
+    def running_cell(self) -> RunningCell:
+        """None: a script has no cells."""
+        return RunningCell()
+
+    def notebook_name(self) -> str | None:
+        """None: a script is no notebook."""
+        return None
+
     def stop(self, message: str) -> NoReturn:
         if message:
             self.say(message)
         raise SystemExit(0)
 
-    def skip(self, cells: Sequence[tuple[str, str]], join: str) -> None:
+    def skip(self, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = ()) -> None:
         """Nothing to do: a script has no cells."""
 
     def skip_nothing(self) -> None:

@@ -83,8 +83,19 @@ def notebooks_folder(root: Path, notebooks: str | None) -> Path:
     return root
 
 
-def enter(project: Project) -> None:
-    """Let this kernel import the project's code, and change into the folder of its notebooks."""
+def enter(project: Project) -> bool:
+    """Let this kernel import the project's code, and change into the folder of its notebooks.
+
+    A project of data folders alone has no notebooks: the working folder stays.
+
+    Returns
+    -------
+    bool
+        Whether the working folder changed.
+    """
     code = [str(folder) for folder in (project.root, project.root / "src") if folder.is_dir()]
     sys.path[:0] = [folder for folder in code if folder not in sys.path]
-    os.chdir(project.notebooks)
+    before = Path.cwd()
+    if (project.root / ".git").exists():
+        os.chdir(project.notebooks)
+    return Path.cwd() != before

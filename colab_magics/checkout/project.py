@@ -67,9 +67,11 @@ class Project:
         """Folder of the outputs of this job."""
         return self.root / DATA_JOB / self.job
 
-    def save(self, **more: Any) -> None:
-        """Write the marker: this set-up is complete."""
+    def save(self, *, notebook: str | None = None, **more: Any) -> None:
+        """Write the marker: this set-up is complete. `notebook` (see `notebook_key`) uses this job from now on."""
         old = read_json(self.root / MARKER) or {}
+        if notebook is not None:
+            more["jobs"] = {**_jobs(old), notebook: self.job}
         notebooks = str(self.notebooks.relative_to(self.root))
         own = {"name": self.name, "job": self.job, "place": self.place, "url": self.url, "notebooks": notebooks}
         if (new := {**old, **own, **more}) != old:
@@ -120,6 +122,45 @@ def find_project(start: Path) -> Project | None:
             url=marker.get("url"),
         )
     return None
+
+
+def notebook_key(notebook: str | Path, root: Path) -> str:
+    """Name a notebook within a project: by its path below the project's folder, else by its file name."""
+    path = Path(notebook)
+    return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else path.name
+
+
+def job_of(root: Path, notebook: str | None, *, remembered: bool = True) -> str:
+    """Return the job that a notebook uses when nobody names one.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+    notebook : str or None
+        The notebook; see `notebook_key`. None when nothing tells which it is.
+    remembered : bool
+        Whether the job that it used last counts.
+
+    Returns
+    -------
+    str
+        The job that it used last; else one of the notebook's own name, so that notebooks do not share their runs.
+    """
+    marker = read_json(root / MARKER) or {}
+    if notebook is None:
+        return str(marker.get("job") or DEFAULT_JOB) if remembered else DEFAULT_JOB
+    used = _jobs(marker).get(notebook) if remembered else None
+    if used is not None:
+        return used
+    # A file's name may be what a job's may not: hidden, an option, with line breaks.
+    name = "".join(letter if letter.isprintable() else " " for letter in Path(notebook).stem).strip(" .-\\")
+    return name.encode()[:200].decode(errors="ignore").strip() or DEFAULT_JOB
+
+
+def _jobs(marker: dict[str, Any]) -> dict[str, str]:
+    jobs = marker.get("jobs")
+    return {str(key): str(job) for key, job in jobs.items()} if isinstance(jobs, dict) else {}
 
 
 def check_name(value: str, *, option: str) -> str:

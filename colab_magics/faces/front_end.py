@@ -15,3 +15,10 @@ def where(ip: Any) -> str:
     if "__vsc_ipynb_file__" in ip.user_ns or "VSCODE_PID" in os.environ:
         return "vscode"
     return "jupyter"
+
+
+def cell_id(ip: Any) -> str:
+    """Return the id of the cell that is being executed; empty where the front end sends none."""
+    kernel = getattr(ip, "kernel", None)
+    metadata = kernel.get_parent("shell").get("metadata") if kernel is not None else None
+    return str((metadata or {}).get("cellId") or "")

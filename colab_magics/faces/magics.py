@@ -11,9 +11,9 @@ import sys
 from typing import Any
 
 from .. import session
+from ..line import split
 from ..verbs import VERBS
 from . import notebook_ui, skip, stop
-from .line import split
 from .logs import set_log_level, unset_log_level
 from .signature import MAGIC
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ast
 import html
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from ..ui import UI, Live, Notebook, Table, TerminalUI, read_notebook, ticking
+from ..ui import UI, Live, Notebook, RunningCell, Table, TerminalUI, ticking
 from . import skip
 from .front_end import where
 from .stop import stop
@@ -47,26 +47,38 @@ class InShell:
         return self.ip.user_ns.get(name)
 
     def injected_parameters(self) -> dict[str, Any] | None:
+        cell = self._injected_cell()
+        return {name: self.ip.user_ns[name] for name in _assigned(cell) if name in self.ip.user_ns} if cell else None
+
+    def _injected_cell(self) -> str:
         """Find the cell that papermill put in front: its first line is ``# Parameters``."""
         if _user_can_answer(self.ip):
-            return None
-        for cell in self.ip.history_manager.input_hist_raw:
-            if cell.lstrip().startswith("# Parameters\n"):
-                return {name: self.ip.user_ns[name] for name in _assigned(cell) if name in self.ip.user_ns}
-        return None
+            return ""
+        cells = self.ip.history_manager.input_hist_raw
+        return next((cell for cell in cells if cell.lstrip().startswith("# Parameters\n")), "")
 
     def notebook(self, path: str | None = None) -> Notebook:
-        if path is not None:
-            return read_notebook(path)
-        from .which_notebook import find, running_cell
+        from .which_notebook import find, named, with_parameters
 
-        return replace(find(self.ip), running=running_cell(self.ip))
+        found = named(self.ip, path) if path is not None else find(self.ip)
+        cell = self._injected_cell() if found.current else ""
+        return replace(found, content=with_parameters(found.content, cell)) if cell else found
+
+    def running_cell(self) -> RunningCell:
+        from .which_notebook import running_cell
+
+        return running_cell(self.ip)
+
+    def notebook_name(self) -> str | None:
+        from .which_notebook import name
+
+        return name(self.ip)
 
     def stop(self, message: str) -> NoReturn:
         stop(self.ip, message)
 
-    def skip(self, cells: Sequence[tuple[str, str]], join: str) -> None:
-        skip.skip(self.ip, cells, join)
+    def skip(self, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = ()) -> None:
+        skip.skip(self.ip, cells, join, known)
 
     def skip_nothing(self) -> None:
         skip.remove(self.ip)

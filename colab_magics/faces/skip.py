@@ -7,8 +7,10 @@ each request) and by their sources. Each shows one line in place of what it woul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
+
+from .front_end import cell_id
 
 LINE = "⏭ skipped: this cell belongs to the runs (%fork here=0 makes this notebook a run)"
 
@@ -22,35 +24,35 @@ class Skip:
         The shell.
     cells : sequence of (str, str)
         Id (may be empty) and source of the cells to skip.
-    join : str
-        Source of the cell that ends the skipping.
+    join : (str, str)
+        Id and source of the cell that ends the skipping.
+    known : collection of str
+        Ids of all cells of the notebook: of those the id decides alone, for another cell may hold the same code.
     """
 
-    def __init__(self, ip: Any, cells: Sequence[tuple[str, str]], join: str) -> None:
+    def __init__(
+        self, ip: Any, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = ()
+    ) -> None:
         self.ip = ip
         self.ids = {name for name, _ in cells if name}
         self.sources = {source.strip() for _, source in cells}
-        self.join = join.strip()
+        self.join_id, self.join = join[0], join[1].strip()
+        self.known = set(known) - {""}
 
     def __call__(self, lines: list[str]) -> list[str]:
-        source = "".join(lines).strip()
-        if source == self.join:
+        source, name = "".join(lines).strip(), cell_id(self.ip)
+        is_join = name == self.join_id if name in self.known else source == self.join
+        if is_join:
             remove(self.ip)
-        elif source and (source in self.sources or _cell_id(self.ip) in self.ids):
+        elif source and (name in self.ids if name in self.known else source in self.sources):
             return [f"print({LINE!r})\n"]
         return lines
 
 
-def _cell_id(ip: Any) -> str:
-    kernel = getattr(ip, "kernel", None)
-    metadata = kernel.get_parent("shell").get("metadata") if kernel is not None else None
-    return str((metadata or {}).get("cellId", ""))
-
-
-def skip(ip: Any, cells: Sequence[tuple[str, str]], join: str) -> None:
-    """Skip these cells from now on, until the one with the source `join` comes."""
+def skip(ip: Any, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = ()) -> None:
+    """Skip these cells from now on, until `join` comes."""
     remove(ip)
-    ip.input_transformers_cleanup.insert(0, Skip(ip, cells, join))
+    ip.input_transformers_cleanup.insert(0, Skip(ip, cells, join, known))
 
 
 def remove(ip: Any) -> None:

@@ -6,23 +6,30 @@ panel. Elsewhere the file is what it is; when the running cell is not in it, the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import process
+import psutil
+
+from .. import process, session
 from ..errors import InvalidInput, NotFound
-from ..ui import Notebook, read_notebook, ticking
+from ..runs.code import INJECTED, source_of, tags
+from ..ui import Notebook, RunningCell, read_notebook, ticking
 from ..units import show_time
-from .front_end import where
+from .front_end import cell_id, where
 from .jupyter_server import Found, find_session, kernel_id
 
 NAMED = "COLAB_MAGICS_NOTEBOOK"
 """Environment variable that names the notebook, for whoever executes one without a front end."""
 
+_REMEMBERED = 200
+"""So many cells that were executed are compared when several hold the same code."""
 SAVE_WITHIN = 5.0
 """Seconds until a notebook that the front end was asked to save must have changed."""
 
@@ -70,9 +77,88 @@ def find(ip: Any) -> Notebook:
     NotFound
         When no front end tells; names the option that does.
     """
-    named = os.environ.get(NAMED)
-    if named:
-        return replace(read_notebook(named), current=True)
+    return replace(_find(ip), running=running_cell(ip))
+
+
+def named(ip: Any, path: str) -> Notebook:
+    """Read the notebook that the user names: this very one, when the cell that is being executed stands in it.
+
+    Parameters
+    ----------
+    ip : InteractiveShell
+        The shell.
+    path : str
+        Its path, from the working folder or from where the kernel started.
+
+    Raises
+    ------
+    NotFound, InvalidInput
+        See `ui.read_notebook`.
+    """
+    file = Path(path).expanduser()
+    from_start = session.current().start_folder / file
+    if not file.is_file() and from_start.is_file():
+        file = from_start
+    own = name(ip)
+    if own is not None and os.path.isabs(own) and os.path.exists(own):
+        # The front end says which notebook this is: another one may hold the same cell.
+        if file.is_file() and os.path.samefile(own, file):
+            return find(ip)
+        return read_notebook(file)
+    notebook, running = read_notebook(file), running_cell(ip)
+    return replace(notebook, current=True, running=running) if _stands_in(file, running.source) else notebook
+
+
+def name(ip: Any) -> str | None:
+    """Name the notebook that a shell's kernel runs, in full where it is a file of this machine; None when none tells.
+
+    Nothing is saved or asked of the page.
+    """
+    known = os.environ.get(NAMED) or ip.user_ns.get("__vsc_ipynb_file__")
+    if known:
+        return os.path.abspath(str(known))
+    if where(ip) == "colab":
+        from ..colab.notebook import UNNAMED, notebook_name
+
+        found_name = notebook_name()
+        return None if found_name == UNNAMED else found_name
+    found = _at_server(ip)
+    if found is not None:
+        return str(found.file or found.path)
+    source = running_cell(ip).source
+    executed = _of_parents(source)
+    if executed is None:
+        # Programs that a notebook starts inherit the variable, and may execute another one.
+        last = Path(os.environ.get("JPY_SESSION_NAME") or "")
+        executed = last if last.suffix == ".ipynb" and _stands_in(last, source) else None
+    return None if executed is None else str(executed)
+
+
+def _of_parents(running: str) -> Path | None:
+    """Find the notebook that a program above this process executes, such as ``papermill train.ipynb out.ipynb``.
+
+    It is the first that its command line names, when the cell that is being executed stands in it.
+    """
+    with contextlib.suppress(psutil.Error, OSError):
+        for parent in psutil.Process().parents()[:4]:
+            words = [word for word in parent.cmdline()[1:] if word.endswith(".ipynb")]
+            file = Path(parent.cwd(), words[0]) if words else None
+            if file is not None and _stands_in(file, running):
+                return file
+    return None
+
+
+def _stands_in(file: Path, running: str) -> bool:
+    """Whether the cell that is being executed stands in a notebook's file."""
+    with contextlib.suppress(NotFound, InvalidInput):
+        return bool(running.strip()) and _holds(read_notebook(file).content, running)
+    return False
+
+
+def _find(ip: Any) -> Notebook:
+    given = os.environ.get(NAMED)
+    if given:
+        return replace(read_notebook(given), current=True)
     if where(ip) == "colab":
         from ..colab.notebook import current_notebook
 
@@ -84,6 +170,9 @@ def find(ip: Any) -> Notebook:
     found = _at_server(ip)
     if found is not None:
         return _from_server(ip, found)
+    executed = _of_parents(running_cell(ip).source)
+    if executed is not None:
+        return replace(read_notebook(executed), current=True)
     last = Path(os.environ.get("JPY_SESSION_NAME") or "")
     if last.suffix == ".ipynb" and last.is_file():
         return _as_saved(ip, last)
@@ -119,7 +208,9 @@ def _from_server(ip: Any, found: Found) -> Notebook:
     content = found.content()
     if content is None:
         raise NotFound(f"The Jupyter server does not hand over {found.path}.", "Name the notebook: notebook=PATH.ipynb")
-    warning = "" if _holds(content, running_cell(ip)) else "The runs use the notebook as it was last saved. Save it."
+    warning = (
+        "" if _holds(content, running_cell(ip).source) else "The runs use the notebook as it was last saved. Save it."
+    )
     return Notebook(content=content, name=os.path.basename(found.path), current=True, warning=warning)
 
 
@@ -153,7 +244,7 @@ def _save(file: Path, path: str) -> bool:
 def _as_saved(ip: Any, file: Path) -> Notebook:
     """Read a notebook's file, and warn when the cell that runs now is not in it."""
     notebook = replace(_read_when_whole(file), current=True)
-    if _holds(notebook.content, running_cell(ip)):
+    if _holds(notebook.content, running_cell(ip).source):
         return notebook
     return replace(notebook, warning=_warning(file))
 
@@ -177,18 +268,24 @@ def _warning(file: Path) -> str:
     )
 
 
-def running_cell(ip: Any) -> str:
-    """Return the source of the cell that is being executed."""
-    cells = ip.history_manager.input_hist_raw
-    return str(cells[-1]) if cells else ""
+def running_cell(ip: Any) -> RunningCell:
+    """Tell which cell is being executed."""
+    cells = [str(cell) for cell in ip.history_manager.input_hist_raw[-_REMEMBERED:]]
+    return RunningCell(cells[-1], cell_id(ip), tuple(cells[:-1])) if cells else RunningCell()
 
 
 def _holds(content: dict[str, Any], cell: str) -> bool:
     """Whether a notebook has a cell of that source."""
     wanted = cell.strip()
-    return not wanted or any(_source(one).strip() == wanted for one in content["cells"])
+    return not wanted or any(source_of(one).strip() == wanted for one in content["cells"])
 
 
-def _source(cell: dict[str, Any]) -> str:
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
+def with_parameters(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Put the parameters with which papermill executes this notebook where papermill put them: its runs have them too.
+
+    Not tagged as papermill's own: what it injects into a run comes on top.
+    """
+    cells = [cell for cell in content["cells"] if INJECTED not in tags(cell)]
+    at = next((number for number, cell in enumerate(cells, start=1) if "parameters" in tags(cell)), 0)
+    made = {"cell_type": "code", "metadata": {}, "source": source, "id": "papermill-parameters"}
+    return {**content, "cells": [*cells[:at], made, *cells[at:]]}

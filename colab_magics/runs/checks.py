@@ -12,60 +12,36 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidInput
-from .code import GETS, Cell, as_python, code_cells
-
-_FORK = re.compile(rf"^\s*{GETS}%%?fork\b|\bfork\s*\(", re.MULTILINE)
-_JOIN = re.compile(rf"^\s*{GETS}%join\b", re.MULTILINE)
+from .code import GETS, as_python, executed_cells
+from .forks import Fork
 
 
-def fork_cell(content: Mapping[str, Any]) -> Cell | None:
-    """Return the code cell with ``%fork``; None when there is none."""
-    return next((cell for cell in code_cells(content) if _FORK.search(cell.source)), None)
+def check_parameters(content: Mapping[str, Any], fork: Fork, names: Collection[str]) -> None:
+    """Check that the cells of a fork's runs use its grid's parameters, and that none below ``%fork`` assigns one.
 
-
-def join_cell(content: Mapping[str, Any]) -> Cell | None:
-    """Return the first code cell with ``%join`` below ``%fork``; None when there is none."""
-    return next((cell for cell in _from_fork(content) if _JOIN.search(cell.source)), None)
-
-
-def cells_of_runs(content: Mapping[str, Any]) -> list[Cell]:
-    """Return the cells between ``%fork`` and ``%join``, or the end."""
-    join = join_cell(content)
-    return [cell for cell in _from_fork(content) if join is None or cell.number < join.number]
-
-
-def _from_fork(content: Mapping[str, Any]) -> list[Cell]:
-    fork = fork_cell(content)
-    return [cell for cell in code_cells(content) if fork is None or cell.number > fork.number]
-
-
-def code_after_fork(content: Mapping[str, Any]) -> bool:
-    """Whether code stands below the ``%fork`` line in its cell."""
-    fork = fork_cell(content)
-    if fork is None or fork.source.lstrip().startswith("%%"):
-        return False
-    tree = as_python(_below_fork(fork.source))
-    return tree is None or bool(tree.body)
-
-
-def check_parameters(content: Mapping[str, Any], names: Collection[str]) -> None:
-    """Check that the cells use a grid's parameters, and that none below ``%fork`` assigns one.
+    Parameters
+    ----------
+    content : mapping
+        What the runs execute; see `forks.program`.
+    fork : Fork
+        The fork.
+    names : collection of str
+        The parameters.
 
     Raises
     ------
     InvalidInput
         Names the parameter and the cell.
     """
-    used = set().union(*(_names_used(cell.source) for cell in code_cells(content)))
+    used = set().union(*(_names_used(cell.source) for cell in executed_cells(content)))
     if unused := [name for name in names if name not in used]:
         raise InvalidInput(
             f"No cell uses the parameter {unused[0]}: all its values would compute the same.",
             "Use it in a cell, or take it out of the grid.",
         )
-    fork = fork_cell(content)
-    below = [(cell.number, as_python(cell.source)) for cell in cells_of_runs(content)]
-    if fork is not None and not fork.source.lstrip().startswith("%%"):
-        below.insert(0, (fork.number, as_python(_below_fork(fork.source))))
+    below = [(cell.number, as_python(cell.source)) for cell in fork.own]
+    if fork.cell is not None:
+        below.insert(0, (fork.cell.number, as_python(fork.rest)))
     for number, tree in below:
         again = sorted(set(names) & set(_assigned(tree))) if tree is not None else []
         if again:
@@ -75,9 +51,7 @@ def check_parameters(content: Mapping[str, Any], names: Collection[str]) -> None
             )
 
 
-def _below_fork(source: str) -> str:
-    match = _FORK.search(source)
-    return source[match.end() :].partition("\n")[2] if match else source
+_FORK = re.compile(rf"^\s*{GETS}%%?fork\b", re.MULTILINE)
 
 
 def _names_used(source: str) -> set[str]:

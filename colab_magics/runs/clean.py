@@ -17,7 +17,7 @@ from ..errors import Busy, ColabMagicsError, NotFound
 from ..ui import UI, Table
 from ..units import show_size, show_time
 from . import scheduler
-from .plan import SUPERSEDED
+from .attempts import SUPERSEDED
 from .run import ENDED, RECORD, STATE, Run
 from .select import Choice
 

@@ -1,4 +1,4 @@
-"""From what ``%fork`` was told to runs on disk: which are kept, which are executed, and their folders.
+"""From what ``%fork`` was told to a plan: which runs are kept, which are executed, and in which folders.
 
 A finished run is reused by its parameters, never by its index, and never overwritten. A rerun moves the old folder
 aside; a run that did not finish goes on in its own folder, so that its checkpoints serve.
@@ -6,24 +6,16 @@ aside; a run that did not finish goes on in its own folder, so that its checkpoi
 
 from __future__ import annotations
 
-import copy
 import itertools
-import shutil
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import process
-from ..errors import Busy, ColabMagicsError, InvalidInput
+from ..errors import Busy, InvalidInput
 from ..units import show_time
 from . import code, metrics
-from .recover import recover
-from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, Status, folder_name, runs_of
-
-SUPERSEDED = ".superseded"
-"""Folder of a job that keeps what reruns moved aside."""
+from .run import Run, Status, folder_name, runs_of
 
 
 @dataclass(frozen=True)
@@ -40,6 +32,58 @@ class Point:
 
     repeat: int
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def i_sub_job(self, index: int) -> int:
+        """Return the number that users know this point's run by, in folder `index`."""
+        return index if self.parameters else self.repeat
+
+
+@dataclass(frozen=True)
+class Whose:
+    """To which notebook and which of its forks runs belong.
+
+    Parameters
+    ----------
+    notebook : str
+        The notebook's file name.
+    path : str or None
+        Where it stands in the project, or in full; None when that is not known.
+    fork : int
+        The place of the fork among the notebook's, from 1.
+    others : mapping of int to mapping
+        `code.cell_hashes` of the notebook's other forks, by their places.
+    keeps : bool
+        Whether the user said that results are to be kept whatever made them.
+    """
+
+    notebook: str = ""
+    path: str | None = None
+    fork: int = 1
+    others: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    keeps: bool = False
+
+    def is_notebook_of(self, run: Run) -> bool:
+        """Whether this notebook made a run."""
+        path = run.record.get("notebook_path")
+        if path is not None and self.path is not None:
+            return bool(path == self.path)
+        return not self.notebook or str(run.record.get("notebook", self.notebook)) == self.notebook
+
+    def made(self, run: Run) -> bool:
+        """Whether this fork made a run."""
+        return self.is_notebook_of(run) and run.fork == self.fork
+
+    def may_take(self, run: Run, hashes: Mapping[str, str]) -> bool:
+        """Whether a run that something else made is this fork's all the same.
+
+        That is so when the notebook was renamed, or forks were added above, and the code is the same; and when another
+        notebook's results are to be kept by the user's own word.
+        """
+        had = run.record.get("code", {})
+        if not self.is_notebook_of(run):
+            return not code.changed_cells(had, hashes) or (self.keeps and run.fork == self.fork)
+        still_there = run.fork in self.others and not code.changed_cells(had, self.others[run.fork])
+        return not still_there and not code.changed_cells(had, hashes)
 
 
 @dataclass
@@ -59,7 +103,11 @@ class Plan:
     resumed : dict of int to str
         Which of `execute` were started before, and how far they came by what they reported: ``epoch 37``, or empty.
     aside : list of Run
-        Finished runs whose folders move aside, because their code changed and ``resume=rerun`` was said.
+        Runs whose folders move aside, because ``resume=rerun`` was said.
+    order : list of int
+        Indices of the runs of all points, in the order of the points.
+    taken : list of Run
+        Those among them that another notebook made, or this one at another place.
     """
 
     execute: list[tuple[int, Point]] = field(default_factory=list)
@@ -68,6 +116,8 @@ class Plan:
     adopt: list[Run] = field(default_factory=list)
     resumed: dict[int, str] = field(default_factory=dict)
     aside: list[Run] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+    taken: list[Run] = field(default_factory=list)
 
     @property
     def indices(self) -> list[int]:
@@ -79,7 +129,11 @@ class Plan:
         resumed = f"resumed at {', '.join(reached[:3])}{', …' if len(reached) > 3 else ''}" if reached else "resumed"
         parts = [(len(self.keep), "kept"), (len(self.adopt), "still running"), (len(self.resumed), resumed)]
         parts += [(len(self.skip), "left out"), (len(self.execute) - len(self.resumed), "to go")]
-        return ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing to do"
+        text = ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing to do"
+        made_by = dict.fromkeys(
+            str(run.record.get("notebook_path") or run.record.get("notebook")) for run in self.taken
+        )
+        return f"{text} (made by {', '.join(made_by)})" if made_by else text
 
 
 def make(
@@ -87,6 +141,7 @@ def make(
     job_folder: Path,
     hashes: Mapping[str, str],
     *,
+    whose: Whose | None = None,
     only: Sequence[int] | None = None,
     first: int = 0,
     done_file: str | None = None,
@@ -101,13 +156,15 @@ def make(
     job_folder : Path
         ``data_job`` of the job, with the folders of earlier runs.
     hashes : mapping
-        `code.cell_hashes` of the notebook.
+        `code.cell_hashes` of what the runs execute.
+    whose : Whose, optional
+        The notebook and the fork. By default the first of whichever.
     only, first : sequence of int, int
-        Leave out indices that are not among `only`, or are below `first`.
+        Leave out the points whose ``i_sub_job`` is not among `only`, or is below `first`.
     done_file : str, optional
         A file in a run's folder whose existence says that the run is finished.
     resume : {None, "keep", "rerun"}
-        What to do with finished runs whose code changed; None asks, by an error.
+        What to do with runs whose code changed; None asks, by an error. ``rerun`` executes all of them anew.
 
     Returns
     -------
@@ -116,55 +173,115 @@ def make(
     Raises
     ------
     InvalidInput
-        When finished runs had other code and `resume` was not said, or `only` names runs that are not there.
+        When runs had other code and `resume` was not said, or `only` names runs that are not there.
+    Busy
+        When a run is being executed elsewhere, or was to be executed anew.
     """
     plan = Plan()
-    existing = runs_of(job_folder)
-    known = {_key(run.record.get("repeat", run.index), run.parameters): run for run in existing}
-    # A folder without a readable record may still hold results: its number is taken as well.
-    taken = {int(folder.name[8:]) for folder in job_folder.glob("sub_job_*") if folder.name[8:].isdigit()}
-    others = {run.index for run in existing if run.parameters}
-    free = (index for index in itertools.count() if index not in taken)
+    known = _known(points, runs_of(job_folder), whose or Whose(), hashes, plan)
     changed: list[tuple[Run, list[str]]] = []
-    for point in points:
+    for point, index in _numbered(points, known, job_folder):
         run = known.get(_key(point.repeat, point.parameters))
-        # With n= alone the number is the parameter: run 3 of five is number 3, as users of sub-jobs expect.
-        plain = not point.parameters and point.repeat not in others
-        index = run.index if run else point.repeat if plain else next(free)
-        folder = job_folder / folder_name(index)
-        if only is not None and index not in only:
-            plan.skip.append((index, "not in only="))
-        elif index < first:
-            plan.skip.append((index, f"below first={first}"))
-        elif done_file and (folder / done_file).exists():
-            plan.skip.append((index, f"{done_file} is there"))
-        elif run is not None and run.status().phase == "running":
-            plan.adopt.append(_ours(run))
-        elif run is None or not run.status().ended_well:
+        plan.order.append(index)
+        if reason := _left_out(point.i_sub_job(index), job_folder / folder_name(index), only, first, done_file):
+            plan.skip.append((index, reason))
+            continue
+        status = run.status() if run is not None else None
+        if run is None or status is None:
             plan.execute.append((index, point))
-            if run is not None and run.status().started:
-                plan.resumed[index] = _reached(run)
-        elif not (cells := code.changed_cells(run.record.get("code", {}), hashes)) or resume == "keep":
-            plan.keep.append(run)
         elif resume == "rerun":
-            plan.aside.append(run)
+            plan.aside.append(_at_rest(run))
             plan.execute.append((index, point))
-        else:
+        elif status.phase != "running" and not status.ended_well:
+            plan.execute.append((index, point))
+            if status.started and run.holds_results():
+                plan.resumed[index] = _reached(run)
+        elif (cells := code.changed_cells(run.record.get("code", {}), hashes)) and resume != "keep":
             changed.append((run, cells))
+        elif status.phase == "running":
+            plan.adopt.append(_ours(run))
+        else:
+            plan.keep.append(run)
     if changed:
         raise _code_changed(changed)
-    if only is not None and (missing := sorted(set(only) - {index for index, _ in plan.skip} - set(plan.indices))):
-        raise InvalidInput(
-            f"only={','.join(map(str, missing))}: there are no such runs.",
-            f"This call has the runs 0 to {len(points) - 1}.",
-        )
+    labels = [point.i_sub_job(index) for point, index in zip(points, plan.order, strict=True)]
+    if only is not None and (missing := sorted(set(only) - set(labels))):
+        raise InvalidInput(f"only={','.join(map(str, missing))}: there are no such runs.", these(labels))
     return plan
+
+
+def these(labels: Sequence[int]) -> str:
+    """Say which runs a call has."""
+    ordered = sorted(labels)
+    whole = ordered == list(range(ordered[0], ordered[-1] + 1))
+    names = f"{ordered[0]} to {ordered[-1]}" if whole else ", ".join(map(str, ordered))
+    return f"This call has the runs {names}."
+
+
+def _known(
+    points: Sequence[Point], existing: Sequence[Run], whose: Whose, hashes: Mapping[str, str], plan: Plan
+) -> dict[tuple[Any, ...], Run]:
+    """Find the runs of the points that there are; those that something else made stand in the plan's `taken`."""
+    known = {_key_of(run): run for run in existing if whose.made(run)}
+    wanted = {_key(point.repeat, point.parameters) for point in points}
+    for run in existing:
+        key = _key_of(run)
+        if key in wanted and key not in known and whose.may_take(run, hashes):
+            known[key] = run
+            plan.taken.append(run)
+    return known
+
+
+def _numbered(
+    points: Sequence[Point], known: Mapping[tuple[Any, ...], Run], job_folder: Path
+) -> Iterator[tuple[Point, int]]:
+    """Give each point the number of its folder.
+
+    With n= alone the number is the parameter: run 3 of five is number 3, as users of sub-jobs expect, unless another
+    fork's run has that folder.
+    """
+    mine = {run.folder for run in known.values()}
+    # A folder without a readable record may still hold results: its number is taken as well.
+    taken = {int(folder.name[8:]) for folder in job_folder.glob("sub_job_*") if folder.name[8:].isdigit()}
+    of_others = {run.index for run in runs_of(job_folder) if run.folder not in mine}
+    plain = {point.repeat for point in points if not point.parameters}
+    free = (index for index in itertools.count() if index not in taken and index not in plain)
+    for point in points:
+        run = known.get(_key(point.repeat, point.parameters))
+        if run is not None:
+            yield point, run.index
+        elif not point.parameters and point.repeat not in of_others:
+            yield point, point.repeat
+        else:
+            yield point, next(free)
+
+
+def _left_out(label: int, folder: Path, only: Sequence[int] | None, first: int, done_file: str | None) -> str:
+    """Say why the user leaves a run out; nothing when it takes part."""
+    if only is not None and label not in only:
+        return "not in only="
+    if label < first:
+        return f"below first={first}"
+    return f"{done_file} is there" if done_file and (folder / done_file).exists() else ""
 
 
 def _reached(run: Run) -> str:
     """Say how far a run came, by its last report of an epoch or a step."""
     values = metrics.last(metrics.recent(run.folder))
     return next((f"{name} {values[name]}" for name in ("epoch", metrics.STEP) if name in values), "")
+
+
+def _at_rest(run: Run) -> Run:
+    """Return a run whose folder may move aside.
+
+    Raises
+    ------
+    Busy
+        When it is being executed.
+    """
+    if run.status().phase == "running":
+        raise Busy(f"{run.id} is being executed: it cannot be executed anew now.", f"End it first: %jobs kill {run.id}")
+    return run
 
 
 def _ours(run: Run) -> Run:
@@ -190,122 +307,37 @@ def _key(repeat: int, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
     return (repeat, *sorted((name, type(value).__name__, repr(value)) for name, value in parameters.items()))
 
 
-def _code_changed(changed: Sequence[tuple[Run, list[str]]]) -> InvalidInput:
-    numbers = sorted({cell for _, cells in changed for cell in cells}, key=lambda cell: (len(cell), cell))
-    where = "a cell is gone" if numbers == ["removed"] else "cell " + ", ".join(n for n in numbers if n != "removed")
-    runs = "1 run" if len(changed) == 1 else f"{len(changed)} runs"
-    return InvalidInput(
-        f"{runs} finished with other code ({where}).",
-        "Say resume=keep to keep their results, or resume=rerun to run them again (the old folders move aside).",
-    )
-
-
-def write(
-    plan: Plan, job_folder: Path, *, content: Mapping[str, Any], name: str, common: Mapping[str, Any]
-) -> list[Path]:
-    """Write the folders of the runs to execute.
-
-    Parameters
-    ----------
-    plan : Plan
-        What `make` decided.
-    job_folder : Path
-        ``data_job`` of the job.
-    content : mapping
-        The notebook as it stands now.
-    name : str
-        Its file name.
-    common : mapping
-        What all records of this call share: payload, engine, start, cwd, code, commit.
-
-    Returns
-    -------
-    list of Path
-        Folders in the order of execution.
+def check_code(runs: Sequence[Run], hashes: Mapping[str, str], resume: str | None) -> None:
+    """Check that runs that have not ended execute this code.
 
     Raises
     ------
-    ColabMagicsError
-        When a folder cannot be written.
+    InvalidInput
+        When one does not, and ``resume=keep`` was not said.
     """
-    source = without_outputs(content)
-    folders = []
-    try:
-        for run in plan.aside:
-            _move_aside(run, job_folder)
-        for index, point in plan.execute:
-            folder = job_folder / folder_name(index)
-            folder.mkdir(parents=True, exist_ok=True)
-            attempt = _next_attempt(folder)
-            process.write_json(folder / SOURCE, source)
-            record = {
-                "format": 1,
-                "index": index,
-                "repeat": point.repeat,
-                "parameters": dict(point.parameters),
-                "attempt": attempt,
-                "notebook": name,
-                "submitted": time.time(),
-                **common,
-            }
-            process.write_json(folder / RECORD, record)
-            folders.append(folder)
-    except OSError as error:
-        raise ColabMagicsError(
-            f"The runs' folders cannot be written: {error.strerror}: {error.filename or job_folder}.",
-            "Nothing was started. Make room, or choose another folder by %project root=.",
-        ) from error
-    return folders
+    differ = [(run, cells) for run in runs if (cells := code.changed_cells(run.record.get("code", {}), hashes))]
+    if differ and resume != "keep":
+        raise _code_changed(differ)
 
 
-def without_outputs(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a notebook without outputs, execution counts and papermill's injected cells."""
-    bare: dict[str, Any] = {key: copy.deepcopy(value) for key, value in content.items() if key != "cells"}
-    bare.setdefault("nbformat", 4)
-    bare.setdefault("nbformat_minor", 5)
-    bare.setdefault("metadata", {})
-    bare["cells"] = []
-    for cell in content.get("cells", []):
-        if "injected-parameters" in cell.get("metadata", {}).get("tags", []):
-            continue
-        cell = {key: copy.deepcopy(value) for key, value in cell.items() if key not in ("outputs", "execution_count")}
-        if cell.get("cell_type") == "code":
-            cell |= {"outputs": [], "execution_count": None}
-        bare["cells"].append(cell)
-    return bare
+def _key_of(run: Run) -> tuple[Any, ...]:
+    return _key(run.record.get("repeat", run.index), run.parameters)
 
 
-def again(folder: Path) -> None:
-    """Make a run that ended ready for another attempt, as it is."""
-    record = process.read_json(folder / RECORD) or {}
-    process.write_json(folder / RECORD, {**record, "attempt": _next_attempt(folder), "submitted": time.time()})
-
-
-def _next_attempt(folder: Path) -> int:
-    """Return the number of the attempt to come, and keep the notebook of the one before."""
-    before = process.read_json(folder / RECORD)
-    if before is None:
-        return 1
-    attempt = int(before.get("attempt", 1))
-    said = [process.read_json(folder / name) or {} for name in (STATE, VERDICT)]
-    if all(value.get("attempt") != attempt for value in said):
-        # It never came to that attempt: neither a runner nor a scheduler has said anything.
-        return attempt
-    executed = folder / NOTEBOOK
-    recover(folder)
-    if executed.exists():
-        executed.replace(folder / f"attempt_{attempt}.ipynb")
-    return attempt + 1
-
-
-def _move_aside(run: Run, job_folder: Path) -> None:
-    base = job_folder / SUPERSEDED
-    base.mkdir(exist_ok=True)
-    for number in itertools.count(1):
-        target = base / f"{run.folder.name}.{number}"
-        if not target.exists():
-            shutil.move(run.folder, target)
-            return
+def _code_changed(changed: Sequence[tuple[Run, list[str]]]) -> InvalidInput:
+    where = code.where_changed([part for _, parts in changed for part in parts])
+    moving = [run for run, _ in changed if not run.status().ended_well]
+    runs = "1 run" if len(changed) == 1 else f"{len(changed)} runs"
+    if moving:
+        return InvalidInput(
+            f"{runs} were started with other code ({where}), and {len(moving)} of them go on.",
+            f"Say resume=keep to keep them, or end them first: %jobs kill {moving[0].job}",
+        )
+    return InvalidInput(
+        f"{runs} finished with other code ({where}).",
+        "Say resume=keep to keep their results, or resume=rerun to run all of this line again (the old folders move "
+        "aside).",
+    )
 
 
 def describe(statuses: Sequence[tuple[Run, Status]]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import process
 from ..engines import ENGINES
 from ..errors import Busy, InvalidInput, NotFound
-from . import plan, scheduler
+from . import attempts, scheduler
 from .run import SOURCE, Run
 from .scheduler import Feed
 from .select import Choice, again
@@ -67,7 +67,7 @@ def start(runs: Sequence[Run], workers: int | None) -> None:
             at_once = workers or _workers_before(job_folder)
             for run in mine:
                 if run.status().phase != "waiting":
-                    plan.again(run.folder)
+                    attempts.again(run.folder)
             scheduler.start(job_folder, [run.folder for run in mine], lock, engine=engine, feed=Feed(at_once))
 
 

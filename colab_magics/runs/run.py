@@ -34,6 +34,11 @@ from ..errors import NotFound
 RECORD, STATE, VERDICT = "run.json", "state.json", "verdict.json"
 SOURCE, NOTEBOOK, LOG = "source.ipynb", "notebook.ipynb", "log.txt"
 
+_OURS = re.compile(
+    r"run\.json|state\.json|verdict\.json|source\.ipynb|(notebook|attempt_\d+)\.ipynb|log\.txt|metrics\.jsonl|\..*"
+)
+"""Names in a run's folder that are not its cells'."""
+
 HEARTBEAT = 5.0
 """Seconds between two heartbeats of a runner."""
 SILENT = 12 * HEARTBEAT
@@ -107,8 +112,18 @@ class Run:
 
     @property
     def index(self) -> int:
-        """The sub-job's number, which users know as ``i_sub_job``."""
+        """The number of its folder, and of its id."""
         return int(self.record["index"])
+
+    @property
+    def i_sub_job(self) -> int:
+        """Its number among the runs of its fork; a grid's runs are numbered as their folders."""
+        return int(self.record.get("i_sub_job", self.index))
+
+    @property
+    def fork(self) -> int:
+        """The place of its ``%fork`` among those of its notebook, from 1."""
+        return int(self.record.get("fork", 1))
 
     @property
     def job(self) -> str:
@@ -136,7 +151,7 @@ class Run:
 
         The folder is where the run *is*, not where it was when it was submitted: runs come back from a Place.
         """
-        return {"i_sub_job": self.index, "data_job": str(self.folder), **self.parameters}
+        return {"i_sub_job": self.i_sub_job, "data_job": str(self.folder), **self.parameters}
 
     @property
     def log(self) -> Path:
@@ -173,6 +188,10 @@ class Run:
             The present moment in seconds since the epoch, for tests.
         """
         return derive(self.state(), self.verdict(), now=time.time() if now is None else now)
+
+    def holds_results(self) -> bool:
+        """Whether its folder holds anything that its cells wrote, such as a checkpoint."""
+        return any(not _OURS.fullmatch(path.name) for path in self.folder.iterdir())
 
     def __str__(self) -> str:
         return f"{self.id}  {self.status().text}  {self.folder}"

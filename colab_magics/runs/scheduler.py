@@ -24,7 +24,8 @@ from ..engines import ENGINES, forking
 from ..engines.base import Begun, Engine, Ref
 from ..errors import Busy
 from ..session import RUN_VARIABLE
-from .plan import again, since
+from .attempts import again
+from .plan import since
 from .recover import recover
 from .run import ENDED, VERDICT, Run, runs_of
 
@@ -67,10 +68,17 @@ def _busy(job_folder: Path) -> Busy:
     state = process.read_json(job_folder / FOLDER / "state.json") or {}
     job = job_folder.name
     return Busy(
-        f"The runs of job {job!r} are being executed already{since(state.get('started'))} "
+        f"Other runs of job {job!r} are being executed already{since(state.get('started'))} "
         f"(scheduler {state.get('process', {}).get('pid', '?')}).",
-        f"%jobs watch {job} shows them; %jobs kill {job} ends them.",
+        f"Wait for them (%jobs watch {job}); execute their %fork line again with workers= to have more of them at "
+        f"once; or end them: %jobs kill {job}",
     )
+
+
+def fed(job_folder: Path) -> set[str]:
+    """Return the names of the folders of the runs that the scheduler was given."""
+    plan = process.read_json(job_folder / FOLDER / "plan.json") or {}
+    return {*plan.get("runs", ()), *plan.get("adopt", ())}
 
 
 @dataclass(frozen=True)
@@ -310,8 +318,8 @@ class Scheduler:
         if not self.active:
             return
         run, _, began = self.active[-1]
-        lines = [f"{run.index}", f"sub-job started {_clock(began)}", f"group started {_clock(self.started)}"]
-        lines += [f"running: {run.index} since {_clock(began)}" for run, _, began in self.active]
+        lines = [f"{run.i_sub_job}", f"sub-job started {_clock(began)}", f"group started {_clock(self.started)}"]
+        lines += [f"running: {run.i_sub_job} since {_clock(began)}" for run, _, began in self.active]
         process.write_whole(self.job_folder / CURRENT, "\n".join(lines) + "\n", durable=False)
 
     def _write_state(self, *, force: bool = False) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,11 +17,12 @@ from ..engines.base import Begun
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, Unavailable
 from ..kernels import preload
 from ..ui import Notebook, Table
-from . import code, live, plan, scheduler
+from . import attempts, code, forks, joined, live, plan, scheduler
 from .board import Board
+from .forks import Fork
 from .plan import Plan, Point
 from .resources import Resources
-from .run import folder_name, runs_of
+from .run import Run, folder_name
 from .scheduler import Feed
 
 
@@ -32,7 +35,9 @@ class Order:
     job_folder : Path
         ``data_job`` of the job.
     notebook : Notebook
-        The payload.
+        The payload; its content as `forks.prepare` makes it.
+    fork : Fork
+        The fork whose runs these are.
     points : sequence of Point
         The runs.
     cwd : Path
@@ -45,6 +50,8 @@ class Order:
         Where runs execute, how their kernels start, and whether live ones keep the notebook's random state.
     feed : Feed
         How many at once, and what failures mean.
+    workers : int, optional
+        How many at once, where the user said it: then it counts for runs that go on, too.
     resources : Resources
         Which GPUs each run gets.
     limits : dict
@@ -53,6 +60,7 @@ class Order:
 
     job_folder: Path
     notebook: Notebook
+    fork: Fork
     points: Sequence[Point]
     cwd: Path
     checkout: Path
@@ -64,20 +72,49 @@ class Order:
     start: str = "cold"
     seed: str | None = None
     feed: Feed = field(default_factory=Feed)
+    workers: int | None = None
     resources: Resources = field(default_factory=Resources)
     limits: dict[str, float | None] = field(default_factory=dict)
 
-    def plan(self) -> Plan:
-        """Decide which runs are kept, executed, left out."""
-        hashes = code.cell_hashes(self.notebook.content)
+    @functools.cached_property
+    def program(self) -> forks.Program:
+        """What the runs execute."""
+        return forks.program(self.notebook.content, self.fork, self.notebook.running)
+
+    @functools.cached_property
+    def hashes(self) -> dict[str, str]:
+        """What of the code counts."""
+        return code.cell_hashes(self.program.content)
+
+    @functools.cached_property
+    def whose(self) -> plan.Whose:
+        """The notebook and the fork that these runs belong to."""
+        others = {}
+        for other in forks.find(self.notebook.content, self.notebook.running):
+            if other.number != self.fork.number:
+                # One whose runs would end above it has none.
+                with contextlib.suppress(InvalidInput):
+                    made = forks.program(self.notebook.content, other, self.notebook.running)
+                    others[other.number] = code.cell_hashes(made.content)
+        return plan.Whose(
+            self.notebook.name,
+            self.notebook.path_in(self.checkout),
+            self.fork.number or 1,
+            others,
+            keeps=self.resume == "keep",
+        )
+
+    def plan(self, *, resume: str | None = None) -> Plan:
+        """Decide which runs are kept, executed, left out; `resume` in place of the user's word."""
         return plan.make(
             self.points,
             self.job_folder,
-            hashes,
+            self.hashes,
+            whose=self.whose,
             only=self.only,
             first=self.first,
             done_file=self.done_file,
-            resume=self.resume,
+            resume=resume or self.resume,
         )
 
     def record(self) -> dict[str, Any]:
@@ -94,7 +131,10 @@ class Order:
             "cwd": str(self.cwd),
             "commit": commit(self.checkout),
             "payload": {"kind": "notebook", "kernel": kernel, **self.limits},
-            "code": code.cell_hashes(self.notebook.content),
+            "code": self.hashes,
+            "notebook_path": self.whose.path,
+            "fork": self.whose.fork,
+            "others": self.program.others,
         }
 
     def write_preload(self) -> None:
@@ -108,7 +148,7 @@ class Order:
 
 
 def submit(order: Order) -> tuple[Board, Plan]:
-    """Write the runs' folders and start the scheduler.
+    """Write the runs' folders and start the scheduler; runs that are being executed already are joined.
 
     Returns
     -------
@@ -118,7 +158,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
     Raises
     ------
     ColabMagicsError
-        Before anything was started: see `plan.make`, `plan.write`, `scheduler.lock`.
+        Before anything was started: see `plan.make`, `attempts.write`, `scheduler.lock`.
     """
     engine = ENGINES.load(order.engine)()
     if order.start not in engine.starts:
@@ -127,9 +167,13 @@ def submit(order: Order) -> tuple[Board, Plan]:
         )
     engine.available()
     job_folder = order.job_folder
-    forked = live.check(order.notebook) if order.start == "live" else {}
+    forked = live.check(order.notebook, order.fork) if order.start == "live" else {}
+    order.program  # noqa: B018 - what cannot be executed is said before a folder is made
     make_folder(job_folder)
-    lock = scheduler.lock(job_folder)
+    try:
+        lock = scheduler.lock(job_folder)
+    except Busy as busy:
+        return _join_those_that_run(order, busy)
     begun = Begun()
     try:
         (job_folder / scheduler.FOLDER).mkdir(exist_ok=True)
@@ -137,21 +181,46 @@ def submit(order: Order) -> tuple[Board, Plan]:
         begun = engine.begin(job_folder, order.start)
         record = order.record()
         made = order.plan()
-        notebook = order.notebook
         if order.start == "live":
             from ..kernels.live import freeze
 
             frozen = freeze(job_folder / scheduler.FOLDER, seed=order.seed, close=[lock]) if made.execute else {}
             record["forked"] = {**forked, **frozen}
-        folders = plan.write(made, job_folder, content=notebook.content, name=notebook.name, common=record)
+        folders = attempts.write(
+            made, job_folder, content=order.program.content, name=order.notebook.name, common=record
+        )
+        joined.remember(job_folder, order.whose, made.order)
         if folders or made.adopt:
             adopt = [run.folder for run in made.adopt]
             scheduler.start(job_folder, folders, lock, engine=order.engine, feed=order.feed, adopt=adopt, begun=begun)
     finally:
         begun.close()
         os.close(lock)
-    chosen = set(made.indices)
-    return Board(lambda: [run for run in runs_of(job_folder) if run.index in chosen]), made
+    return joined.board(job_folder, [index for index in made.order if index in made.indices]), made
+
+
+def _join_those_that_run(order: Order, busy: Busy) -> tuple[Board, Plan]:
+    """Watch runs that another call has started, such as one before the kernel was restarted.
+
+    Raises
+    ------
+    Busy
+        When this call has runs that are not among them.
+    InvalidInput
+        When they execute other code.
+    """
+    made, fed = order.plan(), scheduler.fed(order.job_folder)
+    others = [index for index, _ in made.execute if folder_name(index) not in fed]
+    if others or made.aside:
+        raise busy
+    waiting = [Run.load(order.job_folder / folder_name(index)) for index, _ in made.execute]
+    plan.check_code(waiting, order.hashes, order.resume)
+    if order.workers is not None:
+        scheduler.set_workers(order.job_folder, order.workers)
+    joined.remember(order.job_folder, order.whose, made.order)
+    made.adopt += waiting
+    made.execute, made.resumed = [], {}
+    return joined.board(order.job_folder, [index for index in made.order if index in made.indices]), made
 
 
 def make_folder(folder: Path) -> None:
@@ -171,13 +240,18 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def claim(order: Order, index: int) -> tuple[Path, dict[str, Any]]:
+def claim(order: Order, label: int) -> Claimed:
     """Make the folder of one run and its record, and start nothing: somebody executes it by hand.
 
-    Returns
-    -------
-    tuple of Path and dict
-        The run's folder and its parameters.
+    The folder of a run that is done stays as it is: its results count. Another one is made, unless ``resume=keep`` was
+    said.
+
+    Parameters
+    ----------
+    order : Order
+        The call.
+    label : int
+        The run's ``i_sub_job``.
 
     Raises
     ------
@@ -186,45 +260,75 @@ def claim(order: Order, index: int) -> tuple[Path, dict[str, Any]]:
     Busy
         When it is being executed.
     """
-    made = dataclasses.replace(order, resume="keep", only=None, first=0, done_file=None).plan()
-    for run in made.keep:
-        if run.index == index:
-            return run.folder, run.parameters
+    whole = dataclasses.replace(order, only=None, first=0, done_file=None)
+    made = whole.plan(resume=order.resume or "keep")
+    numbers = {point.i_sub_job(index): (index, point) for index, point in zip(made.order, order.points, strict=True)}
+    if label not in numbers:
+        raise InvalidInput(f"here={label}: there is no such run.", plan.these(list(numbers)))
+    index, point = numbers[label]
+    name = f"{order.job_folder.name}/{index}"
+    folder, parameters = order.job_folder / folder_name(index), dict(point.parameters)
     for run in made.adopt:
         if run.index == index:
             raise Busy(f"{run.id} is being executed.", f"End it first: %jobs kill {run.id}")
-    chosen = Plan(execute=[(number, point) for number, point in made.execute if number == index])
-    if not chosen.execute:
-        known = made.indices
-        raise InvalidInput(f"here={index}: there is no such run.", f"This call has the runs {known[0]} to {known[-1]}.")
     make_folder(order.job_folder)
-    notebook = order.notebook
-    plan.write(chosen, order.job_folder, content=notebook.content, name=notebook.name, common=order.record())
-    return order.job_folder / folder_name(index), dict(chosen.execute[0][1].parameters)
+    if index in [run.index for run in made.keep]:
+        if order.resume == "keep":
+            return Claimed(folder, parameters, name)
+        beside = order.job_folder / f"here_{folder.name}"
+        make_folder(beside)
+        return Claimed(beside, parameters, name, beside=folder)
+    aside = [run for run in made.aside if run.index == index]
+    chosen = Plan(execute=[(index, point)], aside=aside, taken=[run for run in made.taken if run.index == index])
+    attempts.write(
+        chosen, order.job_folder, content=order.program.content, name=order.notebook.name, common=order.record()
+    )
+    return Claimed(folder, parameters, name)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A run that is executed by hand.
+
+    Parameters
+    ----------
+    folder : Path
+        Its ``data_job``.
+    parameters : dict
+        Its own values.
+    name : str
+        The run's id.
+    beside : Path or None
+        The folder of the finished run that is left alone.
+    """
+
+    folder: Path
+    parameters: dict[str, Any]
+    name: str
+    beside: Path | None = None
 
 
 def preview(order: Order) -> Table:
     """Show what `submit` would do: each run with its values, their types, its folder, and what is left out and why."""
     made = order.plan()
-    skipped = dict(made.skip)
-    rows = [(run.index, "kept", run.parameters) for run in made.keep]
-    rows += [(run.index, "still running", run.parameters) for run in made.adopt]
-    rows += [(index, "to go", dict(point.parameters)) for index, point in made.execute]
-    rows += [(index, f"left out: {reason}", {}) for index, reason in skipped.items()]
+    states = {run.index: "kept" for run in made.keep} | {run.index: "still running" for run in made.adopt}
+    states |= dict.fromkeys((index for index, _ in made.execute), "to go")
+    states |= {index: f"left out: {reason}" for index, reason in made.skip}
     texts = [
         [
             f"{order.job_folder.name}/{index}",
-            state,
-            ", ".join(f"{name}={value!r} ({type(value).__name__})" for name, value in parameters.items()),
+            states[index],
+            str(point.i_sub_job(index)),
+            ", ".join(f"{name}={value!r} ({type(value).__name__})" for name, value in point.parameters.items()),
             folder_name(index),
         ]
-        for index, state, parameters in sorted(rows, key=lambda row: row[0])
+        for index, point in zip(made.order, order.points, strict=True)
     ]
     shown = texts[:100]
     notes = [f"… and {len(texts) - len(shown)} more"] if len(texts) > len(shown) else []
     notes.append(", ".join(filter(None, [f"{order.feed.workers} at once", str(order.resources)])) + ".")
     notes.append(f"Folders are in {order.job_folder}. Nothing was started (--dry-run).")
-    return Table(["run", "state", "parameters", "folder"], shown, caption=str(made), notes=notes)
+    return Table(["run", "state", "i_sub_job", "parameters", "folder"], shown, caption=str(made), notes=notes)
 
 
 def commit(root: Path) -> str | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -16,7 +16,10 @@ from . import bare, body, call_only
 if TYPE_CHECKING:
     from ..checkout.project import Project
     from ..runs.board import Board
+    from ..runs.code import Cell
+    from ..runs.forks import Fork
     from ..runs.plan import Point
+    from ..runs.scheduler import Feed
     from ..runs.submit import Order
     from ..ui import UI, Notebook, Table
 
@@ -26,7 +29,7 @@ MANY = 1000
 
 @body("grid")
 @bare(try_="end")
-@call_only("yes")
+@call_only("yes", "force")
 def fork(
     grid: Mapping[str, Any] | None = None,
     /,
@@ -51,6 +54,7 @@ def fork(
     notebook: str | None = None,
     detach: bool = False,
     dry_run: bool = False,
+    force: bool = False,
     yes: bool = False,
 ) -> Board | Table | None:
     """Run this notebook many times.
@@ -59,6 +63,9 @@ def fork(
     ``data_job`` (the run's own folder) and the run's parameters, and goes on with the cells below. In this notebook it
     shows the runs and waits. Then the notebook skips the runs' cells and goes on at ``%join``; without a ``%join``
     Run All ends here, because the cells below belong to the runs.
+
+    A notebook may fork as often as it likes. A fork's runs execute the cells above it, without those of other forks'
+    runs, and then their own: down to the first ``%join`` or ``%stop``, or to the next ``%fork``.
 
     ``%fork n=5`` makes five runs. ``%%fork`` takes a grid from the cell (YAML)::
 
@@ -69,10 +76,12 @@ def fork(
         include: {lr: 1e-5, size: small, depth: 24}
         n: 2                        # repetitions of each point
 
-    A run that finished is kept when the line is executed again; one that did not goes on in its own folder; values that
-    are new get new numbers. When the code of the cells changed since, the line asks: ``resume=keep`` or
-    ``resume=rerun``. Each run is a fresh process; its executed notebook and its log are kept in its folder, also when
-    it fails. The runs go on when this kernel restarts; interrupting only stops watching them.
+    A run that finished is kept when the line is executed again; one that still runs is watched; one that did not finish
+    goes on in its own folder; values that are new get new folders. ``i_sub_job`` counts from 0 among the runs of
+    ``n=``; a grid's are numbered as their folders. When the code of the cells, or of modules of the project that they
+    import, changed since, the line asks: ``resume=keep`` or ``resume=rerun``. Each run is a fresh process; its executed
+    notebook and its log are kept in its folder, also when it fails. The runs go on when this kernel restarts;
+    interrupting only stops watching them.
 
     Parameters
     ----------
@@ -81,9 +90,9 @@ def fork(
     n : int, optional
         How many runs; with a grid, how often each point.
     only : str, optional
-        Execute these alone: ``3,7-9``.
+        Execute these alone, by their ``i_sub_job``: ``3,7-9``.
     first : int, default 0
-        Leave out the runs below this index.
+        Leave out the runs below this ``i_sub_job``.
     done_file : str, optional
         A run whose folder holds this file is finished and left out, such as ``done_file=model.pt``.
     workers : str, default "auto"
@@ -111,23 +120,29 @@ def fork(
     retries : int, default 0
         How often a run that failed is executed again.
     max_failures : int, optional
-        When so many runs have failed, no other is started.
+        When so many runs have failed, no other is started. The notebook goes on to ``%join`` with those that failed
+        marked as such, instead of ending with an error.
     resume : {"keep", "rerun"}, optional
-        What to do with finished runs whose code changed since. ``rerun`` moves their folders aside, it deletes nothing.
+        What to do with finished runs whose code changed since. ``rerun`` executes all runs of this call anew: the old
+        folders move aside, nothing is deleted.
     then : {"stop", "continue"}, optional
         What this notebook does when the runs have ended: ``stop`` ends Run All (the default in a notebook without
-        ``%join``), ``continue`` goes on with the next cell (the default in scripts and the shell), where ``i_sub_job``
-        is None.
+        ``%join``), ``continue`` goes on, also when runs have failed: at ``%join``, else with the next cell (the default
+        in scripts and the shell), where ``i_sub_job`` is None.
     try_ : str, optional
         The first run goes alone; the others start when it has ended well, or has lived so long: ``--try 60s``.
     here : int, optional
-        Start nothing: this notebook becomes the run of that index, to debug it.
+        Start nothing: this notebook becomes the run of that ``i_sub_job``, to debug it. The folder of a run that is
+        done stays as it is and ``data_job`` is another one beside it; ``resume=keep`` uses the run's own.
     notebook : str, optional
-        The notebook to run, where it is not this one or cannot be found by itself.
+        The notebook to run, where it is not this one or cannot be found by itself. It is this one when the cell that
+        is being executed stands in it.
     detach : bool, default False
         Do not wait for the runs; ``%jobs watch`` shows them.
     dry_run : bool, default False
         Start nothing: show the runs, their values and types, what is left out and why.
+    force : bool, default False
+        The same as ``resume=rerun``.
     yes : bool, default False
         Start more than 1,000 runs without asking again.
 
@@ -143,47 +158,47 @@ def fork(
     RunsFailed
         After all runs have ended, when one or more failed: run, cell, error and log of each.
     """
-    from ..runs import resources, submit
-    from ..runs.scheduler import Feed
+    from ..runs import forks, in_run, joined, resources, submit, which_job
 
     ui = session.current().ui
-    if _in_run(ui):
-        return None
+    if in_run.is_run(ui):
+        board = in_run.of_another_fork(ui)
+        if board is None:
+            in_run.assign(ui)
+        return board
     points, names = _points(grid, n, yes=yes)
+    said = str(workers) != "auto"
     machine = resources.settle(workers, gpus, ui)
     at_once = machine.workers
     if start == "live":
-        at_once = _workers_that_fit(ui, at_once, fixed=str(workers) != "auto")
-    feed = Feed(
-        at_once,
-        trial=None if try_ is None else math.inf if try_ == "end" else seconds(try_, name="try"),
-        max_failures=None if max_failures is None else count(max_failures, name="max_failures"),
-        retries=count(retries, name="retries", least=0),
-    )
-    limits = {"time": time, "cell_time": cell_time}
+        at_once = _workers_that_fit(ui, at_once, fixed=said)
     current = ui.notebook(notebook)
     for warning in (current.warning, *machine.warnings):
         if warning:
             ui.warn(warning)
-    joins = _check_cells(current, names, then)
-    project = _project(ui)
+    current = replace(current, content=forks.prepare(current.content))
+    mine = forks.the(current.content, current.running, named="" if current.current else current.name)
+    project = which_job.which(ui, current)
     order = submit.Order(
         project.data_job,
         current,
+        mine,
         points,
         _cwd(current),
         project.root,
         only=indices(only),
         first=count(first, name="first", least=0),
         done_file=done_file,
-        resume=resume,
+        resume=_resume(resume, force=force),
         engine=on,
         start=start,
         seed=seed,
-        feed=feed,
+        feed=_feed(at_once, try_, max_failures, retries),
+        workers=at_once if said else None,
         resources=machine,
-        limits={name: None if value is None else seconds(value, name=name) for name, value in limits.items()},
+        limits=_limits(time=time, cell_time=cell_time),
     )
+    joins = _check_cells(order, names, then)
     if here is not None:
         _be_here(ui, order, count(here, name="here", least=0))
         return None
@@ -195,64 +210,72 @@ def fork(
     board, made = submit.submit(order)
     if made.keep or made.skip or made.resumed or made.adopt:
         ui.say(f"{project.job}: {made}")
-    if joins:
-        ui.skip(*joins)
+    if joins is not None and not detach:
+        ui.skip([(cell.id, cell.source) for cell in mine.between], (joins.id, joins.source), _ids(current))
+    session.current().forked.append(joined.Forked(joins, joined.board(order.job_folder, made.order)))
     if detach:
         return _detached(ui, board, project, current)
-    _watch(ui, board, project)
-    if joins:
+    tolerant = then == "continue" or (max_failures is not None and joins is not None)
+    _watch(ui, board, project, tolerant=tolerant)
+    if joins is not None:
         return board
     if then == "stop" or (then is None and current.current):
-        ui.stop(f"{_summary(board)} The cells below belong to the runs.")
-    # The cells below are the runs' cells too: this is how they tell where they are.
-    ui.set_variables({"i_sub_job": None})
+        ui.stop(f"{_summary(board)} {_below(mine)}")
+    if current.current:
+        # The cells below are the runs' cells too: this is how they tell where they are.
+        ui.set_variables({"i_sub_job": None})
     return board
 
 
-def _in_run(ui: UI) -> bool:
-    """In a run, assign its variables; return whether this is one."""
-    from ..runs.run import Run, folder_name
+def _feed(workers: int, trial: str | None, max_failures: int | None, retries: int) -> Feed:
+    from ..runs.scheduler import Feed
 
-    folder = session.run_folder()
-    if folder is not None:
-        run = Run.load(folder)
-        _become(ui, run.id, run.variables)
-        return True
-    injected = ui.injected_parameters() or {}
-    if "i_sub_job" in injected:
-        # Plain papermill -p i_sub_job 3: nobody submitted this run, but it is run 3 all the same.
-        index = count(injected["i_sub_job"], name="i_sub_job", least=0)
-        given = injected.get("data_job")
-        data_job = Path(given) if given else _data_job(ui) / folder_name(index)
-        data_job.mkdir(parents=True, exist_ok=True)
-        _become(ui, str(index), {**injected, "i_sub_job": index, "data_job": str(data_job.absolute())})
-        return True
-    return False
+    return Feed(
+        workers,
+        trial=None if trial is None else math.inf if trial == "end" else seconds(trial, name="try"),
+        max_failures=None if max_failures is None else count(max_failures, name="max_failures"),
+        retries=count(retries, name="retries", least=0),
+    )
 
 
-def _become(ui: UI, name: str, variables: Mapping[str, Any]) -> None:
-    ui.set_variables(variables)
-    ui.say(f"run {name}: " + ", ".join(f"{key} = {value!r}" for key, value in variables.items()))
+def _limits(**texts: str | None) -> dict[str, float | None]:
+    return {name: None if text is None else seconds(text, name=name) for name, text in texts.items()}
 
 
-def _be_here(ui: UI, order: Order, index: int) -> None:
-    """Make this notebook the run of that index."""
+def _be_here(ui: UI, order: Order, label: int) -> None:
+    """Make this notebook the run of that number."""
+    from ..runs.in_run import become
     from ..runs.submit import claim
 
-    folder, parameters = claim(order, index)
+    claimed = claim(order, label)
     ui.skip_nothing()
-    session.current().run_here = folder
-    _become(ui, f"{folder.parent.name}/{index}", {"i_sub_job": index, "data_job": str(folder), **parameters})
+    session.current().run_here = claimed.folder
+    if claimed.beside is not None:
+        ui.say(
+            f"{claimed.beside.name} is done and stays as it is: data_job is {claimed.folder.name} beside it "
+            "(resume=keep uses the run's own)."
+        )
+    become(ui, claimed.name, {"i_sub_job": label, "data_job": str(claimed.folder), **claimed.parameters})
 
 
-def _data_job(ui: UI) -> Path:
-    from ..checkout.project import DATA_JOB, DEFAULT_JOB
+def _resume(resume: Literal["keep", "rerun"] | None, *, force: bool) -> str | None:
+    if force and resume == "keep":
+        raise InvalidInput("resume=keep and --force say the opposite of one another.", "Leave one of them out.")
+    return "rerun" if force else resume
 
-    project = session.current().project
-    if project is not None:
-        return Path(project.data_job)
-    known = ui.get_variable("data_job")
-    return Path(known) if isinstance(known, str | os.PathLike) else Path.cwd() / DATA_JOB / DEFAULT_JOB
+
+def _ids(current: Notebook) -> list[str]:
+    return [str(cell.get("id") or "") for cell in current.content["cells"]]
+
+
+def _below(mine: Fork) -> str:
+    """Say why the notebook ends here."""
+    if mine.before_next is None:
+        return "The cells below belong to the runs."
+    return (
+        f"The cells below belong to the runs, up to the next %fork (cell {mine.before_next.number}); a %join above it "
+        "lets this notebook go on there."
+    )
 
 
 def _points(grid: Mapping[str, Any] | None, n: int | None, *, yes: bool) -> tuple[list[Point], list[str]]:
@@ -284,45 +307,23 @@ def _workers_that_fit(ui: UI, wanted: int, *, fixed: bool) -> int:
     return wanted if fixed else fit
 
 
-def _check_cells(current: Notebook, names: Sequence[str], then: str | None) -> tuple[list[tuple[str, str]], str] | None:
-    """Check the notebook against the parameters; return the cells that the main notebook skips, and the join's cell."""
+def _check_cells(order: Order, names: Sequence[str], then: str | None) -> Cell | None:
+    """Check the notebook against the parameters; return the cell at which the main notebook goes on."""
     from ..runs import checks
+    from ..runs.code import as_python
 
+    mine = order.fork
     if names:
-        checks.check_parameters(current.content, names)
-    join = checks.join_cell(current.content) if current.current and then is None else None
-    if join is None:
+        checks.check_parameters(order.program.content, mine, names)
+    if not order.notebook.current or then == "stop" or mine.join is None:
         return None
-    if checks.code_after_fork(current.content):
+    tree = as_python(mine.rest)
+    if tree is None or tree.body:
         raise InvalidInput(
             "Code stands below %fork in its own cell: this notebook cannot skip half a cell on its way to %join.",
             "Put that code into a cell of its own.",
         )
-    return [(cell.id, cell.source) for cell in checks.cells_of_runs(current.content)], join.source
-
-
-def _project(ui: UI) -> Project:
-    """Return the project of this shell; without one, the current folder is made one of data folders alone."""
-    from ..checkout.project import DEFAULT_JOB, Project, find_project
-
-    here = session.current()
-    if here.project is not None:
-        known: Project = here.project
-        return known
-    found = find_project(Path.cwd())
-    if found is None:
-        cwd = Path.cwd()
-        found = Project(name=cwd.name or "project", job=DEFAULT_JOB, root=cwd, notebooks=cwd)
-        try:
-            found.save()
-        except OSError as error:
-            raise ColabMagicsError(
-                f"{cwd} cannot be written: {error.strerror}.",
-                "Nothing was started. Choose another folder: %project name=… root=FOLDER",
-            ) from error
-        ui.say(f"No %project was set up: results go to {found.data_job}, on this machine only.")
-    here.project = found
-    return found
+    return mine.join
 
 
 def _cwd(current: Notebook) -> Path:
@@ -338,8 +339,8 @@ def _detached(ui: UI, board: Board, project: Project, current: Notebook) -> Boar
     return board
 
 
-def _watch(ui: UI, board: Board, project: Project) -> None:
-    """Show the runs until they have ended, hand their results over, and raise for those that failed."""
+def _watch(ui: UI, board: Board, project: Project, *, tolerant: bool) -> None:
+    """Show the runs until they have ended, hand their results over, and raise for those that failed (or warn)."""
     from ..runs.board import failure
 
     if not len(board):
@@ -353,8 +354,10 @@ def _watch(ui: UI, board: Board, project: Project) -> None:
     for note in sorted({str((run.state() or {}).get("note") or "") for run, _ in statuses} - {""}):
         ui.warn(note)
     error = failure(statuses)
-    if error is not None:
+    if error is not None and not tolerant:
         raise error
+    if error is not None:
+        ui.warn(str(error))
 
 
 def _stopped_watching(ui: UI, board: Board, job: str) -> NoReturn:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import session
-from ..errors import NotFound
 
 if TYPE_CHECKING:
     from ..runs.board import Board
@@ -15,30 +14,28 @@ def join() -> Board:
     """End the runs here; the main notebook goes on.
 
     The main notebook skips the cells between ``%fork`` and this line, and executes those below it when the runs have
-    ended: summaries, plots, tables. A run ends at this line, as a success.
+    ended: summaries, plots, tables. A run ends at this line, as a success. In a run of a fork further below, the line
+    returns the runs of its own fork, as in the main notebook.
 
     Returns
     -------
     Board
-        The runs of the job; shows itself as a table.
+        The runs of the ``%fork`` above, in the order of its points; shows itself as a table.
 
     Raises
     ------
     NotFound
-        When the job has no runs yet.
+        When there are no runs yet.
+    InvalidInput
+        After a restart of the kernel, when the job has the runs of several forks and none was executed here.
     """
-    from pathlib import Path
-
-    from ..checkout.project import find_project
-    from ..runs.board import Board
-    from ..runs.run import runs_of
+    from ..runs import in_run, joined
 
     here = session.current()
-    if session.run_folder() is not None or "i_sub_job" in (here.ui.injected_parameters() or {}):
+    if in_run.is_run(here.ui):
+        board = in_run.of_another_fork(here.ui)
+        if board is not None:
+            return board
         here.ui.stop("the run ends at %join")
     here.ui.skip_nothing()
-    project = here.project or find_project(Path.cwd())
-    if project is None or not runs_of(project.data_job):
-        raise NotFound("There are no runs to join.", "Start some above this line: %fork n=5")
-    job_folder = project.data_job
-    return Board(lambda: runs_of(job_folder))
+    return joined.of_this_cell(here)

@@ -39,8 +39,9 @@ def project(
     """Set a project up: its code, its inputs, the outputs of earlier sessions, and a sync that keeps new ones safe.
 
     Assigns ``data_project`` (the inputs) and ``data_job`` (the outputs of this job), makes the project's code
-    importable and changes into the folder of its notebooks. A second call changes nothing, and sees to it that the
-    sync runs. In a run only the variables, the imports and the folder are set.
+    importable and changes into the folder of its notebooks (a project of data folders alone leaves the working folder
+    as it is). A second call changes nothing, and sees to it that the sync runs. In a run only the variables, the
+    imports and the folder are set.
 
     Parameters
     ----------
@@ -51,8 +52,9 @@ def project(
         The project's name; by default the last part of the repository's address. Without git=, a project of data
         folders alone.
     job : str, optional
-        Name of this piece of work; each job has outputs of its own. Without git= and name= the job in use by default,
-        else ``default``.
+        Name of this piece of work; each job has outputs of its own. By default that of the notebook, so that notebooks
+        do not share their runs (``default`` where nothing tells which notebook this is); without git= and name= the job
+        that this notebook used last.
     branch : str, optional
         Branch or tag to clone.
     root : str, optional
@@ -93,7 +95,7 @@ def project(
         return _in_run(shell, run)
     from ..checkout import folders, locate, setup
     from ..checkout import git as repository
-    from ..checkout.project import DEFAULT_JOB, Project, check_name
+    from ..checkout.project import Project, check_name, job_of, notebook_key
 
     seconds = units.seconds(every, name="every")
     if restore not in (known_values := get_args(setup.Restore)):
@@ -106,10 +108,13 @@ def project(
         root = os.path.abspath(os.path.expanduser(root)) if root and root.strip() else root
     spot = locate.find(source, name, root, known)
     before = setup.Before.read(spot)
-    if job is None and git is None and name is None:
-        # The project in use, with the job in use: the one of this session, else the one that was set up here last.
-        job = known.job if known is not None else before.job
-    job = check_name(job if job is not None else DEFAULT_JOB, option="job")
+    mine = shell.ui.notebook_name()
+    key = None if mine is None else notebook_key(mine, spot.root)
+    bare = git is None and name is None
+    if job is None:
+        # The project in use, with the job in use: the one of this session, else the one of this notebook.
+        job = known.job if bare and known is not None else job_of(spot.root, key, remembered=bare)
+    job = check_name(job, option="job")
     with _where_written(shell, known):
         places = setup.find_places(to, before, spot.name)
 
@@ -136,12 +141,13 @@ def project(
             handle.notes.append(f"Earlier outputs come from {origin}.")
         if "drive" in handle.places and not before.complete:
             handle.notes.append(setup.DRIVES_TRASH)
-    handle.save(inputs=wanted)
+    handle.save(inputs=wanted, notebook=key)
     if again and known is None and before.job != job:
         handle.notes.append(f"The job that was set up here last was {before.job!r}; this one is {job!r}.")
     if again:
         handle.notes.append("It was set up before and is used as it is; --force does the set-up again.")
-    _use(shell, handle, handle.data_job)
+    if _use(shell, handle, handle.data_job):
+        shell.ui.say(f"The working folder is {handle.notebooks} now.")
     return handle
 
 
@@ -160,10 +166,12 @@ def _where_written(shell: session.Session, known: Project | None) -> AbstractCon
     return contextlib.chdir(shell.start_folder if moved else Path.cwd())
 
 
-def _use(shell: session.Session, handle: Project, data_job: Path) -> None:
+def _use(shell: session.Session, handle: Project, data_job: Path) -> bool:
+    """Use a project in this shell; returns whether the working folder changed."""
     from ..checkout import folders
 
-    folders.enter(handle)
+    moved = folders.enter(handle)
     shell.project = handle
     # Text, not Path: papermill can inject it, and ``data_job + "/x"`` of older notebooks works.
     shell.ui.set_variables({"data_project": str(handle.data_project), "data_job": str(data_job)})
+    return moved

@@ -80,8 +80,11 @@ def test_code_is_importable_once(work: Path, monkeypatch: pytest.MonkeyPatch) ->
     (root / "cm_at_root.py").write_text("where = 'root'\n")
     (root / "src" / "cm_in_src.py").write_text("where = 'src'\n")
     project = make(root)
-    folders.enter(project)
-    folders.enter(project)
+    assert not folders.enter(project), "a project of data folders alone leaves the working folder as it is"
+    assert Path.cwd() != root
+    (root / ".git").mkdir()
+    assert folders.enter(project)
+    assert not folders.enter(project)
     assert sys.path[:2] == [str(root), str(root / "src")]
     assert sys.path.count(str(root)) == 1
     assert importlib.import_module("cm_at_root").where == "root"

@@ -168,8 +168,8 @@ class TestDataAlone:
     def test_here_or_below_root(self, work: Path, ui: RecordingUI, restart: Any) -> None:
         made = project(name="notes")
         assert (made.root, made.url) == (work / "notes", None)
-        assert Path.cwd() == work / "notes"
-        assert project(name="notes").root == work / "notes", "again, from within it"
+        assert Path.cwd() == work, "the working folder is left alone"
+        assert project(name="notes").root == work / "notes", "again"
         restart(work / "notes" / "data_job")
         assert project(name="notes").root == work / "notes", "after a restart, from within it"
         restart()

@@ -11,8 +11,8 @@ from colab_magics import session
 from colab_magics.errors import ColabMagicsError, InvalidInput
 from colab_magics.faces import bodies
 from colab_magics.faces.app import call
-from colab_magics.faces.line import split
 from colab_magics.faces.signature import MAGIC, SHELL, Words
+from colab_magics.line import split
 
 pytest_plugins = ("shells",)
 Calls = list[tuple[str, tuple[Any, ...], dict[str, Any]]]

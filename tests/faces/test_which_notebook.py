@@ -246,7 +246,9 @@ def test_on_colab_its_page_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from colab_magics.colab import notebook as of_colab
 
-    shell = type("Shell", (), {"__module__": "google.colab._shell", "kernel": object(), "user_ns": {}})
+    kernel, history = types.SimpleNamespace(get_parent=lambda _: {}), types.SimpleNamespace(input_hist_raw=["1"])
+    of_shell = {"__module__": "google.colab._shell", "kernel": kernel, "user_ns": {}, "history_manager": history}
+    shell = type("Shell", (), of_shell)
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     content = {"cells": [], "nbformat": 4}
     monkeypatch.setattr(of_colab, "current_notebook", lambda: (content, "on colab.ipynb"))

@@ -19,10 +19,10 @@ from runs.notebooks import outputs, write_notebook
 from colab_magics import process
 from colab_magics.errors import InvalidInput
 from colab_magics.kernels import live, memory
+from colab_magics.runs import forks, scheduler
 from colab_magics.runs import live as cells_of
-from colab_magics.runs import scheduler
-from colab_magics.runs.code import Cell
 from colab_magics.runs.run import Run
+from colab_magics.ui import Notebook, RunningCell
 
 pytest_plugins = ("shells",)
 
@@ -302,15 +302,22 @@ def test_a_fork_that_the_system_refuses_says_so(start_kernel: Callable[..., Fron
     ],
 )
 def test_what_stands_below_the_line(source: str, rest: str) -> None:
-    assert cells_of.rest_of_cell(Cell(1, source, "")) == rest
+    assert fork_of(source).rest == rest
 
 
 @pytest.mark.parametrize(
     "source", ["if True:\n    %fork n=3 start=live\n    x = 1", "for i in 1, 2:\n    fork(n=2)", "start()"]
 )
 def test_a_fork_inside_of_a_statement_is_refused(source: str) -> None:
+    content = forks.prepare({"cells": [{"cell_type": "code", "metadata": {}, "source": source}]})
+    here = Notebook(content, "a", current=True)
     with pytest.raises(InvalidInput, match="not indented"):
-        cells_of.rest_of_cell(Cell(1, source, ""))
+        cells_of.check(here, fork_of(source))
+
+
+def fork_of(source: str) -> forks.Fork:
+    content = forks.prepare({"cells": [{"cell_type": "code", "metadata": {}, "source": source}]})
+    return forks.the(content, RunningCell(source))
 
 
 def test_outside_of_a_notebook_it_is_refused_with_a_mend(start_kernel: Callable[..., Front], tmp_path: Path) -> None:

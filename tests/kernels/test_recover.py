@@ -12,7 +12,7 @@ from runs.notebooks import outputs, write_notebook
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.kernels import journal
-from colab_magics.runs import plan, recover
+from colab_magics.runs import attempts, recover
 from colab_magics.runs.run import Run
 from colab_magics.session import Session
 
@@ -62,7 +62,7 @@ def test_jobs_and_the_next_attempt_complete_it_where_no_scheduler_lives(tmp_path
         process.write_json(folder / "state.json", state)
         notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         journal.Journal(folder / "notebook.ipynb", notebook).close()
-    plan.again(project.data_job / "sub_job_000")
+    attempts.again(project.data_job / "sub_job_000")
     assert (project.data_job / "sub_job_000" / "attempt_1.ipynb").exists()
     assert not (project.data_job / "sub_job_001" / "notebook.ipynb").exists()
     assert len(jobs()) == 2

@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from colab_magics.errors import InvalidInput
-from colab_magics.runs.checks import cells_of_runs, check_parameters, code_after_fork, join_cell
+from colab_magics.runs import checks, forks
+from colab_magics.runs.forks import Fork
+from colab_magics.ui import RunningCell
+
+
+def the_fork(content: dict[str, object]) -> Fork:
+    return forks.the(content, RunningCell())
+
+
+def check_parameters(content: dict[str, object], names: list[str]) -> None:
+    content = forks.prepare(content)
+    mine = the_fork(content)
+    checks.check_parameters(forks.program(content, mine).content, mine, names)
 
 
 def notebook(*cells: str) -> dict[str, object]:
@@ -89,15 +101,3 @@ def test_below_the_line_in_its_own_cell_and_below_join() -> None:
     with pytest.raises(InvalidInput, match="Cell 1"):
         check_parameters(notebook("%fork n=2\nlr = 3", "train(lr)"), ["lr"])
     check_parameters(notebook("%%fork\nlr: [1, 2]", "train(lr)", "%join", "lr = 'summary'"), ["lr"])
-
-
-def test_where_the_runs_cells_are() -> None:
-    content = notebook("%join", "a", "x = 1\n%fork n=3", "b", "%join\nsummary()", "c")
-    join = join_cell(content)
-    assert join is not None
-    assert (join.number, join.id) == (5, "c4")
-    assert [cell.number for cell in cells_of_runs(content)] == [4]
-    assert not code_after_fork(content)
-    assert code_after_fork(notebook("%fork n=2  # five\nprint(1)"))
-    assert not code_after_fork(notebook("%fork n=2\n# a comment"))
-    assert join_cell(notebook("%fork n=1", "a")) is None

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from colab_magics.runs.code import cell_hashes, changed_cells, normal_form
+from colab_magics.runs import forks
+from colab_magics.runs.code import cell_hashes as hashes_of
+from colab_magics.runs.code import changed_cells, normal_form
+from colab_magics.ui import RunningCell
+
+
+def cell_hashes(content: dict[str, object]) -> dict[str, str]:
+    """Hash what the runs of a notebook's one fork execute."""
+    content = forks.prepare(content)
+    return hashes_of(forks.program(content, forks.the(content, RunningCell())).content)
 
 
 def notebook(*cells: str) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 
 from colab_magics import process
 from colab_magics.errors import ColabMagicsError, InvalidInput
-from colab_magics.runs import plan
+from colab_magics.runs import attempts, plan
 from colab_magics.runs.plan import Point
 from colab_magics.runs.run import NOTEBOOK, STATE, Run, folder_name, runs_of
 
@@ -54,6 +54,7 @@ def test_finished_runs_are_kept_and_the_others_go_on(tmp_path: Path) -> None:  #
 def test_the_next_morning(tmp_path: Path) -> None:
     for index in range(3):
         make_run(tmp_path, index, "done" if index < 2 else "running", started=1.0)
+    (tmp_path / "sub_job_002" / "checkpoint.pt").touch()
     metrics = tmp_path / "sub_job_002" / "metrics.jsonl"
     metrics.write_text('{"time": 1.0, "attempt": 1, "step": 9, "values": {"loss": 0.5, "epoch": 37}}\n')
     assert str(plan.make(points(9), tmp_path, CODE)) == "2 kept, 1 resumed at epoch 37, 6 to go"
@@ -79,8 +80,8 @@ def test_other_code_stops_the_call_until_the_user_says(tmp_path: Path) -> None:
     assert len(plan.make(points(2), tmp_path, new, resume="keep").keep) == 2
     made = plan.make(points(2), tmp_path, new, resume="rerun")
     (tmp_path / "sub_job_000" / "result.txt").write_text("old")
-    plan.write(made, tmp_path, content=NOTEBOOK_CONTENT, name="a.ipynb", common={"code": new})
-    assert (tmp_path / plan.SUPERSEDED / "sub_job_000.1" / "result.txt").read_text() == "old"
+    attempts.write(made, tmp_path, content=NOTEBOOK_CONTENT, name="a.ipynb", common={"code": new})
+    assert (tmp_path / attempts.SUPERSEDED / "sub_job_000.1" / "result.txt").read_text() == "old"
     assert not (tmp_path / "sub_job_000" / "result.txt").exists()
 
 
@@ -88,7 +89,7 @@ def test_a_retry_keeps_the_folder_and_the_notebook_of_the_attempt_before(tmp_pat
     folder = make_run(tmp_path, 0, "failed")
     (folder / "checkpoint.pt").write_text("epoch 7")
     made = plan.make(points(1), tmp_path, CODE)
-    plan.write(made, tmp_path, content=NOTEBOOK_CONTENT, name="a.ipynb", common={"code": CODE})
+    attempts.write(made, tmp_path, content=NOTEBOOK_CONTENT, name="a.ipynb", common={"code": CODE})
     run = Run.load(folder)
     assert run.attempt == 2
     assert run.status().phase == "waiting"  # the state of attempt 1 is not this attempt's
@@ -100,12 +101,12 @@ def test_a_retry_keeps_the_folder_and_the_notebook_of_the_attempt_before(tmp_pat
 def test_only_attempts_that_began_count(tmp_path: Path) -> None:
     for _ in range(3):
         made = plan.make(points(1), tmp_path, CODE)
-        plan.write(made, tmp_path, content=NOTEBOOK_CONTENT, name="a.ipynb", common={"code": CODE})
+        attempts.write(made, tmp_path, content=NOTEBOOK_CONTENT, name="a.ipynb", common={"code": CODE})
     assert Run.load(tmp_path / "sub_job_000").attempt == 1
 
 
 def test_grid_points_take_free_numbers_and_are_found_by_their_values(tmp_path: Path) -> None:
-    plan.write(
+    attempts.write(
         plan.make([Point(0, {"lr": 0.1})], tmp_path, CODE),
         tmp_path,
         content=NOTEBOOK_CONTENT,
@@ -119,7 +120,7 @@ def test_grid_points_take_free_numbers_and_are_found_by_their_values(tmp_path: P
 def test_a_folder_that_cannot_be_written_is_said_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "sub_job_000").write_text("a file where the folder should be")
     with pytest.raises(ColabMagicsError, match="cannot be written"):
-        plan.write(plan.make(points(1), tmp_path, CODE), tmp_path, content=NOTEBOOK_CONTENT, name="a", common={})
+        attempts.write(plan.make(points(1), tmp_path, CODE), tmp_path, content=NOTEBOOK_CONTENT, name="a", common={})
 
 
 def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from ..errors import InvalidInput
+from .errors import InvalidInput
 
 _KEY = re.compile(r"(?:--?)?[A-Za-z_][\w-]*=")
 _OPTION = re.compile(r"([A-Za-z_][\w-]*)=")

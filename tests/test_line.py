@@ -6,7 +6,7 @@ import pytest
 
 from colab_magics.errors import InvalidInput
 from colab_magics.faces.expand import expand
-from colab_magics.faces.line import Token, split
+from colab_magics.line import Token, split
 
 
 @pytest.mark.parametrize(

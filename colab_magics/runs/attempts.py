@@ -1,0 +1,122 @@
+"""Folders of runs, made ready for an attempt: their records, and the notebooks of attempts before."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import process
+from ..errors import ColabMagicsError
+from .plan import Plan
+from .recover import recover
+from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, folder_name
+
+SUPERSEDED = ".superseded"
+"""Folder of a job that keeps what reruns moved aside."""
+
+
+def write(
+    plan: Plan, job_folder: Path, *, content: Mapping[str, Any], name: str, common: Mapping[str, Any]
+) -> list[Path]:
+    """Write the folders of the runs to execute.
+
+    Parameters
+    ----------
+    plan : Plan
+        What `make` decided.
+    job_folder : Path
+        ``data_job`` of the job.
+    content : mapping
+        What the runs execute; see `forks.program`.
+    name : str
+        Its file name.
+    common : mapping
+        What all records of this call share: payload, engine, start, cwd, code, commit, fork.
+
+    Returns
+    -------
+    list of Path
+        Folders in the order of execution.
+
+    Raises
+    ------
+    ColabMagicsError
+        When a folder cannot be written.
+    """
+    folders = []
+    try:
+        for run in plan.aside:
+            _move_aside(run, job_folder)
+        for run in plan.taken:
+            _take_over(run, name, common)
+        for index, point in plan.execute:
+            folder = job_folder / folder_name(index)
+            folder.mkdir(parents=True, exist_ok=True)
+            attempt = _next_attempt(folder)
+            process.write_json(folder / SOURCE, content)
+            record = {
+                "format": 1,
+                "index": index,
+                "i_sub_job": point.i_sub_job(index),
+                "repeat": point.repeat,
+                "parameters": dict(point.parameters),
+                "attempt": attempt,
+                "notebook": name,
+                "submitted": time.time(),
+                **common,
+            }
+            process.write_json(folder / RECORD, record)
+            folders.append(folder)
+    except OSError as error:
+        raise ColabMagicsError(
+            f"The runs' folders cannot be written: {error.strerror}: {error.filename or job_folder}.",
+            "Nothing was started. Make room, or choose another folder by %project root=.",
+        ) from error
+    return folders
+
+
+def _take_over(run: Run, name: str, common: Mapping[str, Any]) -> None:
+    """Write down that a run belongs to this notebook and fork now."""
+    record = process.read_json(run.folder / RECORD)
+    if record is not None and run.status().phase != "running":
+        before = record.get("notebook")
+        own = {key: common[key] for key in ("notebook_path", "fork") if key in common}
+        own |= {"notebook": name, "made_by": record.get("made_by", before)}
+        process.write_json(run.folder / RECORD, {**record, **own})
+
+
+def again(folder: Path) -> None:
+    """Make a run that ended ready for another attempt, as it is."""
+    record = process.read_json(folder / RECORD) or {}
+    process.write_json(folder / RECORD, {**record, "attempt": _next_attempt(folder), "submitted": time.time()})
+
+
+def _next_attempt(folder: Path) -> int:
+    """Return the number of the attempt to come, and keep the notebook of the one before."""
+    before = process.read_json(folder / RECORD)
+    if before is None:
+        return 1
+    attempt = int(before.get("attempt", 1))
+    said = [process.read_json(folder / name) or {} for name in (STATE, VERDICT)]
+    if all(value.get("attempt") != attempt for value in said):
+        # It never came to that attempt: neither a runner nor a scheduler has said anything.
+        return attempt
+    executed = folder / NOTEBOOK
+    recover(folder)
+    if executed.exists():
+        executed.replace(folder / f"attempt_{attempt}.ipynb")
+    return attempt + 1
+
+
+def _move_aside(run: Run, job_folder: Path) -> None:
+    base = job_folder / SUPERSEDED
+    base.mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        target = base / f"{run.folder.name}.{number}"
+        if not target.exists():
+            shutil.move(run.folder, target)
+            return

@@ -1,0 +1,69 @@
+"""What the lines of verbs mean in a run: its variables, and what other forks above it have made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import session
+from ..ui import UI
+from ..units import count
+from .run import Run, folder_name
+
+if TYPE_CHECKING:
+    from .board import Board
+
+
+def is_run(ui: UI) -> bool:
+    """Whether this notebook is a run, also one by plain ``papermill -p i_sub_job 3``."""
+    return session.run_folder() is not None or "i_sub_job" in (ui.injected_parameters() or {})
+
+
+def of_another_fork(ui: UI) -> Board | None:
+    """In a run, return the runs of another fork, whose ``%fork`` or ``%join`` above the run's own is being executed."""
+    folder = session.run_folder()
+    if folder is None:
+        return None
+    record = Run.load(folder).record
+    other = (record.get("others") or {}).get(ui.running_cell().id)
+    if not other:
+        return None
+    from . import joined
+
+    board = joined.recall(folder.parent, other, str(record.get("notebook")))
+    board.on_screen = True  # a run's notebook need not show them
+    return board
+
+
+def assign(ui: UI) -> None:
+    """In a run, assign its variables."""
+    folder = session.run_folder()
+    if folder is not None:
+        run = Run.load(folder)
+        become(ui, run.id, run.variables)
+        return
+    injected = ui.injected_parameters() or {}
+    # Plain papermill -p i_sub_job 3: nobody submitted this run, but it is run 3 all the same.
+    index = count(injected["i_sub_job"], name="i_sub_job", least=0)
+    given = injected.get("data_job")
+    data_job = Path(given) if given else _data_job(ui) / folder_name(index)
+    data_job.mkdir(parents=True, exist_ok=True)
+    become(ui, str(index), {**injected, "i_sub_job": index, "data_job": str(data_job.absolute())})
+
+
+def become(ui: UI, name: str, variables: Mapping[str, Any]) -> None:
+    """Assign the variables of a run and say so."""
+    ui.set_variables(variables)
+    ui.say(f"run {name}: " + ", ".join(f"{key} = {value!r}" for key, value in variables.items()))
+
+
+def _data_job(ui: UI) -> Path:
+    from ..checkout.project import DATA_JOB, DEFAULT_JOB
+
+    project = session.current().project
+    if project is not None:
+        return Path(project.data_job)
+    known = ui.get_variable("data_job")
+    return Path(known) if isinstance(known, str | os.PathLike) else Path.cwd() / DATA_JOB / DEFAULT_JOB

@@ -1,0 +1,138 @@
+"""Which runs a fork has, as the job's folder remembers: what ``%join`` returns.
+
+``<job>/.scheduler/forks.json`` holds for each fork the folders of its runs, in the order of its points, as of its last
+call. So points that were taken out of a grid are not among them, though their folders stay.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import process
+from ..checkout.project import find_project
+from ..errors import InvalidInput, NotFound
+from ..session import Session
+from ..ui import RunningCell
+from .board import Board
+from .code import Cell
+from .plan import Whose
+from .run import Run, runs_of
+from .scheduler import FOLDER
+
+FILE = "forks.json"
+
+
+def board(job_folder: Path, order: Sequence[int]) -> Board:
+    """Return the runs in these folders, in this order, read anew at each look."""
+
+    def find() -> list[Run]:
+        known = {run.index: run for run in runs_of(job_folder)}
+        return [known[index] for index in order if index in known]
+
+    return Board(find)
+
+
+def remember(job_folder: Path, whose: Whose, order: Sequence[int]) -> None:
+    """Write down which runs a fork has."""
+    entry = {"notebook": whose.notebook, "notebook_path": whose.path, "fork": whose.fork, "at": time.time()}
+    same = ("notebook", "notebook_path", "fork")
+    kept = [one for one in _entries(job_folder) if any(one.get(key) != entry[key] for key in same)]
+    process.write_json(job_folder / FOLDER / FILE, {"forks": [*kept, {**entry, "runs": list(order)}]})
+
+
+def recall(job_folder: Path, fork: int | None = None, notebook: str | None = None) -> Board:
+    """Return the runs of a fork.
+
+    Parameters
+    ----------
+    job_folder : Path
+        ``data_job`` of the job.
+    fork : int, optional
+        Its place among its notebook's forks; by default the only one.
+    notebook : str, optional
+        The notebook's file name; by default the only one.
+
+    Raises
+    ------
+    InvalidInput
+        When the job has the runs of several.
+    """
+    entries = [one for one in _entries(job_folder) if notebook is None or one.get("notebook") == notebook]
+    found = [one for one in entries if fork is None or one.get("fork") == fork]
+    if len(found) > 1:
+        names = ", ".join(f"%fork {one.get('fork')} of {one.get('notebook')}" for one in found)
+        raise InvalidInput(
+            f"The job {job_folder.name} has the runs of several forks ({names}), and nothing says which are meant.",
+            "Execute the %fork line above first: finished runs are kept.",
+        )
+    if found:
+        return board(job_folder, [int(index) for index in found[0]["runs"]])
+    # Folders that came from elsewhere without that record: their own say it.
+    runs = [run for run in runs_of(job_folder) if fork is None or run.fork == fork]
+    return board(job_folder, [run.index for run in runs])
+
+
+@dataclass
+class Forked:
+    """A ``%fork`` that was executed in this shell.
+
+    Parameters
+    ----------
+    join : Cell or None
+        The cell that joins its runs.
+    runs : Board
+        The runs, in the order of its points.
+    joined : bool
+        Whether that cell has been executed since.
+    """
+
+    join: Cell | None
+    runs: Board
+    joined: bool = False
+
+
+def of_this_cell(here: Session) -> Board:
+    """Return the runs that the ``%join`` that is being executed joins.
+
+    Raises
+    ------
+    NotFound
+        When there are none.
+    InvalidInput
+        When several forks have some and nothing tells which are meant.
+    """
+    found = _that_this_cell_joins(here.forked, here.ui.running_cell())
+    if found is not None:
+        found.joined = True
+        return found.runs
+    project = here.project or find_project(Path.cwd())
+    runs = recall(project.data_job) if project is not None else None
+    if runs is None or not len(runs):
+        raise NotFound("There are no runs to join.", "Start some above this line: %fork n=5")
+    return runs
+
+
+def _that_this_cell_joins(forked: Sequence[Forked], cell: RunningCell) -> Forked | None:
+    by_id = [one for one in forked if cell.id and one.join is not None and one.join.id == cell.id]
+    source = cell.source.strip()
+    by_source = [one for one in forked if one.join is not None and one.join.source.strip() == source]
+    found = by_id or by_source or forked
+    cells = {one.join.position if one.join is not None else None for one in found}
+    # Run All comes to each %join behind its own %fork; whoever executes one by hand has to say which.
+    if len(cells) > 1 and found[-1].joined:
+        raise InvalidInput(
+            "Several cells hold this same line, and this front end does not say which of them is executed.",
+            "Make them differ: a comment at the end of the line will do. Then execute their %fork again.",
+        )
+    return found[-1] if found else None
+
+
+def _entries(job_folder: Path) -> list[dict[str, Any]]:
+    """Read the record; one that was damaged is none."""
+    value = (process.read_json(job_folder / FOLDER / FILE) or {}).get("forks")
+    entries = value if isinstance(value, list) else []
+    return [one for one in entries if isinstance(one, dict) and isinstance(one.get("runs"), list)]

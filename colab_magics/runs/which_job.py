@@ -1,0 +1,116 @@
+"""Which project and job a notebook's runs belong to, where its ``%project`` line was not executed here."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import session
+from ..checkout import git
+from ..checkout.project import Project, check_name, find_project, job_of, notebook_key
+from ..errors import ColabMagicsError, InvalidInput, NotFound
+from ..line import split
+from ..mirror import control
+from ..ui import UI, Notebook
+from .code import code_cells
+
+_LINE = re.compile(r"(?:[\w.]+\s*=\s*)?%project\b(.*)")
+_CELL = re.compile(r"%%project\b(.*)")
+
+
+def which(ui: UI, notebook: Notebook) -> Project:
+    """Return the project whose job gets the runs of a notebook.
+
+    It is the one that this shell set up; else the one that the notebook's own ``%project`` line names; else the one
+    that the notebook stands in. Without any the current folder is made one of data folders alone. The job is the
+    line's, else the one that this notebook used last, else that of the notebook's own name.
+
+    Raises
+    ------
+    NotFound
+        When the line names a project that is not here.
+    InvalidInput
+        When the line's job is known to the notebook alone.
+    """
+    here = session.current()
+    if here.project is not None:
+        known: Project = here.project
+        return known
+    words = project_line(notebook.content)
+    found = _find(notebook, words or {})
+    key = notebook_key(notebook.path or notebook.name, found.root)
+    job = (words or {}).get("job")
+    if job is not None:
+        job = check_name(job, option="job")
+    fresh = bool(words and ("git" in words or "name" in words))
+    found.job = job or job_of(found.root, key, remembered=not fresh)
+    try:
+        found.save(notebook=key)
+    except OSError as error:
+        raise ColabMagicsError(
+            f"{found.root} cannot be written: {error.strerror}.",
+            "Nothing was started. Choose another folder: %project name=… root=FOLDER",
+        ) from error
+    if not control.running(source=found.data_job):
+        ui.say(f"No %project was set up here: results go to {found.data_job}, on this machine only.")
+    here.project = found
+    return found
+
+
+def _find(notebook: Notebook, words: Mapping[str, str]) -> Project:
+    """Find the project that a notebook's ``%project`` line, or its folder, names."""
+    folders = list(dict.fromkeys([*([notebook.path.parent] if notebook.path else []), Path.cwd()]))
+    found = next(filter(None, map(find_project, folders)), None)
+    name = words.get("name") or (git.parse(words["git"]).name if "git" in words else None)
+    if name is None or (found is not None and found.name == name):
+        cwd = Path.cwd()
+        return found or Project(name=cwd.name or "project", job="", root=cwd, notebooks=cwd)
+    for folder in folders:
+        root = folder / Path(words.get("root") or ".").expanduser() / name
+        there = find_project(root)
+        if there is not None and there.root == root.absolute() and there.name == name:
+            return there
+    raise NotFound(
+        f"{notebook.name} sets up the project {name!r}, and there is none of that name here.",
+        "Execute its %project line first, in the notebook or as: colab-magics project …",
+    )
+
+
+def project_line(content: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the options of a notebook's first ``%project``; None when it has none.
+
+    Raises
+    ------
+    InvalidInput
+        When one that decides where runs go takes its value from the notebook's variables.
+    """
+    for cell in code_cells(content):
+        text = cell.source.strip()
+        if whole := _CELL.match(text):
+            options = _options(whole[1])
+            try:
+                body = tomllib.loads(text.partition("\n")[2])
+            except tomllib.TOMLDecodeError as error:
+                raise InvalidInput(f"The %%project cell {cell.number} is no TOML: {error}.", "Mend it first.") from None
+            options |= {key: str(value) for key, value in body.items()}
+        elif lines := [match for line in text.splitlines() if (match := _LINE.match(line))]:
+            options = _options(lines[0][1])
+        else:
+            continue
+        for key in ("job", "name", "git", "root"):
+            if re.search(r"[${]", options.get(key, "")):
+                raise InvalidInput(
+                    f"Cell {cell.number} says {key}={options[key]}, whose value only the running notebook knows.",
+                    f"Write {key}= in full there, or execute %fork in the notebook.",
+                )
+        return options
+    return None
+
+
+def _options(text: str) -> dict[str, str]:
+    words = [token.as_option().text for token in split(text).tokens]
+    pairs = [word[2:].partition("=") for word in words if word.startswith("--")]
+    return {key.replace("-", "_"): value for key, _, value in pairs}
