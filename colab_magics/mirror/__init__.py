@@ -18,7 +18,7 @@ good                the last full success: ``{"began", "at", "files", "bytes"}``
                     ``began`` was handed over by ``at``
 restore             ``{"mode", "ok", "began", "at", "files", "conflicts", "error"}``
 heard               when the requests were made that the last attempt knew of (``push``, ``restore``, ``audit``,
-                    ``delete``, ``take_over``), on the monotonic clock
+                    ``delete``, ``delete_earlier``, ``take_over``), on the monotonic clock
 audit               ``{"at", "began", "lacking"}`` of the last comparison of everything with the Place
 scan                ``{"at", "seconds", "files"}`` of the last full look
 pending             ``{"files", "bytes", "oldest"}``: changed, not handed over; since when
@@ -26,6 +26,8 @@ handed              ``{"files", "bytes", "at"}`` by this process so far
 uploaded            True, or None where nobody can know (Drive)
 busy, busy_count    ``[{"path", "since", "whole"}]``: open for writing; when a whole copy was handed over last
 held_deletes        ``{"count", "reason", "names"}``, or an empty text
+following           whether deletions are followed
+earlier             ``{"count", "names"}`` of what was gone before they were, and stays; or an empty text
 trash               ``{"files", "bytes"}`` in ``.sync_trash`` at the Place
 conflicts           files moved to ``.sync_conflict`` by this process
 free                bytes free at the Place, or None

@@ -6,6 +6,7 @@ import atexit
 import os
 import time
 from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from . import guard, patterns, state
 from . import rsync as rsync_of
 from .sync import LOOK_SECONDS, Sync
 
-START_SECONDS, FLUSH_SECONDS = 60.0, 600.0
+START_SECONDS, FLUSH_SECONDS, FOLLOW_SECONDS = 60.0, 600.0, 10.0
 LEAST_EVERY = 0.2
 LARGE = (200_000_000, 900.0)
 """On Drive each rewrite of a file leaves the old one in the bin: big ones go only so often."""
@@ -127,10 +128,22 @@ def start(
                 sync.ask("take_over")
                 sync.ask("push")
     sync.until(lambda found: bool(found.get("restore")), None, "the restore")
+    _until_it_follows(sync, delete or (rsync is not None and bool(guard.split_flags(rsync)[1])))
     # A kernel that ends asks for a pass; it does not wait for it. Once is enough, however often this is called.
     atexit.unregister(_ask_all)
     atexit.register(_ask_all, os.getpid())
     return sync
+
+
+def _until_it_follows(sync: Sync, deleting: bool) -> None:
+    """Wait until deletions are followed, or not any more, so that it holds for those that come after the call."""
+    # A copy of a big file may keep it from hearing; what goes until then is named, and stays.
+    with suppress(CommandFailed):
+        sync.until(
+            lambda found: bool(found.get("following")) is deleting or found.get("state") in ("HELD", "BACKOFF"),
+            FOLLOW_SECONDS,
+            "the first look",
+        )
 
 
 def _starters(before: Iterable[dict[str, Any]] = ()) -> tuple[dict[str, Any], ...]:

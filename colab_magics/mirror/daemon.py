@@ -40,7 +40,7 @@ SCAN_SHARE = 250
 SLOW_SECONDS = 30.0
 FLUSH_TRIES = 3
 MOST_LOG = 1_000_000
-REQUESTS = ("push", "restore", "audit", "delete", "take_over")
+REQUESTS = ("push", "restore", "audit", "delete", "delete_earlier", "take_over")
 
 
 class Daemon:
@@ -141,8 +141,9 @@ class Daemon:
             keeper.send(urgent=urgent)
             if scan:
                 keeper.send_folders()
-            keeper.delete(self.status["restore"], confirmed=asked["delete"] > answered["delete"])
-            answered["delete"] = asked["delete"]
+            said = {what: asked[what] > answered[what] for what in ("delete", "delete_earlier")}
+            keeper.delete(self.status["restore"], confirmed=said["delete"], earlier=said["delete_earlier"])
+            answered |= {what: asked[what] for what in said}
             if scan or time.monotonic() - self.tidied >= TIDY_SECONDS:
                 keeper.tidy()
                 self.tidied = time.monotonic()

@@ -90,7 +90,10 @@ class Keeper(Looker):
             self.adopted, self.folders = False, set()
         self.left_out = patterns.matcher([*patterns.OURS, *patterns.NOT_SENT, *config.exclude])
         flags, deleting = guard.split_flags(config.rsync) if config.rsync is not None else ([], [])
-        self.deleting = config.delete or bool(deleting)
+        before, self.deleting = self.deleting, config.delete or bool(deleting)
+        if self.scan_began is not None and self.deleting != before:
+            self.follow()
+            self.folders = {name for name in self.folders if os.path.lexists(os.path.join(self.source, name))}
         keep = Keep(config.keep[0], patterns.matcher([config.keep[1]])) if config.keep else None
         self.sender = Sender(
             self.source, self.place, self.journal, self.leases, keep=keep, flags=guard.special_flags(flags)
@@ -262,27 +265,36 @@ class Keeper(Looker):
 
     # ── deleting, comparing, bringing back ────────────────────────────────────────────────────────────────────────
 
-    def delete(self, record: dict[str, Any], *, confirmed: bool = False) -> None:
-        """Move to the trash there what is gone here, when it may be."""
-        gone = {
-            name
-            for name in self.seen.gone
-            if name in self.journal.acknowledged and scan.look(self.source, name) is None
-        }
-        self.seen.gone = gone
+    def delete(self, record: dict[str, Any], *, confirmed: bool = False, earlier: bool = False) -> None:
+        """Move to the trash there what is gone here, when it may be; `earlier`: also what was gone before."""
+        gone = self.seen.gone = self._still_gone(self.seen.gone - self.seen.earlier)
+        if earlier and self.deleting:
+            self._delete_earlier(record)
         held = ""
         if gone and self.deleting:
             held = guard.why_no_deletes(record, Path(self.source), self.held_source, confirmed=confirmed)
             if not held:
                 moved = renamed(gone, self.journal)
                 if not confirmed:
-                    held = self.trash.over_budget(len(gone - moved), len(self.journal.acknowledged) - len(moved))
+                    known = len(self.journal.acknowledged) - len(moved) - len(self.seen.earlier)
+                    held = self.trash.over_budget(len(gone - moved), known)
                 if going := moved if held else gone:
                     self._delete(sorted(going), free=moved)
                     gone = self.seen.gone = gone - going
             if held and not confirmed and self.pending.is_young(self.journal.acknowledged):
                 held = ""  # what waits may be the same files under other names; then they go by themselves
+        self._tell_earlier()
         self.status["held_deletes"] = {"count": len(gone), "reason": held, "names": sorted(gone)[:5]} if held else ""
+
+    def _still_gone(self, names: Iterable[str]) -> set[str]:
+        known = self.journal.acknowledged
+        return {name for name in names if name in known and scan.look(self.source, name) is None}
+
+    def _delete_earlier(self, record: dict[str, Any]) -> None:
+        going = self._still_gone(self.seen.earlier)
+        if going and not guard.why_no_deletes(record, Path(self.source), self.held_source, confirmed=True):
+            self._delete(sorted(going), free=going)
+            self.seen.earlier = set()
 
     def _delete(self, names: list[str], *, free: set[str]) -> None:
         with self.guarded() as opened:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import re
 import time
@@ -36,6 +37,8 @@ class Seen:
     skipped: set[str] = field(default_factory=set)
     refused: dict[str, tuple[Entry | None, str]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    earlier: set[str] = field(default_factory=set)
+    """Files that were handed over and were gone before this sync followed deletions: they stay at the Place."""
     empty: set[str] = field(default_factory=set)
     """Folders that hold nothing."""
     secrets: set[str] = field(default_factory=set)
@@ -52,13 +55,29 @@ class Looker:
     watch: Watch
     sender: Sender
     left_out: Matcher
-    deleting: bool
+    deleting: bool = False
     status: dict[str, Any]
     say: Callable[[str], None]
     scan_began: float | None
     scan_cpu: float
     saw_all: bool = False
     """Whether all that is acknowledged was here in the life of this process: a complete restore brought it."""
+
+    def follow(self) -> None:
+        """Begin to follow deletions: what is gone by now stays at the Place."""
+        self.seen.earlier = {name for name in self.journal.acknowledged if self._is_gone(name)}
+        self._tell_earlier()
+
+    def _is_gone(self, name: str) -> bool:
+        try:
+            return scan.look(self.source, name) is None
+        except OSError:
+            return True  # nobody knows
+
+    def _tell_earlier(self) -> None:
+        names = self.seen.earlier if self.deleting else set()
+        self.status["earlier"] = {"count": len(names), "names": heapq.nsmallest(5, names)} if names else ""
+        self.status["following"] = self.deleting
 
     def take_hints(self) -> None:
         """Look at the names that the kernel told."""
@@ -96,6 +115,7 @@ class Looker:
 
     def _note(self, name: str, entry: Entry, kind: str, *, quiet: bool = False, at: float | None = None) -> bool:
         """Note a file that may have changed; returns whether it has."""
+        self.seen.earlier.discard(name)
         if kind == scan.OTHER or (kind == LINK and not self.place.keeps_links):
             self.seen.skipped.add(name)
             return False
@@ -138,8 +158,7 @@ class Looker:
         gone = {name for name in missing if not unreadable.hides(name)}
         if first and not self.saw_all:
             # This process never saw them: whether they were deleted or lost nobody knows.
-            for name in gone:
-                self.journal.forget(name)
+            self.seen.earlier |= gone
         else:
             self.seen.gone |= gone
             if not first:
@@ -148,6 +167,8 @@ class Looker:
             **{name: one for name, one in self.seen.refused.items() if not name.endswith("/")},
             **{f"{folder}/": (None, "the folder cannot be read") for folder in unreadable.folders},
         }
+        self.seen.earlier &= self.journal.acknowledged.keys()
+        self._tell_earlier()
         self.scan_began, self.scan_cpu = began, time.process_time() - cpu
         self.status["scan"] = {"at": wall, "seconds": round(time.monotonic() - began, 3), "files": count}
 

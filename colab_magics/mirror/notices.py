@@ -30,6 +30,13 @@ def of(found: dict[str, Any], place: str) -> dict[str, str]:
             f"Nothing is deleted at {place}: {held['reason']} ({some(held['names'], held['count'])}). "
             "Are they to go? %sync now --delete. Are they wanted? %sync restore"
         )
+    if gone := found.get("earlier"):
+        files = "1 file that was" if gone["count"] == 1 else f"{gone['count']} files that were"
+        told["earlier"] = (
+            f"{files} handed over to {place} {'is' if gone['count'] == 1 else 'are'} not here any more "
+            f"({some(gone['names'], gone['count'])}): what went before this sync followed deletions stays there. "
+            "Are they to go too? %sync now --delete-earlier. Are they wanted? %sync restore"
+        )
     if names := found.get("secrets"):
         told["secrets"] = (
             f"{some(names, len(names))} looks like a secret and is copied to {place}. Leave it out: exclude={names[0]}"

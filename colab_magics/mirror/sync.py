@@ -91,7 +91,7 @@ class Sync:
         told: list[dict[str, Any]] = found.get("notices") or []
         return told if state.alive(found) else []
 
-    def now(self, timeout: float = 600.0, *, delete: bool = False) -> Sync:
+    def now(self, timeout: float = 600.0, *, delete: bool = False, earlier: bool = False) -> Sync:
         """Hand over everything that has changed before this call.
 
         A file that somebody has open for writing is left out, and named in `warning`; of a log goes what there is.
@@ -102,6 +102,8 @@ class Sync:
             Seconds.
         delete : bool, default False
             Delete what waits for the user's word, too.
+        earlier : bool, default False
+            Delete what was gone here before the sync followed deletions, too.
 
         Raises
         ------
@@ -110,7 +112,9 @@ class Sync:
         Unavailable
             When the Place is not there, or the process is gone.
         """
-        return self._wait_for_pass(timeout, patient=False, delete=delete)
+        for word in ("delete",) * delete + ("delete_earlier",) * earlier:
+            self.ask(word)
+        return self._wait_for_pass(timeout, patient=False)
 
     def wait(self, timeout: float = 600.0) -> Sync:
         """Wait until a pass that began after this call has ended well, over errors that pass.
@@ -227,9 +231,9 @@ class Sync:
             time.sleep(LOOK_SECONDS)
 
     def ask(self, what: str) -> float:
-        """Ask the process for a ``push``, a ``restore``, an ``audit``, a ``delete`` or a ``take_over``.
+        """Ask the process for a ``push``, ``restore``, ``audit``, ``delete``, ``delete_earlier`` or ``take_over``.
 
-        The last two are the user's word, which counts in the next turn: to be followed by asking for a ``push``.
+        The last three are the user's word, which counts in the next turn: to be followed by asking for a ``push``.
 
         Returns
         -------
@@ -294,9 +298,7 @@ class Sync:
                 )
             time.sleep(LOOK_SECONDS)
 
-    def _wait_for_pass(self, timeout: float, *, patient: bool, delete: bool = False) -> Sync:
-        if delete:
-            self.ask("delete")
+    def _wait_for_pass(self, timeout: float, *, patient: bool) -> Sync:
         asked = self.ask("push")
         self.until(
             lambda found: (found.get("good") or {}).get("began", 0.0) >= asked,
@@ -349,9 +351,9 @@ class Syncs:
     def __getitem__(self, index: int) -> Sync:
         return self.syncs[index]
 
-    def now(self, timeout: float = 600.0, *, delete: bool = False) -> Syncs:
+    def now(self, timeout: float = 600.0, *, delete: bool = False, earlier: bool = False) -> Syncs:
         """See `Sync.now`."""
-        return self._each(lambda one: one.now(timeout, delete=delete))
+        return self._each(lambda one: one.now(timeout, delete=delete, earlier=earlier))
 
     def wait(self, timeout: float = 600.0) -> Syncs:
         """See `Sync.wait`."""

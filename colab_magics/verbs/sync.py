@@ -59,8 +59,8 @@ def sync(
         Flags of rsync, such as "-av --delete" or "--chmod=g+r". With flags that change what is sent rsync does all
         the copying.
     delete : bool, default False
-        Move to ``.sync_trash`` at the Place what is deleted here; a day later it is deleted there. Many deletes at once
-        wait for your word.
+        Move to ``.sync_trash`` at the Place what is deleted here from now on; a day later it is deleted there. Many
+        deletes at once wait for your word; what was gone before is named, and stays.
     restore : {"all", "light", "none"}, default "all"
         What to fetch first: all, only files below 10 MB, or nothing. What is newer here stays.
     take_over : bool, default False
@@ -111,8 +111,10 @@ def sync(
 
 
 @subcommand(sync)
-@call_only("delete")
-def now(source: str | None = None, /, *, timeout: str = "10m", delete: bool = False) -> Sync | Syncs:
+@call_only("delete", "delete_earlier")
+def now(
+    source: str | None = None, /, *, timeout: str = "10m", delete: bool = False, delete_earlier: bool = False
+) -> Sync | Syncs:
     """Hand over everything that has changed, and wait for it.
 
     Parameters
@@ -123,6 +125,8 @@ def now(source: str | None = None, /, *, timeout: str = "10m", delete: bool = Fa
         How long to wait at most.
     delete : bool, default False
         Delete at the Place also what waits for your word (see ``%sync status``).
+    delete_earlier : bool, default False
+        Delete at the Place also what was gone here before ``--delete`` was said.
 
     Returns
     -------
@@ -130,7 +134,7 @@ def now(source: str | None = None, /, *, timeout: str = "10m", delete: bool = Fa
         The handle.
     """
     seconds = units.seconds(timeout, name="timeout")
-    return _each(source, "handing over", lambda handle: handle.now(seconds, delete=delete))
+    return _each(source, "handing over", lambda one: one.now(seconds, delete=delete, earlier=delete_earlier))
 
 
 @subcommand(sync)

@@ -156,8 +156,24 @@ def test_a_run_starts_no_sync_of_its_own(here: Here, monkeypatch: pytest.MonkeyP
 
 def test_what_deletes_is_taken_from_the_call_alone() -> None:
     assert {"delete", "rsync", "take_over"} <= sync.call_only
-    assert subcommands(sync)["now"].call_only == {"delete"}
+    assert subcommands(sync)["now"].call_only == {"delete", "delete_earlier"}
     assert set(subcommands(sync)) == {"now", "wait", "status", "verify", "restore", "flush", "stop"}
+
+
+def test_delete_names_at_once_what_it_leaves(here: Here) -> None:
+    write(here.project.data_job, a_pt="a", b_pt="b", c_pt="c")
+    sync(every="1h")
+    sync.now()
+    (here.project.data_job / "a.pt").unlink()
+    (here.project.data_job / "b.pt").unlink()
+    sync(every="1h", delete=True)
+    assert "2 files that were handed over" in here.said.getvalue()
+    assert "(a.pt, b.pt)" in here.said.getvalue()
+    assert "%sync now --delete-earlier" in here.said.getvalue()
+    sync.now()
+    assert len(tree(here.kept / "data_job" / "base")) == 3
+    sync.now(delete_earlier=True)
+    assert tree(here.kept / "data_job" / "base") == {"c.pt": "c"}
 
 
 def test_two_places_are_both_kept(here: Here, tmp_path: Path) -> None:
