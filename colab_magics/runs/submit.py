@@ -17,7 +17,7 @@ from ..engines.base import Begun
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, Unavailable
 from ..kernels import preload
 from ..ui import Notebook, Table
-from . import attempts, code, forks, joined, live, plan, scheduler
+from . import attempts, code, forks, joined, live, modules, plan, scheduler
 from .board import Board
 from .forks import Fork
 from .plan import Plan, Point
@@ -83,8 +83,11 @@ class Order:
 
     @functools.cached_property
     def hashes(self) -> dict[str, str]:
-        """What of the code counts."""
-        return code.cell_hashes(self.program.content)
+        """What of the code counts: the cells that the runs execute, and the project's files that they import."""
+        content = self.program.content
+        sources = [cell.source for cell in code.executed_cells(content)]
+        roots = [self.checkout, self.checkout / "src", self.cwd]
+        return code.cell_hashes(content) | modules.imported(sources, roots, self.checkout)
 
     @functools.cached_property
     def whose(self) -> plan.Whose:
@@ -94,8 +97,7 @@ class Order:
             if other.number != self.fork.number:
                 # One whose runs would end above it has none.
                 with contextlib.suppress(InvalidInput):
-                    made = forks.program(self.notebook.content, other, self.notebook.running)
-                    others[other.number] = code.cell_hashes(made.content)
+                    others[other.number] = dataclasses.replace(self, fork=other).hashes
         return plan.Whose(
             self.notebook.name,
             self.notebook.path_in(self.checkout),

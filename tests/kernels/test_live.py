@@ -324,7 +324,7 @@ def test_outside_of_a_notebook_it_is_refused_with_a_mend(start_kernel: Callable[
     front, _ = opened(start_kernel, tmp_path, SETUP)
     front.run(SETUP)
     write_notebook(tmp_path / "net" / "other.ipynb", "1")
-    reply = front.run("%fork n=2 start=live notebook=other.ipynb")
+    reply = front.run("%fork n=2 start=live notebook=net/other.ipynb")
     assert "start=live forks this notebook, not another" in failure(reply)
     assert "start=warm" in failure(reply)
 

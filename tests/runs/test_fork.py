@@ -207,7 +207,7 @@ def test_kill_ends_the_whole_tree_and_keeps_what_was_saved(project: Project) -> 
     saved = project.data_job / "sub_job_000" / "saved"
     poll(lambda: saved.exists() and saved.read_text())
     with pytest.raises(Busy, match=r"%jobs watch baseline"):
-        fork(n=3, notebook=str(notebook))
+        fork(n=4, notebook=str(notebook))
     board = jobs.kill("baseline")
     thread.join(30)
     assert not thread.is_alive()
@@ -240,13 +240,13 @@ def test_the_runs_outlive_the_one_who_watches(project: Project) -> None:
     script = project.root / "main.py"
     script.write_text(f"from colab_magics import fork\nfork(n=1, notebook={str(notebook)!r})\n")
     main = psutil.Popen([sys.executable, str(script)], cwd=project.root)
-    folder = project.data_job / "sub_job_000"
+    folder = project.root / "data_job" / "a" / "sub_job_000"  # the job of that notebook
     poll(lambda: (folder / "state.json").exists() and Run.load(folder).status().cell == 1)
     main.kill()
     main.wait()
     (folder / "go").touch()
     poll(lambda: Run.load(folder).status().phase == "done")
-    poll(lambda: not scheduler.is_running(project.data_job))
+    poll(lambda: not scheduler.is_running(folder.parent))
 
 
 def test_a_dead_kernel_is_a_failure_with_its_cell(project: Project) -> None:
