@@ -20,7 +20,7 @@ from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..units import show_time
 from . import code, metrics
 from .recover import recover
-from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, Status, folder_name, runs_of
+from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, Status, ended_attempts, folder_name, runs_of
 
 SUPERSEDED = ".superseded"
 """Folder of a job that keeps what reruns moved aside."""
@@ -236,7 +236,7 @@ def write(
         for index, point in plan.execute:
             folder = job_folder / folder_name(index)
             folder.mkdir(parents=True, exist_ok=True)
-            attempt = _next_attempt(folder)
+            before, attempt = ended_attempts(folder), _next_attempt(folder)
             process.write_json(folder / SOURCE, source)
             record = {
                 "format": 1,
@@ -244,6 +244,7 @@ def write(
                 "repeat": point.repeat,
                 "parameters": dict(point.parameters),
                 "attempt": attempt,
+                "attempts": before,
                 "notebook": name,
                 "submitted": time.time(),
                 **common,
@@ -277,8 +278,9 @@ def without_outputs(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def again(folder: Path) -> None:
     """Make a run that ended ready for another attempt, as it is."""
-    record = process.read_json(folder / RECORD) or {}
-    process.write_json(folder / RECORD, {**record, "attempt": _next_attempt(folder), "submitted": time.time()})
+    record, before = process.read_json(folder / RECORD) or {}, ended_attempts(folder)
+    fresh = {"attempt": _next_attempt(folder), "attempts": before, "submitted": time.time()}
+    process.write_json(folder / RECORD, {**record, **fresh})
 
 
 def _next_attempt(folder: Path) -> int:
