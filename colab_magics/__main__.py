@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = _run(list(sys.argv[1:] if argv is None else argv))
         if result is not None:
             # A DataFrame prints itself with columns and rows left out.
-            print(result.to_string() if hasattr(result, "to_string") else result)  # noqa: T201
+            to_text = getattr(type(result), "to_string", str)
+            print(to_text(result))  # noqa: T201
         sys.stdout.flush()
     except BrokenPipeError:
         # `colab-magics jobs | head` closed its end: nothing is wrong, and Python must not try to flush again.

@@ -77,9 +77,9 @@ class Table:
 _STATES = {
     "#2e9e5b": ("done", "finished", "ok", "success", "succeeded"),
     "#d9534f": ("failed", "error", "lost", "killed", "interrupted"),
-    "#3b82c4": ("running", "syncing", "starting", "cell"),
+    "#3b82c4": ("running", "syncing", "starting", "cell", "step"),
 }
-_SHARE = re.compile(r"(\d+) of (\d+)|(\d+(?:\.\d+)?) ?%")
+_SHARE = re.compile(r"(\d+(?:\.\d+)?) of (\d+)|(\d+(?:\.\d+)?) ?%")
 
 
 def _cell_html(index: int, value: str) -> str:
@@ -90,7 +90,7 @@ def _cell_html(index: int, value: str) -> str:
         if index == 1 and words and words[0] in names:
             text = f'<span style="color:{color};font-weight:600">{text}</span>'
     share = _SHARE.search(value)
-    if share and words and words[0] == "cell":
+    if share and words and words[0] in ("cell", "step"):
         done, whole = (share[1], share[2]) if share[1] else (share[3], "100")
         return f'<progress value="{done}" max="{whole}" style="width:6em;vertical-align:middle"></progress> {text}'
     return text

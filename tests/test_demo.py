@@ -96,6 +96,7 @@ def test_the_other_notebooks_go_through_to_their_end(
     assert done.returncode == 0, done.stderr
     shown = executed.read_text()
     assert words in shown, shown
+    assert ("<th>valley</th>" in shown) == ("grid" in name)  # the runs as a table
     assert shown.count("⏭ skipped") == 1
 
 

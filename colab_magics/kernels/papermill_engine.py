@@ -65,9 +65,13 @@ class Execution:
         Gets what the cells print, as it arrives.
     on_cell : callable, optional
         Called with (number of the code cell that starts, number of code cells).
+    on_cell_end : callable, optional
+        Called when a cell has ended, before the kernel does.
     on_kernel : callable, optional
         Called with the kernel's process id once it runs (None where the kernel is no process of ours) and a note, such
         as why it could not be started warm.
+    why_ended : callable, optional
+        Returns why the kernel was ended on purpose; empty when it was not.
     start : {"cold", "warm", "live"}
         How the kernel starts.
     zygote : str, optional
@@ -79,7 +83,9 @@ class Execution:
     output: Path
     log: TextIO | None = None
     on_cell: Callable[[int, int], None] | None = None
+    on_cell_end: Callable[[], None] | None = None
     on_kernel: Callable[[int | None, str], None] | None = None
+    why_ended: Callable[[], str] = str
     start: str = "cold"
     zygote: str | None = None
     first: int = 1
@@ -135,6 +141,8 @@ class Execution:
 
     def cell_ended(self, index: int, cell: Any) -> None:
         """Note how a cell ended."""
+        if self.on_cell_end is not None:
+            self.on_cell_end()
         if self._journal is not None:
             self._journal.ended(index, cell)
         self.changed()
@@ -329,6 +337,9 @@ def execute(
     except papermill.PapermillExecutionError as error:
         return Outcome(_failure(execution, error.ename, error.evalue, error.traceback))
     except DeadKernelError as error:
+        # Not its exit status: a kernel that is told to end leaves with 0.
+        if why := execution.why_ended():
+            return Outcome(_failure(execution, "Killed", why, []))
         return Outcome(_failure(execution, "DeadKernelError", str(error), []))
     except CellTimeoutError:
         return Outcome(_failure(execution, "CellTimeoutError", "the cell took longer than cell_time=", []))

@@ -13,7 +13,7 @@ from .. import process
 from ..errors import ColabMagicsError
 from .plan import Plan
 from .recover import recover
-from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, folder_name
+from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, ended_attempts, folder_name
 
 SUPERSEDED = ".superseded"
 """Folder of a job that keeps what reruns moved aside."""
@@ -56,7 +56,7 @@ def write(
         for index, point in plan.execute:
             folder = job_folder / folder_name(index)
             folder.mkdir(parents=True, exist_ok=True)
-            attempt = _next_attempt(folder)
+            before, attempt = ended_attempts(folder), _next_attempt(folder)
             process.write_json(folder / SOURCE, content)
             record = {
                 "format": 1,
@@ -65,6 +65,7 @@ def write(
                 "repeat": point.repeat,
                 "parameters": dict(point.parameters),
                 "attempt": attempt,
+                "attempts": before,
                 "notebook": name,
                 "submitted": time.time(),
                 **common,
@@ -91,8 +92,9 @@ def _take_over(run: Run, name: str, common: Mapping[str, Any]) -> None:
 
 def again(folder: Path) -> None:
     """Make a run that ended ready for another attempt, as it is."""
-    record = process.read_json(folder / RECORD) or {}
-    process.write_json(folder / RECORD, {**record, "attempt": _next_attempt(folder), "submitted": time.time()})
+    record, before = process.read_json(folder / RECORD) or {}, ended_attempts(folder)
+    fresh = {"attempt": _next_attempt(folder), "attempts": before, "submitted": time.time()}
+    process.write_json(folder / RECORD, {**record, **fresh})
 
 
 def _next_attempt(folder: Path) -> int:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ColabMagicsError, RunsFailed
+from ..errors import ColabMagicsError, RunsFailed, Unavailable
 from ..mirror import control
 from ..ui import UI, Table
-from ..units import show_seconds
-from . import metrics, scheduler, usage
+from ..units import show_seconds, show_time
+from . import compare, metrics, scheduler, usage
+from .compare import Result
 from .plan import describe
-from .run import ENDED, Run, Status
+from .run import ENDED, Run, Status, runs_of
 from .select import again
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -23,22 +24,31 @@ _NOT_THE_USERS = re.compile(r"── |══ |\[IPKernelApp\]|run .+: i_sub_job 
 """How lines of a log begin that the run's cells did not print: ours, the kernel's last words, %fork's one line."""
 _MANY = 60
 """Beyond so many rows a table leaves out the runs that are done."""
+_WIDE = 12
+"""More parameters, or metrics, than this share one column."""
 
 
 @dataclass
 class Board:
-    """Runs to look at; the handle that ``%fork`` and ``%jobs`` return.
+    """Runs to look at; the handle that ``%fork``, ``%join`` and ``%jobs`` return.
+
+    It is a table too: `table` is a pandas DataFrame, ``runs["loss"]`` a column of it, and what a board has not itself
+    (``runs.sort_values("loss")``, ``runs.groupby("lr")``, ``runs.loss``) is done by that frame, read anew each time.
+    ``len(runs)``, ``for run in runs`` and ``runs.runs`` are about the runs themselves, in the same order.
 
     Parameters
     ----------
     find : callable
-        Returns the runs, read anew at each look.
+        Returns the runs, read anew at each look; their order is kept.
     notes : list of str
         Lines to show below the table.
+    kept : collection of Path
+        Folders of runs that had finished before the call that made this board: their times are not its times.
     """
 
     find: Callable[[], list[Run]]
     notes: list[str] = field(default_factory=list)
+    kept: Collection[Path] = ()
     on_screen: bool = field(default=False, compare=False)
     """The live table has just shown these runs: as a cell's value they need not show again."""
 
@@ -58,16 +68,53 @@ class Board:
         now = time.time()
         return [(run, run.status(now=now)) for run in self.find()]
 
-    def table(self) -> Table:
-        """Return the runs as a table."""
+    def table(self) -> Any:
+        """Return the runs as a pandas DataFrame: run, state, seconds, each parameter, the last value of each metric.
+
+        Raises
+        ------
+        Unavailable
+            When pandas is not installed.
+        """
+        return compare.frame(self.find())
+
+    def best(self, metric: str, which: str = "min") -> Result:
+        """Return the finished run with the least last value of a metric, or with the greatest (``"max"``).
+
+        Raises
+        ------
+        InvalidInput, NotFound
+            When no finished run has such a number; lists the metrics there are.
+        """
+        return compare.best(self.find(), metric, which)
+
+    def overview(self) -> Table:
+        """Return how the runs stand as text, a column for each parameter and each metric."""
         statuses = self.statuses()
-        return as_table(statuses, [*self.notes, *_gpu_notes(statuses)])
+        return as_table(statuses, [*self.notes, *_gpu_notes(statuses)], kept=self.kept, wide=True)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in self.__dataclass_fields__:
+            raise AttributeError(name)
+        try:
+            table = self.table()
+        except Unavailable as problem:
+            raise AttributeError(str(problem)) from problem
+        if not hasattr(table, name):
+            raise AttributeError(f"runs have no {name!r}, nor has their table; its columns: {', '.join(table.columns)}")
+        return getattr(table, name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.table()[key]
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.find())
 
     def __len__(self) -> int:
         return len(self.find())
 
     def __str__(self) -> str:
-        return str(self.table())
+        return str(self.overview())
 
     def _ipython_display_(self) -> None:
         if not self.on_screen:
@@ -76,7 +123,7 @@ class Board:
         self.on_screen = False
 
     def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
+        return self.overview()._repr_html_()
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
@@ -110,7 +157,7 @@ class Board:
                 fed = any(scheduler.is_running(job) for job in jobs)
                 statuses = self.statuses()
                 notices = [note for job in jobs for note in control.notices(job)]
-                live.show(as_table(statuses, [*self.notes, *notices, *_gpu_notes(statuses)]))
+                live.show(as_table(statuses, [*self.notes, *notices, *_gpu_notes(statuses)], kept=self.kept))
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
@@ -146,8 +193,16 @@ class Board:
             )
 
     def job_words(self) -> str:
-        """Write the jobs of these runs as words of a line."""
-        return " ".join(dict.fromkeys(f'"{run.job}"' if " " in run.job else run.job for run in self.find()))
+        """Write these runs as words of a line: a job where all of it that has not ended is here, else the runs."""
+        jobs: dict[Path, list[Run]] = {}
+        for run in self.find():
+            jobs.setdefault(run.folder.parent, []).append(run)
+        words = []
+        for folder, mine in jobs.items():
+            here = {run.index for run in mine}
+            left = {run.index for run in runs_of(folder) if run.status().phase not in ENDED}
+            words.append(folder.name if left <= here else f"{folder.name}/{','.join(map(str, sorted(here)))}")
+        return " ".join(f'"{word}"' if " " in word else word for word in words)
 
 
 def kill(runs: Sequence[Run], ui: UI) -> Board:
@@ -182,36 +237,80 @@ def _last_words(jobs: set[Path]) -> str:
     return "\n".join(tail(log, lines=15) for log in logs if log.is_file())
 
 
-def as_table(statuses: Sequence[tuple[Run, Status]], notes: Sequence[str] = ()) -> Table:
-    """Write runs as rows: name, state, time, parameters, last metrics, what they use, last line of the log."""
+def as_table(
+    statuses: Sequence[tuple[Run, Status]],
+    notes: Sequence[str] = (),
+    *,
+    kept: Collection[Path] = (),
+    wide: bool = False,
+) -> Table:
+    """Write runs as rows: name, state, time, parameters, last metrics, what they use, last line of the log.
+
+    Parameters
+    ----------
+    statuses : sequence of (Run, Status)
+        The runs.
+    notes : sequence of str
+        Lines below the table.
+    kept : collection of Path
+        See `Board`.
+    wide : bool, default False
+        A column for each parameter and each metric, not one for all; where there are not too many of them.
+    """
     shown, notes = list(statuses), list(notes)
     if len(shown) > _MANY:
         shown = [(run, status) for run, status in statuses if status.phase != "done"][:_MANY]
         notes.append(f"{len(statuses) - len(shown)} more runs are not shown; %jobs list ID shows them.")
-    devices = {job: usage.known_devices(job) for job in {run.folder.parent for run, _ in shown}}
-    rows = [_row(run, status, devices[run.folder.parent]) for run, status in shown]
+    runs = [run for run, _ in shown]
+    devices = {job: usage.known_devices(job) for job in {run.folder.parent for run in runs}}
+    columns: list[tuple[str, list[str]]] = [("run", [run.id for run in runs])]
+    columns.append(("state", [status.full for _, status in shown]))
+    columns.append(("time", [_time(status, kept=run.folder in kept) for run, status in shown]))
+    columns += _columns(compare.places(runs))
+    columns += _values(runs, wide=wide)
+    columns += _columns(
+        [usage.columns(r.state(), devices[r.folder.parent], running=status.phase == "running") for r, status in shown]
+    )
+    columns.append(("last line", [last_line(run.log) for run in runs]))
     # Columns in which nothing stands take room from those that matter.
     always = ("run", "state", "time", "last line")
-    kept = [name for name in (rows[0] if rows else {}) if name in always or any(row[name] for row in rows)]
-    return Table(
-        kept,
-        [[row[name] for name in kept] for row in rows],
-        caption=describe(statuses),
-        notes=notes,
-    )
+    columns = [(name, cells) for name, cells in columns if name in always or any(cells)] if runs else []
+    rows = [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
+    return Table([name for name, _ in columns], rows, caption=caption(statuses), notes=notes)
 
 
-def _row(run: Run, status: Status, devices: Mapping[str, str]) -> dict[str, str]:
-    now, running = time.time(), status.phase == "running"
-    return {
-        "run": run.id,
-        "state": status.text,
-        "time": show_seconds((status.ended or now) - status.started) if status.started else "",
-        "parameters": show_parameters(run),
-        "metrics": show_metrics(run),
-        **usage.columns(run.state(), devices, running=running),
-        "last line": last_line(run.log),
-    }
+def caption(statuses: Sequence[tuple[Run, Status]]) -> str:
+    """Say how many runs are in which phase; and when that was so, while it still changes: tables stay on the screen."""
+    moving = any(status.phase not in ENDED for _, status in statuses)
+    return describe(statuses) + (f", as of {show_time(time.time())}" if moving else "")
+
+
+def _time(status: Status, *, kept: bool) -> str:
+    if not status.started:
+        return ""
+    took = show_seconds((status.ended or time.time()) - status.started)
+    return f"kept ({took})" if kept else took
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    return [(name, [str(row.get(name, "")) for row in rows]) for name in compare.columns(rows)]
+
+
+def _values(runs: Sequence[Run], *, wide: bool) -> list[tuple[str, list[str]]]:
+    """Write parameters and last metrics: each in a column of its own, or all in one."""
+    parameters, reported = compare.values(runs, metrics.recent)
+    found = []
+    for title, rows, one in (("parameters", parameters, show_parameters), ("metrics", reported, show_metrics)):
+        names = compare.columns(rows)
+        if not wide or len(names) > _WIDE:
+            found.append((title, [one(run) for run in runs]))
+            continue
+        for name in names:
+            cells = [metrics.show_value(row[name]) if name in row else "" for row in rows]
+            if rows is reported and name == names[0]:
+                cells = ["  ".join(filter(None, pair)) for pair in zip(cells, map(_trend, runs), strict=True)]
+            found.append((metrics.one_line(name, width=40), cells))
+    return found
 
 
 def show_parameters(run: Run) -> str:
@@ -221,13 +320,16 @@ def show_parameters(run: Run) -> str:
 
 def show_metrics(run: Run) -> str:
     """Write the last values that a run reported on one line, with the trend of the first of them."""
+    values = metrics.one_line(metrics.show(metrics.compared(metrics.recent(run.folder))), width=100)
+    return "  ".join(filter(None, [values, _trend(run)]))
+
+
+def _trend(run: Run) -> str:
+    """Draw how the first metric that a run reported went."""
     lines = metrics.recent(run.folder)
-    if not lines:
-        return ""
     names = metrics.numeric_names(lines)
     trend = [y for _, y in metrics.series(lines, names[0])] if names else []
-    values = metrics.one_line(metrics.show(metrics.last(lines)), width=100)
-    return f"{values}  {metrics.sparkline(trend, width=10)}" if len(trend) > 1 else values
+    return metrics.sparkline(trend, width=10) if len(trend) > 1 else ""
 
 
 def last_line(log: Path, *, width: int = 80) -> str:
@@ -263,6 +365,7 @@ def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
         if status.error:
             message = str(status.error.get("evalue", "")).strip().splitlines() or [""]
             what += f": {message[0]}" if message[0] else ""
+        what += f" ({status.attempts})" if status.attempts else ""
         lines += [f"  {run.id}  {what}", f"      log {run.log}", f"      notebook {run.notebook}"]
     if len(bad) > 10:
         lines.append(f"  … and {len(bad) - 10} more: %jobs")

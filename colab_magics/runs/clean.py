@@ -97,8 +97,8 @@ def aside(job_folder: Path) -> list[Entry]:
     ]
 
 
-def usage(choices: Sequence[Choice]) -> Table:
-    """Write what runs take: each, what was moved aside, all together, and what is free."""
+def usage(choices: Sequence[Choice], notes: Sequence[str] = ()) -> Table:
+    """Write what runs take: each, what was moved aside, all together, what is free, and lines below that."""
     entries: dict[Path, Entry] = {}
     for choice in choices:
         entries |= {run.folder: entry(run) for run in choice.runs}
@@ -108,9 +108,11 @@ def usage(choices: Sequence[Choice]) -> Table:
     rows = [found.row for found in entries.values()]
     caption = f"{len(rows)} folders, {show_size(everything.bytes)} in {everything.files:,} files"
     if not choices:
-        return Table([], [], caption=caption)
+        return Table([], [], caption=caption, notes=notes)
     free = shutil.disk_usage(choices[0].job_folder).free
-    return Table(COLUMNS if rows else [], rows, caption=caption, notes=[f"Free on this disk: {show_size(free)}."])
+    return Table(
+        COLUMNS if rows else [], rows, caption=caption, notes=[f"Free on this disk: {show_size(free)}.", *notes]
+    )
 
 
 @dataclass(frozen=True)

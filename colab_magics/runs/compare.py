@@ -1,18 +1,22 @@
-"""Runs side by side: the difference of two, a table of many."""
+"""Runs side by side: the difference of two, a table of many, the best of them."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from .. import process
-from ..errors import Unavailable
+from ..errors import NotFound, Unavailable, did_you_mean
 from ..ui import Table
 from ..units import show_seconds
 from . import metrics
 from .code import Cell, code_cells
+from .metrics import Line
 from .run import SOURCE, Run, Status
 
 FIXED = ("run", "state", "seconds")
@@ -25,7 +29,7 @@ def diff(old: Run, new: Run) -> str:
     parts = [f"{old.id} → {new.id}"]
     for title, pairs in (
         ("parameters", _changes(old.parameters, new.parameters)),
-        ("metrics", _changes(metrics.last(metrics.read(old.folder)), metrics.last(metrics.read(new.folder)))),
+        ("metrics", _changes(metrics.compared(metrics.read(old.folder)), metrics.compared(metrics.read(new.folder)))),
         ("run", _changes(_facts(old, now), _facts(new, now), write=str)),
     ):
         width = max((len(name) for name, _, _ in pairs), default=0)
@@ -102,34 +106,78 @@ def _cell(old: Run, new: Run, mine: Cell | None, yours: Cell | None) -> Iterator
     yield from (f"    {line}" for line in lines)
 
 
-def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return a mapping for each run: run, state, seconds, its parameters, the last metrics.
+def places(runs: Sequence[Run]) -> list[dict[str, int]]:
+    """Say for each run from which ``%fork`` of its notebook it comes, and its ``i_sub_job``, where that tells anything.
 
-    A parameter that is named like a column before it becomes ``parameter.NAME``, a metric ``metric.NAME``.
+    ``fork`` counts from 1 and is there when the runs come from several; ``i_sub_job`` when it differs from a number in
+    a run's name.
     """
+    forks = [int(run.record.get("fork") or 1) for run in runs]
+    numbers = [int(run.record.get("i_sub_job", run.index)) for run in runs]
+    several = len(set(forks)) > 1
+    differ = any(number != run.index for number, run in zip(numbers, runs, strict=True))
+    return [
+        ({"fork": fork} if several else {}) | ({"i_sub_job": number} if differ else {})
+        for fork, number in zip(forks, numbers, strict=True)
+    ]
+
+
+Rows = list[dict[str, Any]]
+
+
+def values(runs: Sequence[Run], read: Callable[[Path], list[Line]], fixed: Iterable[str] = ()) -> tuple[Rows, Rows]:
+    """Return the parameters of each run, and its last metrics, by the names of their columns.
+
+    A parameter that is named like a column of `fixed` becomes ``parameter.NAME``, a metric that is named like one of
+    these ``metric.NAME``. `read` reads what a run reported.
+    """
+    names = dict.fromkeys(name for run in runs for name in run.parameters)
+    shown = {name: f"parameter.{name}" if name in set(fixed) else name for name in names}
+    taken = {*fixed, *shown.values()}
+    parameters = [{shown[name]: value for name, value in run.parameters.items()} for run in runs]
+    last = [metrics.compared(read(run.folder)) for run in runs]
+    return parameters, [{f"metric.{name}" if name in taken else name: row[name] for name in row} for row in last]
+
+
+def columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names that stand in any of these rows, in the order in which they come."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+class _Parts(NamedTuple):
+    """What a row of the table holds."""
+
+    run: Run
+    facts: dict[str, Any]
+    parameters: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return self.facts | self.parameters | self.metrics
+
+
+def _parts(runs: Sequence[Run]) -> list[_Parts]:
     now = time.time()
-    reported = [metrics.last(metrics.read(run.folder)) for run in runs]
-    parameters = {name for run in runs for name in run.parameters}
     # Grid points that are executed several times differ in nothing else.
     repeats = any(run.parameters and run.record.get("repeat") for run in runs)
-    fixed = {*FIXED, *(["repeat"] if repeats else [])}
-    shown = {name: f"parameter.{name}" if name in fixed else name for name in parameters}
-    taken = fixed | set(shown.values())
-    found = []
-    for run, last in zip(runs, reported, strict=True):
+    facts: Rows = []
+    for run, place in zip(runs, places(runs), strict=True):
         status = run.status()
-        row: dict[str, Any] = {"run": run.id, "state": status.phase, "seconds": _seconds(status, now)}
-        row |= {"repeat": run.record.get("repeat", 0)} if repeats else {}
-        row |= {shown[name]: value for name, value in run.parameters.items()}
-        row |= {f"metric.{name}" if name in taken else name: value for name, value in last.items()}
-        found.append(row)
-    return _in_order(found)
+        repeat = {"repeat": run.record.get("repeat", 0)} if repeats else {}
+        facts.append({"run": run.id, "state": status.phase, "seconds": _seconds(status, now), **place, **repeat})
+    parameters, reported = values(runs, metrics.read, columns(facts))
+    return [_Parts(*parts) for parts in zip(runs, facts, parameters, reported, strict=True)]
 
 
-def _in_order(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give all rows the same columns, parameters before metrics as the first rows have them."""
-    columns = dict.fromkeys(name for row in found for name in row)
-    return [{name: row.get(name) for name in columns} for row in found]
+def rows(runs: Sequence[Run]) -> Rows:
+    """Return a mapping for each run: run, state, seconds, `places`, its parameters, the last metrics.
+
+    Where points of a grid are executed several times there is ``repeat``. See `values` for names that meet.
+    """
+    parts = _parts(runs)
+    names = columns([*(p.facts for p in parts), *(p.parameters for p in parts), *(p.metrics for p in parts)])
+    return [{name: row.get(name) for name in names} for row in (part.row for part in parts)]
 
 
 def frame(runs: Sequence[Run]) -> Any:
@@ -149,6 +197,97 @@ def frame(runs: Sequence[Run]) -> Any:
         ) from None
     found = rows(runs)
     return pandas.DataFrame(found, columns=list(found[0]) if found else list(FIXED))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that has finished, with what came of it: ``best.loss``, ``best["lr"]``, ``best.folder / "model.pt"``.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    values : mapping
+        Its row of the runs' table; a name stands for the same here and there.
+    """
+
+    run: Run
+    values: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """``job/index``, as ``%jobs`` takes it."""
+        return self.run.id
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's files are: its ``data_job``."""
+        return self.run.folder
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The run's own parameters."""
+        return self.run.parameters
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The last value of each metric."""
+        return metrics.compared(metrics.read(self.folder))
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.values:
+            raise did_you_mean(name, self.values, kind=f"parameter or metric of {self.id}")
+        return self.values[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in self.__dataclass_fields__ or name not in self.values:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        return self.values[name]
+
+    def __str__(self) -> str:
+        parameters = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
+        parts = [self.id, metrics.one_line(parameters), metrics.one_line(metrics.show(self.metrics)), str(self.folder)]
+        return "  ".join(filter(None, parts))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+
+def best(runs: Sequence[Run], metric: str, which: str = "min") -> Result:
+    """Return the finished run with the least last value of a metric, or with the greatest.
+
+    Runs that have not reported it, or NaN at last, are left out. Of equal ones the first is taken.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Among which.
+    metric : str
+        As the runs' table names it.
+    which : {"min", "max"}
+        Whether less is better.
+
+    Raises
+    ------
+    InvalidInput, NotFound
+        When `which` is neither, or no finished run has such a number; lists the metrics there are.
+    """
+    if which not in ("min", "max"):
+        raise did_you_mean(which, ("min", "max"), kind="way to choose the best run")
+    parts = [part for part in _parts(runs) if part.facts["state"] == "done"]
+    if not parts:
+        raise NotFound("No run has finished yet.", "%jobs shows how they stand.")
+    numbers = [{k: x for k, v in part.metrics.items() if (x := metrics.as_number(v)) is not None} for part in parts]
+    if not (known := columns(numbers)):
+        raise NotFound("No finished run has reported a number.", "In a cell: colab_magics.report(loss=0.3)")
+    if metric not in known:
+        raise did_you_mean(metric, known, kind="metric that a finished run reported")
+    sign = 1 if which == "min" else -1
+    order = [(sign * row[metric], i) for i, row in enumerate(numbers) if not math.isnan(row.get(metric, math.nan))]
+    if not order:
+        raise NotFound(f"{metric} is NaN in every finished run.", f"Metrics: {', '.join(known)}.")
+    part = parts[min(order)[1]]
+    return Result(part.run, part.row)
 
 
 def frame_or_text(runs: Sequence[Run], *, text: bool) -> Any:

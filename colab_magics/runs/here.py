@@ -33,45 +33,69 @@ def project() -> Project:
     return found
 
 
-def job_names() -> list[str]:
-    """Return the jobs of the project."""
-    return by_words.job_names(project().data_job.parent)
-
-
-def choices(ids: Sequence[str], also: Sequence[str] = ()) -> list[by_words.Choice]:
+def choices(ids: Sequence[str], also: Sequence[str] = (), *, every_job: bool = False) -> list[by_words.Choice]:
     """Read ids one by one; see `select.choices`."""
     mine = project()
-    return by_words.choices(mine.data_job.parent, ids, job=mine.job, also=also)
+    return by_words.choices(mine.data_job.parent, ids, job=mine.job, also=also, every_job=every_job)
 
 
-def select(ids: Sequence[str], mine: Project | None = None) -> list[Run]:
-    """Return the runs that ids name; all of them without ids."""
+def select(ids: Sequence[str], mine: Project | None = None, *, every_job: bool = False) -> list[Run]:
+    """Return the runs that ids name; those of the current job without ids, or of every job."""
     mine = mine or project()
-    runs = by_words.select(mine.data_job.parent, ids, job=mine.job)
+    runs = by_words.select(mine.data_job.parent, ids, job=mine.job, every_job=every_job)
     for run in runs:
         recover(run.folder)
     return runs
 
 
-def none(ids: Sequence[str], mine: Project | None = None) -> str:
-    """Say that there are no such runs."""
+def other_jobs(mine: Project | None = None) -> list[str]:
+    """Return the jobs with runs that are not the current one."""
     mine = mine or project()
-    if not ids:
-        return f"No runs yet in {mine.root}: %fork n=5 makes some."
-    return f"No such runs: {' '.join(map(str, ids))}. The current job is {mine.job}; JOB/failed names runs of another."
+    return [name for name in by_words.with_runs(mine.data_job.parent) if name != mine.job]
 
 
-def some(ids: Sequence[str]) -> list[Run]:
-    """Return the runs that ids name.
+def left_out(ids: Sequence[str], mine: Project | None = None, *, every_job: bool = False) -> list[str]:
+    """Return the line that says that there are other jobs; none where the user has chosen."""
+    others = [] if ids or every_job else other_jobs(mine)
+    return [f"{len(others)} other job{'s' if len(others) > 1 else ''}: --all"] if others else []
+
+
+def none(ids: Sequence[str], mine: Project | None = None, *, every_job: bool = False) -> str:
+    """Say that there are no such runs; of the current job, which others have some."""
+    mine = mine or project()
+    if ids and every_job:
+        return f"No such runs in any job: {' '.join(map(str, ids))}."
+    if ids:
+        named = " ".join(map(str, ids))
+        return f"No such runs: {named}. The current job is {mine.job}; JOB/failed names runs of another."
+    if others := other_jobs(mine):
+        return f"The current job {mine.job} has no runs; there are some of {', '.join(others)}."
+    return f"No runs yet in {mine.root}: %fork n=5 makes some."
+
+
+def meant(ids: Sequence[str], *, every_job: bool = False, some: bool = True) -> list[Run]:
+    """Return the runs that a line means, and say that it leaves jobs out.
+
+    Parameters
+    ----------
+    ids, every_job
+        See `select`.
+    some : bool, default True
+        That there is none is an error. In an empty job among others it always is: the user means one of those.
 
     Raises
     ------
     NotFound
         When there is none.
     """
-    runs = select(ids)
-    if not runs:
-        raise NotFound(none(ids), "%jobs lists the runs there are.")
+    notes = left_out(ids, every_job=every_job)
+    runs = select(ids, every_job=every_job)
+    if not runs and (some or notes):
+        others = [] if ids else other_jobs()
+        mend = f"Name a job (%jobs {others[0]}), or say --all." if others else "%jobs lists the runs there are."
+        raise NotFound(none(ids, every_job=every_job), mend)
+    for note in notes:
+        session.current().ui.say(note)
     return runs
 
 
@@ -80,6 +104,6 @@ def the(word: str) -> Run:
     return by_words.one(select([word]), [word])
 
 
-def latest() -> list[Run]:
+def latest(runs: Sequence[Run]) -> list[Run]:
     """Return the run that started last."""
-    return [max(some(()), key=lambda run: (run.status().started or 0.0, run.index))]
+    return [max(runs, key=lambda run: (run.status().started or 0.0, run.index))]

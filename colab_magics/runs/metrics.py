@@ -25,6 +25,8 @@ from .run import RECORD
 FILE = "metrics.jsonl"
 STEP = "step"
 """The metric that is the x axis."""
+TOTAL = "total"
+"""Beside a step: how many there are."""
 
 _TEXT, _BITS = 1000, 10_000
 _TAIL = 64 * 1024
@@ -41,7 +43,8 @@ def report(**values: Any) -> None:
     ----------
     **values : number, bool, str or None
         The metrics; scalars of numpy and torch are fine, NaN and infinity too. `step` is the x axis of plots; without
-        one the reports are counted.
+        one the reports are counted. With a `total` beside it, a whole number, they say how far the run is
+        (``report(step=30, total=100)``): ``%jobs`` shows it in place of the cell, and neither is a metric then.
 
     Raises
     ------
@@ -108,7 +111,7 @@ def _item(value: Any) -> Any:
 def _step(value: Any) -> int | float | None:
     if value is None:
         return None
-    if isinstance(value, bool | str) or not math.isfinite(_number(value) or 0.0):
+    if isinstance(value, bool | str) or not math.isfinite(as_number(value) or 0.0):
         raise InvalidInput(f"report(step={value!r}): a step is a number, the x axis of plots.", "Write step=10.")
     number: int | float = value
     return number
@@ -145,12 +148,13 @@ def _append(folder: Path, line: str) -> None:
 
 
 class Line(NamedTuple):
-    """One report: when, of which attempt, at which step, and its values."""
+    """One report: when, of which attempt, at which step of how many, and its values."""
 
     time: float
     attempt: int
     step: float | None
     values: Mapping[str, Any]
+    total: int | None = None
 
 
 def read(folder: Path) -> list[Line]:
@@ -168,10 +172,36 @@ def _lines(raw: bytes) -> list[Line]:
         try:
             value = json.loads(text)
             line = Line(float(value["time"]), int(value["attempt"]), value.get(STEP), dict(value["values"]))
+            if _is_total(line.values.get(TOTAL), line.step):
+                rest = dict(line.values)
+                line = line._replace(total=int(rest.pop(TOTAL)), values=rest)
         except (ValueError, TypeError, KeyError):
             continue
         found.append(line)
     return found
+
+
+def _is_total(value: Any, step: float | None) -> bool:
+    """Whether a value says how many steps there are; a loss may be named so too."""
+    return step is not None and not isinstance(value, bool | str | None) and value == value // 1 and value >= step
+
+
+def progress(lines: Sequence[Line], *, attempt: int, since: float = 0.0) -> str:
+    """Say how far an attempt is by its last report: ``step 30 of 100``; empty when it does not tell.
+
+    Parameters
+    ----------
+    lines : sequence of Line
+        What the run reported.
+    attempt : int
+        Which attempt.
+    since : float, default 0.0
+        What was reported before this moment does not count.
+    """
+    line = next((line for line in reversed(lines) if line.step is not None), None)
+    if line is None or line.total is None or line.attempt != attempt or line.time < since:
+        return ""
+    return f"step {line.step:.12g} of {line.total}"
 
 
 def recent(folder: Path) -> list[Line]:
@@ -206,29 +236,37 @@ def last(lines: Iterable[Line]) -> dict[str, Any]:
     return found | ({STEP: found.pop(STEP)} if STEP in found else {})
 
 
+def compared(lines: Sequence[Line]) -> dict[str, Any]:
+    """Return the last value of each metric; the step among them where it does not just tell how far the run is."""
+    found = last(lines)
+    if any(line.total is not None for line in lines):
+        found.pop(STEP, None)
+    return found
+
+
 def series(lines: Sequence[Line], name: str) -> list[tuple[float, float]]:
     """Return a metric as points (x, y).
 
     x is the step, or the count of reports of this metric. What an earlier attempt reported at steps that a later one
     has computed again is left out.
     """
-    chosen = [line for line in lines if _number(line.values.get(name)) is not None]
+    chosen = [line for line in lines if as_number(line.values.get(name)) is not None]
     with_steps = any(line.step is not None for line in chosen)
     points: list[tuple[float, float]] = []
     attempt = None
     for count, line in enumerate(chosen):
         if with_steps and line.step is None:
             continue
-        x = float(count) if line.step is None else _number(line.step) or 0.0
+        x = float(count) if line.step is None else as_number(line.step) or 0.0
         if with_steps and attempt is not None and line.attempt != attempt:
             points = [point for point in points if point[0] < x]
         attempt = line.attempt
-        points.append((x, _number(line.values[name]) or 0.0))
+        points.append((x, as_number(line.values[name]) or 0.0))
     return points
 
 
-def _number(value: Any) -> float | None:
-    """Return a number as float; None for texts and None."""
+def as_number(value: Any) -> float | None:
+    """Return a metric's value as float; None for texts and None."""
     if not isinstance(value, bool | int | float):
         return None
     try:
@@ -241,7 +279,7 @@ def numeric_names(lines: Iterable[Line]) -> list[str]:
     """Return the metrics that can be drawn, in the order of their first report."""
     found: dict[str, None] = {}
     for line in lines:
-        found |= {name: None for name, value in line.values.items() if _number(value) is not None}
+        found |= {name: None for name, value in line.values.items() if as_number(value) is not None}
     return list(found)
 
 

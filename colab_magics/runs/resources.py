@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..engines import gpus
 from ..engines.gpus import Device, Use
@@ -30,6 +30,8 @@ class Resources:
         Which GPUs are given out.
     warnings : sequence of str
         What the user should know.
+    note : str
+        Why ``workers=auto`` is one run at a time, and how to change that; for a call that has more to execute.
     """
 
     workers: int = 1
@@ -37,6 +39,7 @@ class Resources:
     only_free: bool = True
     devices: Sequence[Device] = ()
     warnings: Sequence[str] = ()
+    note: str = ""
 
     def __str__(self) -> str:
         if self.gpus:
@@ -60,7 +63,7 @@ def settle(workers: str | int, gpus_each: str | float | None, ui: UI | None = No
     chosen = 0 if auto else count(workers, name="workers")
     need = None if gpus_each is None else gpus.share(gpus_each)
     if need == 0 or (need is None and not auto):
-        return Resources(chosen or _by_cores(), need)
+        return _by_cores(need) if auto else Resources(chosen, need)
     try:
         with ui.progress(f"asking {gpus.PROGRAM}") if ui is not None and gpus.there() else nullcontext():
             devices = gpus.find()
@@ -68,11 +71,11 @@ def settle(workers: str | int, gpus_each: str | float | None, ui: UI | None = No
     except Unavailable as problem:
         if need is not None:
             raise
-        return Resources(_by_cores(), warnings=[f"{problem.what} Runs get no GPU of their own."])
+        return replace(_by_cores(), warnings=[f"{problem.what} Runs get no GPU of their own."])
     if need is not None:
         gpus.check(need, devices)
     elif not devices:
-        return Resources(_by_cores())
+        return _by_cores()
     need = 1.0 if need is None else need
     others, words = _used(devices, uses, "left out while it is" if auto else "taken last")
     if auto and others == {device.uuid for device in devices}:
@@ -80,8 +83,13 @@ def settle(workers: str | int, gpus_each: str | float | None, ui: UI | None = No
     return Resources(chosen or gpus.slots(need, devices), need, auto, devices, words)
 
 
-def _by_cores() -> int:
-    return max(1, (os.cpu_count() or 1) // 2)
+def _by_cores(need: float | None = None) -> Resources:
+    """Return one run for every two cores."""
+    cores = os.cpu_count() or 1
+    workers = max(1, cores // 2)
+    machine = "1 core" if cores == 1 else f"{cores} cores"
+    note = f"One run at a time on {machine}; workers=2 executes two at once." if workers == 1 else ""
+    return Resources(workers, need, note=note)
 
 
 def _used(devices: Sequence[Device], uses: Sequence[Use], so: str) -> tuple[set[str], list[str]]:

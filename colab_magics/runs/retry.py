@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from .. import process
 from ..engines import ENGINES
 from ..errors import Busy, InvalidInput, NotFound
+from ..units import count
 from . import attempts, scheduler
 from .run import SOURCE, Run
 from .scheduler import Feed
@@ -36,15 +39,25 @@ def chosen(found: Sequence[Choice]) -> list[Run]:
     return list(runs.values())
 
 
-def start(runs: Sequence[Run], workers: int | None) -> None:
+def said(workers: str, retries: int | None, max_failures: int | None) -> dict[str, int]:
+    """Return those of the settings of `Feed` that a line says."""
+    feed = {} if str(workers) == "auto" else {"workers": count(workers, name="workers")}
+    if retries is not None:
+        feed["retries"] = count(retries, name="retries", least=0)
+    if max_failures is not None:
+        feed["max_failures"] = count(max_failures, name="max_failures")
+    return feed
+
+
+def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
     """Start a scheduler for each job.
 
     Parameters
     ----------
     runs : sequence of Run
         What to execute.
-    workers : int or None
-        How many at once in each job; None is as many as at the job's last ``%fork``.
+    feed : mapping
+        Values of `Feed` that count here; the others are those of the job's last ``%fork``.
 
     Raises
     ------
@@ -64,11 +77,11 @@ def start(runs: Sequence[Run], workers: int | None) -> None:
             mine = again(mine)
             ready.append((job_folder, mine, lock, _engine(mine)))
         for job_folder, mine, lock, engine in ready:
-            at_once = workers or _workers_before(job_folder)
+            chosen = dataclasses.replace(_feed_before(job_folder), **feed)
             for run in mine:
                 if run.status().phase != "waiting":
                     attempts.again(run.folder)
-            scheduler.start(job_folder, [run.folder for run in mine], lock, engine=engine, feed=Feed(at_once))
+            scheduler.start(job_folder, [run.folder for run in mine], lock, engine=engine, feed=chosen)
 
 
 def _engine(runs: Sequence[Run]) -> str:
@@ -88,6 +101,7 @@ def _engine(runs: Sequence[Run]) -> str:
     return engines[0]
 
 
-def _workers_before(job_folder: Path) -> int:
-    feed = (process.read_json(job_folder / scheduler.FOLDER / "plan.json") or {}).get("feed") or {}
-    return max(1, int(feed.get("workers") or 1))
+def _feed_before(job_folder: Path) -> Feed:
+    """Return how the engine was fed at the job's last ``%fork``; one run at a time where nobody knows."""
+    known = (process.read_json(job_folder / scheduler.FOLDER / "plan.json") or {}).get("feed") or {}
+    return Feed(**{field.name: known[field.name] for field in dataclasses.fields(Feed) if field.name in known})

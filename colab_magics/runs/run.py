@@ -5,7 +5,8 @@ Each file has one writer and is written by rename:
 =================  =========  ==========================================================================
 file               writer     what it holds
 =================  =========  ==========================================================================
-run.json           submitter  what to execute: payload, parameters, engine, code hashes, commit, attempt
+run.json           submitter  what to execute: payload, parameters, engine, code hashes, commit, attempt; how earlier
+                              attempts ended
 source.ipynb       submitter  the notebook without outputs, as it stood at ``%fork``
 state.json         runner     phase, cell, heartbeat, process, GPUs, what it uses and its peaks, exit, error
 verdict.json       scheduler  what the runner cannot say of itself: killed, lost, cancelled
@@ -65,6 +66,8 @@ class Status:
         Seconds since the epoch.
     error : dict
         For failed runs: ``cell``, ``ename``, ``evalue``, ``traceback`` (text).
+    attempts : str
+        Of a run that was tried before and has not ended well: ``attempt 2; attempt 1 was killed too``.
     """
 
     phase: str
@@ -74,6 +77,12 @@ class Status:
     started: float | None = None
     ended: float | None = None
     error: Mapping[str, Any] = field(default_factory=dict)
+    attempts: str = ""
+
+    @property
+    def full(self) -> str:
+        """The text, with what became of earlier attempts."""
+        return f"{self.text} ({self.attempts})" if self.attempts else self.text
 
     @property
     def ended_well(self) -> bool:
@@ -187,21 +196,63 @@ class Run:
         now : float, optional
             The present moment in seconds since the epoch, for tests.
         """
-        return derive(self.state(), self.verdict(), now=time.time() if now is None else now)
+        state = self.state()
+        moment = time.time() if now is None else now
+        found = derive(state, self.verdict(), now=moment, step=self._step(state))
+        return replace(found, attempts=self._attempts(found.phase))
+
+    def _step(self, state: Mapping[str, Any] | None) -> str:
+        """Say how far the cell that runs, or ran last, is by its own word."""
+        if state is None or state.get("phase") == "done":
+            return ""
+        from . import metrics  # which knows this module
+
+        since = float(state.get("cell_began") or 0)
+        return metrics.progress(metrics.recent(self.folder), attempt=self.attempt, since=since)
+
+    def _attempts(self, phase: str) -> str:
+        if phase not in ENDED or phase == "done" or not self.earlier:
+            return ""
+        before = [str(one.get("phase")) for one in self.earlier]
+        if len(before) > 1:
+            return f"attempt {self.attempt}; before: {', '.join(before)}"
+        ended = before[0] if before[0] == "failed" else f"was {before[0]}"
+        return (
+            f"attempt {self.attempt}; attempt {self.earlier[0].get('attempt')} {ended}{' too' * (before[0] == phase)}"
+        )
+
+    @property
+    def earlier(self) -> list[dict[str, Any]]:
+        """How earlier attempts ended, in their order: ``attempt``, ``phase``, ``text``, ``ended``."""
+        return list(self.record.get("attempts") or [])
 
     def holds_results(self) -> bool:
         """Whether its folder holds anything that its cells wrote, such as a checkpoint."""
         return any(not _OURS.fullmatch(path.name) for path in self.folder.iterdir())
 
     def __str__(self) -> str:
-        return f"{self.id}  {self.status().text}  {self.folder}"
+        return f"{self.id}  {self.status().full}  {self.folder}"
 
 
-def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *, now: float) -> Status:
+def ended_attempts(folder: Path) -> list[dict[str, Any]]:
+    """Return how all attempts of a run have ended that began, the last one among them, for the record of another."""
+    try:
+        run = Run.load(folder)
+    except NotFound:
+        return []
+    if run.state() is None and run.verdict() is None:
+        return run.earlier
+    status = run.status()
+    last = {"attempt": run.attempt, "phase": status.phase, "text": status.text, "ended": status.ended}
+    return [*run.earlier, last]
+
+
+def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *, now: float, step: str = "") -> Status:
     """Derive a status from what the runner and the scheduler wrote.
 
     A phase in which the runner says that it ended is final. Otherwise the verdict counts, and without one the
-    process: alive, dead, or (on another machine) as fresh as its last heartbeat.
+    process: alive, dead, or (on another machine) as fresh as its last heartbeat. `step` is how far the run says that
+    its cell is.
     """
     if state is None:
         said = str((verdict or {}).get("verdict", "waiting"))
@@ -211,7 +262,7 @@ def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *
         return Status(phase, f"{said} before it started" if verdict else said)
     beat = float(state.get("beat") or 0)
     cell, cells = int(state.get("cell") or 0), int(state.get("cells") or 0)
-    at = f"cell {cell} of {cells}" if cells else "starting"
+    at = ", ".join(filter(None, [f"cell {cell} of {cells}" if cells else "starting", step]))
     when = units.show_time(beat, now=now)
     phase = str(state.get("phase"))
     status = Status(phase, phase, cell, cells, state.get("started"))
@@ -219,6 +270,7 @@ def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *
         error = state.get("error") or {}
         if phase == "failed":
             where = f"in cell {number}" if (number := error.get("cell") or cell) else "before its first cell"
+            where += f", {step}" if step else ""
             status = replace(status, text=f"failed {where}: {error.get('ename')}", error=error)
         elif phase == "killed":
             status = replace(status, text=f"killed {when}, {at}")
@@ -229,7 +281,7 @@ def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *
         return replace(status, phase=phase, text=f"{said} {when}, {at}", ended=verdict.get("at"))
     alive = process.is_alive(state.get("process") or {})
     if alive or (alive is None and now - beat < SILENT):
-        return replace(status, phase="running", text=at)
+        return replace(status, phase="running", text=step or at)
     return replace(status, phase="interrupted", text=f"interrupted {when}, {at}", ended=beat)
 
 

@@ -79,7 +79,8 @@ class StateFile:
         """Write the last state."""
         self._over.set()
         self._thread.join()
-        self.set(phase=phase, ended=time.time(), **values)
+        used = self.meter.end()
+        self.set(phase=phase, ended=time.time(), **({"usage": used} if used else {}), **values)
 
 
 class Killer:
@@ -88,7 +89,8 @@ class Killer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.asked = threading.Event()
-        self.too_long = False
+        self.too_long = ""
+        """That the payload took too long, in words; empty when it did not."""
         self.kernel: dict[str, Any] | None = None
         self.forked = False
         """Whether the kernel was forked elsewhere: then it is no descendant of this process."""
@@ -99,11 +101,15 @@ class Killer:
             self.asked.set()
             threading.Thread(target=self._end, name="killer", daemon=True).start()
 
+    def why(self) -> str:
+        """Say why this process ended the payload; empty when it did not."""
+        return "the run was killed" if self.asked.is_set() else self.too_long
+
     def after(self, seconds: float) -> threading.Timer:
         """End the payload when it has taken so long."""
 
         def end() -> None:
-            self.too_long = True
+            self.too_long = f"the run took longer than time={show_seconds(seconds)}"
             self._end()
 
         timer = threading.Timer(seconds, end)
@@ -201,7 +207,7 @@ def execute(folder: Path) -> int:
         if timer is not None:
             timer.cancel()
         if killer.too_long:
-            error = _took_too_long(run, limit, error)
+            error = _took_too_long(killer.too_long, error)
         killer.end_payload()
         phase = "killed" if killer.asked.is_set() else "failed" if error else "done"
         state.end(phase, error=error, **({} if phase == "killed" else _hand_over(folder)))
@@ -224,9 +230,8 @@ def _tell_the_end(folder: Path) -> None:
     control.nudge(folder.parent)
 
 
-def _took_too_long(run: Run, limit: float, error: dict[str, Any] | None) -> dict[str, Any]:
+def _took_too_long(text: str, error: dict[str, Any] | None) -> dict[str, Any]:
     cell = (error or {}).get("cell", 0)
-    text = f"the run took longer than time={show_seconds(limit)}"
     return {"cell": cell, "ename": "TimeLimit", "evalue": text, "traceback": (error or {}).get("traceback", text)}
 
 
@@ -268,7 +273,9 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         run.folder / NOTEBOOK,
         log,
         on_kernel=kernel_runs,
-        on_cell=lambda cell, cells: state.set(cell=cell, cells=cells),
+        on_cell=lambda cell, cells: state.set(cell=cell, cells=cells, cell_began=time.time()),
+        on_cell_end=state.meter.peaks,
+        why_ended=killer.why,
         start=start,
         zygote=zygote,
         first=first,

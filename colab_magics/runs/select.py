@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..errors import InvalidInput, NotFound, did_you_mean
 from ..units import indices
-from .run import Run, runs_of
+from .run import RECORD, Run, runs_of
 
 PHASES = ("failed", "running", "done", "interrupted", "killed", "waiting", "cancelled")
 """Words that name runs by how they stand."""
@@ -36,7 +36,14 @@ def job_names(data_job: Path) -> list[str]:
     return sorted(path.name for path in data_job.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def choices(data_job: Path, words: Sequence[str], *, job: str, also: Iterable[str] = ()) -> list[Choice]:
+def with_runs(data_job: Path) -> list[str]:
+    """Return the jobs that have runs, sorted."""
+    return [name for name in job_names(data_job) if any((data_job / name).glob(f"sub_job_*/{RECORD}"))]
+
+
+def choices(
+    data_job: Path, words: Sequence[str], *, job: str, also: Iterable[str] = (), every_job: bool = False
+) -> list[Choice]:
     """Read words one by one.
 
     Parameters
@@ -50,6 +57,8 @@ def choices(data_job: Path, words: Sequence[str], *, job: str, also: Iterable[st
         The current job.
     also : iterable of str
         More words that may stand for a part of a job; they name no runs here.
+    every_job : bool
+        Words without a job's name mean runs of every job, and no words mean all of them.
 
     Returns
     -------
@@ -60,16 +69,42 @@ def choices(data_job: Path, words: Sequence[str], *, job: str, also: Iterable[st
     InvalidInput, NotFound
         When a word names nothing; lists the jobs there are. That no run stands as a word says is no error.
     """
-    jobs = job_names(data_job)
-    return [_choice(data_job, str(word), jobs, job, (*PHASES, *also)) for word in words]
+    jobs, phases = job_names(data_job), (*PHASES, *also)
+    if not words:
+        meant = with_runs(data_job) if every_job else [name for name in jobs if name == job]
+        return [_choice(data_job, name, jobs, job, phases) for name in meant]
+    found: list[Choice] = []
+    for word in map(str, words):
+        if every_job and "/" not in word and word not in jobs:
+            found += _in_every_job(data_job, word, jobs, phases)
+        else:
+            found.append(_choice(data_job, word, jobs, job, phases))
+    return found
+
+
+def _in_every_job(data_job: Path, word: str, jobs: Sequence[str], phases: Sequence[str]) -> list[Choice]:
+    """Read a word that names no job as one of every job; of numbers, those that a job has."""
+    _check(word, jobs, phases)
+    names = with_runs(data_job)
+    if not _INDICES.fullmatch(word):
+        return [_choice(data_job, f"{name}/{word}", jobs, name, phases) for name in names]
+    wanted = set(indices(word, name="ID") or [])
+    everything = {name: runs_of(data_job / name) for name in names}
+    if missing := wanted - {run.index for runs in everything.values() for run in runs}:
+        raise NotFound(f"No job has a run {_numbers(missing)}.", "%jobs --all lists the runs there are.")
+    return [Choice(data_job / name, word, [r for r in runs if r.index in wanted]) for name, runs in everything.items()]
+
+
+def _check(word: str, jobs: Sequence[str], phases: Sequence[str]) -> None:
+    if word not in phases and not _INDICES.fullmatch(word):
+        raise did_you_mean(word, [*jobs, *phases], kind="job or run (write JOB, JOB/3, 3-5 or failed)")
 
 
 def _choice(data_job: Path, word: str, jobs: Sequence[str], job: str, phases: Sequence[str]) -> Choice:
     name, slash, which = word.partition("/")
     if not slash and word not in jobs:
         name, which = job, word
-        if which not in phases and not _INDICES.fullmatch(which):
-            raise did_you_mean(word, [*jobs, *phases], kind="job or run (write JOB, JOB/3, 3-5 or failed)")
+        _check(word, jobs, phases)
     elif name not in jobs:
         raise did_you_mean(name, jobs, kind="job")
     runs = runs_of(data_job / name)
@@ -92,14 +127,13 @@ def _numbers(wanted: Iterable[int]) -> str:
     return ", ".join(map(str, numbers[:10])) + (", …" if len(numbers) > 10 else "")
 
 
-def select(data_job: Path, words: Sequence[str], *, job: str) -> list[Run]:
-    """Find the runs that words name, each once; every run of every job without words.
+def select(data_job: Path, words: Sequence[str], *, job: str, every_job: bool = False) -> list[Run]:
+    """Find the runs that words name, each once; those of the current job without words.
 
     See `choices` for the words and errors.
     """
-    if not words:
-        return [run for name in job_names(data_job) for run in runs_of(data_job / name)]
-    found = {run.folder: run for choice in choices(data_job, words, job=job) for run in choice.runs}
+    chosen = choices(data_job, words, job=job, every_job=every_job)
+    found = {run.folder: run for choice in chosen for run in choice.runs}
     return list(found.values())
 
 

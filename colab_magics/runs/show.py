@@ -6,7 +6,7 @@ import html
 import os
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,14 @@ def describe(run: Run) -> str:
     """Write everything about a run: parameters, code version, times, files, the error of a failed one."""
     status = run.status()
     record = run.record
-    lines = [f"{run.id}  {status.text}"]
+    lines = [f"{run.id}  {status.full}"]
     rows = {
         "parameters": ", ".join(f"{key}={value!r}" for key, value in run.parameters.items()),
         "metrics": metrics.show(metrics.last(metrics.recent(run.folder))),
         "notebook": record.get("notebook", ""),
+        "fork": _place(run),
         "code": record.get("commit") or "",
-        "attempt": str(run.attempt) if run.attempt > 1 else "",
+        "attempt": "; ".join([str(run.attempt), *map(_ended, run.earlier)]) if run.attempt > 1 else "",
         "engine": f"{record.get('engine')}, start {record.get('start')}",
         "started": show_time(status.started) if status.started else "",
         "took": show_seconds(status.ended - status.started) if status.ended and status.started else "",
@@ -57,6 +58,19 @@ def describe(run: Run) -> str:
     if status.error:
         lines += ["  error", *(f"    {line}" for line in str(status.error.get("traceback", "")).splitlines())]
     return "\n".join(lines)
+
+
+def _place(run: Run) -> str:
+    """Say which ``%fork`` of its notebook a run comes from, and its ``i_sub_job`` where its name does not tell it."""
+    fork, number = run.record.get("fork"), run.record.get("i_sub_job", run.index)
+    own = f"i_sub_job {number}" if number != run.index else ""
+    return ", ".join(filter(None, [str(fork) if fork else "", own]))
+
+
+def _ended(attempt: Mapping[str, Any]) -> str:
+    """Say how an earlier attempt ended, and when."""
+    text, when = str(attempt.get("text")), show_time(attempt["ended"]) if attempt.get("ended") else ""
+    return f"{attempt.get('attempt')} {text}" + (f" ({when})" if when and when not in text else "")
 
 
 def _used(run: Run, *, running: bool) -> dict[str, str]:
@@ -184,7 +198,7 @@ def link(run: Run, *, where: str, start_folder: Path) -> Link:
     named = os.environ.get("JPY_SESSION_NAME") or ""
     notebook = Path(named) if named.endswith(".ipynb") and os.path.isabs(named) else None
     base = (notebook.parent if notebook else start_folder) if where in ("jupyter", "vscode") else None
-    notes = [] if file == run.notebook else [f"This is an earlier attempt: {run.id} is {status.text}."]
+    notes = [] if file == run.notebook else [f"This is an earlier attempt: {run.id} is {status.full}."]
     if where.startswith("colab"):
         notes.append(
             "Colab opens no file of its machine as a notebook: find it under Files at the left, and download it."

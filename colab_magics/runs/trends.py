@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from ..ui import Table
 from . import metrics
+from .board import caption
 from .metrics import Line
-from .plan import describe
 from .run import Run
 
 _MANY = 200
@@ -45,7 +45,7 @@ def table(runs: Sequence[Run], names: Sequence[str] = ()) -> Table:
     if len(rows) > _MANY:
         notes.insert(0, f"… and {len(rows) - _MANY} more: name runs, or metrics by names=")
     columns = ["run", "metric", "trend", "last", "min", "max", "reports"]
-    return Table(columns, rows[:_MANY], caption=describe([(run, run.status()) for run in runs]), notes=notes)
+    return Table(columns, rows[:_MANY], caption=caption([(run, run.status()) for run in runs]), notes=notes)
 
 
 def _row(run: Run, name: str, lines: Sequence[Line]) -> list[str]:

@@ -2,14 +2,20 @@
 
 Its runner measures the processes of the run every few seconds; memory of GPUs is measured by the scheduler, once for
 all its runs, and taken from the file that it writes. All of it stands in the run's state.json, the peaks for good.
+
+Peaks of memory do not depend on when we look: Linux keeps the most that each process has held. That of a GPU is the
+most that was seen.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +27,19 @@ from ..units import show_size
 
 MOST_OF_THE_TIME = 0.01
 """Share of its time that measuring may take of a processor: what uses much memory is measured less often."""
+
+
+@dataclass
+class _Seen:
+    """A process at the last measure: its memory, of which that in the measure before too, and how much it shared.
+
+    `high` is the most it had ever held, what it shares included, when its peak was last counted.
+    """
+
+    memory: int
+    steady: int
+    shared: int
+    high: int
 
 
 class Meter:
@@ -39,15 +58,41 @@ class Meter:
         self._before: tuple[float, float] | None = None
         self._next = 0.0
         self._value: dict[str, Any] = {}
+        self._seen: dict[tuple[int, float], _Seen] = {}
+        self._lock = threading.Lock()
 
     def measure(self) -> dict[str, Any]:
         """Return what is known: ``memory``, ``gpu_memory``, their peaks, and ``cpu`` in per cent of one processor."""
+        with self._lock:
+            return self._measure()
+
+    def peaks(self) -> None:
+        """Count the peaks of the processes that are known: cheap, and before they end."""
+        with self._lock:
+            if not self._seen and self.kernel is not None and process.is_alive(self.kernel):
+                # A short run: its kernel alone, because to find its children takes longer.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self._look([psutil.Process(self.kernel["pid"])])
+            self._count_peaks()
+
+    def end(self) -> dict[str, Any]:
+        """Return what is known when all processes of the run have ended, with the peaks of those we waited for."""
+        own, most = (
+            resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        # Linux passes the peak of a process on to what it starts: one that is not above those we know says nothing.
+        if most > max([own, *(one.high for one in self._seen.values())]):
+            self._peak(memory=most)
+        return self._value
+
+    def _measure(self) -> dict[str, Any]:
         now = time.monotonic()
         if now < self._next:
             return self._value
         family = self._family()
         if family:
-            self._take(memory=sum(_memory(one) for one in family))
+            self._look(family)
+            self._count_peaks()
             self._take_cpu(family)
         taken = (process.read_json(self._folder.parent / gpu_desk.FILE) or {}).get("memory") or {}
         if self._folder.name in taken:
@@ -55,9 +100,35 @@ class Meter:
         self._next = now + (time.monotonic() - now) / MOST_OF_THE_TIME
         return self._value
 
+    def _look(self, family: Sequence[psutil.Process]) -> None:
+        before, self._seen = self._seen, {}
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._see(one, before)
+        self._take(memory=sum(one.memory for one in self._seen.values()))
+
+    def _see(self, one: psutil.Process, before: Mapping[tuple[int, float], _Seen]) -> None:
+        who = (one.pid, one.create_time())
+        memory, shared = _memory(one)
+        was = before.get(who, _Seen(0, 0, 0, 0))
+        self._seen[who] = _Seen(memory, min(memory, was.memory), max(shared, was.shared), was.high)
+
+    def _count_peaks(self) -> None:
+        """Count what a process has held at most since we looked, beside what the others have held all the time."""
+        steady = sum(one.steady for one in self._seen.values())
+        for (pid, _), one in self._seen.items():
+            high = _high_water(pid)
+            if high > one.high:
+                one.high = high
+                self._peak(memory=high - one.shared + steady - one.steady)
+
     def _take(self, **values: int) -> None:
+        self._value = {**self._value, **values}
+        self._peak(**values)
+
+    def _peak(self, **values: int) -> None:
         peaks = {f"{name}_peak": max(value, self._value.get(f"{name}_peak", 0)) for name, value in values.items()}
-        self._value = {**self._value, **values, **peaks}
+        self._value = {**self._value, **peaks}
 
     def _take_cpu(self, family: Sequence[psutil.Process]) -> None:
         now, used = time.monotonic(), sum(_cpu(one) for one in family)
@@ -80,17 +151,33 @@ class Meter:
         return []
 
 
-def _memory(one: psutil.Process) -> int:
-    """Return what a process takes; what it shares with others, as forks do, counts for each of them in part."""
+def _memory(one: psutil.Process) -> tuple[int, int]:
+    """Return what a process takes, and how much that is less than all it holds.
+
+    What it shares with others, as forks do, counts for each of them in part.
+    """
+    sizes: dict[bytes, int] = {}
     # Not there: an old kernel of Linux, or a process that is not ours to see.
     with contextlib.suppress(OSError), open(f"/proc/{one.pid}/smaps_rollup", "rb") as stream:
         for line in stream:
-            if line.startswith(b"Pss:"):
-                return int(line.split()[1]) * 1024
+            name, _, rest = line.partition(b":")
+            if name in (b"Rss", b"Pss"):
+                sizes[name] = int(rest.split()[0]) * 1024
+    if b"Pss" in sizes:
+        return sizes[b"Pss"], sizes.get(b"Rss", sizes[b"Pss"]) - sizes[b"Pss"]
     try:
-        return int(one.memory_info().rss)
+        return int(one.memory_info().rss), 0
     except psutil.Error:
-        return 0
+        return 0, 0
+
+
+def _high_water(pid: int) -> int:
+    """Return the most memory that a process has held at once, what it shares included; 0 when it has ended."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", "rb") as stream:
+        for line in stream:
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _cpu(one: psutil.Process) -> float:
@@ -114,14 +201,14 @@ def columns(state: Mapping[str, Any] | None, devices: Mapping[str, str], *, runn
         "memory": _size(used, "memory", running),
         "cpu": f"{used['cpu']} %" if running and "cpu" in used else "",
         "gpu": ",".join(short_gpu(uuid, devices) for uuid in (state or {}).get("gpus") or []),
-        "gpu memory": _size(used, "gpu_memory", running),
+        "gpu memory": _size(used, "gpu_memory", running, " (sampled)"),
     }
 
 
-def _size(used: Mapping[str, Any], name: str, running: bool) -> str:
-    if name not in used:
-        return ""
-    return show_size(used[name]) if running else f"{show_size(used[f'{name}_peak'])} peak"
+def _size(used: Mapping[str, Any], name: str, running: bool, how: str = "") -> str:
+    if running:
+        return show_size(used[name]) if name in used else ""
+    return f"{show_size(used[f'{name}_peak'])} peak{how}" if f"{name}_peak" in used else ""
 
 
 def short_gpu(uuid: str, devices: Mapping[str, str]) -> str:

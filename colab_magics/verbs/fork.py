@@ -208,6 +208,9 @@ def fork(
     if start == "live":
         ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
     board, made = submit.submit(order)
+    board.kept = {run.folder for run in made.keep}
+    if machine.note and len(made.execute) > 1:
+        ui.say(machine.note)
     if made.keep or made.skip or made.resumed or made.adopt:
         ui.say(f"{project.job}: {made}")
     if joins is not None and not detach:
@@ -386,7 +389,9 @@ def _summary(board: Board) -> str:
     from ..runs.plan import describe
 
     statuses = board.statuses()
-    began = [status.started for _, status in statuses if status.started]
-    ended = [status.ended for _, status in statuses if status.ended]
+    executed = [status for run, status in statuses if run.folder not in board.kept]
+    began = [status.started for status in executed if status.started]
+    ended = [status.ended for status in executed if status.ended]
+    kept = f", {len(statuses) - len(executed)} of them kept{',' * bool(began)}" if len(executed) < len(statuses) else ""
     took = f" in {show_seconds(max(ended) - min(began))}" if began and ended else ""
-    return f"{describe(statuses)}{took}."
+    return f"{describe(statuses)}{kept}{took}."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import session
 from ..errors import InvalidInput, NotFound
-from ..units import count, seconds, words
+from ..units import seconds, words
 from . import call_only, short, subcommand
 
 if TYPE_CHECKING:
@@ -17,23 +17,25 @@ if TYPE_CHECKING:
     from ..ui import Table
 
 
-def jobs(*ids: str) -> Board:
+def jobs(*ids: str, all: bool = False) -> Board:
     """List runs.
 
     Runs are found by their folders: in this notebook's project, or in the one that the current folder stands in, so
-    that a fresh shell sees them too.
+    that a fresh shell sees them too. With every word of ``%jobs`` the current job is meant, unless a line says more.
 
     Parameters
     ----------
     *ids : str
         ``baseline`` (a job), ``baseline/3``, ``baseline/3-5``, ``baseline/failed``; ``3``, ``7-9`` and ``failed`` are
         runs of the current job. Besides ``failed`` there are ``running``, ``waiting``, ``done``, ``interrupted``,
-        ``killed`` and ``cancelled``. All runs of all jobs by default.
+        ``killed`` and ``cancelled``. All runs of the current job by default.
+    all : bool, default False
+        Runs of all jobs: every one, or with ``failed`` or ``3`` those of each job.
 
     Returns
     -------
     Board
-        The runs; shows itself as a table.
+        The runs; shows itself as a table, and is one (``x = %jobs``, ``x.sort_values("loss")``).
 
     Raises
     ------
@@ -44,54 +46,46 @@ def jobs(*ids: str) -> Board:
     from ..runs.board import Board
 
     project = here.project()
-    runs = here.select(ids, project)
-    return Board(lambda: here.select(ids, project), [] if runs else [here.none(ids, project)])
+    notes = here.left_out(ids, project, every_job=all)
+    if not here.select(ids, project, every_job=all):
+        notes = [here.none(ids, project, every_job=all), *notes]
+    return Board(lambda: here.select(ids, project, every_job=all), notes)
 
 
 @subcommand(jobs, "list")
-def list_(*ids: str) -> Board:
+def list_(*ids: str, all: bool = False) -> Board:
     """List runs; the same as ``%jobs``.
 
     Parameters
     ----------
-    *ids : str
+    *ids, all : str, bool
         See ``%jobs``.
-
-    Returns
-    -------
-    Board
-        The runs; shows itself as a table.
     """
-    return jobs(*ids)
+    return jobs(*ids, all=all)
 
 
 @subcommand(jobs)
-def show(*ids: str) -> Text:
+def show(*ids: str, all: bool = False) -> Text:
     """Show everything about runs: parameters, code version, times, files, and the error of a failed one.
 
     Parameters
     ----------
-    *ids : str
+    *ids, all : str, bool
         See ``%jobs``.
-
-    Returns
-    -------
-    Text
-        A block for each run.
     """
     from ..runs import here
     from ..runs.show import Text, describe
 
-    return Text("\n\n".join(describe(run) for run in here.some(ids)))
+    return Text("\n\n".join(describe(run) for run in here.meant(ids, every_job=all)))
 
 
 @subcommand(jobs)
-def watch(*ids: str) -> Board:
+def watch(*ids: str, all: bool = False) -> Board:
     """Show runs live until they have ended; interrupting stops watching only.
 
     Parameters
     ----------
-    *ids : str
+    *ids, all : str, bool
         See ``%jobs``.
 
     Returns
@@ -102,23 +96,24 @@ def watch(*ids: str) -> Board:
     from ..runs import here
     from ..runs.board import Board
 
-    runs = here.select(ids)
+    runs = here.select(ids, every_job=all)
     board = Board.of(runs)
+    board.notes += here.left_out(ids, every_job=all)
     if runs:
         board.watch_or_stop(session.current().ui)
     else:
-        board.notes.append(here.none(ids))
+        board.notes.insert(0, here.none(ids, every_job=all))
     return board
 
 
 @subcommand(jobs)
 @short(f="follow")
-def logs(*ids: str, follow: bool = False, lines: int = 0) -> Text:
+def logs(*ids: str, all: bool = False, follow: bool = False, lines: int = 0) -> Text:
     """Show what runs printed.
 
     Parameters
     ----------
-    *ids : str
+    *ids, all : str, bool
         See ``%jobs``; the last run that started, by default.
     follow : bool, default False
         Go on showing what is printed until the run has ended; for one run. Shortly ``-f``.
@@ -134,7 +129,7 @@ def logs(*ids: str, follow: bool = False, lines: int = 0) -> Text:
     from ..runs.select import one
     from ..runs.show import Text, grow, printed
 
-    runs = here.some(ids) if ids else here.latest()
+    runs = here.meant(ids, every_job=all) if ids else here.latest(here.meant(ids, every_job=all))
     if not follow:
         return Text("\n\n".join(printed(run, lines) for run in runs))
     run = one(runs, ids)
@@ -144,15 +139,16 @@ def logs(*ids: str, follow: bool = False, lines: int = 0) -> Text:
 
 
 @subcommand(jobs)
-def kill(*ids: str) -> Board:
+@call_only("all")
+def kill(*ids: str, all: bool = False) -> Board:
     """End runs that wait or run: their kernels are interrupted, then terminated, then killed, with all their children.
 
     What they have saved stays, and the next ``%fork`` lets them go on.
 
     Parameters
     ----------
-    *ids : str
-        See ``%jobs``; at least one.
+    *ids, all : str, bool
+        See ``%jobs``; at least one of them.
 
     Returns
     -------
@@ -162,22 +158,32 @@ def kill(*ids: str) -> Board:
     from ..runs import here
     from ..runs.board import kill as end
 
-    _need(ids, "kill baseline, %jobs kill 3-5")
-    return end(here.select(ids), session.current().ui)
+    _need(ids, all, "kill baseline, %jobs kill 3-5")
+    return end(here.select(ids, every_job=all), session.current().ui)
 
 
 @subcommand(jobs)
-def retry(*ids: str, workers: str = "auto", detach: bool = False) -> Board:
+@call_only("all")
+def retry(
+    *ids: str,
+    all: bool = False,
+    workers: str = "auto",
+    retries: int | None = None,
+    max_failures: int | None = None,
+    detach: bool = False,
+) -> Board:
     """Execute runs again that did not end well, as they were submitted: their own notebook and parameters.
 
     They go on in their own folders, so that checkpoints serve. An edited notebook is executed by ``%fork`` instead.
 
     Parameters
     ----------
-    *ids : str
+    *ids, all : str, bool
         See ``%jobs``; at least one. ``failed`` is the usual one; of a whole job, those that did not end well.
     workers : str, default "auto"
         How many at once in each job; ``auto`` is as many as at its last ``%fork``.
+    retries, max_failures : int, optional
+        See ``%fork``; as at the job's last ``%fork`` by default, and so is its ``--try``.
     detach : bool, default False
         Do not wait for them; ``%jobs watch`` shows them.
 
@@ -200,14 +206,14 @@ def retry(*ids: str, workers: str = "auto", detach: bool = False) -> Board:
 
     if session.run_folder() is not None:
         raise InvalidInput("A run cannot start others.", "Say %jobs retry in the main notebook or in a shell.")
-    _need(ids, "retry failed, %jobs retry 3-5")
-    at_once = None if str(workers) == "auto" else count(workers, name="workers")
-    runs = room.chosen(here.choices(ids))
+    _need(ids, all, "retry failed, %jobs retry 3-5")
+    feed = room.said(workers, retries, max_failures)
+    runs = room.chosen(here.choices(ids, every_job=all))
     board, ui = Board.of(runs), session.current().ui
     if not runs:
-        board.notes.append(f"Nothing to do. {here.none(ids)}")
+        board.notes.append(f"Nothing to do. {here.none(ids, every_job=all)}")
         return board
-    room.start(runs, at_once)
+    room.start(runs, feed)
     if detach:
         board.notes.append(f"%jobs watch {board.job_words()} shows them.")
         return board
@@ -241,14 +247,14 @@ def diff(old: str, new: str, /) -> Text:
 
 
 @subcommand(jobs)
-def table(*ids: str) -> Any:
+def table(*ids: str, all: bool = False) -> Any:
     """Return runs as a table: run, state, seconds, parameters and last metrics are its columns.
 
     Where names meet, a metric's column is called ``metric.NAME`` and a parameter's ``parameter.NAME``.
 
     Parameters
     ----------
-    *ids : str
+    *ids, all : str, bool
         See ``%jobs``.
 
     Returns
@@ -263,16 +269,18 @@ def table(*ids: str) -> Any:
     """
     from ..runs import compare, here
 
-    return compare.frame_or_text(here.select(ids), text=session.current().ui.where == "script")
+    return compare.frame_or_text(
+        here.meant(ids, every_job=all, some=False), text=session.current().ui.where == "script"
+    )
 
 
 @subcommand(jobs)
-def metrics(*ids: str, names: str | None = None) -> Table:
+def metrics(*ids: str, all: bool = False, names: str | None = None) -> Table:
     """Show all that runs reported by ``colab_magics.report(loss=0.3, step=10)``: a row for each metric, with its trend.
 
     Parameters
     ----------
-    *ids : str
+    *ids, all : str, bool
         See ``%jobs``.
     names : str, optional
         These metrics alone: ``loss,accuracy``.
@@ -284,19 +292,20 @@ def metrics(*ids: str, names: str | None = None) -> Table:
     """
     from ..runs import here, trends
 
+    runs = here.meant(ids, every_job=all)
     with session.current().ui.progress("reading metrics"):
-        return trends.table(here.some(ids), words(names))
+        return trends.table(runs, words(names))
 
 
 @subcommand(jobs)
-def plot(metric: str | None = None, /, *ids: str) -> Chart | Charts:
+def plot(metric: str | None = None, /, *ids: str, all: bool = False) -> Chart | Charts:
     """Draw a metric that runs reported by ``colab_magics.report(loss=0.3, step=10)``, a line for each run.
 
     Parameters
     ----------
     metric : str
         Its name, such as ``loss``; several as ``loss,accuracy``. Without one it lists what there is.
-    *ids : str
+    *ids, all : str, bool
         See ``%jobs``.
 
     Returns
@@ -311,18 +320,18 @@ def plot(metric: str | None = None, /, *ids: str) -> Chart | Charts:
     """
     from ..runs import chart, here
 
-    runs = here.some(ids)
+    runs = here.meant(ids, every_job=all)
     with session.current().ui.progress("reading metrics"):
         return chart.charts(runs, metric or "")
 
 
 @subcommand(jobs)
-def du(*ids: str) -> Table:
+def du(*ids: str, all: bool = False) -> Table:
     """Show what runs take of the disk, also what reruns moved aside, and what is free.
 
     Parameters
     ----------
-    *ids : str
+    *ids, all : str, bool
         See ``%jobs``.
 
     Returns
@@ -333,19 +342,19 @@ def du(*ids: str) -> Table:
     from ..runs import clean, here
 
     with session.current().ui.progress("measuring folders"):
-        return clean.usage(here.choices(ids or here.job_names()))
+        return clean.usage(here.choices(ids, every_job=all), here.left_out(ids, every_job=all))
 
 
 @subcommand(jobs)
-@call_only("yes")
-def rm(*ids: str, older: str | None = None, yes: bool = False) -> Table:
+@call_only("all", "yes")
+def rm(*ids: str, all: bool = False, older: str | None = None, yes: bool = False) -> Table:
     """Remove the folders of runs, with everything in them; lists them and asks first.
 
     What runs or waits stays. Copies at the Place stay too, unless ``%sync --delete`` keeps it.
 
     Parameters
     ----------
-    *ids : str
+    *ids, all : str, bool
         See ``%jobs``; at least one. ``superseded`` is what reruns of the current job moved aside.
     older : str, optional
         Only what ended so long ago, or longer: ``30d``.
@@ -359,9 +368,9 @@ def rm(*ids: str, older: str | None = None, yes: bool = False) -> Table:
     """
     from ..runs import clean, here
 
-    _need(ids, "rm failed older=30d, %jobs rm 7-9")
+    _need(ids, all, "rm failed older=30d, %jobs rm 7-9")
     limit = None if older is None else seconds(older, name="older")
-    choices = here.choices(ids, also=[clean.SUPERSEDED_WORD])
+    choices = here.choices(ids, also=[clean.SUPERSEDED_WORD], every_job=all)
     return clean.ask_and_remove(session.current().ui, choices, older=limit, yes=yes, place=here.project().place)
 
 
@@ -386,6 +395,6 @@ def open_(id: str, /) -> Link:
     return link(here.the(id), where=shell.ui.where, start_folder=shell.start_folder)
 
 
-def _need(ids: Sequence[str], example: str) -> None:
-    if not ids:
+def _need(ids: Sequence[str], all: bool, example: str) -> None:
+    if not ids and not all:
         raise NotFound("Which runs?", f"Name a job or runs: %jobs {example}")

@@ -86,7 +86,7 @@ def test_six_runs_on_two_devices_never_share_one(project: Project, gpus: FakeGpu
         assert run.record["gpus"] == 1
         assert (run.state() or {})["gpus"] == [one["gpus"]]
         assert f"gpu        {uuids.index(one['gpus'])} NVIDIA T4" in str(jobs.show(run.id))
-    table = jobs().table()
+    table = jobs().overview()
     assert {row[list(table.columns).index("gpu")] for row in table.rows} == {"0", "1"}
 
 
@@ -108,7 +108,7 @@ def test_two_runs_share_a_device_and_a_third_does_not(project: Project, gpus: Fa
 
 def noted(project: Project) -> str:
     """Return what stands below the table of the job."""
-    return "\n".join(jobs("baseline").table().notes)
+    return "\n".join(jobs("baseline").overview().notes)
 
 
 def test_a_run_gets_several_and_none(project: Project, gpus: FakeGpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,11 +326,11 @@ def test_memory_of_gpus_is_shown_and_its_peak_is_kept(
     go(project, 0)
     poll(lambda: not scheduler.is_running(project.data_job))
     assert noted(project) == ""
-    assert cell("gpu memory") == "3.1 GB peak"
+    assert cell("gpu memory") == "3.1 GB peak (sampled)"
     assert cell("memory").endswith(" peak")
     assert "gpu memory 3.1 GB peak" in str(jobs.show("0"))
 
 
 def cell(column: str) -> str:
-    table = jobs("0").table()
+    table = jobs("0").overview()
     return str(table.rows[0][list(table.columns).index(column)]) if column in table.columns else ""

@@ -160,3 +160,24 @@ def test_workers_auto_is_as_many_as_before(project: Project) -> None:
     jobs.retry("failed")
     assert (process.read_json(plan) or {})["feed"]["workers"] == 3
     assert Path(plan).exists()
+
+
+def test_how_the_last_fork_was_fed_counts_for_a_retry_too(project: Project) -> None:
+    cell = "open(data_job + '/tries', 'a').write('x')\nassert False"
+    notebook = str(write_notebook(project.root / "a.ipynb", cell))
+    with pytest.raises(RunsFailed):
+        fork(n=2, notebook=notebook, workers="1", retries=1, max_failures=1)
+    assert [tries(project, index) for index in range(2)] == ["xx", ""]
+    with pytest.raises(RunsFailed):
+        jobs.retry("baseline")
+    assert [tries(project, index) for index in range(2)] == ["xxxx", ""]  # retries=1, and no other after one failure
+    with pytest.raises(RunsFailed):
+        jobs.retry("baseline", retries=0, max_failures=9)
+    assert [tries(project, index) for index in range(2)] == ["xxxxx", "x"]
+    with pytest.raises(InvalidInput, match="retries=-1"):
+        jobs.retry("baseline", retries=-1)
+
+
+def tries(project: Project, index: int) -> str:
+    file = project.data_job / f"sub_job_{index:03d}" / "tries"
+    return file.read_text() if file.exists() else ""

@@ -66,7 +66,7 @@ def test_du_measures_runs_and_what_was_moved_aside(project: Project) -> None:
     links = 1 + len(str(run.folder / "gone"))
     assert clean.size(run.folder) == clean.Size(before.bytes + 5000 + links - 1, before.files + 2)
     leave_run(project.data_job.parent / "other", 3)
-    table = jobs.du()
+    table = jobs.du(all=True)
     assert [row[0] for row in table.rows] == ["baseline/0", "baseline/.superseded/sub_job_000.1", "other/3"]
     assert table.caption.startswith("3 folders, ")
     assert "Free on this disk" in table.notes[0]

@@ -251,6 +251,6 @@ subprocess.run([sys.executable, "-c", "import colab_magics; colab_magics.report(
         {"loss": 1 / 3, "final": True, "step": 2},
         {"loss": 1 / 4, "final": True, "step": 2},
     ]
-    table = str(colab_magics.jobs())
-    assert "metrics" in table
-    assert "loss=0.3333 final=True step=2  █▃▁" in table
+    table = colab_magics.jobs().overview()
+    assert table.columns[3:6] == ["loss", "final", "step"]
+    assert table.rows[0][3:6] == ["0.3333  █▃▁", "True", "2"]

@@ -31,6 +31,15 @@ def test_a_living_runner_is_running() -> None:
     assert (status.phase, status.text) == ("running", "cell 9 of 14")
 
 
+def test_what_a_run_says_of_its_steps_stands_in_place_of_the_cell_and_beside_it_at_the_end() -> None:
+    step = "step 30 of 100"
+    assert derive(state(), None, now=NOW, step=step).text == step
+    assert derive(state("killed"), None, now=NOW, step=step).text.endswith(", cell 9 of 14, step 30 of 100")
+    failed = state("failed", error={"cell": 9, "ename": "ValueError"})
+    assert derive(failed, None, now=NOW, step=step).text == "failed in cell 9, step 30 of 100: ValueError"
+    assert derive(state("done"), None, now=NOW, step=step).text == "done"
+
+
 def test_a_runner_of_an_earlier_boot_was_interrupted() -> None:
     who = {**process.identity(), "boot": "another boot"}
     status = derive(state(process=who), None, now=NOW)

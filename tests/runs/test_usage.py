@@ -74,6 +74,19 @@ def test_memory_counts_what_is_shared_once_and_keeps_the_peak(family: Any, low: 
 
 
 @pytest.mark.parametrize("family", ["shares"], indirect=True)
+def test_a_peak_between_two_measures_is_seen_and_what_is_shared_is_no_peak(family: Any) -> None:
+    parent, meter = family
+    first = measure(meter)
+    assert first["memory_peak"] < 130 * MB  # both hold 80 MB, which are there once
+    parent.stdin.write("more = b'x' * 300_000_000; del more\n")
+    parent.stdin.flush()
+    assert parent.stdout.readline() == "alone\n"
+    meter.peaks()
+    assert 300 * MB < meter._value["memory_peak"] < 480 * MB
+    assert measure(meter)["memory"] < 130 * MB
+
+
+@pytest.mark.parametrize("family", ["shares"], indirect=True)
 def test_processor_time_counts_children_that_have_ended(family: Any) -> None:
     parent, meter = family
     assert "cpu" not in measure(meter)
@@ -93,10 +106,10 @@ def test_what_takes_long_to_measure_is_measured_less_often(tmp_path: Path, monke
     clock = [100.0]
     looks: list[float] = []
 
-    def slow(one: Any) -> int:
+    def slow(one: Any) -> tuple[int, int]:
         looks.append(clock[0])
         clock[0] += 0.2
-        return 5
+        return 5, 0
 
     monkeypatch.setattr(usage.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(usage, "_memory", slow)
@@ -106,6 +119,18 @@ def test_what_takes_long_to_measure_is_measured_less_often(tmp_path: Path, monke
         assert meter.measure()["memory"] == 5
         clock[0] += 5.0
     assert looks[:3] == pytest.approx([100.0, 120.4, 140.8], abs=0.5)
+
+
+OWN = "x = b'x' * 300_000_000\ndel x"
+OF_A_CHILD = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {OWN!r}], check=True)"
+
+
+@pytest.mark.parametrize(("start", "cell"), [("cold", OWN), ("warm", OWN), ("cold", OF_A_CHILD)])
+def test_the_peak_of_a_run_that_nobody_looked_at_in_time(project: Project, start: Any, cell: str) -> None:
+    fork(n=1, start=start, notebook=str(write_notebook(project.root / "a.ipynb", cell)))
+    used = (Run.load(project.data_job / "sub_job_000").state() or {})["usage"]
+    assert 300 * MB < used["memory_peak"] < 480 * MB
+    assert used["memory"] < 200 * MB
 
 
 def test_a_runs_table_shows_what_it_uses_now_and_then_the_peak(project: Project) -> None:
@@ -118,7 +143,7 @@ while not os.path.exists(data_job + '/go'):
     fork(n=1, notebook=str(write_notebook(project.root / "a.ipynb", cell)), detach=True)
     folder = project.data_job / "sub_job_000"
     poll(lambda: "cpu" in ((process.read_json(folder / "state.json") or {}).get("usage") or {}), timeout=60)
-    table = jobs().table()
+    table = jobs().overview()
     assert list(table.columns) == ["run", "state", "time", "memory", "cpu", "last line"]
     row = dict(zip(table.columns, table.rows[0], strict=True))
     amount, unit = row["memory"].split()
@@ -128,7 +153,7 @@ while not os.path.exists(data_job + '/go'):
     assert f"memory     {row['memory']}, " in str(jobs.show("0"))
     (folder / "go").touch()
     poll(lambda: not scheduler.is_running(project.data_job))
-    table = jobs().table()
+    table = jobs().overview()
     assert list(table.columns) == ["run", "state", "time", "memory", "last line"]
     peak = (Run.load(folder).state() or {})["usage"]["memory_peak"]
     assert table.rows[0][3] == f"{usage.show_size(peak)} peak"
@@ -138,18 +163,18 @@ while not os.path.exists(data_job + '/go'):
 def test_columns_without_anything_are_left_out(project: Project) -> None:
     leave_run(project.data_job, 0)
     run = leave_run(project.data_job, 1, "running", alive=True)
-    assert list(jobs().table().columns) == ["run", "state", "time", "last line"]
+    assert list(jobs().overview().columns) == ["run", "state", "time", "last line"]
     uuid = "GPU-5d5ba0d6-d33d"
     used = {"memory": 3 * 10**9, "memory_peak": 4 * 10**9, "cpu": 0, "gpu_memory": 10**9, "gpu_memory_peak": 2 * 10**9}
     state = process.read_json(run.folder / "state.json") or {}
     process.write_json(run.folder / "state.json", {**state, "usage": used, "gpus": [uuid, "GPU-9"]})
-    table = jobs().table()
+    table = jobs().overview()
     assert list(table.columns)[3:7] == ["memory", "cpu", "gpu", "gpu memory"]
     assert [row[3:7] for row in table.rows] == [[""] * 4, ["3.0 GB", "0 %", "GPU-5d5ba0d6,GPU-9", "1.0 GB"]]
-    assert "gpu memory 1.0 GB, 2.0 GB peak" in str(jobs.show("1"))
+    assert "gpu memory 1.0 GB, 2.0 GB peak (sampled)" in str(jobs.show("1"))
     (project.data_job / ".scheduler").mkdir()
     process.write_json(project.data_job / ".scheduler" / "gpus.json", {"devices": {uuid: "0:1 NVIDIA A100 MIG 1g.5gb"}})
-    assert jobs().table().rows[1][5] == "0:1,GPU-9"
+    assert jobs().overview().rows[1][5] == "0:1,GPU-9"
     assert f"gpu        0:1 NVIDIA A100 MIG 1g.5gb ({uuid}); GPU-9" in str(jobs.show("1"))
 
 
