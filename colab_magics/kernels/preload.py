@@ -2,6 +2,8 @@
 
 A project's modules are small, change between runs, and do things when they are imported; what takes seconds is
 installed. A module that cannot be imported is none that the notebook needs at once.
+
+Only the standard library: the zygote loads it by its path, for a kernel of another environment has other modules.
 """
 
 from __future__ import annotations
@@ -38,11 +40,21 @@ def loaded_here() -> list[str]:
 
 def imported_by(content: Mapping[str, Any]) -> list[str]:
     """Return the installed modules that the cells of a notebook import, in their order."""
+    return installed(named_by(content))
+
+
+def named_by(content: Mapping[str, Any]) -> list[str]:
+    """Return all modules that the cells of a notebook import, in their order."""
     names: dict[str, None] = {}
     for cell in content.get("cells", []):
         if cell.get("cell_type") == "code":
             source = cell.get("source", "")
             names |= dict.fromkeys(_imports("".join(source) if isinstance(source, list) else source))
+    return list(names)
+
+
+def installed(names: Iterable[str]) -> list[str]:
+    """Return those that are installed where this code runs."""
     return [name for name in names if name == _IN_RUNS or _installed(name)]
 
 

@@ -1,10 +1,11 @@
 """The process that warm kernels are forked from: ``python zygote.py LISTENER LIFELINE FOLDER``.
 
-It is a fresh program, not a fork of the notebook. It imports ipykernel and the modules that the runs will import, lets
-a throw-away kernel show what else a start needs, and waits in one ``poll``: no threads, no event loop, no sockets of
-ZeroMQ. A runner connects to its socket (mode 0600) and sends arguments, environment, working folder and its standard
-streams; it gets the process id of a fork that is the kernel, and later its exit status. When the runner goes away, its
-kernel does; when the scheduler does (the lifeline closes), the zygote ends with its last kernel.
+It is a fresh program, not a fork of the notebook, under the Python of the runs' kernel. It imports ipykernel and the
+modules that the runs will import, lets a throw-away kernel show what else a start needs, and waits in one ``poll``: no
+threads, no event loop, no sockets of ZeroMQ. A runner connects to its socket (mode 0600) and sends arguments,
+environment, working folder and its standard streams; it gets the process id of a fork that is the kernel, and later its
+exit status. When the runner goes away, its kernel does; when the scheduler does (the lifeline closes), the zygote ends
+with its last kernel.
 
 A kernel is then what it would have been as a process of its own, with three differences that a notebook could see, for
 which warm is asked for and never the default: modules that the notebook imports are there already, so that what they
@@ -189,14 +190,15 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.woken)
 
-    def prepare(self, names: list[str]) -> None:
-        """Import everything; afterwards `problem` says why kernels cannot be forked, if they cannot."""
+    def prepare(self, names: list[str], perhaps: list[str]) -> None:
+        """Import everything, of `perhaps` what is installed; then `problem` says why nothing can be forked, if so."""
         gc.disable()  # what is imported stays: looking for what does not takes a tenth of the time
         try:
             self.forking = _load("_colab_magics_forking", "../engines/forking.py")
             self.forking.make_room()
             self.kernel = _load("_colab_magics_kernel", "private_api.py")
-            preload([*names, *_KNOWN])
+            installed = _load("_colab_magics_preload", "preload.py").installed
+            preload([*names, *installed(perhaps), *_KNOWN])
             preload(scout(self.kernel))
         except Unfit as unfit:
             self.problem = str(unfit)
@@ -305,7 +307,7 @@ class Zygote:
             os.chdir(request["cwd"])
             argv = request["argv"]
             self.forking.become(argv, {**request["env"], "JPY_PARENT_PID": str(os.getppid())}, _RUN)
-            self.become_kernel(argv)
+            self.become_kernel(argv, request["program"])
             status = 0
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
@@ -314,11 +316,11 @@ class Zygote:
         finally:
             self.kernel.leave(status)
 
-    def become_kernel(self, argv: list[str]) -> None:
-        """Serve as a kernel until it is told to end, in the forked process."""
+    def become_kernel(self, argv: list[str], program: int) -> None:
+        """Serve as a kernel until it is told to end, in the forked process; `program` is its place in `argv`."""
         reseed()
-        sys.argv, sys.orig_argv = argv[1:], list(argv)
-        self.kernel.serve([*argv[2:], f"--IPKernelApp.parent_handle={os.getppid()}"])
+        sys.argv, sys.orig_argv = argv[program:], list(argv)
+        self.kernel.serve([*argv[program + 1 :], f"--IPKernelApp.parent_handle={os.getppid()}"])
 
 
 def _receive(runner: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -343,8 +345,8 @@ def main() -> None:
     zygote = Zygote(socket.socket(fileno=listener), [lifeline])
     try:
         with open(os.path.join(folder, "preload.json"), encoding="utf-8") as stream:
-            names = json.load(stream)
-        zygote.prepare(names)
+            order = json.load(stream)
+        zygote.prepare(order.get("modules", []), order.get("perhaps", []))
         zygote.serve()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
