@@ -93,7 +93,6 @@ class LocalEngine(Engine):
         importlib.import_module(_RUNNER)
         importlib.import_module(_ENGINE_OF_NOTEBOOKS).rehearse({kernel for _, kernel in starts} - {None})
         gc.enable()
-        gc.collect()
         gc.freeze()
 
     def _hold_copy(self, job_folder: Path) -> None:

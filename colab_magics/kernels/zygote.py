@@ -43,7 +43,7 @@ from typing import Any
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _RUN = "COLAB_MAGICS_RUN"
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/accel", "/dev/vfio")
-_SCOUT_SECONDS = 30.0
+_SCOUT_SECONDS = 30
 _KNOWN = ["ipykernel.debugger", "tornado.platform.asyncio", "sqlite3", "psutil", "IPython.core.logger"]
 """What starts and ends of kernels import: the scout need not find it, and the last two it cannot find."""
 
@@ -119,11 +119,18 @@ def gpu_in_use() -> str:
     return ""
 
 
-def scout(kernel: ModuleType) -> list[str]:
-    """Start a kernel that nobody uses; return the modules that a start imports."""
+def scout(kernel: ModuleType) -> int:
+    """Start a kernel that nobody uses, beside this process; return the file from which `scouted` reads.
+
+    It is no child of this process, whose children are those of the modules that it imports (see `check`).
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        if os.fork():
+            os._exit(0)
+        os.close(reader)
+        signal.alarm(_SCOUT_SECONDS)
         status = 1
         try:
             folder = tempfile.mkdtemp(prefix="cms-")
@@ -140,18 +147,17 @@ def scout(kernel: ModuleType) -> list[str]:
         finally:
             os._exit(status)
     os.close(writer)
-    raw = b""
-    poll = select.poll()
-    poll.register(reader, select.POLLIN)
-    while poll.poll(_SCOUT_SECONDS * 1000) and (part := os.read(reader, 1 << 16)):
-        raw += part
-    os.close(reader)
-    os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    try:
-        found: list[str] = json.loads(raw)
-    except ValueError:
-        return []
+    return reader
+
+
+def scouted(reader: int) -> list[str]:
+    """Return the modules that the start of a kernel imports; none when the scout failed."""
+    with os.fdopen(reader, encoding="utf-8") as stream:
+        try:
+            found: list[str] = json.load(stream)
+        except ValueError:
+            return []
     return found
 
 
@@ -198,15 +204,17 @@ class Zygote:
             self.forking.make_room()
             self.kernel = _load("_colab_magics_kernel", "private_api.py")
             installed = _load("_colab_magics_preload", "preload.py").installed
-            preload([*names, *installed(perhaps), *_KNOWN])
-            preload(scout(self.kernel))
+            preload(_KNOWN)
+            reader = scout(self.kernel)
+            preload([*names, *installed(perhaps)])
+            preload(scouted(reader))
         except Unfit as unfit:
             self.problem = str(unfit)
         except Exception as error:  # noqa: BLE001 - runners are told, and start cold
             _say(traceback.format_exc())
             self.problem = f"preloading failed: {error!r}"
         gc.enable()
-        gc.collect()
+        # Not collected before: the little that imports leave behind takes as long to find as two kernels to start.
         gc.freeze()
 
     def serve(self) -> None:

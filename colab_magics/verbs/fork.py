@@ -143,12 +143,12 @@ def fork(
     RunsFailed
         After all runs have ended, when one or more failed: run, cell, error and log of each.
     """
-    from ..runs import resources, submit
-    from ..runs.scheduler import Feed
-
     ui = session.current().ui
     if _in_run(ui):
         return None
+    from ..runs import resources, submit
+    from ..runs.scheduler import Feed
+
     points, names = _points(grid, n, yes=yes)
     machine = resources.settle(workers, gpus, ui)
     at_once = machine.workers

@@ -27,15 +27,15 @@ def join() -> Board:
     NotFound
         When the job has no runs yet.
     """
+    here = session.current()
+    if session.run_folder() is not None or "i_sub_job" in (here.ui.injected_parameters() or {}):
+        here.ui.stop("the run ends at %join")
     from pathlib import Path
 
     from ..checkout.project import find_project
     from ..runs.board import Board
     from ..runs.run import runs_of
 
-    here = session.current()
-    if session.run_folder() is not None or "i_sub_job" in (here.ui.injected_parameters() or {}):
-        here.ui.stop("the run ends at %join")
     here.ui.skip_nothing()
     project = here.project or find_project(Path.cwd())
     if project is None or not runs_of(project.data_job):
