@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotFound
 from ..process import read_json, write_json
 
 MARKER = ".colab_magics.json"
@@ -40,6 +40,8 @@ class Project:
         Where the code comes from; None for a project of data folders alone.
     notes : list of str
         What the user should know about the last set-up, such as packages that are missing.
+    brief : bool
+        It shows itself in one line, and asks neither git nor a sync for it.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Project:
     place: str | None = None
     url: str | None = None
     notes: list[str] = field(default_factory=list, compare=False)
+    brief: bool = field(default=False, compare=False)
 
     @property
     def places(self) -> list[str]:
@@ -78,11 +81,15 @@ class Project:
             write_json(self.root / MARKER, new)
 
     def __str__(self) -> str:
+        if self.brief:
+            return f"project {self.name}, job {self.job}: {self.root}"
         from .show import table
 
         return str(table(self))
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
+        if self.brief:
+            return None
         from .show import table
 
         return table(self)._repr_html_()
@@ -161,6 +168,24 @@ def job_of(root: Path, notebook: str | None, *, remembered: bool = True) -> str:
 def _jobs(marker: dict[str, Any]) -> dict[str, str]:
     jobs = marker.get("jobs")
     return {str(key): str(job) for key, job in jobs.items()} if isinstance(jobs, dict) else {}
+
+
+def project_of(run: Path) -> Project:
+    """Return the project of a run, which shows itself there in one line.
+
+    Raises
+    ------
+    NotFound
+        When its folder belongs to no project.
+    """
+    project = find_project(run)
+    if project is None:
+        raise NotFound(
+            f"The run {run} belongs to no project: no folder above it holds {MARKER}.",
+            "Run %project in the main notebook before %fork.",
+        )
+    project.brief = True
+    return project
 
 
 def check_name(value: str, *, option: str) -> str:

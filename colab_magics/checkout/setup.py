@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import units
 from ..colab import mount, runtime, secrets
-from ..errors import ColabMagicsError, CommandFailed, InvalidInput, NotFound
+from ..errors import ColabMagicsError, CommandFailed, InvalidInput
 from ..process import read_json
 from ..ui import UI
 from . import clone as cloning
@@ -270,22 +270,3 @@ def end_former_sync(project: Project, before: Before) -> None:
     for sync in control.running(project.data_job):
         if sync.place in ended:
             sync.stop()
-
-
-def in_run(run: Path) -> Project:
-    """Return the project of a run.
-
-    Raises
-    ------
-    NotFound
-        When its folder belongs to no project.
-    """
-    from .project import find_project
-
-    project = find_project(run)
-    if project is None:
-        raise NotFound(
-            f"The run {run} belongs to no project: no folder above it holds {MARKER}.",
-            "Run %project in the main notebook before %fork.",
-        )
-    return project

@@ -58,7 +58,7 @@ class Engine(ABC):
             When they cannot, with the mend.
         """
 
-    def begin(self, job_folder: Path, start: str) -> Begun:
+    def begin(self, job_folder: Path, start: str, kernel: str | None) -> Begun:
         """Start what takes a while, in the submitter and before the plan is written; by default there is nothing.
 
         It must end by itself when the files that it returns are closed.

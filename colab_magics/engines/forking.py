@@ -18,6 +18,7 @@ from pathlib import Path
 ROOM_VARIABLE = "COLAB_MAGICS_ROOM"
 """Environment variable that makes the block long; gone once the program runs."""
 _CHECKERS = ("rfc3987_syntax", "isoduration")
+_STORES = ("pyarrow", "boto3", "gcsfs", "azure", "github")
 ROOM = {ROOM_VARIABLE: "x" * 8192}
 
 
@@ -27,20 +28,22 @@ def make_room() -> None:
 
 
 def import_lean() -> None:
-    """Import jsonschema, which nbformat does, without checkers of addresses and durations that no notebook asks for.
+    """Import jsonschema and papermill without what they take along where it is installed, and no run of ours asks for.
 
-    Where they are installed, the first compiles its grammar at every start, for a second. Only for processes of ours.
+    Checkers of addresses and durations, of which the first compiles its grammar at every start, for a second; clients
+    of stores, from which papermill could read notebooks. Only for processes of ours.
     """
-    if "jsonschema" in sys.modules:
-        return
-    hidden = [name for name in _CHECKERS if name not in sys.modules]
-    # What stands as None cannot be imported, and jsonschema goes on without.
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
-    try:
-        importlib.import_module("jsonschema")
-    finally:
-        for name in hidden:
-            del sys.modules[name]
+    for module, also in (("jsonschema", _CHECKERS), ("papermill.iorw", _STORES)):
+        if module in sys.modules:
+            continue
+        hidden = [name for name in also if name not in sys.modules]
+        # What stands as None cannot be imported, and the module goes on without.
+        sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+        try:
+            importlib.import_module(module)
+        finally:
+            for name in hidden:
+                del sys.modules[name]
 
 
 def become(argv: Sequence[str], env: Mapping[str, str], first: str) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -30,6 +32,8 @@ from . import forking
 from . import gpus as devices
 from .base import Begun, Engine, Ref
 from .gpu_desk import Desk
+
+log = logging.getLogger(__name__)
 
 _RUNNER = "colab_magics.runs.runner"
 _ENGINE_OF_NOTEBOOKS = "colab_magics.kernels.papermill_engine"
@@ -50,7 +54,7 @@ class LocalEngine(Engine):
     def __init__(self) -> None:
         self._kill_at: dict[int, float] = {}
         self._ends: dict[int, int] = {}
-        self._zygotes: dict[str, str] = {}
+        self._zygotes: dict[tuple[str, str | None], str] = {}
         self._copy: Any = None
         self._desk: Desk | None = None
         self._given: dict[Path, list[str]] = {}
@@ -60,40 +64,42 @@ class LocalEngine(Engine):
         if gpus:
             devices.check(gpus, devices.find())
 
-    def begin(self, job_folder: Path, start: str) -> Begun:
+    def begin(self, job_folder: Path, start: str, kernel: str | None) -> Begun:
         """Start the zygote: it imports while the plan is written and the scheduler starts."""
-        return _start_zygote(job_folder) if start == "warm" else Begun()
+        return _start_zygote(job_folder, kernel) if start == "warm" else Begun()
 
     def prepare(
         self, folders: Sequence[Path], adopted: Sequence[Path] = (), begun: Mapping[str, Any] | None = None
     ) -> None:
-        """Import what runners need, look for GPUs, and start the zygote when a run is to start warm and there is none.
+        """Import what runners need, look for GPUs, and start the zygotes that runs are to be forked from.
 
-        The zygote ends with this process, or with its last kernel.
+        There is one for each kernel. It ends with this process, or with its last kernel.
         """
         if not self.dedicated:
             return
-        starts = {_record(folder).get("start") for folder in folders}
-        if "warm" in starts:
-            self._zygotes["warm"] = (begun or _start_zygote(folders[0].parent).notes)["zygote"]
-        if "live" in starts:
-            self._hold_copy(folders[0].parent)
+        starts = {_start(_record(folder)) for folder in folders}
+        for start, kernel in starts:
+            if start == "warm":
+                ready = begun if begun and begun.get("kernel") == kernel else None
+                self._zygotes[start, kernel] = (ready or _start_zygote(folders[0].parent, kernel).notes).get(
+                    "zygote", ""
+                )
+            elif start == "live":
+                self._hold_copy(folders[0].parent)
         if every := [*folders, *adopted]:
             self._desk = Desk(every[0].parent, [_record(folder).get("gpus") for folder in every])
         gc.disable()  # what is imported stays: looking for what does not takes a fifth of the time
         forking.import_lean()
         importlib.import_module(_RUNNER)
-        kernels = {(_record(folder).get("payload") or {}).get("kernel") for folder in folders}
-        importlib.import_module(_ENGINE_OF_NOTEBOOKS).rehearse(kernels - {None})
+        importlib.import_module(_ENGINE_OF_NOTEBOOKS).rehearse({kernel for _, kernel in starts} - {None})
         gc.enable()
-        gc.collect()
         gc.freeze()
 
     def _hold_copy(self, job_folder: Path) -> None:
         """Keep the frozen copy of the notebook while runs are to be forked from it; each run says when it is gone."""
         with contextlib.suppress(Unavailable):
             self._copy = importlib.import_module(_LIVE).Attendance(job_folder / ".scheduler")
-            self._zygotes["live"] = self._copy.path
+            self._zygotes["live", None] = self._copy.path
 
     def finish(self, *, well: bool) -> None:
         """Let the frozen copy go."""
@@ -120,7 +126,7 @@ class LocalEngine(Engine):
             env = {RUN_VARIABLE: str(folder)}
             if uuids or _record(folder).get("gpus") == 0:
                 env |= devices.environment(uuids)
-            if zygote := self._zygotes.get(_record(folder).get("start", "cold")):
+            if zygote := self._zygotes.get(_start(_record(folder))):
                 env["COLAB_MAGICS_ZYGOTE"] = zygote
             # A lock that another thread holds would be held for ever in a fork.
             alone = self.dedicated and threading.active_count() == 1
@@ -178,26 +184,42 @@ class LocalEngine(Engine):
         """Nothing to bring home."""
 
 
-def _start_zygote(job_folder: Path) -> Begun:
-    """Start the process that kernels are forked from. It ends when the file is closed and its last kernel is gone."""
+def _start(record: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return how a run's kernel starts, and the kernelspec's name."""
+    return record.get("start", "cold"), (record.get("payload") or {}).get("kernel")
+
+
+def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
+    """Start the process that kernels are forked from, by the runs' own Python; none where nothing was prepared.
+
+    It ends when the file is closed and its last kernel is gone.
+    """
+    known = process.read_json(job_folder / ".scheduler" / "preload.json") or {}
+    order = known.get("kernels", {}).get(kernel or "")
+    if order is None:
+        return Begun()
     base = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="cmz-", dir=base if len(os.fsencode(base)) < 60 else "/tmp"))
-    preload = process.read_json(job_folder / ".scheduler" / "preload.json") or {}
-    process.write_whole(folder / "preload.json", process.as_json(preload.get("modules", [])))
+    process.write_whole(folder / "preload.json", process.as_json(order))
     reader, lifeline = os.pipe()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(folder / "zygote"))
         os.chmod(folder / "zygote", 0o600)
         listener.listen(128)
-        process.start_detached(
-            [sys.executable, _ZYGOTE, str(listener.fileno()), str(reader), folder],
-            log_file=job_folder / ".scheduler" / "zygote.txt",
-            # debugpy writes three lines about frozen modules otherwise.
-            env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **forking.ROOM},
-            pass_fds=(listener.fileno(), reader),
-        )
+        try:
+            process.start_detached(
+                [*order["command"], _ZYGOTE, str(listener.fileno()), str(reader), folder],
+                log_file=job_folder / ".scheduler" / "zygote.txt",
+                # debugpy writes three lines about frozen modules otherwise.
+                env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **order["env"], **forking.ROOM},
+                pass_fds=(listener.fileno(), reader),
+            )
+        except OSError as error:
+            # That interpreter is not there: the runs' own start says so.
+            log.warning("no zygote for the kernel %s: %s", kernel, error)
+            shutil.rmtree(folder, ignore_errors=True)
     os.close(reader)
-    return Begun({"zygote": str(folder / "zygote")}, [lifeline])
+    return Begun({"zygote": str(folder / "zygote"), "kernel": kernel}, [lifeline])
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ..ui import RunningCell
+
+_REMEMBERED = 200
+"""So many cells that were executed are compared when several hold the same code."""
+
 
 def where(ip: Any) -> str:
     """Say which front end a shell belongs to; see `colab_magics.ui.UI.where`."""
@@ -22,3 +27,9 @@ def cell_id(ip: Any) -> str:
     kernel = getattr(ip, "kernel", None)
     metadata = kernel.get_parent("shell").get("metadata") if kernel is not None else None
     return str((metadata or {}).get("cellId") or "")
+
+
+def running_cell(ip: Any) -> RunningCell:
+    """Tell which cell is being executed."""
+    cells = [str(cell) for cell in ip.history_manager.input_hist_raw[-_REMEMBERED:]]
+    return RunningCell(cells[-1], cell_id(ip), tuple(cells[:-1])) if cells else RunningCell()

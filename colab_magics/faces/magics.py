@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from typing import Any
@@ -68,6 +69,13 @@ def run_line(name: str, text: str, cell: str | None, namespace: dict[str, Any]) 
     line = split(text)
     if any(token.text in ("--help", "-h") and not token.quoted for token in line.tokens):
         return _help(name, [token.text for token in line.tokens])
+    if session.run_folder() is not None:
+        from .in_run import short
+
+        # What the system refuses is told below.
+        with contextlib.suppress(OSError):
+            if (answer := short(name, line)) is not None:
+                return answer()
     # Both imported here: what loading the extension does not need must not delay it.
     from .app import call
     from .expand import expand
@@ -121,8 +129,6 @@ class Extension:
 
     def install(self) -> None:
         """Add everything to the shell."""
-        from .completion import install
-
         manager = self.ip.magics_manager
         for name, magic in self.magics.items():
             for kind in ("line", "cell"):
@@ -130,7 +136,10 @@ class Extension:
                     self.shadowed[kind, name] = manager.magics[kind][name]
             manager.register_function(magic, "line_cell", name)
         self.ip.input_transformers_cleanup.insert(0, self.empty_cell)
-        self.completion = install(self.ip)
+        if session.run_folder() is None:  # nobody presses Tab in a run
+            from .completion import install
+
+            self.completion = install(self.ip)
         self.ip.events.register("post_run_cell", self.after_cell)
 
     def after_cell(self, result: Any = None) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from ..ui import UI, Live, Notebook, RunningCell, Table, TerminalUI, ticking
 from . import skip
-from .front_end import where
+from .front_end import running_cell, where
 from .stop import stop
 
 _PACE = 0.5
@@ -65,8 +65,6 @@ class InShell:
         return replace(found, content=with_parameters(found.content, cell)) if cell else found
 
     def running_cell(self) -> RunningCell:
-        from .which_notebook import running_cell
-
         return running_cell(self.ip)
 
     def notebook_name(self) -> str | None:

@@ -20,16 +20,14 @@ import psutil
 from .. import process, session
 from ..errors import InvalidInput, NotFound
 from ..runs.code import INJECTED, source_of, tags
-from ..ui import Notebook, RunningCell, read_notebook, ticking
+from ..ui import Notebook, read_notebook, ticking
 from ..units import show_time
-from .front_end import cell_id, where
+from .front_end import running_cell, where
 from .jupyter_server import Found, find_session, kernel_id
 
 NAMED = "COLAB_MAGICS_NOTEBOOK"
 """Environment variable that names the notebook, for whoever executes one without a front end."""
 
-_REMEMBERED = 200
-"""So many cells that were executed are compared when several hold the same code."""
 SAVE_WITHIN = 5.0
 """Seconds until a notebook that the front end was asked to save must have changed."""
 
@@ -266,12 +264,6 @@ def _warning(file: Path) -> str:
     return (
         f"{file.name}: edits that are not saved are missing. The runs use the version saved at {when}: save, run again."
     )
-
-
-def running_cell(ip: Any) -> RunningCell:
-    """Tell which cell is being executed."""
-    cells = [str(cell) for cell in ip.history_manager.input_hist_raw[-_REMEMBERED:]]
-    return RunningCell(cells[-1], cell_id(ip), tuple(cells[:-1])) if cells else RunningCell()
 
 
 def _holds(content: dict[str, Any], cell: str) -> bool:

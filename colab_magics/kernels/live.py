@@ -280,7 +280,7 @@ class FrozenCopy(Zygote):
             self.lifelines.remove(fd)
             os.close(fd)
 
-    def become_kernel(self, argv: list[str]) -> None:
+    def become_kernel(self, argv: list[str], program: int) -> None:
         """Serve as a kernel until it is told to end, in the forked process."""
         _end_earlier(_RUNS_FIRST)
         here = session.current()
@@ -291,7 +291,7 @@ class FrozenCopy(Zygote):
         random.setstate(self.random)
         if self.seed != "keep":
             reseed(os.environ.get(session.RUN_VARIABLE, ""))
-        self.kernel.serve_again(self.shell, [*argv[2:], f"--IPKernelApp.parent_handle={os.getppid()}"])
+        self.kernel.serve_again(self.shell, [*argv[program + 1 :], f"--IPKernelApp.parent_handle={os.getppid()}"])
 
 
 def _end_earlier(by: int) -> None:

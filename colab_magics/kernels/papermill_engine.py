@@ -32,7 +32,7 @@ from papermill.execute import raise_for_execution_errors
 
 from .. import process
 from .client import Replay, RunClient, as_text
-from .cold import THIS_PYTHON, language_of
+from .cold import THIS_PYTHON, language_of, where_ours_is
 from .journal import Journal, rebuild
 from .manager import RunManager, manager_class
 from .warm import forked_manager_class
@@ -352,12 +352,16 @@ def execute(
 def _start_kernel(execution: Execution, kernel: str | None, cwd: Path) -> RunManager:
     """Start the kernel's process, without waiting until it answers."""
     zygote = execution.zygote
-    made = forked_manager_class(kernel, execution.start, zygote) if zygote else manager_class(kernel)
+    forked = zygote or execution.start == "warm"
+    made = forked_manager_class(kernel, execution.start, zygote or "") if forked else manager_class(kernel)
     manager = made(kernel_name=kernel or THIS_PYTHON)
     # As nbclient does: runs share no history, and wait for no other's.
-    arguments = ["--HistoryManager.hist_file=:memory:"] if manager.ipykernel else []
+    spec = manager.kernel_spec
+    ours = spec is not None and where_ours_is(spec.argv) is not None
+    arguments = ["--HistoryManager.hist_file=:memory:"] if ours or manager.ipykernel else []
     run_sync(manager.start_kernel)(extra_arguments=arguments, cwd=str(cwd))
-    execution.kernel_runs(manager.provisioner.pid, getattr(manager.provisioner, "note", ""))
+    stock = "start=cold, not warm: the notebook's kernel has a provisioner of its own" if forked else ""
+    execution.kernel_runs(manager.provisioner.pid, getattr(manager.provisioner, "note", stock))
     return manager
 
 

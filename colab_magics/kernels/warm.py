@@ -7,13 +7,12 @@ import contextlib
 import json
 import os
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import process
-from .cold import OUR_KERNEL
+from .cold import where_ours_is
 from .manager import RunManager, RunProvisioner, manager_class
 
 ZYGOTE_VARIABLE = "COLAB_MAGICS_ZYGOTE"
@@ -107,9 +106,12 @@ class WarmProvisioner(RunProvisioner):
         return await super().launch_kernel(cmd, **kwargs)
 
     async def _ask(self, cmd: Sequence[str], options: dict[str, Any]) -> Child:
-        if list(cmd[:2]) != [sys.executable, OUR_KERNEL]:
-            raise _Refused(f"the notebook's kernel is started by {cmd[0]}, and not as this Python's own is")
-        request = {"argv": list(cmd), "env": dict(options.get("env") or os.environ)}
+        program = where_ours_is(cmd)
+        if program is None:
+            raise _Refused(f"the notebook's kernel is started by {cmd[0]}, and not as ipykernel is")
+        if not self.zygote:
+            raise _Refused("there is no process to fork from; run the %fork line again")
+        request = {"argv": list(cmd), "program": program, "env": dict(options.get("env") or os.environ)}
         request["cwd"] = os.fspath(options.get("cwd") or Path.cwd())
         link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -165,7 +167,7 @@ def forked_manager_class(kernel: str | None, start: str, zygote: str) -> type[Ru
     start : {"warm", "live"}
         Whether a kernel starts cold where it cannot be forked.
     zygote : str
-        Path of the socket of the process to fork from.
+        Path of the socket of the process to fork from; empty where there is none.
     """
 
     def make_provisioner(self: RunManager, **kwargs: Any) -> RunProvisioner:

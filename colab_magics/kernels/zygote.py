@@ -1,10 +1,11 @@
 """The process that warm kernels are forked from: ``python zygote.py LISTENER LIFELINE FOLDER``.
 
-It is a fresh program, not a fork of the notebook. It imports ipykernel and the modules that the runs will import, lets
-a throw-away kernel show what else a start needs, and waits in one ``poll``: no threads, no event loop, no sockets of
-ZeroMQ. A runner connects to its socket (mode 0600) and sends arguments, environment, working folder and its standard
-streams; it gets the process id of a fork that is the kernel, and later its exit status. When the runner goes away, its
-kernel does; when the scheduler does (the lifeline closes), the zygote ends with its last kernel.
+It is a fresh program, not a fork of the notebook, under the Python of the runs' kernel. It imports ipykernel and the
+modules that the runs will import, lets a throw-away kernel show what else a start needs, and waits in one ``poll``: no
+threads, no event loop, no sockets of ZeroMQ. A runner connects to its socket (mode 0600) and sends arguments,
+environment, working folder and its standard streams; it gets the process id of a fork that is the kernel, and later its
+exit status. When the runner goes away, its kernel does; when the scheduler does (the lifeline closes), the zygote ends
+with its last kernel.
 
 A kernel is then what it would have been as a process of its own, with three differences that a notebook could see, for
 which warm is asked for and never the default: modules that the notebook imports are there already, so that what they
@@ -42,7 +43,7 @@ from typing import Any
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _RUN = "COLAB_MAGICS_RUN"
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/accel", "/dev/vfio")
-_SCOUT_SECONDS = 30.0
+_SCOUT_SECONDS = 30
 _KNOWN = ["ipykernel.debugger", "tornado.platform.asyncio", "sqlite3", "psutil", "IPython.core.logger"]
 """What starts and ends of kernels import: the scout need not find it, and the last two it cannot find."""
 
@@ -118,11 +119,18 @@ def gpu_in_use() -> str:
     return ""
 
 
-def scout(kernel: ModuleType) -> list[str]:
-    """Start a kernel that nobody uses; return the modules that a start imports."""
+def scout(kernel: ModuleType) -> int:
+    """Start a kernel that nobody uses, beside this process; return the file from which `scouted` reads.
+
+    It is no child of this process, whose children are those of the modules that it imports (see `check`).
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        if os.fork():
+            os._exit(0)
+        os.close(reader)
+        signal.alarm(_SCOUT_SECONDS)
         status = 1
         try:
             folder = tempfile.mkdtemp(prefix="cms-")
@@ -139,18 +147,17 @@ def scout(kernel: ModuleType) -> list[str]:
         finally:
             os._exit(status)
     os.close(writer)
-    raw = b""
-    poll = select.poll()
-    poll.register(reader, select.POLLIN)
-    while poll.poll(_SCOUT_SECONDS * 1000) and (part := os.read(reader, 1 << 16)):
-        raw += part
-    os.close(reader)
-    os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    try:
-        found: list[str] = json.loads(raw)
-    except ValueError:
-        return []
+    return reader
+
+
+def scouted(reader: int) -> list[str]:
+    """Return the modules that the start of a kernel imports; none when the scout failed."""
+    with os.fdopen(reader, encoding="utf-8") as stream:
+        try:
+            found: list[str] = json.load(stream)
+        except ValueError:
+            return []
     return found
 
 
@@ -189,22 +196,25 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.woken)
 
-    def prepare(self, names: list[str]) -> None:
-        """Import everything; afterwards `problem` says why kernels cannot be forked, if they cannot."""
+    def prepare(self, names: list[str], perhaps: list[str]) -> None:
+        """Import everything, of `perhaps` what is installed; then `problem` says why nothing can be forked, if so."""
         gc.disable()  # what is imported stays: looking for what does not takes a tenth of the time
         try:
             self.forking = _load("_colab_magics_forking", "../engines/forking.py")
             self.forking.make_room()
             self.kernel = _load("_colab_magics_kernel", "private_api.py")
-            preload([*names, *_KNOWN])
-            preload(scout(self.kernel))
+            installed = _load("_colab_magics_preload", "preload.py").installed
+            preload(_KNOWN)
+            reader = scout(self.kernel)
+            preload([*names, *installed(perhaps)])
+            preload(scouted(reader))
         except Unfit as unfit:
             self.problem = str(unfit)
         except Exception as error:  # noqa: BLE001 - runners are told, and start cold
             _say(traceback.format_exc())
             self.problem = f"preloading failed: {error!r}"
         gc.enable()
-        gc.collect()
+        # Not collected before: the little that imports leave behind takes as long to find as two kernels to start.
         gc.freeze()
 
     def serve(self) -> None:
@@ -305,7 +315,7 @@ class Zygote:
             os.chdir(request["cwd"])
             argv = request["argv"]
             self.forking.become(argv, {**request["env"], "JPY_PARENT_PID": str(os.getppid())}, _RUN)
-            self.become_kernel(argv)
+            self.become_kernel(argv, request["program"])
             status = 0
         except SystemExit as leaving:
             status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
@@ -314,11 +324,11 @@ class Zygote:
         finally:
             self.kernel.leave(status)
 
-    def become_kernel(self, argv: list[str]) -> None:
-        """Serve as a kernel until it is told to end, in the forked process."""
+    def become_kernel(self, argv: list[str], program: int) -> None:
+        """Serve as a kernel until it is told to end, in the forked process; `program` is its place in `argv`."""
         reseed()
-        sys.argv, sys.orig_argv = argv[1:], list(argv)
-        self.kernel.serve([*argv[2:], f"--IPKernelApp.parent_handle={os.getppid()}"])
+        sys.argv, sys.orig_argv = argv[program:], list(argv)
+        self.kernel.serve([*argv[program + 1 :], f"--IPKernelApp.parent_handle={os.getppid()}"])
 
 
 def _receive(runner: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -343,8 +353,8 @@ def main() -> None:
     zygote = Zygote(socket.socket(fileno=listener), [lifeline])
     try:
         with open(os.path.join(folder, "preload.json"), encoding="utf-8") as stream:
-            names = json.load(stream)
-        zygote.prepare(names)
+            order = json.load(stream)
+        zygote.prepare(order.get("modules", []), order.get("perhaps", []))
         zygote.serve()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,9 +13,8 @@ from typing import Any
 
 from .. import process
 from ..engines import ENGINES
-from ..engines.base import Begun
+from ..engines.base import Begun, Engine
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, Unavailable
-from ..kernels import preload
 from ..ui import Notebook, Table
 from . import attempts, code, forks, joined, live, modules, plan, scheduler
 from .board import Board
@@ -119,12 +118,14 @@ class Order:
             resume=resume or self.resume,
         )
 
-    def record(self) -> dict[str, Any]:
-        """Return what the records of all runs share."""
+    def kernel(self) -> str | None:
+        """Return the kernel of the runs: this notebook's own interpreter, or the kernelspec that another one names."""
         from ..kernels.cold import check_kernel
 
-        # This notebook's runs use its own interpreter; any other notebook the kernel that it names.
-        kernel = None if self.notebook.current else check_kernel(self.notebook.content, self.notebook.name)
+        return None if self.notebook.current else check_kernel(self.notebook.content, self.notebook.name)
+
+    def record(self) -> dict[str, Any]:
+        """Return what the records of all runs share."""
         return {
             "engine": self.engine,
             "start": self.start,
@@ -132,21 +133,21 @@ class Order:
             "only_free_gpus": self.resources.only_free,
             "cwd": str(self.cwd),
             "commit": commit(self.checkout),
-            "payload": {"kind": "notebook", "kernel": kernel, **self.limits},
+            "payload": {"kind": "notebook", "kernel": self.kernel(), **self.limits},
             "code": self.hashes,
             "notebook_path": self.whose.path,
             "fork": self.whose.fork,
             "others": self.program.others,
         }
 
-    def write_preload(self) -> None:
-        """Write which modules a warm start loads before the runs begin."""
+    def begin(self, engine: Engine) -> Begun:
+        """Start what takes a while: with a warm start, the process that has the modules of the runs."""
+        kernel = self.kernel()
         if self.start == "warm":
-            notebook = self.notebook
-            # What this kernel has loaded is what its runs will; of another notebook its cells tell.
-            modules = preload.loaded_here() if notebook.current else preload.imported_by(notebook.content)
-            folder = self.job_folder / scheduler.FOLDER
-            process.write_json(folder / "preload.json", {"modules": modules})
+            from ..kernels import preparation
+
+            preparation.write(self.job_folder / scheduler.FOLDER, kernel, self.notebook)
+        return engine.begin(self.job_folder, self.start, kernel)
 
 
 def submit(order: Order) -> tuple[Board, Plan]:
@@ -179,8 +180,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
     begun = Begun()
     try:
         (job_folder / scheduler.FOLDER).mkdir(exist_ok=True)
-        order.write_preload()
-        begun = engine.begin(job_folder, order.start)
+        begun = order.begin(engine)
         record = order.record()
         made = order.plan()
         if order.start == "live":

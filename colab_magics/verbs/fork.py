@@ -158,7 +158,7 @@ def fork(
     RunsFailed
         After all runs have ended, when one or more failed: run, cell, error and log of each.
     """
-    from ..runs import forks, in_run, joined, resources, submit, which_job
+    from ..runs import in_run
 
     ui = session.current().ui
     if in_run.is_run(ui):
@@ -166,6 +166,8 @@ def fork(
         if board is None:
             in_run.assign(ui)
         return board
+    from ..runs import forks, joined, resources, submit, which_job
+
     points, names = _points(grid, n, yes=yes)
     said = str(workers) != "auto"
     machine = resources.settle(workers, gpus, ui)

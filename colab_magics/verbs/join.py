@@ -29,7 +29,7 @@ def join() -> Board:
     InvalidInput
         After a restart of the kernel, when the job has the runs of several forks and none was executed here.
     """
-    from ..runs import in_run, joined
+    from ..runs import in_run
 
     here = session.current()
     if in_run.is_run(here.ui):
@@ -37,5 +37,7 @@ def join() -> Board:
         if board is not None:
             return board
         here.ui.stop("the run ends at %join")
+    from ..runs import joined
+
     here.ui.skip_nothing()
     return joined.of_this_cell(here)

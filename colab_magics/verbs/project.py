@@ -153,9 +153,9 @@ def project(
 
 def _in_run(shell: session.Session, run: Path) -> Project:
     """Give a run its variables, imports and folder; the main notebook has done the rest."""
-    from ..checkout import setup
+    from ..checkout.project import project_of
 
-    handle = setup.in_run(run)
+    handle = project_of(run)
     _use(shell, handle, run)
     return handle
 

@@ -8,7 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
+import venv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +156,110 @@ def test_a_run_sees_what_it_would_see_cold(project: Project) -> None:
     assert seen["warm"] == seen["cold"]
 
 
+SEEN = """
+import sys
+known = "only_there" in sys.modules
+import json, os
+seen = {"prefix": sys.prefix, "known": known, "argv": sys.argv[:1], "spec": os.environ.get("FROM_SPEC")}
+json.dump(seen, open(data_job + "/seen.json", "w"))
+"""
+
+
+@pytest.fixture
+def add_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Install a kernelspec named ``named``."""
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+
+    def add(*argv: str, **more: Any) -> None:
+        folder = tmp_path / "jupyter" / "kernels" / "named"
+        folder.mkdir(parents=True)
+        spec = {"argv": [*argv, "-f", "{connection_file}"], "display_name": "Named", "language": "python", **more}
+        (folder / "kernel.json").write_text(json.dumps(spec))
+
+    return add
+
+
+def a_venv(folder: Path) -> str:
+    """Make an environment that has what this one has, and a module of its own; returns its interpreter."""
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python3*/site-packages")
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    (packages / "only_there.py").write_text("")
+    return str(folder / "bin" / "python")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher"],
+        ["python3", "-m", "colab_kernel_launcher"],
+        ["/usr/bin/env", sys.executable, "-m", "ipykernel"],
+    ],
+    ids=["ipykernel install", "colab", "env"],
+)
+def test_a_kernelspec_of_this_environment_starts_warm_however_it_is_spelled(
+    project: Project, add_kernel: Callable[..., None], argv: list[str]
+) -> None:  # ✗ these started cold
+    add_kernel(*argv, env={"FROM_SPEC": "1 of ${HOME}"})
+    notebook = write_notebook(project.root / "a.ipynb", SEEN, UNTIL_GO, kernel="named")
+    fork(n=1, start="warm", notebook=str(notebook), detach=True)
+    folder = project.data_job / "sub_job_000"
+    poll(lambda: (folder / "seen.json").exists() and Run.load(folder).status().cell == 2, timeout=60)
+    (parent,) = zygotes(project)
+    assert psutil.Process((Run.load(folder).state() or {})["kernel"]).ppid() == parent.pid
+    # What a library reads at its import is what the kernelspec says.
+    assert parent.environ()["FROM_SPEC"] == f"1 of {os.environ['HOME']}"
+    (folder / "go").touch()
+    poll(lambda: not scheduler.is_running(project.data_job), timeout=60)
+    seen = json.loads((folder / "seen.json").read_text())
+    assert seen["spec"] == f"1 of {os.environ['HOME']}"
+    assert [Path(word).name for word in seen["argv"]] == ["private_api.py"]
+    assert "note" not in (Run.load(folder).state() or {})
+
+
+def test_another_environment_has_a_process_of_its_own_to_fork_from(
+    project: Project, add_kernel: Callable[..., None], tmp_path: Path
+) -> None:  # ✗ it started cold
+    # Its interpreter leads to the same file as this one's: it is another environment all the same.
+    add_kernel(a_venv(tmp_path / "other"), "-m", "ipykernel_launcher")
+    notebook = write_notebook(project.root / "a.ipynb", SEEN, "import only_there", kernel="named")
+    fork(n=1, start="warm", notebook=str(notebook))
+    folder = project.data_job / "sub_job_000"
+    seen = json.loads((folder / "seen.json").read_text())
+    assert seen["prefix"] == str(tmp_path / "other")
+    assert seen["known"], "a module of that environment was not preloaded"
+    assert "note" not in (Run.load(folder).state() or {})
+
+
+def test_runs_of_two_kernels_in_one_job_are_retried_each_with_its_own(
+    project: Project, add_kernel: Callable[..., None], tmp_path: Path
+) -> None:
+    add_kernel(a_venv(tmp_path / "other"), "-m", "ipykernel_launcher")
+    fail = "tried = data_job + '/tried'\nif not os.path.exists(tried):\n    os.mkdir(tried)\n    raise SystemError"
+    for kernel, only in (("python3", "0"), ("named", "1")):
+        notebook = write_notebook(project.root / "a.ipynb", SEEN, fail, kernel=kernel)
+        with pytest.raises(RunsFailed):
+            fork(n=2, only=only, start="warm", notebook=str(notebook))
+    jobs.retry("failed")
+    folders = [project.data_job / f"sub_job_00{i}" for i in range(2)]
+    states = [Run.load(folder).state() or {} for folder in folders]
+    assert [(state["attempt"], state.get("note")) for state in states] == [(2, None)] * 2
+    prefixes = [json.loads((folder / "seen.json").read_text())["prefix"] for folder in folders]
+    assert prefixes == [sys.prefix, str(tmp_path / "other")]
+
+
+def test_a_kernel_that_is_not_ipykernels_starts_cold_with_a_word(
+    project: Project, add_kernel: Callable[..., None], said: io.StringIO
+) -> None:
+    add_kernel("/bin/sh", "-c", f'exec {sys.executable} -m ipykernel_launcher "$@"', "sh")
+    notebook = write_notebook(project.root / "a.ipynb", "1", kernel="named")
+    board = fork(n=1, start="warm", notebook=str(notebook))
+    assert [status.phase for _, status in board.statuses()] == ["done"]  # type: ignore[union-attr]
+    word = "start=cold, not warm: the notebook's kernel is started by /bin/sh, and not as ipykernel is"
+    assert word in said.getvalue()
+    assert not (project.data_job / ".scheduler" / "zygote.txt").exists()
+
+
 def test_the_zygote_ends_with_its_job_and_leaves_nothing(project: Project) -> None:
     notebook = write_notebook(project.root / "a.ipynb", UNTIL_GO)
     fork(n=1, start="warm", notebook=str(notebook), detach=True)
@@ -220,10 +327,8 @@ def test_a_zygote_that_nobody_needs_ends(project: Project, monkeypatch: pytest.M
     began = count_starts(monkeypatch)
     fork(n=1, start="warm", notebook=str(notebook))
     poll(lambda: not zygotes(project))
-    content = json.loads(notebook.read_text())
-    content["metadata"]["kernelspec"]["name"] = "nobody-has-this"
-    notebook.write_text(json.dumps(content))
-    with pytest.raises(ColabMagicsError, match="nobody-has-this"):
+    write_notebook(notebook, "2")
+    with pytest.raises(ColabMagicsError, match="other code"):
         fork(n=2, start="warm", notebook=str(notebook))
     poll(lambda: not zygotes(project))
     assert len(began) == 2
