@@ -81,7 +81,7 @@ def _calls_fork(node: ast.AST) -> bool:
     return any(getattr(func, "attr", getattr(func, "id", "")) == "fork" for func in calls)
 
 
-def below_fork(content: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+def below_fork(content: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """Cut a notebook down to what a live run executes.
 
     Parameters
@@ -93,8 +93,8 @@ def below_fork(content: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[d
 
     Returns
     -------
-    tuple of dict and int
-        The notebook, headed by a cell that says where it was forked, and the number of its first code cell.
+    dict
+        The notebook, headed by a cell that says where it was forked.
     """
     forked = record["forked"]
     number = int(forked["cell"])
@@ -104,18 +104,17 @@ def below_fork(content: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[d
         f"{show_size(forked['state'])} of state. The cells above ran in that notebook; `source.ipynb` has them."
     )
     cells: list[dict[str, Any]] = [{"cell_type": "markdown", "metadata": {}, "source": head}]
-    first, at = number + 1, None
+    at = None
     for position, cell in enumerate(content["cells"]):
         if sources.get(id(cell)) == number:
             at = position
             if rest := rest_of_cell(Cell(number, _source(cell), "")):
                 cells.append({**copy.deepcopy(cell), "source": rest})
-                first = number
         elif at is not None:
             cells.append(copy.deepcopy(cell))
     made = {**{key: copy.deepcopy(value) for key, value in content.items() if key != "cells"}, "cells": cells}
     made["metadata"] = {**made.get("metadata", {}), "colab_magics": {"forked": dict(forked)}}
-    return made, first
+    return made
 
 
 def _code(content: Mapping[str, Any]) -> list[dict[str, Any]]:
