@@ -8,9 +8,6 @@ cell runs, the end of the kernel's process is seen in the same moment, and nothi
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import datetime
 import itertools
 import time
 from collections.abc import Mapping
@@ -18,13 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import nbformat
+from nbclient.client import timestamp
 from nbclient.exceptions import CellExecutionComplete, CellExecutionError, CellTimeoutError, DeadKernelError
 from nbclient.util import ensure_async, run_hook, run_sync
 from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NotebookExecutionManager
 
 from . import death
-from .streams import Stream
+from .manager import end_of
+from .streams import Stream, coalesced
 
 _SILENT = 60.0
 """Seconds after a cell's reply in which a kernel may be silent without having said that it is idle."""
@@ -39,6 +37,9 @@ class Watcher(Protocol):
 
     def cell_begins(self, index: int, cell: Any) -> None:
         """Called when a cell was sent, before anything that it says."""
+
+    def cell_numbered(self, index: int, number: int | None) -> None:
+        """Called when the kernel has said which number a cell has; None when it has none."""
 
     def cell_ended(self, index: int, cell: Any) -> None:
         """Called when a cell was executed, failed or was interrupted."""
@@ -61,45 +62,71 @@ class _Sent:
 
 
 class RunClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Executes a notebook."""
+    """Executes a notebook in a kernel of `RunManager`; a cell by itself is executed as nbclient does."""
 
     km: Any
     kc: Any
     watcher: Watcher | None = None
     limit: float | None = None
     """Seconds that a cell may take; nbclient's own limit knows whole seconds only."""
+    numbers_parameters = True
+    """Whether the cell with the injected parameters takes a number, as it does with papermill."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._streams: dict[int, Stream] = {}
         self._sent: dict[str, _Sent] = {}
+        self._readers: list[asyncio.Future[None]] = []
+        self._driving: asyncio.Task[Any] | None = None
         self._heard = 0.0
+        self._silent = float(kwargs.get("iopub_timeout", _SILENT))
         self._kills = death.kills_for_memory()
         self.reset_execution_trackers()
 
     # ------------------------------------------------------------------ from the first cell to the last
     def execute(self, **kwargs: Any) -> Any:
         """Execute the notebook; see papermill's client."""
-        return run_sync(self._drive)(**kwargs)
+        try:
+            return run_sync(self._drive)(**kwargs)
+        except KeyboardInterrupt:
+            # It left the coroutine where it stood, and the kernel running.
+            run_sync(self._leave)()
+            raise
+
+    async def _leave(self) -> None:
+        if self._driving is not None and not self._driving.done():
+            self._driving.cancel()
+            await asyncio.wait([self._driving])
 
     async def _drive(self, **kwargs: Any) -> Any:
+        self._driving = asyncio.current_task()
         self.reset_execution_trackers()
+        ends = kwargs.pop("cleanup_kc", self.owns_km)
         self.km = self.km or self.create_kernel_manager()
         try:
             if not self.km.has_kernel:
                 await self.async_start_new_kernel(**kwargs)
-            provisioner = getattr(self.km, "provisioner", None)
             if self.kc is None:
                 await self._connect()
-            await self._execute_all(provisioner)
-            info = getattr(self.kc, "info", None) or {}
+        except BaseException:
+            if ends:
+                await self._end()
+            raise
+        try:
+            self.log.info(f"Executing notebook with kernel: {self.kernel_name}")
+            await self._execute_all()
+            info = self.kc.info or {}
             if "language_info" in info:
                 self.nb.metadata["language_info"] = info["language_info"]
             self.set_widgets_metadata()
+        except RuntimeError:
+            await run_hook(self.on_notebook_error, notebook=self.nb)
+            raise
         finally:
             self.settle()
-            if self.owns_km:
+            if ends:
                 await self._end()
+            await run_hook(self.on_notebook_complete, notebook=self.nb)
         return self.nb
 
     async def _connect(self) -> None:
@@ -112,6 +139,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
                 raise
             raise DeadKernelError(f"{self._how_it_died()} before it was ready") from error
         self.kc.allow_stdin = False
+        await run_hook(self.on_notebook_start, notebook=self.nb)
 
     async def _end(self) -> None:
         """End the kernel and close what was opened."""
@@ -120,21 +148,20 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
             if km.has_kernel:
                 if any(not sent.reply.done() for sent in self._sent.values()):
                     await ensure_async(km.interrupt_kernel())
-                await ensure_async(km.shutdown_kernel())
+                await ensure_async(km.shutdown_kernel(now=self.shutdown_kernel == "immediate"))
         finally:
             await ensure_async(km.cleanup_resources())
             if kc is not None:
                 kc.stop_channels()
 
-    async def _execute_all(self, provisioner: Any) -> None:
-        ended = getattr(provisioner, "ended", None)
-        self._dead = asyncio.ensure_future(ended() if ended else _for_ever())
+    async def _execute_all(self) -> None:
+        self._dead = asyncio.ensure_future(end_of(self.km.provisioner))
         self._readers = [asyncio.ensure_future(self._read_iopub()), asyncio.ensure_future(self._read_shell())]
         try:
             for index, cell in enumerate(self.nb.cells):
                 try:
                     self.nb_man.cell_start(cell, index)
-                    await self.async_execute_cell(cell, index)
+                    await self.async_execute_cell(cell, index, store_history=self._is_numbered(cell))
                 except CellExecutionError as error:
                     self.nb_man.cell_exception(cell, cell_index=index, exception=error)
                     break
@@ -146,46 +173,71 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
                     if self.watcher is not None:
                         self.watcher.cell_ended(index, cell)
         finally:
-            tasks = [self._dead, *self._readers]
+            tasks, self._readers = [self._dead, *self._readers], []
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     # ------------------------------------------------------------------ one cell
+    def executes(self, cell: Any) -> bool:
+        """Say whether a cell is sent to the kernel: it holds code, and no tag says that it is to be skipped."""
+        skipped = self.skip_cells_with_tag in cell.metadata.get("tags", [])
+        return cell.cell_type == "code" and bool(cell.source.strip()) and not skipped
+
+    def _is_numbered(self, cell: Any) -> bool:
+        return self.numbers_parameters or not is_injected(cell)
+
     async def async_execute_cell(
         self, cell: Any, cell_index: int, execution_count: int | None = None, store_history: bool = True
     ) -> Any:
         """Execute one cell; see nbclient."""
-        await run_hook(self.on_cell_start, cell=cell, cell_index=cell_index)
-        tags = cell.metadata.get("tags", [])
-        if cell.cell_type != "code" or not cell.source.strip() or self.skip_cells_with_tag in tags:
+        if not self._readers:
+            return await super().async_execute_cell(cell, cell_index, execution_count, store_history)
+        told = {"cell": cell, "cell_index": cell_index}
+        await run_hook(self.on_cell_start, **told)
+        if not self.executes(cell):
             return cell
+        tags = cell.metadata.get("tags", [])
         allowed = not self.force_raise_errors and (self.allow_errors or "raises-exception" in tags)
         if self.record_timing:
             cell["metadata"]["execution"] = {}
+        await run_hook(self.on_cell_execute, **told)
         cell.outputs = []
         self.clear_before_next_output = False
-        sent = _Sent(cell, cell_index)
-        number = self.kc.execute(cell.source, store_history=store_history, stop_on_error=not allowed)
-        self._sent[number] = sent
+        sent = self._send(cell, cell_index, store_history=store_history, stop_on_error=not allowed)
         self.code_cells_executed += 1
         # While the kernel is at it; what it says is read when we wait, so that the journal keeps its order.
         if self.watcher is not None:
             self.watcher.cell_begins(cell_index, cell)
-        content = (await self._outcome(sent))["content"]
+        await run_hook(self.on_cell_complete, **told)
+        reply = await self._outcome(sent)
         self.settle()
         if execution_count:
             cell["execution_count"] = execution_count
-        if content["status"] == "error" and not allowed and content.get("ename") not in self.allow_error_names:
-            raise CellExecutionError.from_cell_and_msg(cell, content)
+        await run_hook(self.on_cell_executed, **told, execute_reply=reply)
+        if self.coalesce_streams:
+            cell.outputs = coalesced(cell.outputs)
+            self._streams.pop(cell_index, None)
+        await self._check_raise_for_error(cell, cell_index, reply)
+        self.nb["cells"][cell_index] = cell
         return cell
+
+    def _send(self, cell: Any, index: int, **options: bool) -> _Sent:
+        """Send a cell, with its id, as JupyterLab does."""
+        content = {"code": cell.source, "silent": False, "user_expressions": {}, "allow_stdin": False, **options}
+        metadata = {"cellId": cell["id"]} if cell.get("id") else {}
+        message = self.kc.session.msg("execute_request", content, metadata=metadata)
+        self.kc.shell_channel.send(message)
+        sent = self._sent[message["header"]["msg_id"]] = _Sent(cell, index)
+        return sent
 
     async def _outcome(self, sent: _Sent) -> dict[str, Any]:
         """Wait until a cell has ended and all that it printed is here."""
-        end = None if not self.limit else time.monotonic() + self.limit
+        limit = self.limit or self._get_timeout(sent.cell)
+        end = None if limit is None else time.monotonic() + limit
         while not (sent.reply.done() and sent.idle.done()):
             waited = {one for one in (sent.reply, sent.idle) if not one.done()}
-            left = _SILENT if sent.reply.done() else None if end is None else max(0.0, end - time.monotonic())
+            left = self._silent if sent.reply.done() else None if end is None else max(0.0, end - time.monotonic())
             await asyncio.wait({*waited, self._dead, *self._readers}, timeout=left, return_when="FIRST_COMPLETED")
             for reader in self._readers:
                 if reader.done():
@@ -196,11 +248,26 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
                     break  # the kernel left in order, such as by exit()
                 raise DeadKernelError(self._how_it_died())
             if sent.reply.done():
-                if not sent.idle.done() and time.monotonic() - self._heard > _SILENT:
+                if not sent.idle.done() and time.monotonic() - self._heard > self._silent:
+                    self._never_idle(sent.cell)
                     break
-            elif end is not None and time.monotonic() >= end:
-                raise CellTimeoutError.error_from_timeout_and_cell("Cell execution timed out", self.limit, sent.cell)
+            elif limit is not None and end is not None and time.monotonic() >= end:
+                # Raises, or interrupts the kernel and may say what its reply is to be.
+                if reply := await self._async_handle_timeout(limit, sent.cell):
+                    self._replied(sent, reply)
+                end = time.monotonic() + limit
         return sent.reply.result()
+
+    def _never_idle(self, cell: Any) -> None:
+        said = "Timeout waiting for IOPub output"
+        if self.raise_on_iopub_timeout:
+            raise CellTimeoutError.error_from_timeout_and_cell(said, self._silent, cell)
+        self.log.warning(said)
+
+    def _replied(self, sent: _Sent, message: dict[str, Any]) -> None:
+        if self.record_timing:
+            sent.cell["metadata"]["execution"]["shell.execute_reply"] = timestamp(message)
+        sent.reply.set_result(message)
 
     async def _last_words(self) -> None:
         """Read on until nothing more comes from a kernel that has ended."""
@@ -221,9 +288,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
             message = await _next_message(self.kc.shell_channel)
             sent = self._sent.get(message["parent_header"].get("msg_id"))
             if sent is not None and not sent.reply.done():
-                if self.record_timing:
-                    sent.cell["metadata"]["execution"]["shell.execute_reply"] = _stamp(message)
-                sent.reply.set_result(message)
+                self._replied(sent, message)
 
     async def _read_iopub(self) -> None:
         for count in itertools.count(1):
@@ -246,9 +311,24 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
         """Do to the notebook what a message says; see nbclient."""
-        if self.watcher is not None and msg["msg_type"] not in ("status", "execute_input"):
+        kind = msg["msg_type"]
+        if self.watcher is not None and kind not in ("status", "execute_input"):
             self.watcher.message(cell_index, msg)
-        return super().process_message(msg, cell, cell_index)
+        if self._autosaves_now():
+            self.settle()
+        result = super().process_message(msg, cell, cell_index)
+        if "execution_count" in msg["content"] and not self._is_numbered(cell):
+            cell["execution_count"] = None
+        if kind == "execute_input" and self.watcher is not None:
+            self.watcher.cell_numbered(cell_index, cell["execution_count"])
+        return result
+
+    def _autosaves_now(self) -> bool:
+        """Say whether papermill is about to save in the middle of a cell, which it does where we do not."""
+        man = self.nb_man
+        if not (man.output_path and man.autosave_cell_every):
+            return False
+        return bool((man.now() - man.last_save_time).total_seconds() >= man.autosave_cell_every)
 
     def output(self, outs: Any, msg: Any, display_id: Any, cell_index: int) -> Any:
         """Add an output; what a stream goes on with joins what it said before."""
@@ -289,53 +369,6 @@ async def _next_message(channel: Any) -> dict[str, Any]:
     return message
 
 
-async def _for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
-
-
-def _stamp(message: Mapping[str, Any]) -> str:
-    date = (message.get("header") or {}).get("date")
-    return date.isoformat() if isinstance(date, datetime.datetime) else str(date or "")
-
-
-def as_text(notebook: Any) -> str:
-    """Return a notebook as a file's text."""
-    # Half a surrogate pair, which a kernel may send, is no UTF-8; its escape is JSON.
-    return str(nbformat.v4.writes_json(notebook)).encode("utf-8", "backslashreplace").decode()
-
-
-class Replay:
-    """A notebook that a journal is played into.
-
-    Parameters
-    ----------
-    content : mapping
-        The notebook before its first cell.
-    """
-
-    def __init__(self, content: Mapping[str, Any]) -> None:
-        self.notebook = nbformat.from_dict(content)
-        self._client = RunClient(NotebookExecutionManager(self.notebook, progress_bar=False, autosave_cell_every=0))
-
-    def play(self, entry: dict[str, Any]) -> None:
-        """Do what a line says."""
-        if "begins" in entry:
-            cell = self.notebook.cells[entry["begins"]]
-            cell["metadata"] = nbformat.from_dict(entry["metadata"])
-            cell["outputs"] = []
-            self._client.clear_before_next_output = False
-        elif "ended" in entry:
-            cell = self.notebook.cells[entry["ended"]]
-            cell["metadata"] = nbformat.from_dict(entry["metadata"])
-            if cell["cell_type"] == "code":
-                cell["execution_count"] = entry["count"]
-        elif "msg_type" in entry:
-            entry["buffers"] = [base64.b64decode(raw) for raw in entry.get("buffers", ())]
-            with contextlib.suppress(CellExecutionComplete):
-                self._client.process_message(entry, self.notebook.cells[entry["cell"]], entry["cell"])
-
-    def text(self) -> str:
-        """Return the notebook as a file's text."""
-        self._client.settle()
-        self._client.set_widgets_metadata()
-        return as_text(self.notebook)
+def is_injected(cell: Any) -> bool:
+    """Say whether papermill wrote a cell: the parameters."""
+    return "injected-parameters" in cell.metadata.get("tags", [])

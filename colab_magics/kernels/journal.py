@@ -98,7 +98,7 @@ def rebuild(notebook: Path) -> bool:
         with contextlib.suppress(ValueError):
             entry = json.loads(line.decode("utf-8", "surrogatepass"))
             if "notebook" in entry:
-                from .client import Replay
+                from .replay import Replay
 
                 content = Replay(entry["notebook"])
             elif content is not None:

@@ -69,6 +69,15 @@ class RunProvisioner(LocalProvisioner):  # type: ignore[misc]
         return result
 
 
+async def end_of(provisioner: Any) -> None:
+    """Return when a kernel has ended; ask once a second where its kernelspec names a provisioner that cannot tell."""
+    if isinstance(provisioner, RunProvisioner):
+        await provisioner.ended()
+        return
+    while await provisioner.poll() is None:
+        await asyncio.sleep(1)
+
+
 class RunKernelClient(AsyncKernelClient):  # type: ignore[misc]
     """Talks to a run's kernel."""
 
@@ -100,7 +109,7 @@ class RunKernelClient(AsyncKernelClient):  # type: ignore[misc]
             When it died, or did not answer in time.
         """
         end = time.monotonic() + (float("inf") if timeout is None else timeout)
-        ended = asyncio.ensure_future(self.parent.provisioner.ended())
+        ended = asyncio.ensure_future(end_of(self.parent.provisioner))
         try:
             while True:
                 number = self.kernel_info()

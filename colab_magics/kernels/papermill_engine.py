@@ -5,7 +5,7 @@ papermill parameterises and tells success from failure. Saving is ours: papermil
 takes what arrives, at once (`colab_magics.kernels.journal`), and the notebook is written by a temporary file and a
 rename, at most every ``max(1 s, 20 x the save's cost)``, and once more at the end.
 
-It is a papermill engine of its own too: ``papermill --engine colab_magics in.ipynb out.ipynb``.
+It is a papermill engine of its own too: ``papermill --engine colab_magics in.ipynb out.ipynb``; see `RunEngine`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,12 +29,15 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbclient.util import run_sync
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.execute import raise_for_execution_errors
+from papermill.log import logger
+from papermill.utils import merge_kwargs, remove_args
 
 from .. import process
-from .client import Replay, RunClient, as_text
+from .client import RunClient, is_injected
 from .cold import THIS_PYTHON, language_of, where_ours_is
 from .journal import Journal, rebuild
 from .manager import RunManager, manager_class
+from .replay import Replay, as_text
 from .warm import forked_manager_class
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -47,7 +50,8 @@ class Outcome:
     Parameters
     ----------
     error : dict or None
-        ``cell`` (number of the code cell), ``ename``, ``evalue``, ``traceback`` (text); None when it ended well.
+        ``cell`` (the number that the notebook shows), ``ename``, ``evalue``, ``traceback`` (text); None when it ended
+        well.
     """
 
     error: dict[str, Any] | None = None
@@ -64,7 +68,7 @@ class Execution:
     log : text file, optional
         Gets what the cells print, as it arrives.
     on_cell : callable, optional
-        Called with (number of the code cell that starts, number of code cells).
+        Called when a cell starts with (its place among those that are executed, how many these are).
     on_cell_end : callable, optional
         Called when a cell has ended, before the kernel does.
     on_kernel : callable, optional
@@ -76,8 +80,9 @@ class Execution:
         How the kernel starts.
     zygote : str, optional
         The socket of the process that kernels are forked from, where they do not start cold.
-    first : int, default 1
-        Number of the first code cell, as the author of a longer notebook counts.
+    numbers_parameters : bool, default False
+        Whether the cell with the injected parameters takes a number, as with papermill; without it cells have the
+        numbers that they have in their author's notebook.
     """
 
     output: Path
@@ -88,36 +93,30 @@ class Execution:
     why_ended: Callable[[], str] = str
     start: str = "cold"
     zygote: str | None = None
-    first: int = 1
+    numbers_parameters: bool = False
     notebook: Any = None
     cell: int = 0
     settle: Callable[[], None] | None = None
     _journal: Journal | None = None
-    _numbers: dict[int, int] = field(default_factory=dict)
+    _places: dict[int, int] = field(default_factory=dict)
     _cost: float = 0.0
     _saved: float = 0.0
     _timer: asyncio.TimerHandle | None = None
 
-    def begin(self, notebook: Any, settle: Callable[[], None]) -> None:
-        """Take the notebook that is to be executed.
+    def begin(self, client: RunClient) -> None:
+        """Take the notebook that a client is about to execute.
 
         Parameters
         ----------
-        notebook : NotebookNode
-            The notebook, which changes from now on.
-        settle : callable
-            Brings its outputs up to date, before it is saved.
+        client : RunClient
+            Holds the notebook, and brings its outputs up to date before it is saved.
         """
-        self.notebook, self.settle = notebook, settle
-        code = [
-            position
-            for position, cell in enumerate(notebook.cells)
-            if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
-        ]
-        # Position in the notebook -> number of the code cell as its author counts them.
-        self._numbers = {position: number for number, position in enumerate(code, start=self.first)}
+        client.numbers_parameters = self.numbers_parameters
+        self.notebook, self.settle = client.nb, client.settle
+        executed = [n for n, cell in enumerate(self.notebook.cells) if client.executes(cell) and not is_injected(cell)]
+        self._places = {position: place for place, position in enumerate(executed, start=1)}
         self.save()
-        self._journal = Journal(self.output, notebook)
+        self._journal = Journal(self.output, self.notebook)
 
     def kernel_runs(self, pid: int | None, note: str) -> None:
         """Pass the kernel's process id on."""
@@ -127,17 +126,22 @@ class Execution:
             self.on_kernel(pid, note)
 
     def cell_begins(self, index: int, cell: Any) -> None:
-        """Count a code cell."""
+        """Count a cell."""
         if self._journal is not None:
             self._journal.begins(index, cell)
-        if index in self._numbers:
-            self.cell = self._numbers[index]
-            cells = self.first - 1 + len(self._numbers)
-            if self.log is not None:
-                self.log.write(f"── cell {self.cell} of {cells}\n")
-                self.log.flush()
+        if index in self._places:
+            self.cell += 1  # unless the kernel says another number
             if self.on_cell is not None:
-                self.on_cell(self.cell, cells)
+                self.on_cell(self._places[index], len(self._places))
+
+    def cell_numbered(self, index: int, number: int | None) -> None:
+        """Note the number that the notebook shows of a cell."""
+        if number is None or index not in self._places:
+            return
+        self.cell = number
+        if self.log is not None:
+            self.log.write(f"── cell {number} ({self._places[index]} of {len(self._places)})\n")
+            self.log.flush()
 
     def cell_ended(self, index: int, cell: Any) -> None:
         """Note how a cell ended."""
@@ -179,20 +183,31 @@ class Execution:
 
 
 class RunEngine(NBClientEngine):  # type: ignore[misc]
-    """papermill engine ``colab_magics``: the client and the saving described above."""
+    """papermill engine ``colab_magics``: the client and the saving described above.
+
+    It takes what papermill's own engine takes, among it all options of nbclient's `NotebookClient`, hooks too. On
+    purpose it does otherwise in this:
+
+    - A notebook in a local folder is saved as said above, whatever ``autosave_cell_every`` says.
+    - After a cell's reply it waits for output as long as any comes: ``iopub_timeout`` is a time of silence, 60 s by
+      default, because output that is late is output all the same.
+    - Pieces of one stream that follow each other are one output, with carriage returns and backspaces done.
+    - The cell that a dead kernel or a time-out ended is marked as failed, and the death says how.
+    - It drives kernels of `RunManager` only: with ``km`` or ``kernel_manager_class`` papermill's own client works.
+    """
 
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, output_path: Any = None, **kwargs: Any) -> Any:
         """Drive the notebook; see papermill's `Engine`."""
-        execution = kwargs.pop("execution", None)
-        kwargs["autosave_cell_every"] = 0
-        if execution is not None or output_path is None or not _is_local_file(output_path):
-            return super().execute_notebook(nb, kernel_name, output_path, execution=execution, **kwargs)
-        execution = Execution(Path(output_path))
+        ours = "execution" in kwargs
+        if ours or _brings_a_manager(kwargs) or output_path is None or not _is_local_file(output_path):
+            return super().execute_notebook(nb, kernel_name, output_path, **kwargs)
+        execution = Execution(Path(output_path), numbers_parameters=True)
         rebuild(execution.output)
+        kwargs |= {"execution": execution, "autosave_cell_every": 0}
         try:
             # No path for papermill: it writes the same once more at its end.
-            return super().execute_notebook(nb, kernel_name, None, execution=execution, **kwargs)
+            return super().execute_notebook(nb, kernel_name, None, **kwargs)
         finally:
             if execution.notebook is not None:
                 execution.end()
@@ -204,31 +219,33 @@ class RunEngine(NBClientEngine):  # type: ignore[misc]
         kernel_name: str,
         *,
         execution: Execution | None = None,
-        start_timeout: int = 60,
-        execution_timeout: float | None = None,
-        stdout_file: TextIO | None = None,
-        stderr_file: TextIO | None = None,
-        log_output: bool = False,
         kernel_manager: RunManager | None = None,
-        **_: Any,
+        cell_time: float | None = None,
+        start_timeout: int = 60,
+        execution_timeout: int | None = None,
+        **kwargs: Any,
     ) -> Any:
         """Drive the notebook; see papermill's `Engine`."""
-        client = RunClient(
-            nb_man,
-            kernel_manager,
-            kernel_name=kernel_name,
+        if _brings_a_manager(kwargs):
+            limits = {"start_timeout": start_timeout, "execution_timeout": execution_timeout}
+            return super().execute_managed_notebook(nb_man, kernel_name, **limits, **kwargs)
+        options = merge_kwargs(
+            remove_args(["input_path", "timeout", "startup_timeout"], **kwargs),
+            timeout=execution_timeout or kwargs.get("timeout"),
             startup_timeout=start_timeout,
-            stdout_file=stdout_file,
-            stderr_file=stderr_file,
-            log=logging.getLogger("papermill"),
-            log_output=log_output,
-            kernel_manager_class=RunManager,
+            kernel_name=kernel_name,
+            log=logger,
         )
-        client.limit, client.owns_km = execution_timeout, True
+        client = RunClient(nb_man, kernel_manager, kernel_manager_class=RunManager, **options)
+        client.limit, client.owns_km = cell_time, True
         if execution is not None:
             client.watcher = execution
-            execution.begin(nb_man.nb, client.settle)
+            execution.begin(client)
         return client.execute()
+
+
+def _brings_a_manager(options: Mapping[str, Any]) -> bool:
+    return options.get("km") is not None or options.get("kernel_manager_class") is not None
 
 
 def _is_local_file(path: Any) -> bool:
@@ -237,10 +254,20 @@ def _is_local_file(path: Any) -> bool:
 
 
 papermill_engines.register("colab_magics", RunEngine)
-# "Passed unknown parameter: i_sub_job": that no cell is tagged `parameters` is the usual case here.
-logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out papermill's warnings: that no cell is tagged ``parameters`` is the usual case of our runs."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@_quiet()
 def rehearse(kernels: Iterable[str]) -> None:
     """Do once what every execution does first, so that processes forked from this one need not.
 
@@ -265,6 +292,7 @@ def rehearse(kernels: Iterable[str]) -> None:
             language_of(kernel)
 
 
+@_quiet()
 def execute(
     content: Mapping[str, Any],
     execution: Execution,
@@ -326,7 +354,9 @@ def execute(
             kernel_name=name,
             progress_bar=False,
             start_timeout=600,
-            execution_timeout=cell_time,
+            autosave_cell_every=0,
+            cell_time=cell_time,
+            raise_on_iopub_timeout=False,
             stdout_file=execution.log,
             stderr_file=execution.log,
             execution=execution,

@@ -37,6 +37,26 @@ class Stream:
             self._parts = [text]
 
 
+def coalesced(outputs: list[Any]) -> list[Any]:
+    """Join all that went to one stream in its first output, standard output first; nbclient's ``coalesce_streams``."""
+    joined: list[Any] = []
+    streams: dict[str, Any] = {}
+    for output in outputs:
+        if output["output_type"] != "stream":
+            joined.append(output)
+        elif output["name"] in streams:
+            streams[output["name"]]["text"] += output["text"]
+        else:
+            streams[output["name"]] = output
+            joined.append(output)
+    for output in streams.values():
+        output["text"] = overwritten(output["text"])
+    for at in range(len(joined) - 1):
+        if [one.get("name") for one in joined[at : at + 2]] == ["stderr", "stdout"]:
+            joined[at], joined[at + 1] = joined[at + 1], joined[at]
+    return joined
+
+
 def overwritten(text: str) -> str:
     """Return what a terminal would show: carriage returns and backspaces have done their work.
 

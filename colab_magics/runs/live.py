@@ -41,7 +41,7 @@ def check(notebook: Notebook, fork: Fork) -> dict[str, Any]:
     return {"cell": fork.cell.number, "position": fork.cell.position, "rest": fork.rest}
 
 
-def below_fork(content: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+def below_fork(content: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     """Cut a notebook down to what a live run executes.
 
     Parameters
@@ -53,8 +53,8 @@ def below_fork(content: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[d
 
     Returns
     -------
-    tuple of dict and int
-        The notebook, headed by a cell that says where it was forked, and the number of its first code cell.
+    dict
+        The notebook, headed by a cell that says where it was forked.
     """
     forked = record["forked"]
     number, position = int(forked["cell"]), int(forked["position"])
@@ -66,7 +66,9 @@ def below_fork(content: Mapping[str, Any], record: Mapping[str, Any]) -> tuple[d
     if rest := str(forked["rest"]):
         cells.append({**copy.deepcopy(content["cells"][position]), "source": rest})
     cells += copy.deepcopy(content["cells"][position + 1 :])
-    first = number if rest else number + 1
     made = {**{key: copy.deepcopy(value) for key, value in content.items() if key != "cells"}, "cells": cells}
-    made["metadata"] = {**made.get("metadata", {}), "colab_magics": {"forked": dict(forked)}}
-    return made, first
+    made["metadata"] = {
+        **made.get("metadata", {}),
+        "colab_magics": {"forked": {key: value for key, value in forked.items() if key != "rest"}},
+    }
+    return made

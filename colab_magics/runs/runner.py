@@ -263,11 +263,11 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         killer.kernel = state.meter.kernel = None if pid is None else process.identity(pid)
         state.set(kernel=pid, kernel_process=killer.kernel, **({"note": note} if note else {}))
 
-    zygote, start, first = zygote_of_this_runner(), run.record.get("start", "cold"), 1
+    zygote, start = zygote_of_this_runner(), run.record.get("start", "cold")
     if start == "live":
         if zygote is None:
             raise gone()
-        content, first = live.below_fork(content, run.record)
+        content = live.below_fork(content, run.record)
     killer.forked = zygote is not None
     execution = papermill_engine.Execution(
         run.folder / NOTEBOOK,
@@ -278,7 +278,6 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         why_ended=killer.why,
         start=start,
         zygote=zygote,
-        first=first,
     )
     cwd = Path(run.record.get("cwd") or run.folder)
     outcome = papermill_engine.execute(
