@@ -369,4 +369,8 @@ def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
         lines += [f"  {run.id}  {what}", f"      log {run.log}", f"      notebook {run.notebook}"]
     if len(bad) > 10:
         lines.append(f"  … and {len(bad) - 10} more: %jobs")
-    return RunsFailed("\n".join(lines), "Mend the cell and run the %fork line again: finished runs are kept.")
+    # A mended cell is other code than that of the runs that are done.
+    how = ""
+    if len(bad) < len(statuses):
+        how = " with resume=keep: it keeps the runs that are done, whose code was another"
+    return RunsFailed("\n".join(lines), f"Mend the cell and run the %fork line again{how}.")

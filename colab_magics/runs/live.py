@@ -67,8 +67,6 @@ def below_fork(content: Mapping[str, Any], record: Mapping[str, Any]) -> dict[st
         cells.append({**copy.deepcopy(content["cells"][position]), "source": rest})
     cells += copy.deepcopy(content["cells"][position + 1 :])
     made = {**{key: copy.deepcopy(value) for key, value in content.items() if key != "cells"}, "cells": cells}
-    made["metadata"] = {
-        **made.get("metadata", {}),
-        "colab_magics": {"forked": {key: value for key, value in forked.items() if key != "rest"}},
-    }
+    known = {key: value for key, value in forked.items() if key != "rest"}
+    made["metadata"] = {**made.get("metadata", {}), "colab_magics": {"forked": known}}
     return made

@@ -69,9 +69,13 @@ class Whose:
             return bool(path == self.path)
         return not self.notebook or str(run.record.get("notebook", self.notebook)) == self.notebook
 
-    def made(self, run: Run) -> bool:
-        """Whether this fork made a run."""
-        return self.is_notebook_of(run) and run.fork == self.fork
+    def made(self, run: Run, hashes: Mapping[str, str]) -> bool:
+        """Whether this fork made a run: at this place, unless the fork that was here then stands elsewhere now."""
+        had = run.record.get("code", {})
+        moved = code.changed_cells(had, hashes) and not all(
+            code.changed_cells(had, other) for other in self.others.values()
+        )
+        return self.is_notebook_of(run) and run.fork == self.fork and not moved
 
     def may_take(self, run: Run, hashes: Mapping[str, str]) -> bool:
         """Whether a run that something else made is this fork's all the same.
@@ -108,6 +112,8 @@ class Plan:
         Indices of the runs of all points, in the order of the points.
     taken : list of Run
         Those among them that another notebook made, or this one at another place.
+    strangers : list of str
+        Other notebooks whose runs the job holds too: these stay as they are.
     """
 
     execute: list[tuple[int, Point]] = field(default_factory=list)
@@ -118,6 +124,7 @@ class Plan:
     aside: list[Run] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     taken: list[Run] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
 
     @property
     def indices(self) -> list[int]:
@@ -130,9 +137,7 @@ class Plan:
         parts = [(len(self.keep), "kept"), (len(self.adopt), "still running"), (len(self.resumed), resumed)]
         parts += [(len(self.skip), "left out"), (len(self.execute) - len(self.resumed), "to go")]
         text = ", ".join(f"{number} {word}" for number, word in parts if number) or "nothing to do"
-        made_by = dict.fromkeys(
-            str(run.record.get("notebook_path") or run.record.get("notebook")) for run in self.taken
-        )
+        made_by = dict.fromkeys(map(_notebook_of, self.taken))
         return f"{text} (made by {', '.join(made_by)})" if made_by else text
 
 
@@ -222,13 +227,15 @@ def _known(
     points: Sequence[Point], existing: Sequence[Run], whose: Whose, hashes: Mapping[str, str], plan: Plan
 ) -> dict[tuple[Any, ...], Run]:
     """Find the runs of the points that there are; those that something else made stand in the plan's `taken`."""
-    known = {_key_of(run): run for run in existing if whose.made(run)}
     wanted = {_key(point.repeat, point.parameters) for point in points}
-    for run in existing:
-        key = _key_of(run)
-        if key in wanted and key not in known and whose.may_take(run, hashes):
+    candidates = [(key, run) for run in existing if (key := _key_of(run)) in wanted]
+    known = {key: run for key, run in candidates if whose.made(run, hashes)}
+    for key, run in candidates:
+        if key not in known and whose.may_take(run, hashes):
             known[key] = run
             plan.taken.append(run)
+    strangers = (run for run in existing if not whose.is_notebook_of(run) and run not in plan.taken)
+    plan.strangers += dict.fromkeys(map(_notebook_of, strangers))
     return known
 
 
@@ -318,6 +325,10 @@ def check_code(runs: Sequence[Run], hashes: Mapping[str, str], resume: str | Non
     differ = [(run, cells) for run in runs if (cells := code.changed_cells(run.record.get("code", {}), hashes))]
     if differ and resume != "keep":
         raise _code_changed(differ)
+
+
+def _notebook_of(run: Run) -> str:
+    return str(run.record.get("notebook_path") or run.record.get("notebook"))
 
 
 def _key_of(run: Run) -> tuple[Any, ...]:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import session
-from ..errors import ColabMagicsError, InvalidInput
-from ..units import count, indices, seconds, show_seconds
+from ..errors import InvalidInput
+from ..units import count, indices, seconds
 from . import bare, body, call_only
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..runs.board import Board
     from ..runs.code import Cell
     from ..runs.forks import Fork
-    from ..runs.plan import Point
+    from ..runs.plan import Plan, Point
     from ..runs.scheduler import Feed
     from ..runs.submit import Order
     from ..ui import UI, Notebook, Table
@@ -166,7 +166,7 @@ def fork(
         if board is None:
             in_run.assign(ui)
         return board
-    from ..runs import forks, joined, resources, submit, which_job
+    from ..runs import forks, joined, resources, submit, watching, which_job
 
     points, names = _points(grid, n, yes=yes)
     said = str(workers) != "auto"
@@ -175,9 +175,8 @@ def fork(
     if start == "live":
         at_once = _workers_that_fit(ui, at_once, fixed=said)
     current = ui.notebook(notebook)
-    for warning in (current.warning, *machine.warnings):
-        if warning:
-            ui.warn(warning)
+    for warning in filter(None, (current.warning, *machine.warnings)):
+        ui.warn(warning)
     current = replace(current, content=forks.prepare(current.content))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
     project = which_job.which(ui, current)
@@ -213,19 +212,18 @@ def fork(
     board.kept = {run.folder for run in made.keep}
     if machine.note and len(made.execute) > 1:
         ui.say(machine.note)
-    if made.keep or made.skip or made.resumed or made.adopt:
-        ui.say(f"{project.job}: {made}")
+    _say(ui, project.job, made)
     if joins is not None and not detach:
         ui.skip([(cell.id, cell.source) for cell in mine.between], (joins.id, joins.source), _ids(current))
     session.current().forked.append(joined.Forked(joins, joined.board(order.job_folder, made.order)))
     if detach:
         return _detached(ui, board, project, current)
     tolerant = then == "continue" or (max_failures is not None and joins is not None)
-    _watch(ui, board, project, tolerant=tolerant)
+    watching.watch(ui, board, project, tolerant=tolerant)
     if joins is not None:
         return board
     if then == "stop" or (then is None and current.current):
-        ui.stop(f"{_summary(board)} {_below(mine)}")
+        ui.stop(f"{watching.summary(board)} {_below(mine)}")
     if current.current:
         # The cells below are the runs' cells too: this is how they tell where they are.
         ui.set_variables({"i_sub_job": None})
@@ -271,6 +269,17 @@ def _resume(resume: Literal["keep", "rerun"] | None, *, force: bool) -> str | No
 
 def _ids(current: Notebook) -> list[str]:
     return [str(cell.get("id") or "") for cell in current.content["cells"]]
+
+
+def _say(ui: UI, job: str, made: Plan) -> None:
+    """Say what becomes of earlier runs."""
+    if made.keep or made.skip or made.resumed or made.adopt:
+        ui.say(f"{job}: {made}")
+    if made.strangers:
+        ui.say(
+            f"{job} also holds runs of {', '.join(made.strangers)}, which stay as they are. "
+            "%project job=NAME gives this notebook a job of its own."
+        )
 
 
 def _below(mine: Fork) -> str:
@@ -342,58 +351,3 @@ def _detached(ui: UI, board: Board, project: Project, current: Notebook) -> Boar
     if current.current:
         ui.stop(f"{len(board)} runs go on by themselves. {board.notes[-1]}")
     return board
-
-
-def _watch(ui: UI, board: Board, project: Project, *, tolerant: bool) -> None:
-    """Show the runs until they have ended, hand their results over, and raise for those that failed (or warn)."""
-    from ..runs.board import failure
-
-    if not len(board):
-        ui.say("Nothing to do: every run was left out.")
-        return
-    try:
-        statuses = board.watch(ui)
-    except KeyboardInterrupt:
-        _stopped_watching(ui, board, project.job)
-    hand_over(ui, project.data_job)
-    for note in sorted({str((run.state() or {}).get("note") or "") for run, _ in statuses} - {""}):
-        ui.warn(note)
-    error = failure(statuses)
-    if error is not None and not tolerant:
-        raise error
-    if error is not None:
-        ui.warn(str(error))
-
-
-def _stopped_watching(ui: UI, board: Board, job: str) -> NoReturn:
-    from ..runs.plan import describe
-
-    ui.stop(
-        f"Stopped watching ({describe(board.statuses())}). The runs go on: %jobs watch {job} shows them, "
-        f"%jobs kill {job} ends them."
-    )
-
-
-def hand_over(ui: UI, data_job: Path) -> None:
-    """Hand everything that changed in a job's folder over to its Places now."""
-    from ..mirror import control
-
-    for sync in control.running(source=data_job):
-        try:
-            with ui.progress(f"handing the results over to {sync.place}"):
-                sync.now()
-        except ColabMagicsError as error:
-            # The results are here and the sync goes on trying: the runs' outcome matters more.
-            ui.warn(str(error))
-
-
-def _summary(board: Board) -> str:
-    from ..runs.plan import describe
-
-    statuses = board.statuses()
-    executed = [status for run, status in statuses if run.folder not in board.kept]
-    began = [status.started for status in executed if status.started]
-    ended = [status.ended for status in executed if status.ended]
-    kept = f", {len(statuses) - len(executed)} of them kept{',' * bool(began)}" if len(executed) < len(statuses) else ""
-    took = f" in {show_seconds(max(ended) - min(began))}" if began and ended else ""
-    return f"{describe(statuses)}{kept}{took}."

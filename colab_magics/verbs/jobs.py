@@ -202,7 +202,7 @@ def retry(
     from ..runs import here
     from ..runs import retry as room
     from ..runs.board import Board, failure
-    from .fork import hand_over
+    from ..runs.watching import hand_over
 
     if session.run_folder() is not None:
         raise InvalidInput("A run cannot start others.", "Say %jobs retry in the main notebook or in a shell.")

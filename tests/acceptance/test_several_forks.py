@@ -150,3 +150,16 @@ def test_a_fork_added_above_takes_no_results_from_the_one_below(front: Front, tm
     assert list(left(job, "old")) == ["sub_job_000", "sub_job_001"]
     assert list(left(job, "new")) == ["sub_job_002", "sub_job_003"]
     assert json.loads((job / "sub_job_000" / "run.json").read_text())["fork"] == 2
+
+
+def test_a_driver_of_another_notebook_goes_on_and_has_no_i_sub_job(front: Front, tmp_path: Path) -> None:
+    write(tmp_path / "train.ipynb", ["x = 1", "open(data_job + '/t', 'w').write(str(i_sub_job))"])
+    cells = [
+        CELLS[0],
+        "board = %fork n=2 workers=2 notebook=train.ipynb",
+        "print(len(board), 'i_sub_job' in globals())",
+    ]
+    write(tmp_path / "main.ipynb", cells)
+    replies = front.collect(*[front.send(cell) for cell in cells], timeout=100)
+    assert replies[2].out == "2 False\n", [reply.traceback for reply in replies]
+    assert left(tmp_path / "net" / "data_job" / "two", "t") == {"sub_job_000": "0", "sub_job_001": "1"}
