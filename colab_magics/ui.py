@@ -163,6 +163,10 @@ class UI(Protocol):
     def where(self) -> str:
         """``colab``, ``colab-other``, ``vscode``, ``jupyter``, ``terminal`` (IPython) or ``script``."""
 
+    @property
+    def cell(self) -> int:
+        """Number of the cell that is executed; 0 where there are no cells."""
+
     def say(self, text: str) -> None:
         """Show one or more lines now."""
 
@@ -235,6 +239,11 @@ class TerminalUI:
 
     out: TextIO = field(default_factory=lambda: sys.stderr)
     where: str = "script"
+
+    @property
+    def cell(self) -> int:
+        """0: a script has no cells."""
+        return 0
 
     def say(self, text: str) -> None:
         print(text, file=self.out, flush=True)

@@ -40,6 +40,10 @@ class InShell:
     def __init__(self, ip: Any) -> None:
         self.ip = ip
 
+    @property
+    def cell(self) -> int:
+        return int(self.ip.execution_count)
+
     def set_variables(self, values: Mapping[str, Any]) -> None:
         self.ip.push(dict(values))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import session
 from ..errors import ColabMagicsError, RunsFailed, Unavailable
 from ..mirror import control
 from ..ui import UI, Table
@@ -49,8 +50,8 @@ class Board:
     find: Callable[[], list[Run]]
     notes: list[str] = field(default_factory=list)
     kept: Collection[Path] = ()
-    on_screen: bool = field(default=False, compare=False)
-    """The live table has just shown these runs: as a cell's value they need not show again."""
+    on_screen: int = field(default=0, compare=False)
+    """Number of the cell whose live table has shown these runs: as its value they need not show again."""
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Board:
@@ -117,10 +118,10 @@ class Board:
         return str(self.overview())
 
     def _ipython_display_(self) -> None:
-        if not self.on_screen:
+        if not self.on_screen or self.on_screen != session.current().ui.cell:
             # IPython's word for "show it in the usual way".
             raise NotImplementedError
-        self.on_screen = False
+        self.on_screen = 0
 
     def _repr_html_(self) -> str:
         return self.overview()._repr_html_()
@@ -161,7 +162,7 @@ class Board:
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
-                        self.on_screen = ui.where not in ("script", "terminal")
+                        self.on_screen = 0 if ui.where in ("script", "terminal") else ui.cell
                         return statuses
                     quiet = not any(run.runner_lives() for run, _ in statuses)
                 if not fed and not any(status.phase == "running" for _, status in statuses):

@@ -77,7 +77,7 @@ COLUMNS = ("run", "state", "ended", "size", "files")
 def entry(run: Run, name: str = "") -> Entry:
     """Measure a run."""
     status = run.status()
-    return Entry(name or run.id, run.folder, status.text, _when(run), size(run.folder))
+    return Entry(name or run.id, run.folder, status.full, _when(run), size(run.folder))
 
 
 def _when(run: Run) -> float:

@@ -29,7 +29,7 @@ TOTAL = "total"
 """Beside a step: how many there are."""
 
 _TEXT, _BITS = 1000, 10_000
-_TAIL = 64 * 1024
+_TAIL, _LATEST = 64 * 1024, 4 * 1024
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -186,19 +186,20 @@ def _is_total(value: Any, step: float | None) -> bool:
     return step is not None and not isinstance(value, bool | str | None) and value == value // 1 and value >= step
 
 
-def progress(lines: Sequence[Line], *, attempt: int, since: float = 0.0) -> str:
-    """Say how far an attempt is by its last report: ``step 30 of 100``; empty when it does not tell.
+def progress(folder: Path, *, attempt: int, since: float = 0.0) -> str:
+    """Say how far an attempt is by its last report of a step: ``step 30 of 100``; empty when it does not tell.
 
     Parameters
     ----------
-    lines : sequence of Line
-        What the run reported.
+    folder : Path
+        The run's folder.
     attempt : int
         Which attempt.
     since : float, default 0.0
         What was reported before this moment does not count.
     """
-    line = next((line for line in reversed(lines) if line.step is not None), None)
+    # Few lines: this is asked for each run at each look.
+    line = next((line for line in reversed(_lines(_end(folder / FILE, _LATEST))) if line.step is not None), None)
     if line is None or line.total is None or line.attempt != attempt or line.time < since:
         return ""
     return f"step {line.step:.12g} of {line.total}"
@@ -217,12 +218,16 @@ def recent(folder: Path) -> list[Line]:
 @lru_cache(maxsize=256)
 def _tail(path: Path, size: int, changed: int) -> list[Line]:
     """Read the end of a file; its size and time of change make a new entry of the cache."""
+    return _lines(_end(path, _TAIL))
+
+
+def _end(path: Path, size: int) -> bytes:
     try:
         with open(path, "rb") as stream:
-            stream.seek(max(0, size - _TAIL))
-            return _lines(stream.read())
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - size))
+            return stream.read()
     except OSError:
-        return []
+        return b""
 
 
 def last(lines: Iterable[Line]) -> dict[str, Any]:

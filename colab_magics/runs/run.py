@@ -208,7 +208,7 @@ class Run:
         from . import metrics  # which knows this module
 
         since = float(state.get("cell_began") or 0)
-        return metrics.progress(metrics.recent(self.folder), attempt=self.attempt, since=since)
+        return metrics.progress(self.folder, attempt=self.attempt, since=since)
 
     def _attempts(self, phase: str) -> str:
         if phase not in ENDED or phase == "done" or not self.earlier:

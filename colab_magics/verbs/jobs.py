@@ -135,7 +135,7 @@ def logs(*ids: str, all: bool = False, follow: bool = False, lines: int = 0) -> 
     run = one(runs, ids)
     for text in grow(run):
         session.current().ui.say(text)
-    return Text(f"{run.id}: {type(run).load(run.folder).status().text}")
+    return Text(f"{run.id}: {type(run).load(run.folder).status().full}")
 
 
 @subcommand(jobs)

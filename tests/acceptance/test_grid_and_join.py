@@ -88,6 +88,16 @@ def test_added_values_get_new_numbers_and_finished_ones_are_kept(front: Front, t
     assert new["parameters"] == {"lr": 7, "n_epoch": 3, "name": "a"}
 
 
+def test_runs_show_themselves_once_in_the_cell_that_watched_them_and_as_columns_later(front: Front) -> None:
+    all_at_once(front, CELLS)
+    assert len(front.run("%jobs watch").data) == 1  # the live table
+    assert len(front.run("runs = %jobs watch").data) == 1
+    shown = front.run("runs").data
+    assert "lr     n_epoch  name" in shown[0]["text/plain"]
+    assert all(f">{name}<" in shown[0]["text/html"] for name in ("state", "lr", "n_epoch", "name"))
+    assert front.run("print(runs.sort_values('lr').iloc[0].lr, runs['lr'].max())").out == "0.001 2.0\n"
+
+
 def test_here_makes_this_notebook_a_run(front: Front, tmp_path: Path) -> None:
     all_at_once(front, CELLS[:2])
     reply = front.run(CELLS[2].replace("%%fork", "%%fork here=3"))
