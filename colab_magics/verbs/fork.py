@@ -340,8 +340,12 @@ def _detached(ui: UI, board: Board, project: Project, current: Notebook) -> Boar
 
 def _watch(ui: UI, board: Board, project: Project) -> None:
     """Show the runs until they have ended, hand their results over, and raise for those that failed."""
+    from time import time as now
+
+    from ..runs import start_up
     from ..runs.board import failure
 
+    began = now()
     if not len(board):
         ui.say("Nothing to do: every run was left out.")
         return
@@ -352,6 +356,8 @@ def _watch(ui: UI, board: Board, project: Project) -> None:
     hand_over(ui, project.data_job)
     for note in sorted({str((run.state() or {}).get("note") or "") for run, _ in statuses} - {""}):
         ui.warn(note)
+    if advice := start_up.advice((run for run, _ in statuses), began):
+        ui.say(advice)
     error = failure(statuses)
     if error is not None:
         raise error
