@@ -8,7 +8,7 @@ file               writer     what it holds
 run.json           submitter  what to execute: payload, parameters, engine, code hashes, commit, attempt; how earlier
                               attempts ended
 source.ipynb       submitter  the notebook without outputs, as it stood at ``%fork``
-state.json         runner     phase, cell, heartbeat, process, GPUs, what it uses and its peaks, exit, error
+state.json         runner     phase, cell, heartbeat, process, GPUs, what it uses, its peaks, its start, exit, error
 verdict.json       scheduler  what the runner cannot say of itself: killed, lost, cancelled
 notebook.ipynb     runner     the executed notebook, up to date while it runs
 log.txt            runner     everything that was printed, appended to over all attempts

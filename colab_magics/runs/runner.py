@@ -28,7 +28,7 @@ from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
 from ..mirror import control
 from ..session import RUN_VARIABLE
 from ..units import show_seconds
-from . import live, usage
+from . import live, start_up, usage
 from . import run as folder_of_run
 from .run import HEARTBEAT, LOG, NOTEBOOK, SOURCE, STATE, Run
 
@@ -66,6 +66,11 @@ class StateFile:
             self._value["beat"] = time.time()
             # How a run ended outlives the machine; that it was running does not.
             process.write_json(self._path, self._value, durable="ended" in self._value)
+
+    def keep(self, **values: Any) -> None:
+        """Change values; the next write has them."""
+        with self._lock:
+            self._value |= values
 
     def _beat(self) -> None:
         pause = _FIRST_BEAT
@@ -259,6 +264,12 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
     if content is None:
         raise NotFound(f"The run's notebook {run.folder / SOURCE} is gone.", "Run the %fork line again.")
 
+    began, waited = time.monotonic(), list[float]()
+
+    def cell_begins(cell: int, cells: int) -> None:
+        waited.append(time.monotonic() - began)
+        state.set(cell=cell, cells=cells, cell_began=time.time())
+
     def kernel_runs(pid: int | None, note: str) -> None:
         killer.kernel = state.meter.kernel = None if pid is None else process.identity(pid)
         state.set(kernel=pid, kernel_process=killer.kernel, **({"note": note} if note else {}))
@@ -273,7 +284,7 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         run.folder / NOTEBOOK,
         log,
         on_kernel=kernel_runs,
-        on_cell=lambda cell, cells: state.set(cell=cell, cells=cells, cell_began=time.time()),
+        on_cell=cell_begins,
         on_cell_end=state.meter.peaks,
         why_ended=killer.why,
         start=start,
@@ -288,6 +299,8 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         cwd=cwd if cwd.is_dir() else run.folder,
         cell_time=run.record["payload"].get("cell_time"),
     )
+    if start == "cold" and waited:
+        state.keep(start_up=start_up.measured(execution.notebook, waited[0]))
     return outcome.error
 
 

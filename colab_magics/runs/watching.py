@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,12 +11,14 @@ from ..errors import ColabMagicsError
 from ..mirror import control
 from ..ui import UI
 from ..units import show_seconds
+from . import start_up
 from .board import Board, failure
 from .plan import describe
 
 
 def watch(ui: UI, board: Board, project: Project, *, tolerant: bool) -> None:
     """Show the runs until they have ended, hand their results over, and raise for those that failed (or warn)."""
+    began = time.time()
     if not len(board):
         ui.say("Nothing to do: every run was left out.")
         return
@@ -26,6 +29,8 @@ def watch(ui: UI, board: Board, project: Project, *, tolerant: bool) -> None:
     hand_over(ui, project.data_job)
     for note in sorted({str((run.state() or {}).get("note") or "") for run, _ in statuses} - {""}):
         ui.warn(note)
+    if advice := start_up.advice((run for run, _ in statuses), began):
+        ui.say(advice)
     error = failure(statuses)
     if error is not None and not tolerant:
         raise error
