@@ -8,6 +8,7 @@ cell runs, the end of the kernel's process is seen in the same moment, and nothi
 from __future__ import annotations
 
 import asyncio
+import datetime
 import itertools
 import time
 from collections.abc import Mapping
@@ -96,7 +97,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
     async def _leave(self) -> None:
         if self._driving is not None and not self._driving.done():
             self._driving.cancel()
-            await asyncio.wait([self._driving])
+            await asyncio.gather(self._driving, return_exceptions=True)
 
     async def _drive(self, **kwargs: Any) -> Any:
         self._driving = asyncio.current_task()
@@ -254,7 +255,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
             elif limit is not None and end is not None and time.monotonic() >= end:
                 # Raises, or interrupts the kernel and may say what its reply is to be.
                 if reply := await self._async_handle_timeout(limit, sent.cell):
-                    self._replied(sent, reply)
+                    self._replied(sent, {"header": {"date": datetime.datetime.now(datetime.UTC)}, **reply})
                 end = time.monotonic() + limit
         return sent.reply.result()
 

@@ -193,7 +193,11 @@ class RunEngine(NBClientEngine):  # type: ignore[misc]
       default, because output that is late is output all the same.
     - Pieces of one stream that follow each other are one output, with carriage returns and backspaces done.
     - The cell that a dead kernel or a time-out ended is marked as failed, and the death says how.
+    - ``on_notebook_error`` and ``on_notebook_complete`` are called, as nbclient says; papermill's client does not.
     - It drives kernels of `RunManager` only: with ``km`` or ``kernel_manager_class`` papermill's own client works.
+
+    Who replaces ``PapermillNotebookClient`` or ``write_ipynb`` within papermill, as its tests do, changes nothing here:
+    the client is another one, and saving is no writing in place.
     """
 
     @classmethod

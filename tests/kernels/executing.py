@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,16 @@ class Executed:
         return "".join(output.get("text", "") for output in self.shown(cell))
 
 
-def notebook_of(*cells: str) -> Any:
-    made = [nbformat.v4.new_code_cell(cell) for cell in cells]
+def notebook_of(*cells: Any) -> Any:
+    """A notebook of cells, given as they are or as code."""
+    made = [nbformat.v4.new_code_cell(cell) if isinstance(cell, str) else cell for cell in cells]
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": spec})
 
 
-def run_cells(folder: Path, *cells: str, **options: Any) -> Executed:
+def run_cells(folder: Path, *cells: Any, on_cell: Callable[[int, int], None] | None = None, **options: Any) -> Executed:
     """Execute cells in a fresh kernel of this interpreter."""
     log = io.StringIO()
-    execution = Execution(folder / "notebook.ipynb", log)
+    execution = Execution(folder / "notebook.ipynb", log, on_cell)
     outcome = execute(notebook_of(*cells), execution, parameters={"i_sub_job": 3}, kernel=None, cwd=folder, **options)
     return Executed(outcome, nbformat.read(folder / "notebook.ipynb", as_version=4), log.getvalue())

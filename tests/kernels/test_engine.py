@@ -37,6 +37,26 @@ def test_parameters_output_and_error_are_where_papermill_puts_them(tmp_path: Pat
     assert not journal.path_of(tmp_path / "notebook.ipynb").exists()
 
 
+def test_cells_have_the_numbers_of_their_authors_notebook(tmp_path: Path) -> None:  # ✗ the injected one was [1]
+    skipped = nbformat.v4.new_code_cell("1 / 0", metadata={"tags": ["skip-execution"]})
+    words, progress = nbformat.v4.new_markdown_cell("words"), []
+    cells = "i_sub_job", skipped, words, " ", "get_ipython().kernel.get_parent('shell')['metadata']['cellId']", "2 / 0"
+    done = run_cells(tmp_path, *cells, on_cell=lambda *place: progress.append(place))
+    assert [cell.execution_count for cell in done.code] == [1, None, None, 2, 3]
+    injected = [cell for cell in done.notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert [cell.execution_count for cell in injected] == [None]
+    assert done.outcome.error is not None
+    assert done.outcome.error["cell"] == 3
+    assert [line for line in done.log.splitlines() if line.startswith("──")] == [
+        "── cell 1 (1 of 3)",
+        "── cell 2 (2 of 3)",
+        "── cell 3 (3 of 3)",
+    ]
+    assert progress == [(1, 3), (2, 3), (3, 3)]
+    assert done.shown(1)[0].data["text/plain"] == "3"
+    assert done.shown(4)[0].data["text/plain"] == repr(done.code[3].id)
+
+
 @pytest.mark.parametrize("cell", ["import sys\nsys.exit()", "exit()", "raise SystemExit(0)"])
 def test_exit_is_a_success_as_papermill_has_it(tmp_path: Path, cell: str) -> None:
     began = time.monotonic()

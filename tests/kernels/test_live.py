@@ -195,7 +195,7 @@ def test_runs_survive_the_notebooks_kernel_and_its_ports_are_free(
     )
     run_all(front, cells[:3])
     first = folder_of(tmp_path)
-    poll(lambda: (first / "state.json").exists() and Run.load(first).status().cell == 4, timeout=60)
+    poll(lambda: (first / "state.json").exists() and Run.load(first).status().cell == 1, timeout=60)
     kernel = (Run.load(first).state() or {})["kernel"]
     told = front.client.get_connection_info()
     mine = {told[f"{channel}_port"] for channel in ("shell", "iopub", "stdin", "control", "hb")}

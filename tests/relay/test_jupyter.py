@@ -23,7 +23,7 @@ from papermill.engines import Engine, papermill_engines
 
 from colab_magics.relay.jupyter import async_client, blocking_client
 from colab_magics.relay.remote_kernel import RemoteKernel
-from relay.conftest import ssh_of, value
+from relay.conftest import run, ssh_of, value
 
 Connect = Callable[..., RemoteKernel]
 
@@ -178,3 +178,33 @@ def test_a_client_ends_the_kernel(connect: Connect) -> None:
     assert client.shutdown(reply=True, timeout=30)["content"]["status"] == "ok"
     poll(lambda: not client.is_alive())
     client.stop_channels()
+
+
+def test_a_client_interrupts_by_message(connect: Connect) -> None:
+    kernel = connect()
+    client = blocking_client(kernel)
+    client.start_channels()
+    client.wait_for_ready(timeout=30)
+    number = client.execute("import time\nprint('in it', flush=True)\ntime.sleep(60)")
+    poll(lambda: "in it" in str(client.get_iopub_msg(timeout=30)["content"]))
+    client.control_channel.send(client.session.msg("interrupt_request"))
+    answer = client.get_control_msg(timeout=10)
+    assert (answer["msg_type"], answer["content"]["status"]) == ("interrupt_reply", "ok")
+    reply = poll(lambda: (got := client.get_shell_msg(timeout=10))["parent_header"]["msg_id"] == number and got)
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    client.stop_channels()
+    assert value(kernel, "1 + 1") == "2"
+
+
+def test_what_a_kernel_started_ends_with_it_as_jupyter_ends_it(connect: Connect) -> None:
+    kernel = connect()
+    client = blocking_client(kernel)
+    client.start_channels()
+    run(kernel, "import subprocess")
+    inside = int(value(kernel, "subprocess.Popen(['sleep', '60']).pid"))
+    outside = int(value(kernel, "subprocess.Popen(['sleep', '60'], start_new_session=True).pid"))
+    assert client.shutdown(reply=True, timeout=30)["content"]["status"] == "ok"
+    poll(lambda: not client.is_alive())
+    client.stop_channels()
+    poll(lambda: not Path(f"/proc/{inside}").exists())
+    os.kill(outside, signal.SIGTERM)  # was left alone: its session is its own

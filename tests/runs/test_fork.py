@@ -64,7 +64,7 @@ def test_five_runs_each_with_its_number_and_folder(project: Project, said: io.St
         folder = project.data_job / f"sub_job_{index:03d}"
         # The default above %fork would win if the values were only injected at the top; there is no %fork here.
         assert (folder / "notebook.ipynb").exists()
-        assert "cell 3 of 3" in (folder / "log.txt").read_text()
+        assert "── cell 3 (3 of 3)" in (folder / "log.txt").read_text()
     pids = {outputs(run.notebook).split("pid ")[1].split()[0] for run in board.runs}
     assert len(pids) == 5  # a fresh process each
     assert "baseline/4  done" in said.getvalue()
