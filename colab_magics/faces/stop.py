@@ -2,8 +2,10 @@
 
 Raising alone is not enough: Jupyter's abort reaches only the requests that have already arrived, and a front end that
 sends sixty cells back to back leaks most of them. So `stop` gives them a moment to arrive, and then leaves a guard that
-turns every request sent before the stop into the same stop. It compares only the front end's own dates, so that its
-clock may differ from ours, and goes at the first later request.
+turns what follows into the same stop, until there is a pause: Run All makes none, a person who has seen the stop does.
+
+Measured in JupyterLab 4.6: the requests of 200 to 800 cells follow each other within 1 to 2 ms, at most 0.1 s; on a
+page eight times slower within 10 ms, at most 0.37 s, over up to 15 s. The page looks at no answer before all are sent.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from .. import session
 QUEUE_ARRIVES = 0.3
 """Seconds in which the front end's requests that follow the stop reach the kernel."""
 
-SLACK = 1.5
-"""Seconds by which Run All's last request may have been sent after the stop's own."""
+PAUSE = 0.5
+"""Seconds without a request, by the front end's dates, that Run All does not make."""
 
 
 class Stopped(BaseException):
@@ -44,25 +46,41 @@ Stopped.__name__ = Stopped.__qualname__ = "SystemExit"
 
 
 class Guard:
-    """The input transformer that stops requests which were sent before the stop.
+    """The input transformer that stops requests which follow the stop without a pause.
+
+    The pause is one of the front end's own dates, whose clock may differ from ours; and half of it is one of ours, as
+    requests that a slow line held up come all at once, and most of them are aborted unseen. A cell that was stopped and
+    comes again was sent by somebody who has seen that.
 
     Parameters
     ----------
     ip : InteractiveShell
         The shell.
-    until : datetime
-        Requests that the front end dated before this are stopped.
+    sent : datetime
+        When the stop ended, as the front end would date it.
     """
 
-    def __init__(self, ip: Any, until: datetime) -> None:
-        self.ip, self.until = ip, until
+    def __init__(self, ip: Any, sent: datetime) -> None:
+        self.ip, self.sent, self.seen = ip, sent, time.monotonic()
+        self.request = self.cell = ""
 
     def __call__(self, lines: list[str]) -> list[str]:
-        sent = request_date(self.ip)
-        if sent is not None and sent < self.until:
+        if self._follows("".join(lines)):
             return [f"__import__({__name__!r}, fromlist=['again']).again()\n"]
         remove_guards(self.ip)
         return lines
+
+    def _follows(self, source: str) -> bool:
+        sent, now = request_date(self.ip), time.monotonic()
+        request, cell = str(_request(self.ip, "header").get("msg_id")), cell_id(self.ip) or source
+        if request == self.request:
+            return True  # IPython may transform a cell twice
+        if sent is None or cell == self.cell:
+            return False
+        if sent >= self.sent + timedelta(seconds=PAUSE) and now >= self.seen + PAUSE / 2:
+            return False
+        self.sent, self.seen, self.request, self.cell = max(sent, self.sent), now, request, cell
+        return True
 
 
 def remove_guards(ip: Any) -> None:
@@ -72,17 +90,24 @@ def remove_guards(ip: Any) -> None:
 
 
 def again() -> NoReturn:
-    """End a cell that was sent before the stop."""
+    """End a cell that followed the stop without a pause."""
     raise Stopped("not run: stopped above")
 
 
 def request_date(ip: Any) -> datetime | None:
     """Return when the front end sent the request that runs now; None outside of kernels."""
-    kernel = getattr(ip, "kernel", None)
-    if kernel is None:
-        return None
-    date = (kernel.get_parent("shell").get("header") or {}).get("date")
+    date = _request(ip, "header").get("date")
     return date if isinstance(date, datetime) else None
+
+
+def cell_id(ip: Any) -> str:
+    """Return the id of the cell that runs now; empty where the front end does not tell."""
+    return str(_request(ip, "metadata").get("cellId", ""))
+
+
+def _request(ip: Any, part: str) -> dict[str, Any]:
+    kernel = getattr(ip, "kernel", None)
+    return (kernel.get_parent("shell").get(part) if kernel is not None else None) or {}
 
 
 def stop(ip: Any, message: str) -> NoReturn:
@@ -102,6 +127,18 @@ def stop(ip: Any, message: str) -> NoReturn:
     if sent is not None and session.run_folder() is None:
         time.sleep(QUEUE_ARRIVES)
         remove_guards(ip)
-        until = sent + timedelta(seconds=time.monotonic() - began + SLACK)
-        ip.input_transformers_cleanup.insert(0, Guard(ip, until))
+        ended = sent + timedelta(seconds=time.monotonic() - began)
+        ip.input_transformers_cleanup.insert(0, Guard(ip, ended))
+    elif sent is None:
+        _count_as_success(ip)
     raise Stopped(message)
+
+
+def _count_as_success(ip: Any) -> None:
+    """Let ``ipython file.ipy`` end with status 0: it asks how the last cell ended, and to it we are an error."""
+
+    def ended() -> None:
+        ip.events.unregister("post_execute", ended)
+        ip.last_execution_succeeded = True
+
+    ip.events.register("post_execute", ended)

@@ -80,6 +80,11 @@ class Lab:
             index,
         )
 
+    def slow_down(self, times: int) -> None:
+        """Let the page compute so many times slower; 1 is its own speed."""
+        tools = self.page.context.new_cdp_session(self.page)
+        tools.send("Emulation.setCPUThrottlingRate", {"rate": times})
+
     def type_into(self, index: int, text: str) -> None:
         """Type at the end of a cell with the keyboard; nothing is saved."""
         self.page.locator(".jp-Notebook .jp-Cell").nth(index).locator(".cm-content").click()
