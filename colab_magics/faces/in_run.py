@@ -1,9 +1,9 @@
 """What a line of ours does in a run: no more than the run needs.
 
 The main notebook has read the words of ``%project`` and ``%fork`` already, with all its checks; in each of its runs the
-lines only give the run its variables and its folder, and ``%sync`` starts nothing. So they are called without the machinery that reads options, which
-takes longer than all else that they do. Where a kernel is forked (``start=warm``) this module has been imported before,
-and with it all that the lines need.
+lines only give the run its variables and its folder, and ``%sync`` starts nothing. So they are called without the
+machinery that reads options, which takes longer than all else that they do. Where a kernel is forked (``start=warm``)
+this module has been imported before, and with it all that the lines need.
 """
 
 from __future__ import annotations
