@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time as clock
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -340,12 +341,10 @@ def _detached(ui: UI, board: Board, project: Project, current: Notebook) -> Boar
 
 def _watch(ui: UI, board: Board, project: Project) -> None:
     """Show the runs until they have ended, hand their results over, and raise for those that failed."""
-    from time import time as now
-
     from ..runs import start_up
     from ..runs.board import failure
 
-    began = now()
+    began = clock.time()
     if not len(board):
         ui.say("Nothing to do: every run was left out.")
         return
