@@ -218,7 +218,10 @@ def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
             # That interpreter is not there: the runs' own start says so.
             log.warning("no zygote for the kernel %s: %s", kernel, error)
             shutil.rmtree(folder, ignore_errors=True)
-    os.close(reader)
+            os.close(lifeline)
+            return Begun()
+        finally:
+            os.close(reader)
     return Begun({"zygote": str(folder / "zygote"), "kernel": kernel}, [lifeline])
 
 

@@ -1,9 +1,9 @@
 """What a line of ours does in a run: no more than the run needs.
 
 The main notebook has read the words of ``%project`` and ``%fork`` already, with all its checks; in each of its runs the
-lines only give the run its variables and its folder. So they are called without the machinery that reads options, which
-takes longer than all else that they do. Where a kernel is forked (``start=warm``) this module has been imported before,
-and with it all that the lines need.
+lines only give the run its variables and its folder, and ``%sync`` starts nothing. So they are called without the
+machinery that reads options, which takes longer than all else that they do. Where a kernel is forked (``start=warm``)
+this module has been imported before, and with it all that the lines need.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def short(name: str, line: Line) -> Callable[[], Any] | None:
     line : Line
         Its words.
     """
-    if name == "stop" and line.rest is None and not any(token.as_option() is not token for token in line.tokens):
-        words = [token.text for token in line.tokens]
-        return (
-            None
-            if any(word.startswith("-") or {*"${}"} & {*word} for word in words)
-            else functools.partial(_stop, *words)
-        )
+    words = [token.as_option().text for token in line.tokens]
+    options = [word for word in words if word.startswith("-")]
+    if name == "stop":
+        plain = line.rest is None and not options and not {*"${}"} & {*"".join(words)}
+        return functools.partial(_stop, *words) if plain else None
+    if name == "sync" and words == options:
+        return load("sync")  # a word may be a folder, or a subcommand
     return _WITHOUT_WORDS.get(name)

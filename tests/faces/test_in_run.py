@@ -86,7 +86,8 @@ def test_words_that_mean_something_in_a_run_are_read(run: Path) -> None:
     assert seen["ended"] == ["NoneType", "InvalidInput", "NoneType", "SystemExit", "NoneType"]
     assert "it is late" in shown
     assert [short("stop", split(text)) for text in ("to=x", "-- x", "{1}", "-x")] == [None] * 4
-    assert short("sync", split("now")) is None
+    assert [short("sync", split(text)) for text in ("now", "results every=5m")] == [None] * 2
+    assert short("sync", split("every=5m --delete")) is not None
 
 
 def test_a_folder_that_is_gone_is_told_as_everywhere(run: Path) -> None:
