@@ -2,7 +2,8 @@
 
 It outlives the notebook that started it. Which runs to execute stands in ``<job>/.scheduler/plan.json``; who schedules
 in ``<job>/.scheduler/state.json``. A lock on the job's folder, handed over by the submitter as an open file, makes sure
-that a job has one scheduler. Kill requests come as verdict.json in a run's folder, from whoever wants a run to end.
+that a job has one scheduler. Kill requests come as verdict.json in a run's folder, from whoever wants a run to end, and
+another number of runs at once as workers.json beside the plan.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from typing import Any
 from .. import process
 from ..engines import ENGINES, forking
 from ..engines.base import Begun, Engine, Ref
-from ..errors import Busy
+from ..errors import Busy, InvalidInput
 from ..session import RUN_VARIABLE
+from . import workers as said_workers
 from .attempts import again
 from .plan import since
 from .recover import recover
@@ -144,6 +146,7 @@ def start(
     plan["by"] = process.identity()
     begun = begun or Begun()
     plan["begun"] = begun.notes
+    said_workers.forget(folder)
     process.write_json(folder / "plan.json", plan)
     return process.start_detached(
         process.python("colab_magics.runs.scheduler", job_folder, str(fd)),
@@ -167,6 +170,27 @@ def is_running(job_folder: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def set_workers(job_folder: Path, workers: int) -> bool:
+    """Let so many runs of a job go at once from now on; those that run go on.
+
+    Returns
+    -------
+    bool
+        Whether a scheduler is there to hear it; the next one takes the number that it is started with.
+
+    Raises
+    ------
+    InvalidInput
+        For less than one.
+    """
+    if workers < 1:
+        raise InvalidInput(f"workers={workers}: no run would ever start.", "Write workers=1 or more.")
+    if not is_running(job_folder):
+        return False
+    said_workers.write(job_folder / FOLDER, workers)
+    return True
 
 
 def kill(runs: Sequence[Run]) -> list[Run]:
@@ -225,6 +249,7 @@ class Scheduler:
         self.tries: collections.Counter[Path] = collections.Counter()
         self.started = time.time()
         self._beat = 0.0
+        self._workers = said_workers.Said(job_folder / FOLDER)
 
     def run(self) -> None:
         """Work until nothing is left."""
@@ -287,6 +312,8 @@ class Scheduler:
         self.waiting.clear()
 
     def _start_more(self) -> None:
+        if (workers := self._workers.news()) is not None:
+            self.feed = dataclasses.replace(self.feed, workers=workers)
         room = (1 if self._on_trial() else self.feed.workers) - len(self.active)
         if room <= 0 or not self.waiting:
             return
@@ -332,6 +359,7 @@ class Scheduler:
                     "started": self.started,
                     "beat": time.time(),
                     "phase": "running" if self.waiting or self.active else "ended",
+                    "workers": self.feed.workers,
                     "active": [{"index": run.index, "ref": ref} for run, ref, _ in self.active],
                 },
                 durable=False,

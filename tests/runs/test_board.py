@@ -18,7 +18,7 @@ from colab_magics.errors import InvalidInput, NotFound, Unavailable
 from colab_magics.runs import compare
 from colab_magics.runs.board import Board
 from colab_magics.runs.run import RECORD, Run, runs_of
-from colab_magics.verbs.fork import _summary
+from colab_magics.runs.watching import summary
 
 from .folders import leave_run
 from .notebooks import write_notebook
@@ -184,11 +184,11 @@ def test_the_summary_of_a_fork_counts_what_it_executed(project: Project) -> None
     leave_run(project.data_job, 1, started=50_000.0, took=3.0)
     kept = [run.folder for run in runs_of(project.data_job)[:1]]
     board = Board(lambda: runs_of(project.data_job), kept=kept)
-    assert _summary(board) == "2 done, 1 of them kept, in 3.0 s."
+    assert summary(board) == "2 done, 1 of them kept, in 3.0 s."
     board.kept = [run.folder for run in board]
-    assert _summary(board) == "2 done, 2 of them kept."
+    assert summary(board) == "2 done, 2 of them kept."
     board.kept = ()
-    assert _summary(board).startswith("2 done in 13 h")
+    assert summary(board).startswith("2 done in 13 h")
 
 
 def test_one_run_at_a_time_is_said_with_the_way_to_have_more(

@@ -14,7 +14,7 @@ from conftest import poll
 from colab_magics import fork, process
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, RunsFailed
-from colab_magics.runs import scheduler
+from colab_magics.runs import scheduler, workers
 from colab_magics.runs.run import Run, runs_of
 
 from .notebooks import write_notebook
@@ -54,6 +54,64 @@ def test_a_trial_that_fails_starts_nothing_else(project: Project) -> None:
     with pytest.raises(RunsFailed, match=r"not started: baseline/0 did not end well"):
         fork(n=3, try_="end", notebook=str(notebook))
     assert phases(project) == ["failed", "cancelled", "cancelled"]
+
+
+def end_runs(project: Project) -> None:
+    for run in runs_of(project.data_job):
+        (run.folder / "go").touch()
+    poll(lambda: set(phases(project)) == {"done"})
+
+
+def test_more_runs_start_when_workers_are_raised(project: Project) -> None:
+    fork(n=4, workers=1, notebook=str(write_notebook(project.root / "a.ipynb", UNTIL_GO)), detach=True)
+    poll(lambda: phases(project) == ["running", "waiting", "waiting", "waiting"])
+    assert scheduler.set_workers(project.data_job, 3)
+    poll(lambda: phases(project) == ["running", "running", "running", "waiting"])
+    state = project.data_job / ".scheduler" / "state.json"
+    poll(lambda: (process.read_json(state) or {}).get("workers") == 3)
+    end_runs(project)
+
+
+def test_fewer_runs_start_when_workers_are_lowered_and_those_that_run_go_on(project: Project) -> None:
+    fork(n=4, workers=2, notebook=str(write_notebook(project.root / "a.ipynb", UNTIL_GO)), detach=True)
+    poll(lambda: phases(project) == ["running", "running", "waiting", "waiting"])
+    scheduler.set_workers(project.data_job, 2)
+    scheduler.set_workers(project.data_job, 1)
+    (project.data_job / "sub_job_000" / "go").touch()
+    poll(lambda: phases(project)[0] == "done")
+    (project.data_job / "sub_job_001" / "go").touch()
+    poll(lambda: phases(project)[1:] == ["done", "running", "waiting"])
+    began = [run.status().started or 0.0 for run in runs_of(project.data_job)]
+    assert began[2] >= (Run.load(project.data_job / "sub_job_001").status().ended or 0.0), "one at a time"
+    end_runs(project)
+
+
+def test_workers_count_until_the_next_start_and_nobody_hears_them_in_between(project: Project) -> None:
+    notebook = str(write_notebook(project.root / "a.ipynb", UNTIL_GO))
+    fork(n=2, workers=1, notebook=notebook, detach=True)
+    poll(lambda: phases(project) == ["running", "waiting"])
+    assert scheduler.set_workers(project.data_job, 2)
+    end_runs(project)
+    poll(lambda: not scheduler.is_running(project.data_job))
+    assert not scheduler.set_workers(project.data_job, 2)
+    fork(n=4, workers=1, notebook=notebook, detach=True)
+    poll(lambda: phases(project) == ["done", "done", "running", "waiting"])
+    assert not (project.data_job / ".scheduler" / workers.NAME).exists()
+    end_runs(project)
+    began = [run.status().started or 0.0 for run in runs_of(project.data_job)]
+    assert began[3] >= (Run.load(project.data_job / "sub_job_002").status().ended or 0.0)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"workers": 0}', '{"workers": "many"}', "[]"])
+def test_what_is_no_number_of_workers_is_not_heard(tmp_path: Path, text: str) -> None:
+    said = workers.Said(tmp_path)
+    assert said.news() is None
+    process.write_whole(tmp_path / workers.NAME, text)
+    assert said.news() is None
+    workers.write(tmp_path, 2)
+    assert [said.news(), said.news()] == [2, None]
+    with pytest.raises(InvalidInput, match="workers=0"):
+        scheduler.set_workers(tmp_path, 0)
 
 
 def test_max_failures_ends_a_hopeless_sweep(project: Project) -> None:
