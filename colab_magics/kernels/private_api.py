@@ -53,6 +53,7 @@ USES = {
     "traitlets.config.SingletonConfigurable": ("_instance", "clear_instance"),
     "IPython.core.builtin_trap.BuiltinTrap": ("__enter__", "__exit__"),
     "IPython.core.display_trap.DisplayTrap": ("__enter__", "__exit__"),
+    "IPython.core.displayhook.DisplayHook": ("prompt_count",),
     "IPython.core.history.HistoryManager": ("enabled", "save_thread", "save_flag"),
     "zmq.Context": ("_instance",),
     "asyncio.events": ("_set_running_loop",),
@@ -204,6 +205,8 @@ def serve_again(shell: Any, argv: list[str]) -> None:
     # We are inside of a cell that never ends here.
     for trap in (shell.builtin_trap, shell.display_trap):
         trap._nested_level = 0
+    # Its number is taken; IPython 7 would count on at its end only.
+    shell.execution_count = shell.displayhook.prompt_count + 1
     app = ForkedApp.instance()
     app.initialize(argv)
     shell.kernel = app.kernel
