@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from .. import process
@@ -201,6 +202,8 @@ def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
     base = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="cmz-", dir=base if len(os.fsencode(base)) < 60 else "/tmp"))
     process.write_whole(folder / "preload.json", process.as_json(order))
+    # Filled in here and not where it is written down: what they name may be a secret.
+    own = {name: Template(text).safe_substitute(os.environ) for name, text in order["env"].items()}
     reader, lifeline = os.pipe()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(folder / "zygote"))
@@ -211,7 +214,7 @@ def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
                 [*order["command"], _ZYGOTE, str(listener.fileno()), str(reader), folder],
                 log_file=job_folder / ".scheduler" / "zygote.txt",
                 # debugpy writes three lines about frozen modules otherwise.
-                env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **order["env"], **forking.ROOM},
+                env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **own, **forking.ROOM},
                 pass_fds=(listener.fileno(), reader),
             )
         except OSError as error:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
@@ -52,7 +50,7 @@ class Interpreter:
     command : list of str
         What stands before the program.
     env : dict of str to str
-        Variables that the kernelspec sets.
+        Variables that the kernelspec sets, as it writes them: ``${HOME}/lib``.
     """
 
     command: list[str]
@@ -76,7 +74,7 @@ def interpreter_of(kernel: str | None) -> Interpreter | None:
     major, minor = sys.version_info[:2]
     if command[0] in ("python", f"python{major}", f"python{major}.{minor}"):
         command[0] = sys.executable
-    return Interpreter(command, {name: Template(text).safe_substitute(os.environ) for name, text in spec.env.items()})
+    return Interpreter(command, dict(spec.env))
 
 
 def where_ours_is(command: Sequence[str]) -> int | None:

@@ -13,7 +13,8 @@ read at import (``OMP_NUM_THREADS``, ``MPLBACKEND``) must be in the environment 
 ``sys.modules`` holds more; and all runs share the seed of ``hash("text")``. Python's, numpy's and torch's random
 generators are seeded anew in each.
 
-It stands alone and imports nothing of colab_magics, which would stay in the runs' ``sys.modules``.
+It stands alone and imports nothing of colab_magics, which would stay in the runs' ``sys.modules``, unless the notebook
+itself loads the extension.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from typing import Any
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _RUN = "COLAB_MAGICS_RUN"
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/accel", "/dev/vfio")
-_SCOUT_SECONDS = 30
+_SCOUT_SECONDS = 30.0
 _KNOWN = ["ipykernel.debugger", "tornado.platform.asyncio", "sqlite3", "psutil", "IPython.core.logger"]
 """What starts and ends of kernels import: the scout need not find it, and the last two it cannot find."""
 
@@ -119,18 +120,11 @@ def gpu_in_use() -> str:
     return ""
 
 
-def scout(kernel: ModuleType) -> int:
-    """Start a kernel that nobody uses, beside this process; return the file from which `scouted` reads.
-
-    It is no child of this process, whose children are those of the modules that it imports (see `check`).
-    """
+def scout(kernel: ModuleType) -> list[str]:
+    """Start a kernel that nobody uses; return the modules that a start imports."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        if os.fork():
-            os._exit(0)
-        os.close(reader)
-        signal.alarm(_SCOUT_SECONDS)
         status = 1
         try:
             folder = tempfile.mkdtemp(prefix="cms-")
@@ -147,17 +141,18 @@ def scout(kernel: ModuleType) -> int:
         finally:
             os._exit(status)
     os.close(writer)
+    raw = b""
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    while poll.poll(_SCOUT_SECONDS * 1000) and (part := os.read(reader, 1 << 16)):
+        raw += part
+    os.close(reader)
+    os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    return reader
-
-
-def scouted(reader: int) -> list[str]:
-    """Return the modules that the start of a kernel imports; none when the scout failed."""
-    with os.fdopen(reader, encoding="utf-8") as stream:
-        try:
-            found: list[str] = json.load(stream)
-        except ValueError:
-            return []
+    try:
+        found: list[str] = json.loads(raw)
+    except ValueError:
+        return []
     return found
 
 
@@ -204,10 +199,8 @@ class Zygote:
             self.forking.make_room()
             self.kernel = _load("_colab_magics_kernel", "private_api.py")
             installed = _load("_colab_magics_preload", "preload.py").installed
-            preload(_KNOWN)
-            reader = scout(self.kernel)
-            preload([*names, *installed(perhaps)])
-            preload(scouted(reader))
+            preload([*names, *installed(perhaps), *_KNOWN])
+            preload(scout(self.kernel))
         except Unfit as unfit:
             self.problem = str(unfit)
         except Exception as error:  # noqa: BLE001 - runners are told, and start cold

@@ -209,6 +209,7 @@ def test_a_kernelspec_of_this_environment_starts_warm_however_it_is_spelled(
     assert psutil.Process((Run.load(folder).state() or {})["kernel"]).ppid() == parent.pid
     # What a library reads at its import is what the kernelspec says.
     assert parent.environ()["FROM_SPEC"] == f"1 of {os.environ['HOME']}"
+    assert "1 of ${HOME}" in (project.data_job / ".scheduler" / "preload.json").read_text()
     (folder / "go").touch()
     poll(lambda: not scheduler.is_running(project.data_job), timeout=60)
     seen = json.loads((folder / "seen.json").read_text())
