@@ -10,6 +10,7 @@ from conftest import poll
 
 from colab_magics import fork, jobs, process
 from colab_magics.checkout.project import Project
+from colab_magics.errors import RunsFailed
 from colab_magics.runs import metrics
 from colab_magics.runs.run import RECORD, STATE, Run
 
@@ -103,6 +104,15 @@ def test_a_killed_retried_killed_run_says_so_and_no_exit_status(project: Project
     log = Run.load(folder).log.read_text()
     assert log.count("Killed: the run was killed") == 2
     assert "exit status" not in log + shown
+
+
+def test_the_error_of_a_fork_that_failed_again_says_so(project: Project) -> None:
+    notebook = str(write_notebook(project.root / "a.ipynb", "assert False, 'no data'"))
+    with pytest.raises(RunsFailed, match=r"failed in cell 1: AssertionError: no data\n"):
+        fork(n=1, notebook=notebook)
+    again = r"failed in cell 1: AssertionError: no data \(attempt 2; attempt 1 failed too\)\n"
+    with pytest.raises(RunsFailed, match=again):
+        fork(n=1, notebook=notebook)
 
 
 def test_how_each_attempt_ended_is_kept(project: Project) -> None:
