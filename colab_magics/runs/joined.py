@@ -26,14 +26,14 @@ from .scheduler import FOLDER
 FILE = "forks.json"
 
 
-def board(job_folder: Path, order: Sequence[int]) -> Board:
-    """Return the runs in these folders, in this order, read anew at each look."""
+def board(job_folder: Path, order: Sequence[int], kept: Sequence[Run] = ()) -> Board:
+    """Return the runs in these folders, in this order, read anew at each look; `kept` were not executed by this call."""
 
     def find() -> list[Run]:
         known = {run.index: run for run in runs_of(job_folder)}
         return [known[index] for index in order if index in known]
 
-    return Board(find)
+    return Board(find, kept=[run.folder for run in kept])
 
 
 def remember(job_folder: Path, whose: Whose, order: Sequence[int]) -> None:

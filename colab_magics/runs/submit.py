@@ -198,7 +198,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
     finally:
         begun.close()
         os.close(lock)
-    return joined.board(job_folder, [index for index in made.order if index in made.indices]), made
+    return _board(order, made), made
 
 
 def _join_those_that_run(order: Order, busy: Busy) -> tuple[Board, Plan]:
@@ -222,7 +222,11 @@ def _join_those_that_run(order: Order, busy: Busy) -> tuple[Board, Plan]:
     joined.remember(order.job_folder, order.whose, made.order)
     made.adopt += waiting
     made.execute, made.resumed = [], {}
-    return joined.board(order.job_folder, [index for index in made.order if index in made.indices]), made
+    return _board(order, made), made
+
+
+def _board(order: Order, made: Plan) -> Board:
+    return joined.board(order.job_folder, [index for index in made.order if index in made.indices], made.keep)
 
 
 def make_folder(folder: Path) -> None:

@@ -215,7 +215,7 @@ def fork(
     _say(ui, project.job, made)
     if joins is not None and not detach:
         ui.skip([(cell.id, cell.source) for cell in mine.between], (joins.id, joins.source), _ids(current))
-    session.current().forked.append(joined.Forked(joins, joined.board(order.job_folder, made.order)))
+    session.current().forked.append(joined.Forked(joins, joined.board(order.job_folder, made.order, made.keep)))
     if detach:
         return _detached(ui, board, project, current)
     tolerant = then == "continue" or (max_failures is not None and joins is not None)
