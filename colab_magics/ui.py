@@ -7,6 +7,7 @@ notebook's implementation is `colab_magics.faces.notebook_ui.NotebookUI`.
 from __future__ import annotations
 
 import html
+import os
 import re
 import sys
 import threading
@@ -143,10 +144,11 @@ class Notebook:
     warning: str = ""
 
     def path_in(self, root: Path) -> str | None:
-        """Return where the file stands: below `root` if it does, else in full; None when there is no file."""
+        """Return where the file stands below a folder; None when it does not."""
         if self.path is None:
             return None
-        return str(self.path.relative_to(root) if self.path.is_relative_to(root) else self.path)
+        real, base = Path(os.path.realpath(self.path)), Path(os.path.realpath(root))
+        return str(real.relative_to(base)) if real.is_relative_to(base) else None
 
 
 class Live(Protocol):

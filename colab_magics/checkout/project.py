@@ -6,6 +6,7 @@ Layout: ``<root>/data_project`` holds the inputs that all jobs share, ``<root>/d
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,8 +134,9 @@ def find_project(start: Path) -> Project | None:
 
 def notebook_key(notebook: str | Path, root: Path) -> str:
     """Name a notebook within a project: by its path below the project's folder, else by its file name."""
-    path = Path(notebook)
-    return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else path.name
+    path, base = Path(os.path.realpath(notebook)), Path(os.path.realpath(root))
+    inside = os.path.isabs(notebook) and path.is_relative_to(base)
+    return str(path.relative_to(base)) if inside else Path(notebook).name
 
 
 def job_of(root: Path, notebook: str | None, *, remembered: bool = True) -> str:

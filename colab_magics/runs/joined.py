@@ -27,7 +27,7 @@ FILE = "forks.json"
 
 
 def board(job_folder: Path, order: Sequence[int], kept: Sequence[Run] = ()) -> Board:
-    """Return the runs in these folders, in this order, read anew at each look; `kept` were not executed by this call."""
+    """Return the runs in these folders, in this order, read anew at each look; `kept` are those of an earlier call."""
 
     def find() -> list[Run]:
         known = {run.index: run for run in runs_of(job_folder)}

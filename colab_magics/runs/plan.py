@@ -47,7 +47,7 @@ class Whose:
     notebook : str
         The notebook's file name.
     path : str or None
-        Where it stands in the project, or in full; None when that is not known.
+        Where it stands in the project; None when that is not known, or outside of it.
     fork : int
         The place of the fork among the notebook's, from 1.
     others : mapping of int to mapping
