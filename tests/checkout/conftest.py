@@ -22,6 +22,10 @@ class RecordingUI(TerminalUI):
 
     out: Any = field(default_factory=io.StringIO)
     variables: dict[str, Any] = field(default_factory=dict)
+    named: str | None = None
+
+    def notebook_name(self) -> str | None:
+        return self.named
 
     def set_variables(self, values: Mapping[str, Any]) -> None:
         self.variables.update(values)

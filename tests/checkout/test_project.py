@@ -115,6 +115,10 @@ class TestHere:
         assert ui.variables["data_project"] == str(repository / "data_project")
         assert ui.variables["data_job"] == str(repository / "data_job" / "default")
         assert Path.cwd() == repository / "notebooks"
+        assert f"The working folder is {repository / 'notebooks'} now." in ui.out.getvalue()
+        ui.out.truncate(0)
+        project()
+        assert "working folder" not in ui.out.getvalue(), "it is said when it changes"
 
     def test_the_same_repository_in_another_spelling(self, repository: Path, ui: RecordingUI, restart: Any) -> None:
         folder = repository.rename(repository.with_name("my fork"))
@@ -229,6 +233,27 @@ class TestAgain:
         assert (second.root, second.job) == (first.root, "b")
         assert ui.variables["data_job"] == str(second.data_job) == str(first.root / "data_job" / "b")
         assert project(git=str(bare), root=".").job == "default", "a line without job= means the same every time"
+
+    def test_a_notebooks_job_has_its_name_until_it_says_another(
+        self, bare: Path, work: Path, ui: RecordingUI, restart: Any
+    ) -> None:
+        def line(notebook: str, **options: str) -> str:
+            restart(work)
+            session.current().ui.named = str(work / notebook)  # type: ignore[attr-defined]
+            return project(**options).job  # type: ignore[arg-type]
+
+        first = project(git=str(bare), root=".", job="by hand")
+        here = {"git": str(bare), "root": "."}
+        assert line("a b.ipynb", **here) == "a b"
+        assert line("-rf.ipynb", **here) == "rf"
+        assert line("..ipynb", **here) == "default"
+        assert line("c.ipynb", job="mine", **here) == "mine"
+        assert line("c.ipynb", **here) == "c", "a line without job= means the same every time"
+        assert line("c.ipynb", job="mine", **here) == "mine"
+        for notebook, job in (("c.ipynb", "mine"), ("d.ipynb", "d")):
+            restart(first.root)
+            session.current().ui.named = str(work / notebook)  # type: ignore[attr-defined]
+            assert project().job == job, "%project alone is the job that this notebook used last"
 
     def test_a_fresh_shell_shows_the_job_in_use(self, bare: Path, work: Path, ui: RecordingUI, restart: Any) -> None:
         first = project(git=str(bare), root=".", job="a")
