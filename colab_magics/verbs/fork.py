@@ -209,11 +209,10 @@ def fork(
     if start == "live":
         ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
     board, made = submit.submit(order)
-    board.kept = {run.folder for run in made.keep}
     if machine.note and len(made.execute) > 1:
         ui.say(machine.note)
     _say(ui, project.job, made)
-    if joins is not None and not detach:
+    if joins is not None:
         ui.skip([(cell.id, cell.source) for cell in mine.between], (joins.id, joins.source), _ids(current))
     session.current().forked.append(joined.Forked(joins, joined.board(order.job_folder, made.order, made.keep)))
     if detach:
