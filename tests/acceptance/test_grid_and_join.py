@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import poll
 from fronts import Front, Reply
 
 pytest_plugins = ("shells",)
@@ -149,3 +152,26 @@ def test_try_starts_the_others_only_when_the_first_ended_well(front: Front, tmp_
     text = "\n".join(replies[2].traceback)
     assert "sweep/0  failed in cell 4: AssertionError: a is bad" in text
     assert text.count("not started: sweep/0 did not end well (--try)") == 3
+
+
+def test_run_all_after_a_restart_finds_the_runs_and_goes_on_to_join(
+    start_kernel: Callable[..., Front], tmp_path: Path
+) -> None:
+    wait = "import os, time\nwhile not os.path.exists(data_job + '/go'):\n    time.sleep(0.02)"
+    cells = [CELLS[0], "%fork n=2 workers=2", wait, "runs = %join", "print('joined', len(runs))"]
+    write(tmp_path / "main.ipynb", cells)
+    named = {"COLAB_MAGICS_NOTEBOOK": str(tmp_path / "main.ipynb")}
+    first = start_kernel(**named)
+    for cell in cells:
+        first.send(cell)
+    folders = [tmp_path / "net" / "data_job" / "sweep" / f"sub_job_00{i}" for i in range(2)]
+    poll(lambda: all((folder / "state.json").exists() for folder in folders))
+    os.kill(first.kernel_pid, signal.SIGKILL)
+    second = start_kernel(**named)
+    sent = [second.send(cell) for cell in cells]
+    poll(lambda: "forks" in (tmp_path / "net" / "data_job" / "sweep" / ".scheduler" / "forks.json").read_text())
+    for folder in folders:
+        (folder / "go").touch()
+    replies = second.collect(*sent, timeout=100)
+    assert replies[-1].out == "joined 2\n", [reply.traceback for reply in replies]
+    assert [json.loads((folder / "run.json").read_text())["attempt"] for folder in folders] == [1, 1]
