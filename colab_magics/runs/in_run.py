@@ -33,7 +33,7 @@ def of_another_fork(ui: UI) -> Board | None:
     from . import joined
 
     board = joined.recall(folder.parent, other, str(record.get("notebook")))
-    board.on_screen = True  # a run's notebook need not show them
+    board.on_screen = ui.cell  # a run's notebook need not show them
     return board
 
 

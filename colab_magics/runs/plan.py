@@ -245,19 +245,18 @@ def _numbered(
     """Give each point the number of its folder.
 
     With n= alone the number is the parameter: run 3 of five is number 3, as users of sub-jobs expect, unless another
-    fork's run has that folder.
+    run has that folder.
     """
-    mine = {run.folder for run in known.values()}
     # A folder without a readable record may still hold results: its number is taken as well.
     taken = {int(folder.name[8:]) for folder in job_folder.glob("sub_job_*") if folder.name[8:].isdigit()}
-    of_others = {run.index for run in runs_of(job_folder) if run.folder not in mine}
+    of_runs = {run.index for run in runs_of(job_folder)}
     plain = {point.repeat for point in points if not point.parameters}
     free = (index for index in itertools.count() if index not in taken and index not in plain)
     for point in points:
         run = known.get(_key(point.repeat, point.parameters))
         if run is not None:
             yield point, run.index
-        elif not point.parameters and point.repeat not in of_others:
+        elif not point.parameters and point.repeat not in of_runs:
             yield point, point.repeat
         else:
             yield point, next(free)

@@ -222,7 +222,7 @@ def test_status_and_a_live_fork_of_a_notebook_whose_cells_run_elsewhere(
     ok(front.run("%%local\nvalue = 'of the notebook'"))
     ok(front.run(fork))
     # Its cells run in the fork itself: connections are the notebook's own.
-    words = (tmp_path / "net" / "data_job" / "default" / "sub_job_000" / "result").read_text().split()
+    words = (tmp_path / "net" / "data_job" / "main" / "sub_job_000" / "result").read_text().split()
     assert words[:3] == ["of", "the", "notebook"]
     assert int(words[3]) not in (there, front.kernel_pid)
     assert ok(front.run("print(os.getpid())")).out == f"{there}\n"

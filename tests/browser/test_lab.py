@@ -126,7 +126,8 @@ SMALL = (
 
 def outputs_of_run(folder: Path) -> str:
     """Return what run 0 printed or raised, from its executed notebook."""
-    executed = json.loads((folder / "small" / "data_job" / "default" / "sub_job_000" / "notebook.ipynb").read_text())
+    (job,) = (folder / "small" / "data_job").iterdir()  # it has the notebook's name
+    executed = json.loads((job / "sub_job_000" / "notebook.ipynb").read_text())
     outputs = [output for cell in executed["cells"] for output in cell.get("outputs", [])]
     return "".join("".join([*output.get("text", ""), *output.get("traceback", "")]) for output in outputs)
 
@@ -193,9 +194,9 @@ def test_a_failed_run_is_named_with_its_cell_error_and_log(lab: Lab, tmp_path: P
     lab.run_all()
     lab.page.screenshot(path=tmp_path / "failed.png")
     said = lab.said(2)
-    for part in ("default/0", "cell 4", "ValueError", "a loss of <nan> & more", "log.txt", "notebook.ipynb"):
+    for part in ("t/0", "cell 4", "ValueError", "a loss of <nan> & more", "log.txt", "notebook.ipynb"):
         assert part in said, lab.story()
-    assert "default/1  done" in said
+    assert "t/1  done" in said
     assert "Traceback" not in said
     assert not list(folder.rglob("after"))
     assert "a loss of <nan> & more" in outputs_of_run(folder)

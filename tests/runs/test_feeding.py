@@ -182,7 +182,7 @@ def test_two_forks_at_once_give_one_scheduler(project: Project, tmp_path: Path) 
     poll(lambda: phases(project) == ["running", "running"])
     assert scheduler.is_running(project.data_job)
     with pytest.raises(ColabMagicsError, match=r"executed already since(?s:.*)%jobs kill baseline"):
-        fork(n=2, notebook=str(notebook))
+        fork(n=3, notebook=str(notebook))
     for index in range(2):
         (project.data_job / f"sub_job_00{index}" / "go").touch()
     poll(lambda: phases(project) == ["done", "done"])
