@@ -43,6 +43,11 @@ def test_requests_that_arrive_after_the_abort_are_stopped_too(front: Front, tmp_
     assert said == {"⏹ not run: stopped above"}
 
 
+def test_nobody_waits_for_a_queue_that_papermill_never_has(front: Front) -> None:  # ✗ it waited 0.3 s
+    front.run("import colab_magics.faces.stop as stop\nstop.QUEUE_ARRIVES = 1000")
+    assert front.run("%stop enough", allow_stdin=False).traceback == ["⏹ enough"]
+
+
 def test_a_later_request_runs_and_takes_the_guard_away(front: Front) -> None:
     front.collect(*[front.send(cell) for cell in ("%stop", "1", "2")])
     reply = poll(lambda: (one := front.run("print('runs')")).out and one, timeout=10, what="a cell run by hand")
