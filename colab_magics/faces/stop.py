@@ -125,7 +125,9 @@ def stop(ip: Any, message: str) -> NoReturn:
         raise SystemExit(0)
     began, sent = time.monotonic(), request_date(ip)
     if sent is not None and session.run_folder() is None:
-        time.sleep(QUEUE_ARRIVES)
+        # papermill and nbclient, at which nobody can type, send a cell when the one before has ended.
+        if (ip.kernel.get_parent("shell").get("content") or {}).get("allow_stdin", True):
+            time.sleep(QUEUE_ARRIVES)
         remove_guards(ip)
         ended = sent + timedelta(seconds=time.monotonic() - began)
         ip.input_transformers_cleanup.insert(0, Guard(ip, ended))
