@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colab_magics.faces.line import split
 
 from colab_magics import process, ui
 from colab_magics.checkout.project import Project
 from colab_magics.engines import forking
 from colab_magics.faces.in_run import short
 from colab_magics.kernels import preparation
+from colab_magics.line import split
 
 LINES = """
 import json, os, sys
