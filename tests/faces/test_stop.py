@@ -72,15 +72,14 @@ def test_requests_that_arrive_after_the_abort_are_stopped_too(front: Front, tmp_
     assert said == {"⏹ not run: stopped above"}
 
 
-<<<<<<< HEAD
 def test_nobody_waits_for_a_queue_that_papermill_never_has(front: Front) -> None:  # ✗ it waited 0.3 s
     front.run("import colab_magics.faces.stop as stop\nstop.QUEUE_ARRIVES = 1000")
     assert front.run("%stop enough", allow_stdin=False).traceback == ["⏹ enough"]
-=======
+
+
 def wait(seconds: float) -> None:
     began = time.monotonic()
     poll(lambda: time.monotonic() > began + seconds)
->>>>>>> 9c6845aa19d91736ffa2cc63abd8503bab1b38f1
 
 
 def test_a_slow_page_that_sends_for_many_seconds_runs_nothing_below(front: Front, tmp_path: Path) -> None:
