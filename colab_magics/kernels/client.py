@@ -11,7 +11,7 @@ import asyncio
 import datetime
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,6 +35,10 @@ _LAST_WORDS = 0.05
 
 class Watcher(Protocol):
     """Who is told what happens."""
+
+    @property
+    def why_ended(self) -> Callable[[], str]:
+        """Says why the kernel is being ended on purpose; empty when it is not."""
 
     def cell_begins(self, index: int, cell: Any) -> None:
         """Called when a cell was sent, before anything that it says."""
@@ -160,6 +164,9 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         self._readers = [asyncio.ensure_future(self._read_iopub()), asyncio.ensure_future(self._read_shell())]
         try:
             for index, cell in enumerate(self.nb.cells):
+                if self.watcher is not None and (why := self.watcher.why_ended()):
+                    # The interrupt that begins an end may end a command of a cell alone: no other cell begins.
+                    raise DeadKernelError(why)
                 try:
                     self.nb_man.cell_start(cell, index)
                     await self.async_execute_cell(cell, index, store_history=self._is_numbered(cell))

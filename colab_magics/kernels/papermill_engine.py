@@ -1,26 +1,21 @@
 """Execute a run's notebook with papermill, and keep the executed copy whole at every moment.
 
-papermill parameterises and tells success from failure. Saving is ours: papermill writes the whole notebook with a plain
-``open`` twice a cell, so that a kill can leave half of one, and many cells take their square in time. Here a journal
-takes what arrives, at once (`colab_magics.kernels.journal`), and the notebook is written by a temporary file and a
-rename, at most every ``max(1 s, 20 x the save's cost)``, and once more at the end.
+papermill parameterises and tells success from failure. Saving is ours: see `execution`.
 
 It is a papermill engine of its own too: ``papermill --engine colab_magics in.ipynb out.ipynb``; see `RunEngine`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import copy
 import logging
 import re
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import nbformat
 import papermill
@@ -32,12 +27,12 @@ from papermill.execute import raise_for_execution_errors
 from papermill.log import logger
 from papermill.utils import merge_kwargs, remove_args
 
-from .. import process
-from .client import RunClient, is_injected
+from .client import RunClient
 from .cold import THIS_PYTHON, language_of, where_ours_is
-from .journal import Journal, rebuild
+from .execution import Execution
+from .journal import rebuild
 from .manager import RunManager, manager_class
-from .replay import Replay, as_text
+from .replay import Replay
 from .warm import forked_manager_class
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -55,131 +50,6 @@ class Outcome:
     """
 
     error: dict[str, Any] | None = None
-
-
-@dataclass
-class Execution:
-    """One notebook's way through a kernel; the client's watcher.
-
-    Parameters
-    ----------
-    output : Path
-        The executed notebook's file.
-    log : text file, optional
-        Gets what the cells print, as it arrives.
-    on_cell : callable, optional
-        Called when a cell starts with (its place among those that are executed, how many these are).
-    on_cell_end : callable, optional
-        Called when a cell has ended, before the kernel does.
-    on_kernel : callable, optional
-        Called with the kernel's process id once it runs (None where the kernel is no process of ours) and a note, such
-        as why it could not be started warm.
-    why_ended : callable, optional
-        Returns why the kernel was ended on purpose; empty when it was not.
-    start : {"cold", "warm", "live"}
-        How the kernel starts.
-    zygote : str, optional
-        The socket of the process that kernels are forked from, where they do not start cold.
-    numbers_parameters : bool, default False
-        Whether the cell with the injected parameters takes a number, as with papermill; without it cells have the
-        numbers that they have in their author's notebook.
-    """
-
-    output: Path
-    log: TextIO | None = None
-    on_cell: Callable[[int, int], None] | None = None
-    on_cell_end: Callable[[], None] | None = None
-    on_kernel: Callable[[int | None, str], None] | None = None
-    why_ended: Callable[[], str] = str
-    start: str = "cold"
-    zygote: str | None = None
-    numbers_parameters: bool = False
-    notebook: Any = None
-    cell: int = 0
-    settle: Callable[[], None] | None = None
-    _journal: Journal | None = None
-    _places: dict[int, int] = field(default_factory=dict)
-    _cost: float = 0.0
-    _saved: float = 0.0
-    _timer: asyncio.TimerHandle | None = None
-
-    def begin(self, client: RunClient) -> None:
-        """Take the notebook that a client is about to execute.
-
-        Parameters
-        ----------
-        client : RunClient
-            Holds the notebook, and brings its outputs up to date before it is saved.
-        """
-        client.numbers_parameters = self.numbers_parameters
-        self.notebook, self.settle = client.nb, client.settle
-        executed = [n for n, cell in enumerate(self.notebook.cells) if client.executes(cell) and not is_injected(cell)]
-        self._places = {position: place for place, position in enumerate(executed, start=1)}
-        self.save()
-        self._journal = Journal(self.output, self.notebook)
-
-    def kernel_runs(self, pid: int | None, note: str) -> None:
-        """Pass the kernel's process id on."""
-        if note and self.log is not None:
-            self.log.write(f"── {note}\n")
-        if self.on_kernel is not None:
-            self.on_kernel(pid, note)
-
-    def cell_begins(self, index: int, cell: Any) -> None:
-        """Count a cell."""
-        if self._journal is not None:
-            self._journal.begins(index, cell)
-        if index in self._places:
-            self.cell += 1  # unless the kernel says another number
-            if self.on_cell is not None:
-                self.on_cell(self._places[index], len(self._places))
-
-    def cell_numbered(self, index: int, number: int | None) -> None:
-        """Note the number that the notebook shows of a cell."""
-        if number is None or index not in self._places:
-            return
-        self.cell = number
-        if self.log is not None:
-            self.log.write(f"── cell {number} ({self._places[index]} of {len(self._places)})\n")
-            self.log.flush()
-
-    def cell_ended(self, index: int, cell: Any) -> None:
-        """Note how a cell ended."""
-        if self.on_cell_end is not None:
-            self.on_cell_end()
-        if self._journal is not None:
-            self._journal.ended(index, cell)
-        self.changed()
-
-    def message(self, index: int, message: Mapping[str, Any]) -> None:
-        """Note what the kernel said."""
-        if self._journal is not None:
-            self._journal.message(index, message)
-
-    def changed(self) -> None:
-        """Save soon; called on the event loop whenever the notebook has changed."""
-        if self._timer is None:
-            pause = max(1.0, 20 * self._cost) - (time.monotonic() - self._saved)
-            self._timer = asyncio.get_running_loop().call_later(max(pause, 0.0), self.save)
-
-    def save(self) -> None:
-        """Write the notebook as it is, by rename."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.settle is not None:
-            self.settle()
-        began = time.monotonic()
-        process.write_whole(self.output, as_text(self.notebook))
-        self._saved = time.monotonic()
-        self._cost = self._saved - began
-
-    def end(self) -> None:
-        """Save for the last time; the journal has done its work."""
-        self.save()
-        if self._journal is not None:
-            self._journal.remove()
-            self._journal = None
 
 
 class RunEngine(NBClientEngine):  # type: ignore[misc]

@@ -257,6 +257,7 @@ def _payload(run: Run) -> Payload:
 def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[str, Any] | None:
     """Execute a notebook; returns the error, or None."""
     from ..kernels import papermill_engine
+    from ..kernels.execution import Execution
     from ..kernels.live import gone
     from ..kernels.warm import zygote_of_this_runner
 
@@ -280,7 +281,7 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
             raise gone()
         content = live.below_fork(content, run.record)
     killer.forked = zygote is not None
-    execution = papermill_engine.Execution(
+    execution = Execution(
         run.folder / NOTEBOOK,
         log,
         on_kernel=kernel_runs,

@@ -19,16 +19,16 @@ RUN = """
 import sys, time
 from pathlib import Path
 import nbformat, papermill
-from colab_magics.kernels import papermill_engine
+from colab_magics.kernels import execution, papermill_engine
 how, folder, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 cells = [nbformat.v4.new_code_cell(f"print(('{i:3} ' * 25 + '\\\\n') * 100)") for i in range(n)]
 spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 notebook = nbformat.v4.new_notebook(cells=cells, metadata=spec)
 nbformat.write(notebook, folder / "in.ipynb")
 if how == "without":
-    papermill_engine.Execution.save = lambda self: None
-    papermill_engine.Execution.changed = lambda self: None
-    papermill_engine.Journal = lambda *_: None
+    execution.Execution.save = lambda self: None
+    execution.Execution.changed = lambda self: None
+    execution.Journal = lambda *_: None
 began = time.perf_counter()
 if how == "papermill":
     papermill.execute_notebook(str(folder / "in.ipynb"), str(folder / "out.ipynb"), progress_bar=False)
@@ -38,8 +38,8 @@ elif how == "nbclient":
     nbformat.write(notebook, folder / "out.ipynb")
 else:
     with open(folder / "log.txt", "w") as log:
-        execution = papermill_engine.Execution(folder / "out.ipynb", log)
-        done = papermill_engine.execute(notebook, execution, parameters={}, kernel=None, cwd=folder)
+        way = execution.Execution(folder / "out.ipynb", log)
+        done = papermill_engine.execute(notebook, way, parameters={}, kernel=None, cwd=folder)
     assert done.error is None
 print(time.perf_counter() - began)
 """

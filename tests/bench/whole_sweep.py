@@ -95,7 +95,7 @@ def sweep(root: Path, start: str) -> float:
     """Execute a notebook that forks, anew."""
     shutil.rmtree(root / start, ignore_errors=True)
     took = executed(root / f"{start}.ipynb")
-    states = [json.loads(file.read_text()) for file in root.glob(f"{start}/data_job/default/sub_job_*/state.json")]
+    states = [json.loads(file.read_text()) for file in root.glob(f"{start}/data_job/*/sub_job_*/state.json")]
     wrong = [state for state in states if state["phase"] != "done" or state.get("note")]
     if wrong or not states:
         raise SystemExit(f"runs that did not end as they should: {wrong}")
@@ -105,7 +105,7 @@ def sweep(root: Path, start: str) -> float:
 def lines(root: Path, start: str) -> tuple[float, float]:
     """Return the milliseconds that our four lines take of a run, and those beyond cells that do nothing."""
     whole, beyond = [], []
-    for file in root.glob(f"{start}/data_job/default/sub_job_*/notebook.ipynb"):
+    for file in root.glob(f"{start}/data_job/*/sub_job_*/notebook.ipynb"):
         cells = json.loads(file.read_text())["cells"]
         took = {"".join(cell["source"]): 1000 * cell["metadata"]["papermill"]["duration"] for cell in cells}
         ours = [value for text, value in took.items() if text.startswith("%")]

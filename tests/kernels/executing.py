@@ -10,7 +10,8 @@ from typing import Any
 
 import nbformat
 
-from colab_magics.kernels.papermill_engine import Execution, Outcome, execute
+from colab_magics.kernels.execution import Execution
+from colab_magics.kernels.papermill_engine import Outcome, execute
 
 
 @dataclass

@@ -273,3 +273,16 @@ def test_colabs_notebooks_without_cell_ids_run_without_a_word(project: Project) 
     path.write_text(json.dumps(content))
     fork(n=1, notebook=str(path))
     assert "Warning" not in (project.data_job / "sub_job_000" / "log.txt").read_text()
+
+
+def test_a_kill_begins_no_other_cell(project: Project) -> None:
+    # ✗ An interrupt ends `!sleep` alone, and the notebook went on while its kernel was being ended.
+    notebook = write_notebook(
+        project.root / "a.ipynb", "open(data_job + '/begun', 'w')", "!sleep 300", "open(data_job + '/next', 'w')"
+    )
+    fork(n=1, notebook=str(notebook), detach=True)
+    folder = project.data_job / "sub_job_000"
+    poll(lambda: (folder / "begun").exists() and Run.load(folder).status().cell == 2)
+    jobs.kill("0")
+    assert Run.load(folder).status().phase == "killed"
+    assert not (folder / "next").exists()
