@@ -196,6 +196,9 @@ class UI(Protocol):
     def notebook(self, path: str | None = None) -> Notebook:
         """Find the notebook that this kernel runs, or read the one at `path`."""
 
+    def notebook_as_saved(self) -> Notebook | None:
+        """Read the file of the notebook that this kernel runs, without asking it to be saved; None without one."""
+
     def running_cell(self) -> RunningCell:
         """Tell which cell is being executed."""
 
@@ -283,6 +286,10 @@ class TerminalUI:
                 "Which notebook? Outside a notebook there is no current one.", "Name it: notebook=train.ipynb"
             )
         return read_notebook(path)
+
+    def notebook_as_saved(self) -> Notebook | None:
+        """None: a script is no notebook."""
+        return None
 
     def running_cell(self) -> RunningCell:
         """None: a script has no cells."""

@@ -75,7 +75,7 @@ class Project:
         """Write the marker: this set-up is complete. `notebook` (see `notebook_key`) uses this job from now on."""
         old = read_json(self.root / MARKER) or {}
         if notebook is not None:
-            more["jobs"] = {**_jobs(old), notebook: self.job}
+            more["jobs"] = {**jobs_of(self.root), notebook: self.job}
         notebooks = str(self.notebooks.relative_to(self.root))
         own = {"name": self.name, "job": self.job, "place": self.place, "url": self.url, "notebooks": notebooks}
         if (new := {**old, **own, **more}) != old:
@@ -159,7 +159,7 @@ def job_of(root: Path, notebook: str | None, *, remembered: bool = True) -> str:
     marker = read_json(root / MARKER) or {}
     if notebook is None:
         return str(marker.get("job") or DEFAULT_JOB) if remembered else DEFAULT_JOB
-    used = _jobs(marker).get(notebook) if remembered else None
+    used = jobs_of(root).get(notebook) if remembered else None
     if used is not None:
         return used
     # A file's name may be what a job's may not: hidden, an option, with line breaks.
@@ -167,8 +167,9 @@ def job_of(root: Path, notebook: str | None, *, remembered: bool = True) -> str:
     return name.encode()[:200].decode(errors="ignore").strip() or DEFAULT_JOB
 
 
-def _jobs(marker: dict[str, Any]) -> dict[str, str]:
-    jobs = marker.get("jobs")
+def jobs_of(root: Path) -> dict[str, str]:
+    """Return the job that each notebook of a project used last; see `notebook_key`."""
+    jobs = (read_json(root / MARKER) or {}).get("jobs")
     return {str(key): str(job) for key, job in jobs.items()} if isinstance(jobs, dict) else {}
 
 

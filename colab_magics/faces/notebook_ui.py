@@ -68,6 +68,11 @@ class InShell:
         cell = self._injected_cell() if found.current else ""
         return replace(found, content=with_parameters(found.content, cell)) if cell else found
 
+    def notebook_as_saved(self) -> Notebook | None:
+        from .which_notebook import as_saved
+
+        return as_saved(self.ip)
+
     def running_cell(self) -> RunningCell:
         return running_cell(self.ip)
 

@@ -132,6 +132,16 @@ def name(ip: Any) -> str | None:
     return None if executed is None else str(executed)
 
 
+def as_saved(ip: Any) -> Notebook | None:
+    """Read the file of the notebook that a shell's kernel runs; None where it has none, or it cannot be read."""
+    own = name(ip)
+    if own is None or not os.path.isabs(own):
+        return None
+    with contextlib.suppress(NotFound, InvalidInput):
+        return replace(read_notebook(own), current=True, running=running_cell(ip))
+    return None
+
+
 def _of_parents(running: str) -> Path | None:
     """Find the notebook that a program above this process executes, such as ``papermill train.ipynb out.ipynb``.
 

@@ -12,7 +12,7 @@ import ast
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ..errors import InvalidInput
@@ -71,6 +71,8 @@ class Fork:
         Whether the line is a statement of its own, at the top level of its cell.
     times : int
         How many ``%fork`` stand in the cell.
+    ids : tuple of str
+        The ids of all cells of the notebook.
     """
 
     number: int
@@ -82,6 +84,11 @@ class Fork:
     before_next: Cell | None
     plain: bool = False
     times: int = 1
+    ids: tuple[str, ...] = ()
+
+
+NOWHERE = Fork(0, None, "", (), (), None, None)
+"""The place of a line that stands in no notebook."""
 
 
 class _Names(NamedTuple):
@@ -115,7 +122,8 @@ def find(content: Mapping[str, Any], running: RunningCell | None = None) -> list
         rest = "\n".join(cell.source.splitlines()[mine[0].end :]).strip("\n") if mine else ""
         own = _own(between, used) if not _ends(uses(rest, names)) else []
         plain = bool(mine) and mine[0].plain
-        made.append(Fork(number, cell, rest, tuple(between), tuple(own), join, after, plain, max(len(mine), 1)))
+        times, ids = max(len(mine), 1), tuple(c.id for c in cells)
+        made.append(Fork(number, cell, rest, tuple(between), tuple(own), join, after, plain, times, ids))
     return made
 
 
@@ -160,7 +168,7 @@ def the(content: Mapping[str, Any], running: RunningCell, *, named: str = "") ->
     mine = [fork for fork in found if fork.cell == here] if here is not None else found
     if not mine:
         cells = tuple(code_cells(content))
-        return Fork(0, None, "", cells, tuple(_own(cells, _used(cells))), None, None)
+        return replace(NOWHERE, between=cells, own=tuple(_own(cells, _used(cells))))
     if len(mine) > 1:
         where = ", ".join(str(fork.cell.number) for fork in mine if fork.cell)
         if named:

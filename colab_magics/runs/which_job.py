@@ -10,12 +10,13 @@ from typing import Any
 
 from .. import session
 from ..checkout import git
-from ..checkout.project import Project, check_name, find_project, job_of, notebook_key
+from ..checkout.project import DATA_JOB, Project, check_name, find_project, job_of, jobs_of, notebook_key
 from ..errors import ColabMagicsError, InvalidInput, NotFound
 from ..line import split
 from ..mirror import control
 from ..ui import UI, Notebook
-from .code import code_cells
+from .code import changed_cells, code_cells
+from .run import runs_of
 
 _LINE = re.compile(r"(?:[\w.]+\s*=\s*)?%project\b(.*)")
 _CELL = re.compile(r"%%project\b(.*)")
@@ -77,6 +78,38 @@ def _find(notebook: Notebook, words: Mapping[str, str]) -> Project:
         f"{notebook.name} sets up the project {name!r}, and there is none of that name here.",
         "Execute its %project line first, in the notebook or as: colab-magics project …",
     )
+
+
+def of_former_name(project: Project, notebook: Notebook, hashes: Mapping[str, str]) -> str:
+    """Say where the runs of this notebook are, if it seems to have been renamed: to a job of its former name.
+
+    Parameters
+    ----------
+    project : Project
+        The project, with the job of the notebook's name.
+    notebook : Notebook
+        The notebook.
+    hashes : mapping
+        What of its code counts.
+
+    Returns
+    -------
+    str
+        A line for the user; empty when there is nothing to say.
+    """
+    if runs_of(project.data_job):
+        return ""
+    folder = notebook.path.parent if notebook.path is not None else Path.cwd()
+    for former, job in jobs_of(project.root).items():
+        gone = not (project.root / former).exists() and not (folder / former).exists()
+        runs = runs_of(project.root / DATA_JOB / job) if gone and job != project.job else []
+        same = [run for run in runs if not changed_cells(run.record.get("code", {}), hashes)]
+        if same:
+            return (
+                f"{former} is not there any more, and {len(same)} runs of it have the code of this notebook: "
+                f"%project job={job} goes on with them."
+            )
+    return ""
 
 
 def project_line(content: Mapping[str, Any]) -> dict[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -199,7 +200,8 @@ def fork(
         resources=machine,
         limits=_limits(time=time, cell_time=cell_time),
     )
-    joins = _check_cells(order, names, then)
+    place = mine if current.current else _place_here(ui)
+    joins = _check_cells(order, place, names, then)
     if here is not None:
         _be_here(ui, order, count(here, name="here", least=0))
         return None
@@ -208,12 +210,12 @@ def fork(
     session.current().run_here = None
     if start == "live":
         ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
+    if hint := which_job.of_former_name(project, current, order.hashes):
+        ui.say(hint)
     board, made = submit.submit(order)
-    if machine.note and len(made.execute) > 1:
-        ui.say(machine.note)
-    _say(ui, project.job, made)
+    _say(ui, project.job, made, machine.note)
     if joins is not None:
-        ui.skip([(cell.id, cell.source) for cell in mine.between], (joins.id, joins.source), _ids(current))
+        ui.skip([(cell.id, cell.source) for cell in place.between], (joins.id, joins.source), place.ids)
     session.current().forked.append(joined.Forked(joins, joined.board(order.job_folder, made.order, made.keep)))
     if detach:
         return _detached(ui, board, project, current)
@@ -266,12 +268,10 @@ def _resume(resume: Literal["keep", "rerun"] | None, *, force: bool) -> str | No
     return "rerun" if force else resume
 
 
-def _ids(current: Notebook) -> list[str]:
-    return [str(cell.get("id") or "") for cell in current.content["cells"]]
-
-
-def _say(ui: UI, job: str, made: Plan) -> None:
-    """Say what becomes of earlier runs."""
+def _say(ui: UI, job: str, made: Plan, note: str) -> None:
+    """Say what becomes of earlier runs, and how many go at once where that matters."""
+    if note and len(made.execute) > 1:
+        ui.say(note)
     if made.keep or made.skip or made.resumed or made.adopt:
         ui.say(f"{job}: {made}")
     if made.strangers:
@@ -320,23 +320,34 @@ def _workers_that_fit(ui: UI, wanted: int, *, fixed: bool) -> int:
     return wanted if fixed else fit
 
 
-def _check_cells(order: Order, names: Sequence[str], then: str | None) -> Cell | None:
+def _place_here(ui: UI) -> Fork:
+    """Find the line in this notebook that forks another one: the cells up to its ``%join`` are left out here, too."""
+    from ..runs import forks
+
+    own = ui.notebook_as_saved()
+    if own is not None:
+        # Where it cannot be told which line it is, nothing is left out.
+        with suppress(InvalidInput):
+            return forks.the(forks.prepare(own.content), own.running)
+    return forks.NOWHERE
+
+
+def _check_cells(order: Order, place: Fork, names: Sequence[str], then: str | None) -> Cell | None:
     """Check the notebook against the parameters; return the cell at which the main notebook goes on."""
     from ..runs import checks
     from ..runs.code import as_python
 
-    mine = order.fork
     if names:
-        checks.check_parameters(order.program.content, mine, names)
-    if not order.notebook.current or then == "stop" or mine.join is None:
+        checks.check_parameters(order.program.content, order.fork, names)
+    if then == "stop" or place.join is None:
         return None
-    tree = as_python(mine.rest)
+    tree = as_python(place.rest)
     if tree is None or tree.body:
         raise InvalidInput(
             "Code stands below %fork in its own cell: this notebook cannot skip half a cell on its way to %join.",
             "Put that code into a cell of its own.",
         )
-    return mine.join
+    return place.join
 
 
 def _cwd(current: Notebook) -> Path:

@@ -163,3 +163,14 @@ def test_a_driver_of_another_notebook_goes_on_and_has_no_i_sub_job(front: Front,
     replies = front.collect(*[front.send(cell) for cell in cells], timeout=100)
     assert replies[2].out == "2 False\n", [reply.traceback for reply in replies]
     assert left(tmp_path / "net" / "data_job" / "two", "t") == {"sub_job_000": "0", "sub_job_001": "1"}
+
+
+def test_a_driver_leaves_out_what_stands_above_its_own_join(front: Front, tmp_path: Path) -> None:
+    # The cells between are the runs', also where a copy of the notebook was named by mistake.
+    write(tmp_path / "train.ipynb", ["open(data_job + '/t', 'w').write(str(i_sub_job))"])
+    cells = [CELLS[0], "%fork n=2 workers=2 notebook=train.ipynb", "trained = True", "runs = %join"]
+    cells += ["print(len(runs), 'trained' in globals())"]
+    write(tmp_path / "main.ipynb", cells)
+    replies = front.collect(*[front.send(cell) for cell in cells], timeout=100)
+    assert "⏭ skipped" in replies[2].out
+    assert replies[4].out == "2 False\n", [reply.traceback for reply in replies]

@@ -88,6 +88,22 @@ class TestJobs:
         with pytest.raises(InvalidInput, match="2 runs finished with other code"):
             fork(n=2, notebook=str(project.root / "new.ipynb"))
 
+    def test_after_a_rename_the_job_of_the_former_name_is_named(
+        self, tmp_path: Path, fresh: Callable[[], io.StringIO]
+    ) -> None:
+        fresh()
+        write_notebook(tmp_path / "Untitled.ipynb", "print('a')")
+        fork(n=2, workers="2", notebook="Untitled.ipynb")
+        (tmp_path / "Untitled.ipynb").rename(tmp_path / "train.ipynb")
+        said = fresh()
+        fork(n=1, notebook="train.ipynb")
+        assert "Untitled.ipynb is not there any more, and 2 runs of it" in said.getvalue()
+        assert "%project job=Untitled" in said.getvalue()
+        said = fresh()
+        write_notebook(tmp_path / "other.ipynb", "print('other')")
+        fork(n=1, notebook="other.ipynb")
+        assert "Untitled" not in said.getvalue()
+
     @pytest.mark.parametrize("line", ["%project name=net root=. job=mine", "%%project\nname = 'net'\njob = 'mine'"])
     def test_the_shell_reads_the_notebooks_own_line(
         self, tmp_path: Path, fresh: Callable[[], io.StringIO], line: str
