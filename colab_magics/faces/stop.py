@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from .. import session
+from .front_end import cell_id
 
 QUEUE_ARRIVES = 0.3
 """Seconds in which the front end's requests that follow the stop reach the kernel."""
@@ -105,11 +106,6 @@ def request_date(ip: Any) -> datetime | None:
     """Return when the front end sent the request that runs now; None outside of kernels."""
     date = _request(ip, "header").get("date")
     return date if isinstance(date, datetime) else None
-
-
-def cell_id(ip: Any) -> str:
-    """Return the id of the cell that runs now; empty where the front end does not tell."""
-    return str(_request(ip, "metadata").get("cellId", ""))
 
 
 def _request(ip: Any, part: str) -> dict[str, Any]:
