@@ -26,12 +26,12 @@ _PYTHON_BODIES = ("time", "timeit", "capture", "prun")
 _MARK = "__colab_magics_verb__"
 
 
-class Use(NamedTuple):
+class Verb(NamedTuple):
     """A verb in a cell.
 
     Parameters
     ----------
-    verb : str
+    name : str
         ``fork``, ``join`` or ``stop``.
     words : str
         What stands behind a magic.
@@ -41,7 +41,7 @@ class Use(NamedTuple):
         Whether that statement is the verb and nothing else, or a call of it and what is made of its result.
     """
 
-    verb: str
+    name: str
     words: str
     end: int
     plain: bool
@@ -110,7 +110,7 @@ def find(content: Mapping[str, Any], running: RunningCell | None = None) -> list
     """
     cells = list(code_cells(content))
     names = _names(cells)
-    used = {cell.position: uses(cell.source, names) for cell in cells}
+    used = {cell.position: verbs_in(cell.source, names) for cell in cells}
     here = find_running(cells, running) if running is not None else None
     starts = [cell for cell in cells if cell == here or _has(used[cell.position], "fork")]
     made = []
@@ -118,16 +118,16 @@ def find(content: Mapping[str, Any], running: RunningCell | None = None) -> list
         below = [c for c in cells if c.position > cell.position and (after is None or c.position < after.position)]
         join = next((c for c in below if _has(used[c.position], "join")), None)
         between = [c for c in below if join is None or c.position < join.position]
-        mine = [use for use in used[cell.position] if use.verb == "fork"]
+        mine = [one for one in used[cell.position] if one.name == "fork"]
         rest = "\n".join(cell.source.splitlines()[mine[0].end :]).strip("\n") if mine else ""
-        own = _own(between, used) if not _ends(uses(rest, names)) else []
+        own = _own(between, used) if not _ends(verbs_in(rest, names)) else []
         plain = bool(mine) and mine[0].plain
         times, ids = max(len(mine), 1), tuple(c.id for c in cells)
         made.append(Fork(number, cell, rest, tuple(between), tuple(own), join, after, plain, times, ids))
     return made
 
 
-def _own(below: Sequence[Cell], used: Mapping[int, list[Use]]) -> list[Cell]:
+def _own(below: Sequence[Cell], used: Mapping[int, list[Verb]]) -> list[Cell]:
     """Return the cells up to the one where runs end."""
     own = []
     for cell in below:
@@ -137,13 +137,13 @@ def _own(below: Sequence[Cell], used: Mapping[int, list[Use]]) -> list[Cell]:
     return own
 
 
-def _has(found: Sequence[Use], verb: str) -> bool:
-    return any(use.verb == verb for use in found)
+def _has(found: Sequence[Verb], verb: str) -> bool:
+    return any(one.name == verb for one in found)
 
 
-def _ends(found: Sequence[Use]) -> bool:
+def _ends(found: Sequence[Verb]) -> bool:
     """Whether a run that executes this ends there for certain."""
-    return any(use.plain and use.verb in ("stop", "join") and use.words.strip() != "main" for use in found)
+    return any(one.plain and one.name in ("stop", "join") and one.words.strip() != "main" for one in found)
 
 
 def the(content: Mapping[str, Any], running: RunningCell, *, named: str = "") -> Fork:
@@ -221,9 +221,9 @@ def _agree(above: Sequence[str], before: Sequence[str]) -> int:
     return count
 
 
-def _used(cells: Sequence[Cell]) -> dict[int, list[Use]]:
+def _used(cells: Sequence[Cell]) -> dict[int, list[Verb]]:
     names = _names(cells)
-    return {cell.position: uses(cell.source, names) for cell in cells}
+    return {cell.position: verbs_in(cell.source, names) for cell in cells}
 
 
 class Program(NamedTuple):
@@ -275,7 +275,7 @@ def program(content: Mapping[str, Any], fork: Fork, running: RunningCell | None 
     for cell in cells:
         ends = cell.position not in others and cell.position not in left_out and _ends(used[cell.position])
         if cell.position < start and ends:
-            verb = next(use.verb for use in used[cell.position] if use.plain and use.verb != "fork")
+            verb = next(one.name for one in used[cell.position] if one.plain and one.name != "fork")
             raise InvalidInput(
                 f"Cell {cell.number} says %{verb}, above this %fork: every run would end there.",
                 "Take it out"
@@ -292,9 +292,9 @@ def program(content: Mapping[str, Any], fork: Fork, running: RunningCell | None 
     return Program(made, {made["cells"][position]["id"]: number for position, number in others.items()})
 
 
-def _cut(content: dict[str, Any], cell: Cell, verb: str, used: Mapping[int, list[Use]]) -> None:
+def _cut(content: dict[str, Any], cell: Cell, verb: str, used: Mapping[int, list[Verb]]) -> None:
     """Take away what stands in a cell below a verb."""
-    end = next((use.end for use in used[cell.position] if use.verb == verb), None)
+    end = next((one.end for one in used[cell.position] if one.name == verb), None)
     if end is not None:
         content["cells"][cell.position]["source"] = "\n".join(cell.source.splitlines()[:end])
 
@@ -326,22 +326,22 @@ def _names(cells: Sequence[Cell]) -> _Names:
     return _Names(functions, modules)
 
 
-def uses(source: str, names: _Names | None = None) -> list[Use]:
+def verbs_in(source: str, names: _Names | None = None) -> list[Verb]:
     """Find the verbs that a cell executes, as magics or as functions; what functions of its own hold is none."""
     names = names or _names([Cell(1, source)])
     lines = source.splitlines()
     magic = _CELL_MAGIC.match(source)
     if magic is not None and magic[1] in ("fork", "join", "stop"):
         first = source.lstrip().splitlines()[0]
-        return [Use(magic[1], first.partition(magic[1])[2].strip(), len(lines), True)]
+        return [Verb(magic[1], first.partition(magic[1])[2].strip(), len(lines), True)]
     if magic is not None and magic[1] not in _PYTHON_BODIES:
         return []
     tree = parse(source, _as_call)
     if tree is None:
         # Code that Python does not know: lines at the margin are what they look like.
         matches = ((number, _VERB.match(line)) for number, line in enumerate(lines, start=1))
-        return [Use(match[1], match[2], number, True) for number, match in matches if match]
-    return [use for statement in tree.body for use in _in_statement(statement, names)]
+        return [Verb(match[1], match[2], number, True) for number, match in matches if match]
+    return [one for statement in tree.body for one in _in_statement(statement, names)]
 
 
 def _as_call(indent: str, line: str) -> str:
@@ -350,7 +350,7 @@ def _as_call(indent: str, line: str) -> str:
     return f"{indent}{line!r}" if match is None else f"{indent}{_MARK}({match[1]!r}, {match[2]!r})"
 
 
-def _in_statement(statement: ast.stmt, names: _Names) -> Iterator[Use]:
+def _in_statement(statement: ast.stmt, names: _Names) -> Iterator[Verb]:
     plain = isinstance(statement, ast.Expr | ast.Assign | ast.AnnAssign)
     waiting: list[ast.AST] = [statement]
     while waiting:
@@ -358,7 +358,7 @@ def _in_statement(statement: ast.stmt, names: _Names) -> Iterator[Use]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
         if isinstance(node, ast.Call) and (found := _verb_of(node, names)):
-            yield Use(*found, statement.end_lineno or statement.lineno, plain)
+            yield Verb(*found, statement.end_lineno or statement.lineno, plain)
         waiting = [*ast.iter_child_nodes(node), *waiting]
 
 
