@@ -95,7 +95,7 @@ def project(
         return _in_run(shell, run)
     from ..checkout import folders, locate, setup
     from ..checkout import git as repository
-    from ..checkout.project import Project, check_name, job_of, notebook_key
+    from ..checkout.project import Project, check_name, job_of, jobs_of, notebook_key
 
     seconds = units.seconds(every, name="every")
     if restore not in (known_values := get_args(setup.Restore)):
@@ -141,9 +141,10 @@ def project(
             handle.notes.append(f"Earlier outputs come from {origin}.")
         if "drive" in handle.places and not before.complete:
             handle.notes.append(setup.DRIVES_TRASH)
+    last = before.job if key is None else jobs_of(spot.root).get(key, job)
     handle.save(inputs=wanted, notebook=key)
-    if again and known is None and before.job != job:
-        handle.notes.append(f"The job that was set up here last was {before.job!r}; this one is {job!r}.")
+    if again and known is None and last != job:
+        handle.notes.append(f"The job that was set up here last was {last!r}; this one is {job!r}.")
     if again:
         handle.notes.append("It was set up before and is used as it is; --force does the set-up again.")
     if _use(shell, handle, handle.data_job):

@@ -249,6 +249,9 @@ class TestAgain:
         assert line("..ipynb", **here) == "default"
         assert line("c.ipynb", job="mine", **here) == "mine"
         assert line("c.ipynb", **here) == "c", "a line without job= means the same every time"
+        assert "last was 'mine'; this one is 'c'" in str(session.current().project)
+        line("a b.ipynb", **here)
+        assert "last was" not in str(session.current().project), "another notebook's job is none of its business"
         assert line("c.ipynb", job="mine", **here) == "mine"
         for notebook, job in (("c.ipynb", "mine"), ("d.ipynb", "d")):
             restart(first.root)
