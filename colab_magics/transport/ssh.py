@@ -225,7 +225,8 @@ def _rsync(host: str, ends: Sequence[str], timeout: float) -> None:
     try:
         process.run(["rsync", "--archive", "-s", "-e", rsync_shell(), "--", *ends], timeout=timeout)
     except CommandFailed as error:
-        if error.returncode in (12, 20, 124, 255):
+        # rsync(1): errors of sockets and of its protocol, signals, time-outs; and ssh's own end
+        if error.returncode in (10, 12, 20, 30, 35, 124, 255):
             raise unreachable(host, error.output) from error
         raise
 

@@ -61,6 +61,7 @@ def see(run: Path, *lines: str) -> tuple[dict[str, Any], str]:
 def test_a_run_has_its_variables_without_what_reads_options(run: Path) -> None:
     # ✗ the lines imported cyclopts, the set-up, the scheduler and psutil, and %project asked git for the last commit
     root = run.parents[2]
+    (root / ".git").mkdir()  # a project with code, whose notebooks run in its folder
     seen, shown = see(
         run,
         "%load_ext colab_magics",
