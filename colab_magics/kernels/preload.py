@@ -26,12 +26,17 @@ _NOT = {
     "google",
     "papermill",
     "nbclient",
+    "cyclopts",
     _OURS,
 }
-"""Of the kernel itself, of this package, or of Colab's front end."""
+"""Of the kernel itself, of this package and what reads its lines (no run reads them so), or of Colab's front end."""
 _IN_RUNS = ("colab_magics.faces.magics", "colab_magics.faces.in_run", "IPython.core.magics.extension")
 """What a run's ``%load_ext colab_magics`` and our lines need: where the notebook says it, it is in ``sys.modules``
 anyhow."""
+
+
+_AT_FIRST_USE = {"pyarrow": ("pyarrow.vendored.version", "pyarrow.pandas_compat")}
+"""What packages import when pandas first uses them, which each run would do for itself."""
 
 
 def loaded_here() -> list[str]:
@@ -39,7 +44,16 @@ def loaded_here() -> list[str]:
     folders = _folders()
     modules = list(sys.modules.items())
     names = [name for name, module in modules if _counts(name, getattr(module, "__spec__", None), folders)]
-    return [*names, *(_IN_RUNS if _IN_RUNS[0] in sys.modules else ())]
+    later = [name for top, others in _AT_FIRST_USE.items() if {top, "pandas"} <= sys.modules.keys() for name in others]
+    return [*names, *installed(later), *(_IN_RUNS if _IN_RUNS[0] in sys.modules else ())]
+
+
+def kernel_here() -> list[str] | None:
+    """Return what the start of this process, a kernel, has imported of IPython's; None where it is no kernel."""
+    app = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
+    if app is None or not app.initialized():
+        return None
+    return [name for name in list(sys.modules) if name.partition(".")[0] in ("IPython", "ipykernel")]
 
 
 def imported_by(content: Mapping[str, Any]) -> list[str]:

@@ -44,5 +44,7 @@ def write(folder: Path, kernel: str | None, notebook: Notebook) -> None:
             "env": interpreter.env,
             "modules": list(modules),
             "perhaps": perhaps,
+            # This kernel shows what a start needs. Of another interpreter a kernel that nobody uses does.
+            "started": preload.kernel_here() if kernel is None else None,
         }
     process.write_json(folder / FILE, {"kernels": kernels})

@@ -1,11 +1,11 @@
 """The process that warm kernels are forked from: ``python zygote.py LISTENER LIFELINE FOLDER``.
 
 It is a fresh program, not a fork of the notebook, under the Python of the runs' kernel. It imports ipykernel and the
-modules that the runs will import, lets a throw-away kernel show what else a start needs, and waits in one ``poll``: no
-threads, no event loop, no sockets of ZeroMQ. A runner connects to its socket (mode 0600) and sends arguments,
-environment, working folder and its standard streams; it gets the process id of a fork that is the kernel, and later its
-exit status. When the runner goes away, its kernel does; when the scheduler does (the lifeline closes), the zygote ends
-with its last kernel.
+modules that the runs will import and what else a start needs, as the notebook's own kernel or a throw-away one shows
+it, and waits in one ``poll``: no threads, no event loop, no sockets of ZeroMQ. A runner connects to its socket (mode
+0600) and sends arguments, environment, working folder and its standard streams; it gets the process id of a fork that
+is the kernel, and later its exit status. When the runner goes away, its kernel does; when the scheduler does (the
+lifeline closes), the zygote ends with its last kernel.
 
 A kernel is then what it would have been as a process of its own, with three differences that a notebook could see, for
 which warm is asked for and never the default: modules that the notebook imports are there already, so that what they
@@ -191,16 +191,20 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.woken)
 
-    def prepare(self, names: list[str], perhaps: list[str]) -> None:
-        """Import everything, of `perhaps` what is installed; then `problem` says why nothing can be forked, if so."""
+    def prepare(self, names: list[str], perhaps: list[str], started: list[str] | None = None) -> None:
+        """Import everything, of `perhaps` what is installed; then `problem` says why nothing can be forked, if so.
+
+        `started` is what the start of such a kernel imports of IPython's; where nobody knows it, a scout shows it.
+        """
         gc.disable()  # what is imported stays: looking for what does not takes a tenth of the time
         try:
             self.forking = _load("_colab_magics_forking", "../engines/forking.py")
             self.forking.make_room()
             self.kernel = _load("_colab_magics_kernel", "private_api.py")
             installed = _load("_colab_magics_preload", "preload.py").installed
-            preload([*names, *installed(perhaps), *_KNOWN])
-            preload(scout(self.kernel))
+            # First what brings the debugger, whose modules alone would not be found.
+            preload([*_KNOWN, *names, *installed(perhaps)])
+            preload(scout(self.kernel) if started is None else started)
         except Unfit as unfit:
             self.problem = str(unfit)
         except Exception as error:  # noqa: BLE001 - runners are told, and start cold
@@ -347,7 +351,7 @@ def main() -> None:
     try:
         with open(os.path.join(folder, "preload.json"), encoding="utf-8") as stream:
             order = json.load(stream)
-        zygote.prepare(order.get("modules", []), order.get("perhaps", []))
+        zygote.prepare(order.get("modules", []), order.get("perhaps", []), order.get("started"))
         zygote.serve()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

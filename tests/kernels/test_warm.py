@@ -442,6 +442,38 @@ def test_the_end_of_a_runner_ends_the_wait(tmp_path: Path) -> None:  # ✗ the f
     poll(lambda: engine.poll(refs) == [False])
 
 
+AT_FORK = """
+import os, sys
+
+def note():
+    import builtins
+    builtins.at_fork = set(sys.modules)
+
+os.register_at_fork(after_in_child=note)
+"""
+NEW = """
+import builtins, json, sys
+json.dump(sorted(set(sys.modules) - builtins.at_fork), open(data_job + "/new.json", "w"))
+"""
+
+
+def test_the_notebooks_kernel_shows_what_a_start_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert preload.kernel_here() is None
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(AT_FORK)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{Path(preload.__file__).parents[2]}")
+    project = f"%project name=net root={tmp_path}"
+    notebook = write_notebook(tmp_path / "a.ipynb", "%load_ext colab_magics", project, "%fork n=1 start=warm", NEW)
+    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
+    subprocess.run([sys.executable, "-m", "papermill", notebook, tmp_path / "out.ipynb"], cwd=tmp_path, check=True)
+    (new,) = tmp_path.glob("**/new.json")
+    assert json.loads(new.read_text()) == []
+    (order,) = tmp_path.glob("**/.scheduler/preload.json")
+    order = json.loads(order.read_text())["kernels"][""]
+    assert "IPython.core.completer" in order["started"]
+    assert not [name for name in order["modules"] if name.startswith("cyclopts")]
+
+
 def test_which_modules_a_notebook_imports() -> None:
     cells = [
         "%load_ext colab_magics\nimport numpy as np, json",
