@@ -370,8 +370,7 @@ def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
         lines += [f"  {run.id}  {what}", f"      log {run.log}", f"      notebook {run.notebook}"]
     if len(bad) > 10:
         lines.append(f"  … and {len(bad) - 10} more: %jobs")
-    # A mended cell is other code than that of the runs that are done.
-    how = ""
-    if len(bad) < len(statuses):
-        how = " with resume=keep: it keeps the runs that are done, whose code was another"
+    # A mended cell is other code than that of the runs that are done, here or in an earlier call.
+    done = len(bad) < len(statuses) or any(run.status().ended_well for run in runs_of(bad[0][0].folder.parent))
+    how = " with resume=keep: it keeps the runs that are done, whose code was another" if done else ""
     return RunsFailed("\n".join(lines), f"Mend the cell and run the %fork line again{how}.")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import poll
 
-from colab_magics import fork, session
+from colab_magics import fork, jobs, session
 from colab_magics.checkout.project import Project, find_project
 from colab_magics.errors import Busy, InvalidInput, NotFound, RunsFailed
 from colab_magics.runs import joined, scheduler
@@ -227,6 +227,8 @@ class TestGoingOn:
         notebook = write_notebook(project.root / "a.ipynb", "print(1)", "assert i_sub_job != 1")
         with pytest.raises(RunsFailed, match="again with resume=keep"):
             fork(n=3, notebook=str(notebook))
+        with pytest.raises(RunsFailed, match="again with resume=keep"):
+            jobs.retry("failed")
         write_notebook(project.root / "a.ipynb", "print(1)", "assert i_sub_job != 7")
         board = fork(n=3, notebook=str(notebook), resume="keep")
         assert phases(board) == ["done"] * 3
