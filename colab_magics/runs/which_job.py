@@ -137,7 +137,7 @@ def project_line(content: Mapping[str, Any]) -> dict[str, str] | None:
             if re.search(r"[${]", options.get(key, "")):
                 raise InvalidInput(
                     f"Cell {cell.number} says {key}={options[key]}, whose value only the running notebook knows.",
-                    f"Write {key}= in full there, or execute %fork in the notebook.",
+                    f"Execute that cell and %fork in the notebook, or write {key}= in full there.",
                 )
         return options
     return None
