@@ -114,11 +114,16 @@ class Relay:
     def _take(self, channel: int) -> None:
         """Spool what the kernel said."""
         records: list[bytes] = []
-        end, count = self.spool.end, 0
+        size = count = 0
         for parts in self.kernel.said(channel):
             record = wire.message(channel, parts)
-            end, count = end + sum(map(len, record)), count + 1
-            self.seen.note(channel, parts, end)
+            length = sum(map(len, record))
+            if records and size + length > self.spool.per_file:
+                # What stands in one file goes as a whole when the cap is reached.
+                self._append(b"".join(records), count)
+                records, size, count = [], 0, 0
+            size, count = size + length, count + 1
+            self.seen.note(channel, parts, self.spool.end + size)
             records += record
         if records:
             self.active = time.time()
