@@ -40,8 +40,8 @@ class Watcher(Protocol):
     def why_ended(self) -> Callable[[], str]:
         """Says why the kernel is being ended on purpose; empty when it is not."""
 
-    def cell_begins(self, index: int, cell: Any) -> None:
-        """Called when a cell was sent, before anything that it says."""
+    def cell_begins(self, index: int, cell: Any, began: float) -> None:
+        """Called when a cell was sent, before anything that it says; `began` in seconds since the epoch."""
 
     def cell_numbered(self, index: int, number: int | None) -> None:
         """Called when the kernel has said which number a cell has; None when it has none."""
@@ -212,11 +212,12 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         await run_hook(self.on_cell_execute, **told)
         cell.outputs = []
         self.clear_before_next_output = False
+        began = time.time()  # before the kernel knows: what it reports comes later
         sent = self._send(cell, cell_index, store_history=store_history, stop_on_error=not allowed)
         self.code_cells_executed += 1
         # While the kernel is at it; what it says is read when we wait, so that the journal keeps its order.
         if self.watcher is not None:
-            self.watcher.cell_begins(cell_index, cell)
+            self.watcher.cell_begins(cell_index, cell, began)
         await run_hook(self.on_cell_complete, **told)
         reply = await self._outcome(sent)
         self.settle()

@@ -32,7 +32,8 @@ class Execution:
     log : text file, optional
         Gets what the cells print, as it arrives.
     on_cell : callable, optional
-        Called when a cell starts with (its place among those that are executed, how many these are).
+        Called when a cell starts with (its place among those that are executed, how many these are, when it began in
+        seconds since the epoch).
     on_cell_end : callable, optional
         Called when a cell has ended, before the kernel does.
     on_kernel : callable, optional
@@ -51,7 +52,7 @@ class Execution:
 
     output: Path
     log: TextIO | None = None
-    on_cell: Callable[[int, int], None] | None = None
+    on_cell: Callable[[int, int, float], None] | None = None
     on_cell_end: Callable[[], None] | None = None
     on_kernel: Callable[[int | None, str], None] | None = None
     why_ended: Callable[[], str] = str
@@ -79,7 +80,7 @@ class Execution:
         self.notebook, self.settle = client.nb, client.settle
         executed = [n for n, cell in enumerate(self.notebook.cells) if client.executes(cell) and not is_injected(cell)]
         self._places = {position: place for place, position in enumerate(executed, start=1)}
-        self.save()
+        process.write_whole(self.output, as_text(self.notebook, soon_replaced=True), durable=False)
         self._journal = Journal(self.output, self.notebook)
 
     def kernel_runs(self, pid: int | None, note: str) -> None:
@@ -89,14 +90,14 @@ class Execution:
         if self.on_kernel is not None:
             self.on_kernel(pid, note)
 
-    def cell_begins(self, index: int, cell: Any) -> None:
+    def cell_begins(self, index: int, cell: Any, began: float) -> None:
         """Count a cell."""
         if self._journal is not None:
             self._journal.begins(index, cell)
         if index in self._places:
             self.cell += 1  # unless the kernel says another number
             if self.on_cell is not None:
-                self.on_cell(self._places[index], len(self._places))
+                self.on_cell(self._places[index], len(self._places), began)
 
     def cell_numbered(self, index: int, number: int | None) -> None:
         """Note the number that the notebook shows of a cell."""

@@ -8,7 +8,6 @@ It is a papermill engine of its own too: ``papermill --engine colab_magics in.ip
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import re
 import warnings
@@ -23,8 +22,9 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbclient.util import run_sync
 from papermill.engines import NBClientEngine, papermill_engines
-from papermill.execute import raise_for_execution_errors
+from papermill.execute import raise_for_execution_errors, remove_error_markers
 from papermill.log import logger
+from papermill.parameterize import parameterize_notebook
 from papermill.utils import merge_kwargs, remove_args
 
 from .client import RunClient
@@ -154,11 +154,7 @@ def rehearse(kernels: Iterable[str]) -> None:
         Names of kernelspecs that will be asked for.
     """
     cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text="1")])
-    notebook = nbformat.v4.new_notebook(cells=[cell])
-    parameters = {"i_sub_job": 0}
-    papermill.execute_notebook(
-        notebook, None, parameters=parameters, prepare_only=True, progress_bar=False, language="python", kernel_name="-"
-    )
+    notebook = prepared(nbformat.v4.new_notebook(cells=[cell]), {"i_sub_job": 0}, None)
     Replay(notebook).text()
     for kernel in kernels:
         # One that is gone is the runs' error, not ours.
@@ -198,34 +194,17 @@ def execute(
     Outcome
         Never raises for what happens in the notebook: an error, a dead kernel and a time-out are outcomes.
     """
-    notebook = nbformat.from_dict(copy.deepcopy(dict(content)))
-    execution.notebook = notebook
+    notebook = execution.notebook = nbformat.v4.to_notebook(dict(content))
     manager = None
     try:
         # First of all: while the kernel starts, this process has enough to do.
         manager = _start_kernel(execution, kernel, cwd)
-        with warnings.catch_warnings():
-            # nbformat warns of notebooks from front ends that write no cell ids, such as Colab: papermill's own copy
-            # gets them here.
-            warnings.simplefilter("ignore")
-            _, notebook = nbformat.validator.normalize(notebook)
-        name = kernel or THIS_PYTHON
-        # No output path: papermill's own saves are off, and it would expand braces in the path.
-        prepared = papermill.execute_notebook(
-            notebook,
-            None,
-            parameters=dict(parameters),
-            engine_name="colab_magics",
-            kernel_name=name,
-            language="python" if kernel is None else language_of(kernel),
-            progress_bar=False,
-            prepare_only=True,
-        )
-        # In two steps: at the end of its only one papermill renders all outputs once more, for no file.
+        notebook = prepared(notebook, parameters, kernel)
+        # Not papermill.execute_notebook, which renders the notebook three times more, for no file.
         executed = papermill_engines.execute_notebook_with_engine(
             "colab_magics",
-            prepared,
-            kernel_name=name,
+            notebook,
+            kernel_name=kernel or THIS_PYTHON,
             progress_bar=False,
             start_timeout=600,
             autosave_cell_every=0,
@@ -251,6 +230,35 @@ def execute(
         if manager is not None and manager.has_kernel:
             run_sync(manager.shutdown_kernel)(now=True)
         execution.end()
+
+
+def prepared(notebook: Any, parameters: Mapping[str, Any], kernel: str | None) -> Any:
+    """Return a notebook as papermill executes it: valid, with its parameters, and with the places for its notes.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        May be changed.
+    parameters : mapping
+        Injected below the cell tagged ``parameters``, else at the top.
+    kernel : str or None
+        Name of a kernelspec; None for this interpreter.
+    """
+    with warnings.catch_warnings():
+        # nbformat warns of notebooks from front ends that write no cell ids, such as Colab: they get them here.
+        warnings.simplefilter("ignore")
+        _, notebook = nbformat.validator.normalize(notebook)
+    noted = {"default_parameters": {}, "parameters": {}, "environment_variables": {}, "version": papermill.__version__}
+    notebook.metadata.setdefault("papermill", nbformat.from_dict(noted))
+    for cell in notebook.cells:
+        cell.metadata.setdefault("tags", [])
+        cell.metadata.setdefault("papermill", nbformat.NotebookNode())
+    if parameters:
+        language = "python" if kernel is None else language_of(kernel)
+        name = kernel or THIS_PYTHON
+        notebook = parameterize_notebook(notebook, dict(parameters), kernel_name=name, language=language)
+    notebook.metadata.papermill |= {"input_path": None, "output_path": None}
+    return remove_error_markers(notebook)
 
 
 def _start_kernel(execution: Execution, kernel: str | None, cwd: Path) -> RunManager:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +15,11 @@ from papermill.engines import NotebookExecutionManager
 from .client import RunClient
 
 
-def as_text(notebook: Any) -> str:
-    """Return a notebook as a file's text."""
+def as_text(notebook: Any, *, soon_replaced: bool = False) -> str:
+    """Return a notebook as a file's text: as nbformat writes it, or on one line, ten times as fast."""
+    text = json.dumps(notebook, ensure_ascii=False) if soon_replaced else str(nbformat.v4.writes_json(notebook))
     # Half a surrogate pair, which a kernel may send, is no UTF-8; its escape is JSON.
-    return str(nbformat.v4.writes_json(notebook)).encode("utf-8", "backslashreplace").decode()
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Replay:

@@ -2,10 +2,10 @@
 
 It is a fresh program, not a fork of the notebook, under the Python of the runs' kernel. It imports ipykernel and the
 modules that the runs will import and what else a start needs, as the notebook's own kernel or a throw-away one shows
-it, and waits in one ``poll``: no threads, no event loop, no sockets of ZeroMQ. A runner connects to its socket (mode
-0600) and sends arguments, environment, working folder and its standard streams; it gets the process id of a fork that
-is the kernel, and later its exit status. When the runner goes away, its kernel does; when the scheduler does (the
-lifeline closes), the zygote ends with its last kernel.
+it, does what the starts of kernels have in common, and waits in one ``poll``: no threads, no event loop, no sockets of
+ZeroMQ. A runner connects to its socket (mode 0600) and sends arguments, environment, working folder and its standard
+streams; it gets the process id of a fork that is the kernel, and later its exit status. When the runner goes away, its
+kernel does; when the scheduler does (the lifeline closes), the zygote ends with its last kernel.
 
 A kernel is then what it would have been as a process of its own, with three differences that a notebook could see, for
 which warm is asked for and never the default: modules that the notebook imports are there already, so that what they
@@ -205,6 +205,9 @@ class Zygote:
             # First what brings the debugger, whose modules alone would not be found.
             preload([*_KNOWN, *names, *installed(perhaps)])
             preload(scout(self.kernel) if started is None else started)
+            if why := self.kernel.made_ready():
+                _say(f"kernels start from the beginning: {why}")
+            check("IPython's shell")
         except Unfit as unfit:
             self.problem = str(unfit)
         except Exception as error:  # noqa: BLE001 - runners are told, and start cold

@@ -7,6 +7,7 @@ terminated, then killed; what was saved stays.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import fcntl
@@ -36,6 +37,8 @@ _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 _FIRST_BEAT = 1.0
 """Seconds until a run's first heartbeat, so that what it uses shows soon."""
+SOON = 0.1
+"""Seconds in which the cells of a run may go by without anybody being told of each."""
 HAND_OVER_SECONDS = 120.0
 """So long a run that has ended waits for its results to be handed over."""
 
@@ -55,6 +58,7 @@ class StateFile:
             "process": process.identity(),
             **usage.given_gpus(run.record),
         }
+        self._soon: asyncio.TimerHandle | None = None
         self.set()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
@@ -71,6 +75,16 @@ class StateFile:
         """Change values; the next write has them."""
         with self._lock:
             self._value |= values
+
+    def set_soon(self, **values: Any) -> None:
+        """Change values; they are written within `SOON`, with all that comes until then. Called on the event loop."""
+        self.keep(**values)
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(SOON, self._set_now)
+
+    def _set_now(self) -> None:
+        self._soon = None
+        self.set()
 
     def _beat(self) -> None:
         pause = _FIRST_BEAT
@@ -258,7 +272,6 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
     """Execute a notebook; returns the error, or None."""
     from ..kernels import papermill_engine
     from ..kernels.execution import Execution
-    from ..kernels.live import gone
     from ..kernels.warm import zygote_of_this_runner
 
     content = process.read_json(run.folder / SOURCE)
@@ -267,9 +280,9 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
 
     began, waited = time.monotonic(), list[float]()
 
-    def cell_begins(cell: int, cells: int) -> None:
+    def cell_begins(cell: int, cells: int, cell_began: float) -> None:
         waited.append(time.monotonic() - began)
-        state.set(cell=cell, cells=cells, cell_began=time.time())
+        state.set_soon(cell=cell, cells=cells, cell_began=cell_began)
 
     def kernel_runs(pid: int | None, note: str) -> None:
         killer.kernel = state.meter.kernel = None if pid is None else process.identity(pid)
@@ -278,6 +291,8 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
     zygote, start = zygote_of_this_runner(), run.record.get("start", "cold")
     if start == "live":
         if zygote is None:
+            from ..kernels.live import gone
+
             raise gone()
         content = live.below_fork(content, run.record)
     killer.forked = zygote is not None

@@ -41,7 +41,7 @@ def test_cells_have_the_numbers_of_their_authors_notebook(tmp_path: Path) -> Non
     skipped = nbformat.v4.new_code_cell("1 / 0", metadata={"tags": ["skip-execution"]})
     words, progress = nbformat.v4.new_markdown_cell("words"), []
     cells = "i_sub_job", skipped, words, " ", "get_ipython().kernel.get_parent('shell')['metadata']['cellId']", "2 / 0"
-    done = run_cells(tmp_path, *cells, on_cell=lambda *place: progress.append(place))
+    done = run_cells(tmp_path, *cells, on_cell=lambda *place: progress.append(place[:2]))
     assert [cell.execution_count for cell in done.code] == [1, None, None, 2, 3]
     injected = [cell for cell in done.notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert [cell.execution_count for cell in injected] == [None]

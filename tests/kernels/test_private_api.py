@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 
 import pytest
 import zmq
@@ -37,6 +38,14 @@ def test_a_contexts_options_are_its_sockets_options() -> None:
         context.setsockopt(zmq.SNDHWM, 0)
         with context.socket(zmq.XPUB) as socket:
             assert socket.getsockopt(zmq.SNDHWM) == 0
+
+
+def test_a_kernels_application_reads_options_before_all_else_and_lists_modules_once() -> None:
+    calls = re.findall(r"super\(\)\.initialize\(|self\.init_\w+\(", inspect.getsource(IPKernelApp.initialize))
+    assert "super().initialize(" in calls[:2], "a kernel that was made ready would read its options again"
+    assert private_api._OnceOnly in private_api.ReadyApp.__mro__[private_api.ReadyApp.__mro__.index(IPKernelApp) + 1 :]
+    source = inspect.getsource(IPythonKernel.__init__)
+    assert source.count("sys.modules") == source.count("_kernel_modules = [")
 
 
 def test_a_kernel_finds_the_shell_that_there_is() -> None:

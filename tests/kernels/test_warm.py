@@ -57,6 +57,26 @@ open(data_job + '/saved', 'w').write(str(child.pid))
 print('sleeping', flush=True)
 time.sleep(300)
 """
+SURROUNDINGS = """
+import json, os, sys
+shell = get_ipython()
+seen = {
+    "folders": [str(shell.starting_dir), [str(folder) for folder in _dh], os.getcwd()],
+    "environment": {name: os.environ.get(name) for name in ("PAGER", "TERM", "MPLBACKEND", "ONLY_HERE")},
+    "kernel": shell.kernel is shell.parent and shell.kernel.shell is shell,
+    "names": sorted(name for name in dir() if not name.startswith("_i")),
+    "same": [one is globals() for one in (shell.user_ns, shell.kernel.user_ns, vars(sys.modules["__main__"]))],
+    "configured": [shell.ast_node_interactivity, list(shell.extension_manager.loaded), started],
+    "history": [len(In), shell.history_manager.hist_file],
+    "parent": os.getppid() > 0 and shell.kernel.parent.parent_handle > 1,
+}
+class Last:
+    def __del__(self, file=data_job + "/last", run=os.environ["COLAB_MAGICS_RUN"], open=open, sys=sys):
+        with open(file, "w") as stream:
+            stream.write(run + " " + str(sys.stdout.closed))
+last = Last()
+json.dump(seen, open(data_job + "/seen.json", "w"), sort_keys=True, indent=1, default=str)
+"""
 UNTIL_GO = "import os, time\nwhile not os.path.exists(data_job + '/go'):\n    time.sleep(0.02)"
 
 UNFIT = """
@@ -136,6 +156,36 @@ def count_starts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(process, "start_detached", noted)
     return began
+
+
+@pytest.mark.parametrize("configures", [False, True])
+def test_a_kernel_that_was_made_ready_is_what_it_would_have_been(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configures: bool
+) -> None:
+    profile = tmp_path / "ipython" / "profile_default"
+    (profile / "startup").mkdir(parents=True)
+    (profile / "startup" / "00.py").write_text(
+        "import os\nstarted = os.path.basename(os.environ['COLAB_MAGICS_RUN'])\n"
+    )
+    if configures:
+        text = (
+            "import os\nc.InteractiveShell.ast_node_interactivity = os.environ.get('COLAB_MAGICS_RUN', '') and 'all'\n"
+        )
+        (profile / "ipython_config.py").write_text(text)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("ONLY_HERE", "1")
+    seen = {}
+    for start in ("cold", "warm"):
+        project.job = start
+        fork(n=2, notebook=str(write_notebook(project.root / "main.ipynb", SURROUNDINGS)), start=start)
+        runs = [project.data_job / f"sub_job_{number:03d}" for number in range(2)]
+        assert all("note" not in Run.load(run).state() for run in runs)
+        seen[start] = [(run / "seen.json").read_text().replace(str(run), "RUN") for run in runs]
+        assert [(run / "last").read_text() for run in runs] == [f"{run} False" for run in runs]
+    assert seen["warm"] == seen["cold"]
+    assert f'"{"all" if configures else "last_expr"}"' in seen["warm"][1]
+    said = (project.data_job / ".scheduler" / "zygote.txt").read_text()
+    assert ("kernels start from the beginning" in said) is configures, said
 
 
 def test_a_run_sees_what_it_would_see_cold(project: Project) -> None:
