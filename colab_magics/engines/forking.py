@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 ROOM_VARIABLE = "COLAB_MAGICS_ROOM"
 """Environment variable that makes the block long; gone once the program runs."""
@@ -31,19 +32,33 @@ def import_lean() -> None:
     """Import jsonschema and papermill without what they take along where it is installed, and no run of ours asks for.
 
     Checkers of addresses and durations, of which the first compiles its grammar at every start, for a second; clients
-    of stores, from which papermill could read notebooks. Only for processes of ours.
+    of stores, from which papermill could read notebooks. requests, which it takes along for notebooks of the web, is
+    imported when it is used. Only for processes of ours.
     """
-    for module, also in (("jsonschema", _CHECKERS), ("papermill.iorw", _STORES)):
-        if module in sys.modules:
-            continue
-        hidden = [name for name in also if name not in sys.modules]
-        # What stands as None cannot be imported, and the module goes on without.
-        sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
-        try:
-            importlib.import_module(module)
-        finally:
-            for name in hidden:
-                del sys.modules[name]
+    import_without("jsonschema", _CHECKERS)
+    import_without("papermill.iorw", _STORES, later=("requests",))
+
+
+def import_without(module: str, also: Sequence[str], *, later: Sequence[str] = ()) -> None:
+    """Import a module as if others, which it can do without, were not installed; `later` are imported when used."""
+    if module in sys.modules:
+        return
+    # What stands as None cannot be imported, and the module goes on without.
+    others: dict[str, ModuleType | None] = {**dict.fromkeys(also), **{name: _when_used(name) for name in later}}
+    others = {name: other for name, other in others.items() if name not in sys.modules}
+    sys.modules.update(others)  # type: ignore[arg-type]
+    try:
+        importlib.import_module(module)
+    finally:
+        for name in others:
+            del sys.modules[name]
+
+
+def _when_used(name: str) -> ModuleType:
+    """Return what looks like a module and imports it when anything is asked of it (PEP 562)."""
+    module = ModuleType(name)
+    module.__getattr__ = lambda what: getattr(importlib.import_module(name), what)  # type: ignore[method-assign]
+    return module
 
 
 def become(argv: Sequence[str], env: Mapping[str, str], first: str) -> None:

@@ -27,9 +27,13 @@ _NOT = {
     "papermill",
     "nbclient",
     "cyclopts",
+    "attr",
+    "attrs",
     _OURS,
 }
-"""Of the kernel itself, of this package and what reads its lines (no run reads them so), or of Colab's front end."""
+"""Of the kernel itself, of this package and what reads its lines (no run reads them so), or of Colab's front end; what
+a module of the notebook takes along comes with it all the same."""
+_DEBUGGER = ("debugpy", "pydev", "_pydev")
 _IN_RUNS = ("colab_magics.faces.magics", "colab_magics.faces.in_run", "IPython.core.magics.extension")
 """What a run's ``%load_ext colab_magics`` and our lines need: where the notebook says it, it is in ``sys.modules``
 anyhow."""
@@ -105,7 +109,7 @@ def _installed(name: str, folders: tuple[str, ...]) -> bool:
 
 def _counts(name: str, spec: Any, folders: tuple[str, ...]) -> bool:
     top, *rest = name.split(".")
-    if spec is None or top in _NOT or any(part.startswith("_") for part in rest):
+    if spec is None or top in _NOT or top.startswith(_DEBUGGER) or any(part.startswith("_") for part in rest):
         return False
     places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
     if places and places[0] in ("built-in", "frozen"):

@@ -7,10 +7,11 @@ ZeroMQ. A runner connects to its socket (mode 0600) and sends arguments, environ
 streams; it gets the process id of a fork that is the kernel, and later its exit status. When the runner goes away, its
 kernel does; when the scheduler does (the lifeline closes), the zygote ends with its last kernel.
 
-A kernel is then what it would have been as a process of its own, with three differences that a notebook could see, for
+A kernel is then what it would have been as a process of its own, with four differences that a notebook could see, for
 which warm is asked for and never the default: modules that the notebook imports are there already, so that what they
 read at import (``OMP_NUM_THREADS``, ``MPLBACKEND``) must be in the environment of ``%fork`` and not set in a cell;
-``sys.modules`` holds more; and all runs share the seed of ``hash("text")``. Python's, numpy's and torch's random
+``sys.modules`` holds more; all runs share the seed of ``hash("text")``; and the kernel has no
+debugger, which takes a tenth of a second to import and which nobody could reach. Python's, numpy's and torch's random
 generators are seeded anew in each.
 
 It stands alone and imports nothing of colab_magics, which would stay in the runs' ``sys.modules``, unless the notebook
@@ -45,7 +46,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _RUN = "COLAB_MAGICS_RUN"
 _DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/accel", "/dev/vfio")
 _SCOUT_SECONDS = 30.0
-_KNOWN = ["ipykernel.debugger", "tornado.platform.asyncio", "sqlite3", "psutil", "IPython.core.logger"]
+_KNOWN = ["tornado.platform.asyncio", "sqlite3", "psutil", "IPython.core.logger"]
 """What starts and ends of kernels import: the scout need not find it, and the last two it cannot find."""
 
 
@@ -200,9 +201,9 @@ class Zygote:
         try:
             self.forking = _load("_colab_magics_forking", "../engines/forking.py")
             self.forking.make_room()
+            self.forking.import_without("ipykernel.debugger", ["debugpy"])
             self.kernel = _load("_colab_magics_kernel", "private_api.py")
             installed = _load("_colab_magics_preload", "preload.py").installed
-            # First what brings the debugger, whose modules alone would not be found.
             preload([*_KNOWN, *names, *installed(perhaps)])
             preload(scout(self.kernel) if started is None else started)
             if why := self.kernel.made_ready():
