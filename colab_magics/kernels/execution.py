@@ -81,6 +81,7 @@ class Execution:
         executed = [n for n, cell in enumerate(self.notebook.cells) if client.executes(cell) and not is_injected(cell)]
         self._places = {position: place for place, position in enumerate(executed, start=1)}
         process.write_whole(self.output, as_text(self.notebook, soon_replaced=True), durable=False)
+        self._saved = time.monotonic()
         self._journal = Journal(self.output, self.notebook)
 
     def kernel_runs(self, pid: int | None, note: str) -> None:

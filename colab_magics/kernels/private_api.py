@@ -15,9 +15,11 @@ output through a port of its own, also when all its channels are unix sockets. H
 No stalls at the end: at exit ipykernel stops its output thread while the control thread may still wait for it, for
 seconds. Here the control thread ends first.
 
-A kernel can be made ready before it is forked (`made_ready`): its options are read, IPython's configuration is looked
-for, its shell is built. What a start does with the folder, the environment, the ports and the user's start-up files is
-done in the fork. Where there is a configuration file, or are other options than a run's usual ones, all is.
+What programs print comes with the cell that ran them: ipykernel reads it in a thread that may be late, and then it is
+the next cell's. Here a cell ends when it has been read.
+
+No waiting for nothing: ipykernel hands both streams over to its output thread twice after each cell, and waits each
+time, also where nothing was printed: a third of what a cell costs.
 
 A fork of a running kernel becomes a kernel of its own: `release` lets go of what belongs to the notebook's kernel (its
 ports and streams), `serve_again` starts new ones around the same shell. So the fork has not only the notebook's
@@ -35,22 +37,20 @@ if __name__ == "__main__" and sys.path and sys.path[0] == os.path.dirname(os.pat
 
 import asyncio
 import atexit
+import codecs
 import contextlib
-import itertools
 import os
+import select
 import socket
 import threading
-from types import ModuleType
-from typing import Any, ClassVar
+import time
+from typing import Any
 
 import zmq
-from ipykernel import ipkernel, kernelapp
-from ipykernel.compiler import XCachingCompiler
-from ipykernel.iostream import IOPubThread
-from ipykernel.ipkernel import IPythonKernel
+from ipykernel import kernelapp
+from ipykernel.iostream import IOPubThread, OutStream
 from ipykernel.kernelapp import IPKernelApp
-from ipykernel.zmqshell import ZMQInteractiveShell
-from IPython.core.application import BaseIPythonApplication
+from IPython.core.interactiveshell import InteractiveShell
 from zmq.eventloop.zmqstream import ZMQStream
 
 USES = {
@@ -58,9 +58,8 @@ USES = {
     "ipykernel.kernelapp": ("IOPubThread",),
     "ipykernel.iostream.IOPubThread": ("_setup_pipe_in", "_setup_pipe_out", "_handle_pipe_msg", "schedule"),
     "ipykernel.control.ControlThread": ("stop", "join"),
-    "ipykernel.iostream.OutStream": ("write", "writelines", "flush", "fileno", "isatty"),
-    "ipykernel.zmqshell.ZMQInteractiveShell": ("instance", "set_parent", "init_environment", "atexit_operations"),
-    "IPython.core.application.BaseIPythonApplication": ("initialize", "load_config_file", "config_files"),
+    "ipykernel.iostream.OutStream": ("write", "writelines", "flush", "fileno", "isatty", "_flush", "_watch_pipe_fd"),
+    "ipykernel.zmqshell.ZMQInteractiveShell": ("instance", "set_parent"),
     "traitlets.config.SingletonConfigurable": ("_instance", "clear_instance"),
     "IPython.core.builtin_trap.BuiltinTrap": ("__enter__", "__exit__"),
     "IPython.core.display_trap.DisplayTrap": ("__enter__", "__exit__"),
@@ -98,6 +97,81 @@ class UnixPipeThread(IOPubThread):  # type: ignore[misc]
         return context, pipe
 
 
+class Streams:
+    """What takes the place of methods of `OutStream`: see "No waiting for nothing" above."""
+
+    flush, send = OutStream.flush, OutStream._flush
+
+    @classmethod
+    def watch(cls) -> None:
+        """See to it that these are used, by the streams that are made from here on."""
+        OutStream._is_sending = OutStream._is_reading = False
+        OutStream.flush, OutStream._flush, OutStream._watch_pipe_fd = (
+            cls.flush_once,
+            cls.note_and_send,
+            cls.read_programs,
+        )
+
+    @staticmethod
+    def note_and_send(stream: OutStream) -> None:
+        """What waits is being sent; this is the output thread."""
+        stream._is_sending = True
+        try:
+            Streams.send(stream)
+        finally:
+            stream._is_sending = False
+
+    @staticmethod
+    def read_programs(stream: OutStream) -> None:
+        """Take what programs print, in a thread. What nobody has noted yet to be read stays in the pipe."""
+        if stream._fid is None:
+            return
+        ready = select.poll()
+        ready.register(stream._fid, select.POLLIN)
+        text = codecs.getincrementaldecoder("utf-8")("replace")
+        try:
+            while ready.poll():
+                stream._is_reading = True
+                raw = os.read(stream._fid, 1 << 16)
+                if not raw or not stream._should_watch:
+                    return
+                stream.write(text.decode(raw))
+                os.write(stream._original_stdstream_copy, raw)
+                stream._is_reading = False
+        except Exception:  # noqa: BLE001 - it is told when the stream is closed
+            stream._exc = sys.exc_info()
+        finally:
+            stream._is_reading = False
+
+    @staticmethod
+    def take_what_programs_printed(stream: OutStream) -> None:
+        """Wait until all has been read that is in the pipe, but not for a program that goes on and on."""
+        thread = getattr(stream, "watch_fd_thread", None)
+        end = time.monotonic() + _ON_AND_ON
+        while (
+            thread is not None
+            and (stream._is_reading or select.select([stream._fid], [], [], 0)[0])
+            and thread.is_alive()
+            and time.monotonic() < end
+        ):
+            time.sleep(0.0002)
+
+    @staticmethod
+    def flush_once(stream: OutStream) -> None:
+        """Flush as ipykernel does; between cells only if there is anything to send."""
+        shell = InteractiveShell._instance
+        between = shell is not None and not shell.builtin_trap._nested_level and stream._is_master_process()
+        if between:
+            Streams.take_what_programs_printed(stream)
+        waits = stream._flush_pending or stream._subprocess_flush_pending or stream._is_sending or stream.echo
+        if waits or not between:
+            Streams.flush(stream)
+
+
+_ON_AND_ON = 0.1
+"""Seconds that the end of a cell waits for what programs printed in it."""
+
+
 class KernelApp(IPKernelApp):  # type: ignore[misc]
     """ipykernel's application with output that is not lost and an exit that does not stall."""
 
@@ -113,6 +187,7 @@ class KernelApp(IPKernelApp):  # type: ignore[misc]
 
     def initialize(self, argv: list[str] | None = None) -> None:
         """Prepare the kernel."""
+        Streams.watch()
         super().initialize(argv)
         # Handlers run in reverse order: this one comes before those that stop the output thread.
         atexit.register(self.end_control)
@@ -125,132 +200,9 @@ class KernelApp(IPKernelApp):  # type: ignore[misc]
             thread.join(timeout=10)
 
 
-USUAL = ["--HistoryManager.hist_file=:memory:"]
-"""The options of a run's kernel, beside its connection file."""
-_LOOKED_AT = ("IPYTHON", "JUPYTER", "XDG_", "HOME", "TMPDIR", "VIRTUAL_ENV", "NO_COLOR")
-"""What begins the names of environment variables that a start reads before the point where `made_ready` ends."""
-
-
-class _NotReady(Exception):
-    """The user configures kernels: what that does belongs in the process that is the kernel."""
-
-
-class _OnceOnly(BaseIPythonApplication):  # type: ignore[misc]
-    """The part of an application that comes before a kernel's own: options and configuration."""
-
-    is_ready = False
-
-    def initialize(self, argv: list[str] | None = None) -> None:
-        """Read options and configuration, once."""
-        if not self.is_ready:
-            super().initialize(argv)
-
-    def load_config_file(self, suppress_errors: bool | None = None) -> None:
-        """Raise `_NotReady` where there is one."""
-        for folder, name in itertools.product(self.config_file_paths, ("ipython_config.py", *self.config_files)):
-            for end in (".py", ".json"):
-                if os.path.exists(os.path.join(folder, os.path.splitext(name)[0] + end)):
-                    raise _NotReady(f"{folder} configures IPython")
-
-
-class _NoModules(ModuleType):
-    """`sys`, as if nothing were imported."""
-
-    modules: ClassVar[dict[str, ModuleType]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys, name)
-
-
-class ReadyApp(KernelApp, _OnceOnly):
-    """A kernel's application whose options are read and whose shell is built, before it is forked."""
-
-    def get_ready(self) -> None:
-        """Do what is the same in every fork."""
-        _OnceOnly.initialize(self, USUAL)
-        if self.kernel_class is not IPythonKernel:
-            raise _NotReady(f"kernels are {self.kernel_class}")
-        # As IPythonKernel makes it, which then finds that there is one.
-        ZMQInteractiveShell.instance(
-            parent=self, profile_dir=self.profile_dir, user_ns=self.user_ns, compiler_class=XCachingCompiler
-        )
-        self.files = [module.__file__ for module in sys.modules.copy().values() if getattr(module, "__file__", None)]
-        self.is_ready, self.surroundings = True, _surroundings()
-
-    def init_kernel(self) -> None:
-        """Make the kernel; it gets the list of modules that there is, for its debugger."""
-        # To look at thousands of modules is to copy the memory that they lie in: a tenth of a start.
-        ipkernel.sys = _NoModules("sys")
-        try:
-            super().init_kernel()
-        finally:
-            ipkernel.sys = sys
-        for one in (self.kernel, getattr(self.kernel, "debugger", None)):
-            for name in ("_kernel_modules", "kernel_modules"):
-                if hasattr(one, name):
-                    setattr(one, name, self.files)
-
-    def init_shell(self) -> None:
-        """Give the shell its kernel, and what it has from this process's folder and environment."""
-        super().init_shell()
-        shell = self.shell
-        shell.kernel = shell.parent = self.kernel
-        shell.init_environment()
-        shell.starting_dir = os.getcwd()
-        visited = shell.history_manager.dir_hist
-        visited[:] = [type(folder)(shell.starting_dir) for folder in visited[:1]]
-        # Before what ends the output, for the user's objects may still say something.
-        atexit.unregister(shell.atexit_operations)
-        atexit.register(shell.atexit_operations)
-
-
-def _surroundings() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_LOOKED_AT)}
-
-
-def made_ready() -> str:
-    """In a process that kernels are forked from, do what their starts have in common.
-
-    Returns
-    -------
-    str
-        Why nothing was done; empty when it was.
-    """
-    try:
-        ReadyApp.instance().get_ready()
-    except Exception as error:  # noqa: BLE001 - the kernel itself will do it, and say what is wrong
-        _forget_ready()
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
-def _forget_ready() -> None:
-    """Let a kernel start from the beginning."""
-    if ZMQInteractiveShell.initialized():
-        shell = ZMQInteractiveShell.instance()
-        atexit.unregister(shell.atexit_operations)
-        shell.restore_sys_module_state()
-        ZMQInteractiveShell.clear_instance()
-    ReadyApp.clear_instance()
-
-
 def serve(argv: list[str]) -> None:
-    """Be the kernel of a connection file until it is told to shut down; in a process that was forked for it.
-
-    Parameters
-    ----------
-    argv : list of str
-        ``-f``, the connection file, options; the last names the process whose end is the kernel's.
-    """
-    app = IPKernelApp.instance() if IPKernelApp.initialized() else None
-    option, connection_file, *options, parent = argv
-    if app is not None and (option != "-f" or options != USUAL or app.surroundings != _surroundings()):
-        _forget_ready()
-        app = None
-    if app is None:
-        app = KernelApp.instance()
-    else:
-        app.connection_file, app.parent_handle = connection_file, int(parent.partition("=")[2])
+    """Be the kernel of a connection file until it is told to shut down; in a process that was forked for it."""
+    app = KernelApp.instance()
     app.initialize(argv)
     app.start()
 

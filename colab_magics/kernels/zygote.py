@@ -202,7 +202,7 @@ class Zygote:
             self.forking = _load("_colab_magics_forking", "../engines/forking.py")
             self.forking.make_room()
             self.forking.import_without("ipykernel.debugger", ["debugpy"])
-            self.kernel = _load("_colab_magics_kernel", "private_api.py")
+            self.kernel = _load("_colab_magics_ready", "ready_kernel.py")
             installed = _load("_colab_magics_preload", "preload.py").installed
             preload([*_KNOWN, *names, *installed(perhaps)])
             preload(scout(self.kernel) if started is None else started)

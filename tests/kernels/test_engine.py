@@ -57,6 +57,39 @@ def test_cells_have_the_numbers_of_their_authors_notebook(tmp_path: Path) -> Non
     assert done.shown(4)[0].data["text/plain"] == repr(done.code[3].id)
 
 
+PROGRAMS = """
+import sys
+from pathlib import Path
+from kernels.executing import run_cells
+kinds = "os.system('echo {}');", "os.write(1, b'{}\\\\n');", "print({})", "os.write(2, b'{}\\\\n');"
+done = run_cells(Path(sys.argv[1]), "import os", *(kinds[n % len(kinds)].format(n) for n in range(100)))
+said = ["".join(out.text for out in cell.outputs if out.output_type == "stream") for cell in done.code[1:]]
+sys.exit(f"said {said}" if said != [f"{n}\\n" for n in range(100)] else 0)
+"""
+
+
+def test_what_programs_print_is_with_the_cell_that_ran_them(tmp_path: Path) -> None:  # ipykernel: the next cell's
+    # Without pytest's variable, which has ipykernel take nothing of it; and many at once, so that threads come late.
+    env = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    env["PYTHONPATH"] = str(Path(__file__).parents[1])
+    folders = [tmp_path / str(number) for number in range(2 * (os.cpu_count() or 1))]
+    every = []
+    for folder in folders:
+        folder.mkdir()
+        every.append(subprocess.Popen([sys.executable, "-c", PROGRAMS, folder], env=env))
+    assert [one.wait() for one in every] == [0] * len(folders)
+
+
+def test_a_program_that_prints_on_and_on_holds_no_cell_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    start = "import subprocess\nchild = subprocess.Popen(['sh', '-c', 'while :; do echo on; done'])"
+    done = run_cells(tmp_path, start, "1 + 1", "print('between')", "child.kill()\nchild.wait()", "print('the end')")
+    assert done.outcome.error is None
+    assert [out.data["text/plain"] for out in done.shown(2) if "data" in out] == ["2"]
+    assert "between\n" in done.text(3)
+    assert done.text(5).endswith("the end\n")
+
+
 @pytest.mark.parametrize("cell", ["import sys\nsys.exit()", "exit()", "raise SystemExit(0)"])
 def test_exit_is_a_success_as_papermill_has_it(tmp_path: Path, cell: str) -> None:
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Canaries: what private_api.py relies on in IPython, ipykernel and Python is still there, on every new release."""
+"""Canaries: what private_api.py and ready_kernel.py rely on is still there, in every new IPython and ipykernel."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ import re
 
 import pytest
 import zmq
+from ipykernel.iostream import OutStream
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from IPython.core.builtin_trap import BuiltinTrap
 from IPython.core.display_trap import DisplayTrap
+from IPython.core.interactiveshell import InteractiveShell
 
-from colab_magics.kernels import private_api
+from colab_magics.kernels import private_api, ready_kernel
 
 
-@pytest.mark.parametrize("where", private_api.USES)
-def test_the_parts_that_it_uses_are_there(where: str) -> None:
+@pytest.mark.parametrize(
+    ("uses", "where"), [(uses, where) for uses in (private_api.USES, ready_kernel.USES) for where in uses]
+)
+def test_the_parts_that_they_use_are_there(uses: dict[str, tuple[str, ...]], where: str) -> None:
     try:
         owner = importlib.import_module(where)
     except ModuleNotFoundError:
         module, _, name = where.rpartition(".")
         owner = getattr(importlib.import_module(module), name)
-    missing = [part for part in private_api.USES[where] if not hasattr(owner, part)]
-    assert not missing, f"{where} has lost {missing}: see kernels/private_api.py"
+    missing = [part for part in uses[where] if not hasattr(owner, part)]
+    assert not missing, f"{where} has lost {missing}: see kernels/private_api.py and ready_kernel.py"
 
 
 def test_the_output_socket_is_made_by_init_iopub_from_the_context_that_it_gets() -> None:
@@ -43,9 +47,21 @@ def test_a_contexts_options_are_its_sockets_options() -> None:
 def test_a_kernels_application_reads_options_before_all_else_and_lists_modules_once() -> None:
     calls = re.findall(r"super\(\)\.initialize\(|self\.init_\w+\(", inspect.getsource(IPKernelApp.initialize))
     assert "super().initialize(" in calls[:2], "a kernel that was made ready would read its options again"
-    assert private_api._OnceOnly in private_api.ReadyApp.__mro__[private_api.ReadyApp.__mro__.index(IPKernelApp) + 1 :]
+    assert ready_kernel._OnceOnly in (order := ready_kernel.ReadyApp.__mro__)[order.index(IPKernelApp) + 1 :]
     source = inspect.getsource(IPythonKernel.__init__)
     assert source.count("sys.modules") == source.count("_kernel_modules = [")
+
+
+def test_a_stream_says_what_waits_to_be_sent() -> None:
+    source = inspect.getsource(OutStream)
+    for name in ("_flush_pending", "_subprocess_flush_pending"):
+        assert f"self.{name} = True" in source, name
+        assert f"self.{name} = False" in inspect.getsource(OutStream._flush), name
+    assert "self.pub_thread.schedule(self._flush)" in inspect.getsource(OutStream.flush)
+    for name in ("_fid", "_should_watch", "_original_stdstream_copy", "_exc"):
+        assert f"self.{name}" in inspect.getsource(OutStream._watch_pipe_fd), name
+    assert "watch_fd_thread = threading.Thread(target=self._watch_pipe_fd)" in source
+    assert "builtin_trap" in inspect.getsource(InteractiveShell.run_cell_async)
 
 
 def test_a_kernel_finds_the_shell_that_there_is() -> None:
