@@ -23,9 +23,19 @@ _STORES = ("pyarrow", "boto3", "gcsfs", "azure", "github")
 ROOM = {ROOM_VARIABLE: "x" * 8192}
 
 
+_freed = False
+"""Whether the C library keeps no pointer any more into the block of memory that Linux shows."""
+
+
 def make_room() -> None:
-    """Take the variable away that made room, so that nothing inherits it."""
-    os.environ.pop(ROOM_VARIABLE, None)
+    """Take the variable away that made room, so that nothing inherits it, and prepare for `become`."""
+    global _freed
+    environment = dict(os.environ)
+    environment.pop(ROOM_VARIABLE, None)
+    # Taken away one by one, and set anew in memory of their own.
+    os.environ.clear()
+    os.environ.update(environment)
+    _freed = True
 
 
 def import_lean() -> None:
@@ -73,9 +83,11 @@ def become(argv: Sequence[str], env: Mapping[str, str], first: str) -> None:
     first : str
         The variable that must be seen from outside; the others are as far as there is room.
     """
-    # Taken away one by one: the C library must not keep pointers into the block that is written over.
-    os.environ.clear()
-    os.environ.update(env)
+    if not _freed:
+        make_room()
+    for name in [name for name in os.environ if name not in env]:
+        del os.environ[name]
+    os.environ.update({name: value for name, value in env.items() if os.environ.get(name) != value})
     try:
         fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:

@@ -27,8 +27,8 @@ from IPython.core.application import BaseIPythonApplication
 _spec = importlib.util.spec_from_file_location(
     "_colab_magics_kernel", os.path.join(os.path.dirname(os.path.abspath(__file__)), "private_api.py")
 )
-assert _spec is not None
-assert _spec.loader is not None
+if _spec is None or _spec.loader is None:
+    raise ImportError("private_api.py")
 _kernel = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_kernel)
 KernelApp: Any = _kernel.KernelApp
