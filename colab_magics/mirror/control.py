@@ -14,7 +14,7 @@ from typing import Any, Literal
 from .. import process
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
 from ..transport.folder_place import FolderPlace
-from ..transport.places import Place, safe_name
+from ..transport.places import Place, rights_of, safe_name
 from . import guard, patterns, state
 from . import rsync as rsync_of
 from .sync import LOOK_SECONDS, Sync
@@ -122,7 +122,8 @@ def start(
         else:
             sync.wait_for_end(FLUSH_SECONDS)  # one that was told to end may still be at its last pass
             _refuse_second(place, folder)
-            replace(config, place_id=place.prepare(), starters=_starters()).save(folder)
+            place_id = place.prepare(rights_of(str(source)))
+            replace(config, place_id=place_id, starters=_starters()).save(folder)
             _spawn(sync)
             if take_over:
                 sync.ask("take_over")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ColabMagicsError, Unavailable, Unmounted
-from ..transport.places import Mark, Opened
+from ..transport.places import Mark, Opened, rights_of
 from . import guard, native, owner, patterns, restore, rsync, scan, state
 from .deletes import Trash, folders_of, renamed
 from .journal import Journal
@@ -121,7 +121,8 @@ class Keeper(Looker):
         if not os.path.isdir(self.source):
             raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
         try:
-            with self.place.opened(self.place_id, make=True, known=self.mark) as opened:
+            with self.place.opened(self.place_id, make=rights_of(self.source), known=self.mark) as opened:
+                opened.hand.source = self.source
                 if self.mark is not None and opened.mark != self.mark:
                     self.doubtful = True
                 self.mark = opened.mark
@@ -314,7 +315,7 @@ class Keeper(Looker):
 
     def audit(self) -> list[str]:
         """Compare everything with the Place and send again what is not as it was handed over."""
-        with self.place.opened(self.place_id, make=True) as opened:
+        with self.place.opened(self.place_id, make=rights_of(self.source)) as opened:
             self.mark = opened.mark
             found = rsync.listing(self.place, opened, Path(self.source), exclude=self.config.exclude, fetch=False)
         lacking = []

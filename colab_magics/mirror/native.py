@@ -128,7 +128,8 @@ def may_be_copied_open(name: str, fd: int, seen: os.stat_result, since: float | 
 def _whole(fd: int, before: os.stat_result, to: str, name: str, leases: Leases, lease: Lease, modes: bool) -> Copied:
     """Copy an open file and make sure that nobody wrote it meanwhile."""
     size, at = before.st_size, 0
-    out = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    # Never more rights than the source, not while it is written either.
+    out = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, before.st_mode & 0o777)
     try:
         while at < size:
             if lease.broken:

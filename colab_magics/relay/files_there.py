@@ -47,7 +47,7 @@ def _step(at: int, part: str, make: bool, name: str) -> int:
     """Enter a folder without following a link out of the tree."""
     try:
         if make:
-            os.mkdir(part, 0o755, dir_fd=at)
+            os.mkdir(part, 0o700, dir_fd=at)
     except FileExistsError:
         pass
     try:

@@ -65,7 +65,7 @@ class Relay:
 
     def start(self) -> str:
         """Start the kernel; returns "" or why it did not start."""
-        os.makedirs(self.settings["folder"], exist_ok=True)
+        os.makedirs(self.settings["folder"], 0o700, exist_ok=True)
         self.kernel = kernel_process.Kernel(self.settings["program"], self.sockets, self.settings["folder"])
         address = os.path.join(self.sockets, "s")
         self.listener.bind(address)

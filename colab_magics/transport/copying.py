@@ -39,7 +39,7 @@ else
   cd "$w/source" || exit 3
   put='for f; do t=$0/$f; [ ! -L "$t" ] || rm -f -- "$t"; '
   put=$put'[ ! -d "$t" ] || { echo "$f is a folder there" >&2; exit 5; }; mv -f -- "$f" "$t" || exit 5; done'
-  find . -type d -exec sh -c 'for f; do mkdir -p -- "$0/$f" || exit 5; done' "../../$2" {} + || exit 5
+  find . -type d -exec sh -c '[ ! -e "$0/$1" ] && [ ! -L "$0/$1" ] && mv -- "$1" "$0/$1"' "../../$2" {} ";" -prune
   find . ! -type d -exec sh -c "$put" "../../$2" {} + || exit 5
   cd ../..
 fi
