@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -227,7 +227,9 @@ def has_files(place: Place) -> bool:
     return any(not name.startswith((".sync_", ".colab_magics", patterns.TEMPORARY)) for name in place.names())
 
 
-def fetch(place: Place, into: Path, names: Sequence[str] | None) -> int:
+def fetch(
+    place: Place, into: Path, names: Sequence[str] | None, *, warn: Callable[[str], None] = process.log.warning
+) -> int:
     """Fetch inputs, one way; what is newer here stays.
 
     Parameters
@@ -238,6 +240,8 @@ def fetch(place: Place, into: Path, names: Sequence[str] | None) -> int:
         The folder here; made when it is missing.
     names : sequence of str or None
         Only these files and folders; None for all.
+    warn : callable
+        Is told what was not fetched.
 
     Returns
     -------
@@ -262,7 +266,7 @@ def fetch(place: Place, into: Path, names: Sequence[str] | None) -> int:
             f"{', '.join(map(repr, missing))} is not in {place}.",
             f"There is: {shown}" if there else "That folder is empty: put the inputs there first.",
         )
-    return rsync_of.fetch(place, Path(into), expected=expected, names=wanted)
+    return rsync_of.fetch(place, Path(into), expected=expected, names=wanted, warn=warn)
 
 
 def _spawn(sync: Sync) -> None:

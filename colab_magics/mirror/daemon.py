@@ -204,6 +204,7 @@ class Daemon:
         try:
             plan = self.keeper.bring_back(mode)
             record |= {"ok": True, "files": len(plan.fetch), "conflicts": len(plan.aside)}
+            record["outward"] = {"count": len(plan.outward), "names": sorted(plan.outward)[:5]} if plan.outward else ""
         except Unavailable as error:
             record["error"] = error.what
             raise

@@ -36,6 +36,7 @@ if [ -L "$w/source" ] || [ ! -d "$w/source" ]; then
 elif [ ! -e "$n" ] && [ ! -L "$n" ]; then
   mv -- "$w/source" "$n"
 else
+  [ -d "$n" ] || { echo "$2 is no folder there" >&2; exit 5; }
   cd "$w/source" || exit 3
   put='for f; do t=$0/$f; [ ! -L "$t" ] || rm -f -- "$t"; '
   put=$put'[ ! -d "$t" ] || { echo "$f is a folder there" >&2; exit 5; }; mv -f -- "$f" "$t" || exit 5; done'

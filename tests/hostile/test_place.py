@@ -12,8 +12,10 @@ import pytest
 from mirror.tools import begin, write
 from sshd import sshd
 
-from colab_magics.mirror import native
+from colab_magics.errors import Unavailable
+from colab_magics.mirror import control, native
 from colab_magics.mirror.lease import Leases
+from colab_magics.transport.places import parse
 
 
 def mode(path: Path) -> int:
@@ -86,3 +88,92 @@ def test_a_folder_there_has_never_more_rights_than_here(tmp_path: Path, there: s
     (source / "secret" / "deep" / "a.txt").unlink()
     sync.now()
     assert mode(place / ".sync_trash") == 0o700
+
+
+# ── coming in: rights, links, names ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Path:
+    """Make a Place of a hostile hand: programs with rights, folders open to all, links that lead out, rc files."""
+    place, home = tmp_path / "kept", tmp_path / "a home"
+    write(home, **{"_bashrc": "mine"})
+    for name, bits in (("setuid", 0o4777), ("setgid", 0o2775), ("plain", 0o664), ("tool", 0o755), ("key", 0o600)):
+        write(place, **{name: name})
+        (place / name).chmod(bits)
+    (place / "open" / "deep").mkdir(parents=True)
+    (place / "open").chmod(0o1777)
+    (place / "private").mkdir(mode=0o700)
+    write(place / "private", a_txt="a")
+    write(place / "open" / "deep", b_txt="b")
+    write(place / "own", _bashrc="evil")
+    for name in (".bashrc", ".ipython/profile_default/startup/x.py", ".jupyter/jupyter_notebook_config.py", ".ssh/rc"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text("evil")
+    (place / "abs").symlink_to(home)
+    (place / "up").symlink_to("../a home")
+    (place / "open" / "up").symlink_to("../../a home")
+    (place / "inside").symlink_to("private/a.txt")
+    (place / "open" / "top").symlink_to("..")
+    (place / "open" / "two steps").symlink_to("top/../a home")  # out by way of another link
+    return place
+
+
+def check_arrived(into: Path, home: Path) -> None:
+    """Make sure that what `evil` holds has arrived without its teeth."""
+    wide = {str(p.relative_to(into)): oct(mode(p)) for p in into.rglob("*") if not p.is_symlink() and mode(p) & 0o7022}
+    assert not wide
+    assert (into / "setuid").read_text() == "setuid"
+    assert [mode(into / name) for name in ("tool", "key", "private", "open/deep")] == [0o755, 0o600, 0o700, 0o755]
+    links = {str(path.relative_to(into)): os.readlink(path) for path in into.rglob("*") if path.is_symlink()}
+    assert links == {"inside": "private/a.txt", "open/top": ".."}
+    assert (into / ".ssh" / "rc").read_text() == "evil", "within the data folder names may be what they are"
+    assert {path.name: path.read_text() for path in home.iterdir()} == {".bashrc": "mine"}
+
+
+def test_what_is_restored_has_no_rights_and_leads_nowhere(tmp_path: Path, there: str, evil: Path) -> None:
+    source, home = tmp_path / "job", tmp_path / "a home"
+    source.mkdir(mode=0o700)
+    (source / "own").symlink_to(home)  # the user's: nothing is read, written or moved through it
+    with umask(0):
+        sync = begin(source, f"{there}{evil}", delete=True)
+    assert (source / "own").readlink() == home
+    (source / "own").unlink()
+    check_arrived(source, home)
+    assert mode(source) == 0o700, "what was here keeps its rights"
+    told = "".join(one["text"] for one in sync.notices())
+    assert "links lead out" in told
+    assert "abs" in told
+    sync.now()
+    assert (evil / "abs").is_symlink(), "it stays there"
+    assert (evil / "own" / ".bashrc").read_text() == "evil"
+
+
+def test_inputs_have_no_rights_and_lead_nowhere(tmp_path: Path, there: str, evil: Path) -> None:
+    into, told = tmp_path / "data_project", list[str]()
+    into.mkdir(mode=0o700)
+    (into / "own").symlink_to(tmp_path / "a home")
+    with umask(0):
+        control.fetch(parse(f"{there}{evil}", project="net"), into, None, warn=told.append)
+    (into / "own").unlink()
+    check_arrived(into, tmp_path / "a home")
+    assert mode(into) == 0o700
+    assert "links lead out" in told[0]
+    assert "abs" in told[0]
+
+
+@pytest.mark.parametrize("name", ["../gone", "a/../../gone", "/etc/gone", "a//b", "./a", ".."])
+def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+    """rsync sends no such name; a program in its place may print what it likes."""
+    line = f">f+++++++++|1|2026/01/01-00:00:00|rw-r--r--|{name}"
+    evil = tmp_path / "bin" / "rsync"
+    evil.parent.mkdir()
+    evil.write_text(f"#!/bin/sh\necho '{line}'\n")
+    evil.chmod(0o755)
+    place = parse(str(tmp_path / "kept"), project="net")
+    place.prepare()
+    write(tmp_path / "kept", a_txt="a")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PATH", f"{evil.parent}:{os.environ['PATH']}")
+        with pytest.raises(Unavailable, match="outside of it"):
+            control.fetch(place, tmp_path / "into", None)
