@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import process
+from .. import foreign, process
 from ..errors import CommandFailed, InvalidInput, Unavailable
 from ..units import show_size
 
@@ -186,8 +186,9 @@ class Code:
         found: set[str] = set()
         try:
             raw = process.run_raw(
-                ["git", "check-ignore", "-z", "--stdin"],
+                foreign.git("check-ignore", "-z", "--stdin"),
                 cwd=self.root,
+                env={"GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"},
                 input=b"\0".join(os.fsencode(path) for path in paths) + b"\0",
                 ok=(0, 1, 128),
             )
