@@ -17,7 +17,7 @@ from . import process
 
 _SECRETS = re.compile(
     r"(^|/)(\.env(\.[^/]*)?|\.netrc|\.git-credentials|\.pgpass|\.pypirc|\.npmrc|\.htpasswd|id_(rsa|dsa|ecdsa|ed25519)|"
-    r"kubeconfig|credentials(\.json)?|(secrets?|tokens?)(\.[^/.]*)?|[^/]*service[_-]account[^/]*\.json|"
+    r"kubeconfig|credentials(\.json)?|secrets?(\.[^/.]*)?|[^/]*service[_-]account[^/]*\.json|"
     r"[^/]*\.(pem|p12|pfx|kdbx|keystore|ppk))$|(^|/)\.(ssh|aws|gnupg|kube)/",
     re.IGNORECASE,
 )

@@ -127,3 +127,25 @@ def test_a_file_that_cannot_be_read_stops_no_cell(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     code.send(there)
     assert set(there.files) == {"a.py", "b.py"}
+
+
+def test_secrets_stay_here_and_are_named(tmp_path: Path) -> None:
+    git("init", "--quiet", str(tmp_path))
+    names = (".env", "conf/.env.local", "id_ed25519", "conf/server.pem", ".aws/config", "secrets.toml", "ignored.pem")
+    for name in (*names, ".env.example", "secrets.py", "tokens.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "settings").symlink_to(".env")
+    (tmp_path / ".gitignore").write_text("ignored.pem\n")
+    code, there = Code(tmp_path), There()
+    code.send(there)
+    assert set(there.files) == {".env.example", "secrets.py", "tokens.txt", ".gitignore"}
+    assert code.left_behind() == sorted({*names, "settings"} - {"ignored.pem"})
+    code.send(there)
+    assert code.left_behind() == [], "each is told once"
+    code.choose(include=["conf", "*", ".env", "*.pem"])
+    code.send(there)
+    assert set(there.files) == {
+        *(".env.example", "secrets.py", "tokens.txt", ".gitignore"),
+        *(".env", "ignored.pem", "conf/server.pem"),
+    }
