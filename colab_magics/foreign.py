@@ -1,4 +1,4 @@
-"""Other people's words: names that look like secrets, checkouts of others, files in folders that others fill too.
+"""Other people's words: names that look like secrets, and checkouts that others have filled.
 
 A checkout's own configuration may name programs: hooks, a monitor, filters, helpers. None of them runs for us; the
 user's own configuration counts.
@@ -6,10 +6,8 @@ user's own configuration counts.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -85,18 +83,3 @@ def _harmless(cwd: Path) -> list[tuple[str, str]]:
         values = ["", *own.get(key, ())] if last == "helper" else own.get(key, [_INSTEAD.get(last, "")])[-1:]
         settings += [(key, value) for value in values]
     return settings
-
-
-def plain_file(path: str, flags: int) -> int:
-    """Open a file of ours in a folder that others fill too: ``open(path, "a", opener=plain_file)``.
-
-    Raises
-    ------
-    OSError
-        When a link, a pipe or the like has its name: a link would lead out of the folder, a pipe would never answer.
-    """
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "it is no plain file", path)
-    return fd

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mirror.tools import begin, write
+from mirror.tools import begin, for_python, write
+from runs.folders import leave_run
 from sshd import sshd
 
+from colab_magics import process
 from colab_magics.errors import Unavailable
+from colab_magics.kernels.journal import path_of
 from colab_magics.mirror import control, native
 from colab_magics.mirror.lease import Leases
+from colab_magics.runs import metrics, show
 from colab_magics.transport.places import parse
 
 
@@ -177,3 +182,50 @@ def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
         patched.setenv("PATH", f"{evil.parent}:{os.environ['PATH']}")
         with pytest.raises(Unavailable, match="outside of it"):
             control.fetch(place, tmp_path / "into", None)
+
+
+# ── our own files in folders that others fill ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["log.txt", "state.json", "notebook.ipynb", "journal", "metrics.jsonl"])
+def test_a_runner_writes_through_no_link(tmp_path: Path, name: str) -> None:
+    """Appended to, emptied, overwritten: a link in a run's folder led what a run writes anywhere."""
+    victim = write(tmp_path / "a home", _bashrc="mine\n") / ".bashrc"
+    cells = ("print('hello')", "import colab_magics; colab_magics.report(loss=1.0)" if name == "metrics.jsonl" else "1")
+    run = leave_run(tmp_path / "data_job" / "default", 0, None, cells=cells)
+    link = path_of(run.notebook) if name == "journal" else run.folder / name
+    link.symlink_to(victim)
+    subprocess.run(process.python("colab_magics.runs.runner", run.folder), check=False, env=for_python(), timeout=100)
+    assert victim.read_text() == "mine\n"
+    state = run.state() or {}
+    if name in ("state.json", "notebook.ipynb"):
+        assert state["phase"] == "done", "what is written by rename takes the link's place"
+        assert not link.is_symlink()
+    elif name == "metrics.jsonl":
+        assert "it is a link, which is not followed" in run.log.read_text(), "a report that is lost ends no run"
+    else:
+        assert state["phase"] == "failed"
+        assert "it is a link, which is not followed" in state["error"]["evalue"]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("name", ["log.txt", "state.json", "metrics.jsonl", "run.json"])
+def test_no_reader_follows_a_link_or_waits_for_a_pipe(tmp_path: Path, kind: str, name: str) -> None:
+    run = leave_run(tmp_path / "data_job" / "default", 0, reports=[{"loss": 1.0}])
+    file = run.folder / name
+    secret = tmp_path / "secret"
+    secret.write_bytes(file.read_bytes())
+    file.unlink()
+    if kind == "link":
+        file.symlink_to(secret)
+    else:
+        os.mkfifo(file)
+    shown = {
+        "log.txt": lambda: (show.printed(run), show.printed(run, 3), list(show.grow(run))),
+        "state.json": run.state,
+        "metrics.jsonl": lambda: (metrics.read(run.folder), metrics.recent(run.folder)),
+        "run.json": lambda: process.read_json(file),
+    }[name]()
+    assert "hello" not in str(shown)
+    assert "loss" not in str(shown)
+    assert shown is None or name not in ("state.json", "run.json")
