@@ -164,7 +164,7 @@ def pull(place: Place, opened: Opened, into: Path, names: Sequence[str], *, flag
     """
     if not names:
         return
-    common = ["-tI", "--omit-dir-times", "--whole-file", *place.rsync_options, *SAFE, *flags]
+    common = ["-tIS", "--omit-dir-times", "--whole-file", *place.rsync_options, *SAFE, *flags]
     _rsync([*common, "--files-from=-", "--from0"], (), into, opened, fetch=True, listed=_list(names))
 
 
@@ -189,7 +189,7 @@ def push(place: Place, opened: Opened, source: Path, names: Sequence[str], *, fl
     CommandFailed
         When rsync failed.
     """
-    common = ["-rtI", "--omit-dir-times", "--copy-dest=..", *place.rsync_options, *flags]
+    common = ["-rtIS", "--omit-dir-times", "--copy-dest=..", *place.rsync_options, *flags]
     staged = opened._replace(target=f"{opened.target}/{INCOMING}")
     _rsync([*common, "--files-from=-", "--from0"], (), source, staged, fetch=False, listed=_list(names))
 

@@ -11,12 +11,12 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Self
 
-from .. import process
+from .. import files, process
 from ..colab import mount
 from ..colab.runtime import my_drive, on_colab
 from ..errors import InvalidInput, Unavailable, Unmounted
@@ -168,9 +168,18 @@ class FolderHand(Hand):
 
     def put(self, name: str, data: bytes) -> None:
         temporary = self.path(f".~colab_magics.{os.getpid()}.{name.replace('/', '_')}")
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-        os.replace(temporary, self.path(name))
+        try:
+            with open(temporary, "wb") as stream:
+                stream.write(data)
+            os.replace(temporary, self.path(name))
+        except OSError as error:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # Where nothing new fits, in the room of the old one: in one go, so that nobody reads half of it.
+            with open(self.path(name), "r+b", buffering=0, opener=files.plain) as stream:
+                stream.write(data.ljust(os.fstat(stream.fileno()).st_size))
 
     def free(self) -> int | None:
         found = os.statvfs(self.local)

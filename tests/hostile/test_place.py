@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from mirror.tools import begin, for_python, write
+from conftest import poll
+from mirror.tools import begin, for_python, state_of, tmpfs, tree, write
 from runs.folders import leave_run
 from sshd import sshd
 
@@ -20,6 +22,7 @@ from colab_magics.kernels.journal import path_of
 from colab_magics.mirror import control, native
 from colab_magics.mirror.lease import Leases
 from colab_magics.runs import metrics, show
+from colab_magics.transport.folder_place import FolderHand
 from colab_magics.transport.places import parse
 
 
@@ -229,3 +232,84 @@ def test_no_reader_follows_a_link_or_waits_for_a_pipe(tmp_path: Path, kind: str,
     assert "hello" not in str(shown)
     assert "loss" not in str(shown)
     assert shown is None or name not in ("state.json", "run.json")
+
+
+# ── a full Place, and what is counted ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_full_place_still_deletes_purges_and_takes_what_fits(tmp_path: Path) -> None:
+    place, source = tmp_path / "kept", tmp_path / "job"
+    with tmpfs(place, size="4m"):
+        write(place / ".sync_trash" / "2026-01-01_000000", old="x" * 1_000_000)
+        ages = {"kept": 10 * 86_400.0, "folders": {"2026-01-01_000000": 0.0}}
+        write(source, big_bin="b" * 2_000_000, gone_txt="gone", a_txt="a")
+        sync = begin(source, place, delete=True).now()
+        sync.stop()
+        write(place / ".sync_trash", **{"_ages_json": json.dumps(ages)})
+        write(place, **{"of somebody else": "x" * 900_000})
+        sync = begin(source, place, delete=True)
+        poll(lambda: sync.state() == "IDLE" or sync.status().get("failures"))
+        (source / "gone.txt").unlink()
+        write(source, too_big="c" * 3_000_000, fits_txt="fits")
+        with pytest.raises(Unavailable, match="No space left"):
+            sync.now()
+        poll(lambda: "fits.txt" in tree(place), what="a small file has room")
+        poll(lambda: "gone.txt" not in tree(place), what="deletes go on")
+        poll(lambda: not (place / ".sync_trash" / "2026-01-01_000000").exists(), what="the trash is emptied")
+        assert "too.big needs" in sync.warning
+        assert tree(place)["big.bin"] == "b" * 2_000_000
+        (source / "too.big").unlink()
+        sync.now()
+        state_of(sync, "IDLE")
+        sync.stop()
+
+
+def test_the_owner_still_says_so_where_nothing_fits(tmp_path: Path) -> None:
+    place = tmp_path / "kept"
+    with tmpfs(place, size="64k"):
+        hand = FolderHand(str(place))
+        hand.put("owner.json", b'{"beat": 1111}\n')
+        with pytest.raises(OSError, match="No space left"), open(place / "full", "wb") as stream:
+            stream.write(b"x" * 100_000)
+        hand.put("owner.json", b'{"beat": 2}\n')
+        assert json.loads((place / "owner.json").read_bytes()) == {"beat": 2}
+        assert sorted(os.listdir(place)) == ["full", "owner.json"]
+
+
+def test_a_restart_does_not_reset_the_budget_of_deletes(tmp_path: Path) -> None:
+    source, place = write(tmp_path / "job", **{f"f{n}": str(n) for n in range(40)}), tmp_path / "kept"
+    sync = begin(source, place, delete=True).now()
+    for n in range(15):
+        (source / f"f{n}").unlink()
+    sync.now()
+    assert len(tree(place)) == 25
+    os.kill(sync.status()["identity"]["pid"], 9)
+    poll(lambda: not sync.alive)
+    sync = begin(source, place, delete=True)
+    for n in range(15, 30):
+        (source / f"f{n}").unlink()
+    sync.now()
+    assert len(tree(place)) == 25, "30 at once, in two halves"
+    assert "15 files are gone" in sync.warning
+
+
+def test_sparse_files_stay_sparse(tmp_path: Path, there: str) -> None:
+    source, place, size = tmp_path / "job", tmp_path / "kept", 50_000_000
+    source.mkdir()
+    for name, at in (("begin", 0), ("middle", 20_000_000), ("end", size - 4)):
+        with open(source / name, "wb") as stream:
+            stream.truncate(size)
+            stream.seek(at)
+            stream.write(b"data")
+    with open(source / "nothing", "wb") as stream:
+        stream.truncate(size)
+    if (source / "nothing").stat().st_blocks * 512 >= size:
+        pytest.skip("no holes on this disk")
+    sync = begin(source, f"{there}{place}").now()
+    sync.stop()
+    back = tmp_path / "back"
+    begin(back, f"{there}{place}").stop()
+    for folder in (place, back):
+        for name in ("begin", "middle", "end", "nothing"):
+            assert (folder / name).read_bytes() == (source / name).read_bytes()
+            assert (folder / name).stat().st_blocks * 512 < 1_000_000, f"{folder.name}/{name}"
