@@ -380,7 +380,7 @@ def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
     # Process id and time: two writers, or two threads of one, must not share a temporary file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
     try:
-        with open(temporary, "x", encoding="utf-8") as stream:
+        with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             if durable:
                 stream.flush()

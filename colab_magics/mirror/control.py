@@ -13,9 +13,8 @@ from typing import Any, Literal
 
 from .. import process
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
-from ..transport.folder_place import FolderPlace
 from ..transport.places import Place, rights_of, safe_name
-from . import guard, patterns, state
+from . import guard, overlap, patterns, state
 from . import rsync as rsync_of
 from .sync import LOOK_SECONDS, Sync
 
@@ -88,7 +87,7 @@ def start(
     if restore not in ("all", "light", "none"):
         raise InvalidInput(f"restore={restore} is no way to restore.", "Write restore=all, light or none.")
     place.answers()
-    _refuse_overlap(source, place)
+    overlap.refuse(source, place)
     try:
         source.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -124,6 +123,7 @@ def start(
             _refuse_second(place, folder)
             place_id = place.prepare(rights_of(str(source)))
             replace(config, place_id=place_id, starters=_starters()).save(folder)
+            state.forget_what_is_over()
             _spawn(sync)
             if take_over:
                 sync.ask("take_over")
@@ -292,17 +292,6 @@ def _import_path() -> dict[str, str]:
         return {}
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(package)]
     return {"PYTHONPATH": os.pathsep.join([str(package), *others])}
-
-
-def _refuse_overlap(source: Path, place: Place) -> None:
-    """Refuse a Place in the source, which would be copied into itself, and a source in the Place."""
-    if not isinstance(place, FolderPlace):
-        return
-    there = Path(os.path.realpath(place.path))
-    if there == source or there in source.parents or source in there.parents:
-        raise InvalidInput(
-            f"{source} and the Place {there} lie in each other.", "Choose a Place beside the folder: to=FOLDER"
-        )
 
 
 def _refuse_second(place: Place, folder: Path) -> None:

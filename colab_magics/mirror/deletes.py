@@ -17,7 +17,7 @@ from .. import process
 from ..transport.places import Hand
 from ..units import show_seconds
 from .journal import Journal
-from .patterns import TRASH
+from .patterns import AGES, TRASH
 
 LEAST, SHARE, WINDOW = 20, 0.25, 600.0
 """Files, or this share of all, within so many seconds."""
@@ -27,12 +27,13 @@ LOOK_SECONDS = 600.0
 MOST_AT_ONCE = 500
 """So many are deleted for good at once; handing over goes first."""
 STAMP = "%Y-%m-%d_%H%M%S"
-AGES = f"{TRASH}/.ages.json"
-"""At the Place: for how many seconds it was kept so far, and at which of them each folder of the trash was made."""
 
 
 class Trash:
     """What was moved to the trash at the Place, and the budget for it.
+
+    A file there, `AGES`, says for how many seconds syncs have run so far, and at which of them each folder of the trash
+    was made.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def files(folder: Path) -> Picture:
 def trashed(folder: Path) -> list[str]:
     """Return what all files in the trash of a Place hold, wherever below `folder` the trash is."""
     return [
-        what for name, what in picture(folder, ours=True).items() if TRASH in name.split(b"/")[:-2] and len(what) == 64
+        what for name, what in picture(folder, ours=True).items() if TRASH in name.split(b"/")[:-1] and len(what) == 64
     ]
 
 

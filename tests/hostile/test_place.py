@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -17,13 +18,15 @@ from runs.folders import leave_run
 from sshd import sshd
 
 from colab_magics import process
-from colab_magics.errors import Unavailable
+from colab_magics.errors import ColabMagicsError, InvalidInput, Unavailable
 from colab_magics.kernels.journal import path_of
 from colab_magics.mirror import control, native
 from colab_magics.mirror.lease import Leases
+from colab_magics.mirror.patterns import AGES
 from colab_magics.runs import metrics, show
 from colab_magics.transport.folder_place import FolderHand
 from colab_magics.transport.places import parse
+from colab_magics.verbs.sync import sync as sync_verb
 
 
 def mode(path: Path) -> int:
@@ -245,7 +248,7 @@ def test_a_full_place_still_deletes_purges_and_takes_what_fits(tmp_path: Path) -
         write(source, big_bin="b" * 2_000_000, gone_txt="gone", a_txt="a")
         sync = begin(source, place, delete=True).now()
         sync.stop()
-        write(place / ".sync_trash", **{"_ages_json": json.dumps(ages)})
+        (place / AGES).write_text(json.dumps(ages))
         write(place, **{"of somebody else": "x" * 900_000})
         sync = begin(source, place, delete=True)
         poll(lambda: sync.state() == "IDLE" or sync.status().get("failures"))
@@ -313,3 +316,73 @@ def test_sparse_files_stay_sparse(tmp_path: Path, there: str) -> None:
         for name in ("begin", "middle", "end", "nothing"):
             assert (folder / name).read_bytes() == (source / name).read_bytes()
             assert (folder / name).stat().st_blocks * 512 < 1_000_000, f"{folder.name}/{name}"
+
+
+# ── odd names and folders ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def bound(folder: Path, at: Path) -> Iterator[None]:
+    """Mount a folder at another one, too."""
+    if os.getuid() != 0:
+        pytest.skip("mounting needs root")
+    at.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(["mount", "--bind", folder, at], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", at], check=True)
+
+
+@pytest.mark.parametrize(
+    ("what", "at"),
+    [
+        ("kept", "job/in it"),
+        (".", "job/deep/all"),
+        ("kept/sub", "job/part"),
+        ("job", "kept/mine"),
+        ("job/sub", "kept"),
+    ],
+)
+def test_a_place_that_is_mounted_into_its_source_is_refused(tmp_path: Path, what: str, at: str) -> None:
+    """It was copied into itself until the disk was full."""
+    for folder in ("kept/sub", "job/sub"):
+        (tmp_path / folder).mkdir(parents=True)
+    begin(tmp_path / "job", tmp_path / "kept").stop()
+    with bound(tmp_path / what, tmp_path / at), pytest.raises(InvalidInput, match="lie in each other"):
+        begin(tmp_path / "job", tmp_path / "kept")
+
+
+def test_names_that_are_no_text_are_kept_and_told(tmp_path: Path, there: str) -> None:
+    source = tmp_path / os.fsdecode(b"job \xff")
+    source.mkdir()
+    (source / os.fsdecode(b"file \xfe\n")).write_text("a")
+    write(source, stays="s")
+    sync = begin(source, f"{there}{tmp_path / 'kept'}", delete=True).now()
+    assert tree(tmp_path / "kept") == {os.fsdecode(b"file \xfe\n"): "a", "stays": "s"}
+    assert control.running(source)
+    assert str(sync).encode()
+    (source / os.fsdecode(b"file \xfe\n")).unlink()
+    sync.now()
+    assert tree(tmp_path / "kept") == {"stays": "s"}
+
+
+@pytest.mark.parametrize("name", ["a\0b", "../a", ""])
+def test_a_name_with_nul_is_an_error_of_ours(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ColabMagicsError):
+        control.fetch(parse(str(tmp_path / "kept"), project="net"), tmp_path / "into", [name])
+    with pytest.raises(ColabMagicsError):
+        sync_verb(name or "\0", to=str(tmp_path / "kept"))
+
+
+def test_what_is_known_of_syncs_that_are_over_goes(tmp_path: Path) -> None:
+    over, stays, runs = (begin(write(tmp_path / name, a_txt="a"), tmp_path / f"kept {name}") for name in "abc")
+    over.stop()
+    stays.stop()
+    shutil.rmtree(tmp_path / "a")
+    shutil.rmtree(tmp_path / "c")
+    begin(write(tmp_path / "d", a_txt="a"), tmp_path / "kept d")
+    assert not over.folder.exists()
+    assert stays.folder.exists()
+    assert runs.folder.exists()

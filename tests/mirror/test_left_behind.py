@@ -11,6 +11,7 @@ import pytest
 from conftest import HOSTILE_NAMES, poll
 from sshd import sshd
 
+from colab_magics.mirror.patterns import AGES
 from mirror.tools import begin, write
 
 DAY = 86_400.0
@@ -47,7 +48,7 @@ def test_old_trash_of_another_runtime_goes_and_nothing_else(tmp_path: Path, plac
     outside = write(tmp_path / "outside", x_txt="kept")
     (trash / stamp(4 * DAY)).symlink_to(outside)
     ages = {stamp(3 * DAY): 0, stamp(1.2 * DAY): 2.5 * DAY, stamp(4 * DAY): 0}
-    write(trash, _ages_json=json.dumps({"kept": 3 * DAY, "folders": ages}))
+    (there / AGES).write_text(json.dumps({"kept": 3 * DAY, "folders": ages}))
     before = {path: path.read_text() for path in there.rglob("*.txt")} | {outside / "x.txt": "kept"}
     sync = begin(write(tmp_path / "job", a_txt="a"), to).now()
     poll(lambda: not (trash / stamp(3 * DAY)).exists() and not list(trash.rglob("old.txt")))
