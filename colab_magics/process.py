@@ -19,8 +19,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
+from . import files
 from .errors import CommandFailed, Unavailable
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def start_detached(
     argv = [os.fspath(part) for part in command]
     log.debug("start %s", shlex.join(argv))
     reap()
-    with open(log_file, "ab") as stream:
+    with open(log_file, "ab", opener=None if log_file == os.devnull else files.plain) as stream:
         child = subprocess.Popen(
             argv,
             cwd=cwd,
@@ -379,8 +380,7 @@ def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
     # Process id and time: two writers, or two threads of one, must not share a temporary file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
     try:
-        stream: IO[str]
-        with open(temporary, "w", encoding="utf-8") as stream:
+        with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             if durable:
                 stream.flush()
@@ -394,7 +394,7 @@ def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None when there is none that can be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(files.read(path))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

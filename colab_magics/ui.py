@@ -251,7 +251,8 @@ class TerminalUI:
         return 0
 
     def say(self, text: str) -> None:
-        print(text, file=self.out, flush=True)
+        # Names of files may hold bytes that are no text.
+        print(text.encode("utf-8", "backslashreplace").decode(), file=self.out, flush=True)
 
     def warn(self, text: str) -> None:
         self.say(f"warning: {text}")

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "colab_magics"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = ("errors", "units", "line", "process", "pipes", "registry", "ui", "session")
+GROUND = ("errors", "units", "line", "process", "files", "foreign", "pipes", "registry", "ui", "session")
 FLOORS = (
     GROUND,
     *((room,) for room in ("colab", "transport", "relay", "mirror", "checkout", "queues", "engines")),

@@ -115,7 +115,7 @@ def _explain(
 
 def is_dirty(top: Path) -> bool:
     """Whether files that git knows have edits that are not committed."""
-    return bool(git.ask("status", "--porcelain", "--untracked-files=no", cwd=top))
+    return bool(git.ask(*git.STATUS, cwd=top))
 
 
 def update(top: Path, *, token: git.Token | None = None) -> str:
@@ -160,7 +160,9 @@ def update(top: Path, *, token: git.Token | None = None) -> str:
     # Somebody may have put a password into the origin: then git's messages hold it too.
     hidden = [address.partition("://")[2].rpartition("@")[0]] if shown != address else []
     try:
-        git.run("fetch", "--quiet", "origin", cwd=top, source=login, token=token, config=instead, secrets=hidden)
+        # Of several settings of this program git takes the first, but an option before them all.
+        fetch = ("fetch", "--quiet", "--upload-pack=git-upload-pack", "origin")
+        git.run(*fetch, cwd=top, source=login, token=token, config=instead, secrets=hidden)
     except CommandFailed as error:
         raise _explain(error, source, token) from None
     counts = (git.ask("rev-list", "--left-right", "--count", "HEAD...@{upstream}", cwd=top) or "0 0").split()

@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import process
+from .. import foreign, process
 from ..errors import InvalidInput, Unavailable
+
+STATUS = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+"""Says which files that git knows have edits; what runs in a submodule would obey that one's configuration."""
 
 _ASKPASS = """#!/bin/sh
 # Answers for the one server that the token is for: a server that another one redirects to gets nothing.
@@ -213,21 +216,13 @@ def run(
     CommandFailed
         When git fails.
     """
-    env = {**quiet_environment(), **_as_environment(config or {})}
+    env = {**quiet_environment(), **foreign.git_environment(cwd, (config or {}).items())}
     if token is None or source is None:
-        return process.run(["git", *args], cwd=cwd, env=env, secrets=secrets).stdout
+        return process.run(foreign.git(*args), cwd=cwd, env=env, secrets=secrets).stdout
     # The empty helper clears the list: no helper of the user's sees the token, so none can store it.
-    command: Sequence[process.Arg] = ["git", "-c", "credential.helper=", *args]
+    command = foreign.git("-c", "credential.helper=", *args)
     with token.environment(source) as login:
         return process.run(command, cwd=cwd, env={**env, **login}, secrets=[token.value, *secrets]).stdout
-
-
-def _as_environment(config: Mapping[str, str]) -> dict[str, str]:
-    first = int(os.environ.get("GIT_CONFIG_COUNT") or 0) if config else 0
-    found = {"GIT_CONFIG_COUNT": str(first + len(config))} if config else {}
-    for number, (key, value) in enumerate(config.items(), start=first):
-        found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return found
 
 
 def ask(*args: process.Arg, cwd: Path) -> str | None:
@@ -235,8 +230,8 @@ def ask(*args: process.Arg, cwd: Path) -> str | None:
     if not cwd.is_dir() or shutil.which("git") is None:
         return None
     # No optional locks: a question must not write the index beside a git that the user runs.
-    env = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
-    done = process.run(["git", *args], cwd=cwd, env=env, ok=range(-64, 256))
+    env = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", **foreign.git_environment(cwd)}
+    done = process.run(foreign.git(*args), cwd=cwd, env=env, ok=range(-64, 256))
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
 
 
@@ -250,7 +245,8 @@ def toplevel(folder: Path) -> Path | None:
     """
     if not folder.is_dir() or shutil.which("git") is None:
         return None
-    done = process.run(["git", "rev-parse", "--show-toplevel"], cwd=folder, env={"LC_ALL": "C"}, ok=range(-64, 256))
+    asked = foreign.git("rev-parse", "--show-toplevel")
+    done = process.run(asked, cwd=folder, env={"LC_ALL": "C"}, ok=range(-64, 256))
     if "dubious ownership" in done.stderr:
         trust = re.search(r"git config --global --add safe\.directory .*", done.stderr)
         raise Unavailable(
@@ -258,7 +254,14 @@ def toplevel(folder: Path) -> Path | None:
             trust[0] if trust else "git config --global --add safe.directory FOLDER",
         )
     top = done.stdout.rstrip("\n")
-    return Path(top) if done.returncode == 0 and top else None
+    if done.returncode or not top:
+        return None
+    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(top)):
+        raise Unavailable(
+            f"git does not use {folder}: its configuration says that its files lie in {top}.",
+            "If that is not meant: git config --unset core.worktree",
+        )
+    return Path(top)
 
 
 def origin(top: Path) -> str | None:

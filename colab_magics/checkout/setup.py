@@ -206,7 +206,7 @@ def fetch_inputs(ui: UI, project: Project, place: Place, wanted: str | list[str]
         return
     names = None if isinstance(wanted, str) else wanted
     with ui.progress(f"Fetching inputs from {place.text}"):
-        control.fetch(place.below("data_project"), project.data_project, names)
+        control.fetch(place.below("data_project"), project.data_project, names, warn=ui.warn)
 
 
 def start_syncs(

@@ -26,7 +26,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from .. import process
+from .. import files, process
 from ..errors import Unavailable
 from ..session import RUN_VARIABLE
 from . import forking
@@ -247,7 +247,7 @@ def _fork_runner(folder: Path, env: dict[str, str]) -> int:
     status = 1
     try:
         os.setsid()
-        log = os.open(folder / _RUNNER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        log = files.plain(folder / _RUNNER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, fd in ((0, nothing), (1, log), (2, log)):
             os.dup2(fd, target)

@@ -130,6 +130,11 @@ def run(ip: Any, held: Any, source: str, *, silent: bool = False) -> list[Any]:
         if first and files:
             number = f"{files:,} file{'s' if files > 1 else ''}"
             session.current().ui.say(f"{number}, {show_size(size)}, of {held.code.root} went to {kernel.host}.")
+        if left := held.code.left_behind():
+            session.current().ui.warn(
+                f"{', '.join(left)} stayed here, as secrets do by their names. If {kernel.host} may have it: "
+                f"%remote {kernel.host} include={left[0]}"
+            )
     screen = Screen(ip, kernel)
     for message in held.news.take():
         screen.show(message)

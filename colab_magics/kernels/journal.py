@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import process
+from .. import files, process
 
 
 def path_of(notebook: Path) -> Path:
@@ -37,7 +37,8 @@ class Journal:
 
     def __init__(self, notebook: Path, content: Mapping[str, Any]) -> None:
         self.path = path_of(notebook)
-        self._fd: int | None = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        self._fd: int | None = files.plain(self.path, flags)
         self._write({"notebook": content})
 
     def begins(self, index: int, cell: Mapping[str, Any]) -> None:
@@ -89,7 +90,7 @@ def rebuild(notebook: Path) -> bool:
     """
     journal = path_of(notebook)
     try:
-        raw = journal.read_bytes()
+        raw = files.read(journal)
     except FileNotFoundError:
         return False
     lines = raw.split(b"\n")[:-1]  # what follows the last line's end was cut off

@@ -39,7 +39,7 @@ from typing import Any
 
 import psutil
 
-from .. import process, session
+from .. import files, process, session
 from ..engines import forking
 from ..errors import Unavailable
 from ..units import show_size
@@ -217,7 +217,7 @@ def _be_copy(make: Callable[..., FrozenCopy], shell: Any, folder: Path, place: P
         for fd in close:
             os.close(fd)
         private_api.release(shell)
-        log = os.open(folder / "live.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        log = files.plain(folder / "live.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, fd in ((0, nothing), (1, log), (2, log)):
             os.dup2(fd, target)

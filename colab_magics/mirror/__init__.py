@@ -47,6 +47,7 @@ each file .5 ms. All that would win is the last half minute, when the machine lo
 file, after the new one is closed, is what the usual file systems keep in this order.
 
 At the Place, in the folder that is kept: ``.sync_trash/`` (deleted by ``--delete``), ``.sync_conflict/`` (what lost
-against a newer version), ``.sync_versions/`` (``keep=``), ``.colab_magics_owner.json``, and while a file is copied
+against a newer version), ``.sync_versions/`` (``keep=``), ``.colab_magics_owner.json``, ``.colab_magics_trash.json``
+(how long the trash was kept), and while a file is copied
 ``.~colab_magics.*``. None of them is ever restored.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,8 @@ from typing import Any, Literal
 
 from .. import process
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
-from ..transport.folder_place import FolderPlace
-from ..transport.places import Place, safe_name
-from . import guard, patterns, state
+from ..transport.places import Place, rights_of, safe_name
+from . import guard, overlap, patterns, state
 from . import rsync as rsync_of
 from .sync import LOOK_SECONDS, Sync
 
@@ -88,7 +87,7 @@ def start(
     if restore not in ("all", "light", "none"):
         raise InvalidInput(f"restore={restore} is no way to restore.", "Write restore=all, light or none.")
     place.answers()
-    _refuse_overlap(source, place)
+    overlap.refuse(source, place)
     try:
         source.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -122,7 +121,9 @@ def start(
         else:
             sync.wait_for_end(FLUSH_SECONDS)  # one that was told to end may still be at its last pass
             _refuse_second(place, folder)
-            replace(config, place_id=place.prepare(), starters=_starters()).save(folder)
+            place_id = place.prepare(rights_of(str(source)))
+            replace(config, place_id=place_id, starters=_starters()).save(folder)
+            state.forget_what_is_over()
             _spawn(sync)
             if take_over:
                 sync.ask("take_over")
@@ -226,7 +227,9 @@ def has_files(place: Place) -> bool:
     return any(not name.startswith((".sync_", ".colab_magics", patterns.TEMPORARY)) for name in place.names())
 
 
-def fetch(place: Place, into: Path, names: Sequence[str] | None) -> int:
+def fetch(
+    place: Place, into: Path, names: Sequence[str] | None, *, warn: Callable[[str], None] = process.log.warning
+) -> int:
     """Fetch inputs, one way; what is newer here stays.
 
     Parameters
@@ -237,6 +240,8 @@ def fetch(place: Place, into: Path, names: Sequence[str] | None) -> int:
         The folder here; made when it is missing.
     names : sequence of str or None
         Only these files and folders; None for all.
+    warn : callable
+        Is told what was not fetched.
 
     Returns
     -------
@@ -261,7 +266,7 @@ def fetch(place: Place, into: Path, names: Sequence[str] | None) -> int:
             f"{', '.join(map(repr, missing))} is not in {place}.",
             f"There is: {shown}" if there else "That folder is empty: put the inputs there first.",
         )
-    return rsync_of.fetch(place, Path(into), expected=expected, names=wanted)
+    return rsync_of.fetch(place, Path(into), expected=expected, names=wanted, warn=warn)
 
 
 def _spawn(sync: Sync) -> None:
@@ -287,17 +292,6 @@ def _import_path() -> dict[str, str]:
         return {}
     others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(package)]
     return {"PYTHONPATH": os.pathsep.join([str(package), *others])}
-
-
-def _refuse_overlap(source: Path, place: Place) -> None:
-    """Refuse a Place in the source, which would be copied into itself, and a source in the Place."""
-    if not isinstance(place, FolderPlace):
-        return
-    there = Path(os.path.realpath(place.path))
-    if there == source or there in source.parents or source in there.parents:
-        raise InvalidInput(
-            f"{source} and the Place {there} lie in each other.", "Choose a Place beside the folder: to=FOLDER"
-        )
 
 
 def _refuse_second(place: Place, folder: Path) -> None:

@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .. import process
 from ..errors import ColabMagicsError, Unavailable, Unmounted
 from . import notices, state
 from .keeper import Keeper
+from .sender import Full
 
 log = logging.getLogger("colab_magics.mirror")
 
@@ -138,17 +140,26 @@ class Daemon:
             scan = urgent or self._scan_at() <= time.monotonic()
             if scan:
                 keeper.scan()
-            keeper.send(urgent=urgent)
+            full = self._try(lambda: keeper.send(urgent=urgent))
             if scan:
-                keeper.send_folders()
+                full = self._try(keeper.send_folders) or full
             said = {what: asked[what] > answered[what] for what in ("delete", "delete_earlier")}
             keeper.delete(self.status["restore"], confirmed=said["delete"], earlier=said["delete_earlier"])
             answered |= {what: asked[what] for what in said}
             if scan or time.monotonic() - self.tidied >= TIDY_SECONDS:
-                keeper.tidy()
+                full = self._try(keeper.tidy) or full
                 self.tidied = time.monotonic()
+            if full is not None:
+                raise full  # only now: deletes make room
             if not keeper.doubtful:
                 return  # otherwise it was seen only now that the Place was mounted anew
+
+    def _try(self, act: Callable[[], Full | None]) -> Full | None:
+        """Do something at the Place; returns why there was no room for it."""
+        try:
+            return act()
+        except Full as error:
+            return error
 
     def _note_success(self, urgent: bool) -> None:
         keeper, good = self.keeper, self.status["good"]
@@ -204,6 +215,7 @@ class Daemon:
         try:
             plan = self.keeper.bring_back(mode)
             record |= {"ok": True, "files": len(plan.fetch), "conflicts": len(plan.aside)}
+            record["outward"] = {"count": len(plan.outward), "names": sorted(plan.outward)[:5]} if plan.outward else ""
         except Unavailable as error:
             record["error"] = error.what
             raise

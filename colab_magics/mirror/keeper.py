@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ColabMagicsError, Unavailable, Unmounted
-from ..transport.places import Mark, Opened
+from ..transport.places import Mark, Opened, rights_of
 from . import guard, native, owner, patterns, restore, rsync, scan, state
 from .deletes import Trash, folders_of, renamed
 from .journal import Journal
@@ -21,7 +21,7 @@ from .looking import Looker, Seen
 from .native import CHANGED, DONE, GONE, OPEN, OTHER
 from .patterns import TEMPORARY
 from .pending import HOT_SECONDS, Pending
-from .sender import Batch, Keep, Sender, no_space, slices
+from .sender import Batch, Full, Keep, Sender, no_space, slices
 from .watch import Watch
 
 log = logging.getLogger("colab_magics.mirror")
@@ -121,7 +121,8 @@ class Keeper(Looker):
         if not os.path.isdir(self.source):
             raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
         try:
-            with self.place.opened(self.place_id, make=True, known=self.mark) as opened:
+            with self.place.opened(self.place_id, make=rights_of(self.source), known=self.mark) as opened:
+                opened.hand.source = self.source
                 if self.mark is not None and opened.mark != self.mark:
                     self.doubtful = True
                 self.mark = opened.mark
@@ -155,16 +156,17 @@ class Keeper(Looker):
             opened.hand.erase([name for name in left if name != patterns.INCOMING])
         self.swept = True
 
-    def send(self, *, urgent: bool) -> None:
-        """Hand over what may go now; `urgent`: everything that changed, however short ago."""
+    def send(self, *, urgent: bool) -> Full | None:
+        """Hand over what may go now; `urgent`: everything that changed. Returns why some had no room."""
+        full: Full | None = None
         for attempt in range(TRIES if urgent else 1):
             if attempt:
                 time.sleep(0.1 * attempt)
             names = self._pick(self.pending.all() if urgent else self.pending.ready(), urgent=urgent)
             if not names:
-                return
+                return full
             self.say("SYNCING")
-            again = False
+            again, full = False, None
             for batch in slices(names, {name: self.pending.waiting[name].size for name in names}):
                 with self.guarded() as opened:
                     stubborn = {n for n in batch if n in self.pending.waiting and self.pending.waiting[n].tries >= 3}
@@ -174,8 +176,12 @@ class Keeper(Looker):
                 again |= self._record(done)
                 self.tell()
                 self.say("SYNCING")
+                full = full or done.full
+                if done.full is not None and not done.files:
+                    break  # small ones went first
             if not again:
-                return
+                return full
+        return full
 
     def send_folders(self) -> None:
         """Make the empty folders there, which no file brings; with ``--delete`` those go that are gone here."""
@@ -314,7 +320,7 @@ class Keeper(Looker):
 
     def audit(self) -> list[str]:
         """Compare everything with the Place and send again what is not as it was handed over."""
-        with self.place.opened(self.place_id, make=True) as opened:
+        with self.place.opened(self.place_id, make=rights_of(self.source)) as opened:
             self.mark = opened.mark
             found = rsync.listing(self.place, opened, Path(self.source), exclude=self.config.exclude, fetch=False)
         lacking = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 import os
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Unavailable
+from ..foreign import looks_secret
 from ..transport.places import Place
 from . import patterns, scan
 from .journal import Journal
@@ -19,12 +19,6 @@ from .pending import Pending
 from .scan import LINK, Entry
 from .sender import Sender
 from .watch import Watch
-
-_SECRETS = re.compile(
-    r"(^|/)(\.env(\.[^/]*)?|\.netrc|\.git-credentials|\.pgpass|id_(rsa|dsa|ecdsa|ed25519)|kubeconfig|"
-    r"credentials(\.json)?|[^/]*service[_-]account[^/]*\.json|[^/]*\.(pem|p12|pfx|kdbx|keystore))$",
-    re.IGNORECASE,
-)
 
 
 @dataclass
@@ -124,7 +118,7 @@ class Looker:
             return False
         if name in self.seen.refused and self.seen.refused[name][0] == entry:
             return False
-        if _SECRETS.search(name):
+        if looks_secret(name):
             self.seen.secrets.add(name)
         self.pending.add(name, size=entry.size, quiet=quiet, at=at)
         return True

@@ -128,15 +128,24 @@ def may_be_copied_open(name: str, fd: int, seen: os.stat_result, since: float | 
 def _whole(fd: int, before: os.stat_result, to: str, name: str, leases: Leases, lease: Lease, modes: bool) -> Copied:
     """Copy an open file and make sure that nobody wrote it meanwhile."""
     size, at = before.st_size, 0
-    out = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    sparse = modes and before.st_blocks * 512 < size
+    end = 0 if sparse else size
+    # Never more rights than the source, not while it is written either.
+    out = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, before.st_mode & 0o777)
     try:
         while at < size:
             if lease.broken:
                 break
-            count = _piece(fd, out, at, min(CHUNK, size - at))
+            if at >= end:
+                at, end = _next_data(fd, at, size)
+                os.lseek(out, at, os.SEEK_SET)
+                continue
+            count = _piece(fd, out, at, min(CHUNK, end - at))
             if count == 0:
                 break
             at += count
+        if sparse and at == size:
+            os.ftruncate(out, size)
         if modes:
             os.fchmod(out, stat.S_IMODE(before.st_mode) & 0o777)
     finally:
@@ -156,6 +165,19 @@ def _whole(fd: int, before: os.stat_result, to: str, name: str, leases: Leases, 
         return Copied(CHANGED, entry_of(after))
     os.utime(to, ns=(before.st_atime_ns, before.st_mtime_ns))
     return Copied(DONE, entry_of(before), closed=not is_open)
+
+
+def _next_data(fd: int, at: int, size: int) -> tuple[int, int]:
+    """Return where data begin behind a hole, and where the next hole does."""
+    try:
+        start = os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            return at, size  # holes cannot be asked for here
+        return size, size
+    if start >= size:
+        return size, size
+    return start, min(size, os.lseek(fd, start, os.SEEK_HOLE))
 
 
 def _later(seen: os.stat_result) -> bool:

@@ -25,6 +25,11 @@ def of(found: dict[str, Any], place: str) -> dict[str, str]:
             f"The restore failed: {record['error']}\n"
             "It is tried again. Until it has worked new files are sent, and nothing at the Place is deleted."
         )
+    if outward := record.get("outward"):
+        told["outward"] = (
+            f"Not restored from {place}, as links lead out of the folder: {some(outward['names'], outward['count'])}. "
+            "They stay there; links with a relative path that stays in the folder are restored."
+        )
     if held := found.get("held_deletes"):
         told["deletes"] = (
             f"Nothing is deleted at {place}: {held['reason']} ({some(held['names'], held['count'])}). "

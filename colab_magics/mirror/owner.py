@@ -19,8 +19,8 @@ BEAT = 60.0
 """Seconds between two signs of life."""
 SILENT = 180.0
 """Seconds without one after which an owner counts as gone."""
-OLD = 900.0
-"""An owner whose last sign is that old by the clock is not waited for."""
+OLD = 86_400.0
+"""An owner whose last sign is that old by the clock is not waited for: no clocks of two machines differ that much."""
 
 
 class Ownership:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from ..transport.places import SENTINEL
 
 TRASH, CONFLICT, VERSIONS, INCOMING = ".sync_trash", ".sync_conflict", ".sync_versions", ".~colab_magics.incoming"
-OWNER = ".colab_magics_owner.json"
+OWNER, AGES = ".colab_magics_owner.json", ".colab_magics_trash.json"
 TEMPORARY = ".~colab_magics."
 """How the names of half-written files at a Place begin."""
 
 Matcher = Callable[[str, bool], bool]
 """From a relative path and whether it is a folder to whether it is left out."""
 
-OURS = (f"/{SENTINEL}", f"/{OWNER}", f"{TEMPORARY}*", ".~rsync-part", ".*.[0-9]*.[0-9]*.tmp")
+OURS = (f"/{SENTINEL}", f"/{OWNER}", f"/{AGES}", f"{TEMPORARY}*", ".~rsync-part", ".*.[0-9]*.[0-9]*.tmp")
 """Never sent and never fetched; the last is what `process.write_whole` writes to."""
 THERE = (f"/{TRASH}", f"/{VERSIONS}", f"/{CONFLICT}")
 """Never fetched."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..transport.places import Hand, Opened, Place
+from ..transport.places import PRIVATE, Hand, Opened, Place
 from . import rsync, scan
 from .journal import Journal
 from .patterns import CONFLICT
@@ -26,8 +25,10 @@ class Plan:
     kept: list[str] = field(default_factory=list)
     alike: list[str] = field(default_factory=list)
     there: set[str] = field(default_factory=set)
-    folders: list[str] = field(default_factory=list)
-    """Those that are not here; empty ones no file would bring."""
+    folders: dict[str, int] = field(default_factory=dict)
+    """Those that are not here, and their modes; empty ones no file would bring."""
+    outward: set[str] = field(default_factory=set)
+    """Links that lead out of the folder, and what a link here would take out of it: they stay at the Place alone."""
 
     @property
     def bytes(self) -> int:
@@ -38,8 +39,12 @@ class Plan:
 def plan(place: Place, opened: Opened, source: Path, journal: Journal, *, exclude: Iterable[str], light: bool) -> Plan:
     """Compare both sides and decide for each file; changes nothing."""
     found = Plan()
-    for one in rsync.listing(place, opened, source, exclude=exclude, light=light, folders=found.folders):
-        found.there.add(one.name)
+    listed = rsync.listing(place, opened, source, exclude=exclude, light=light, folders=found.folders)
+    found.there = {one.name for one in listed}
+    found.outward = rsync.behind_links(source, found.there)
+    for one in listed:
+        if one.name in found.outward:
+            continue
         here = None if one.new else scan.look(str(source), one.name)
         base = journal.acknowledged.get(one.name)
         if here is None:
@@ -48,6 +53,10 @@ def plan(place: Place, opened: Opened, source: Path, journal: Journal, *, exclud
             found.alike.append(one.name)
         else:
             _decide(found, one, here[0], base)
+    if outward := rsync.leading_out(place, opened, source, found.fetch):
+        found.fetch = [one for one in found.fetch if one.name not in outward]
+        found.aside = [name for name in found.aside if name not in outward]
+        found.outward |= outward
     return found
 
 
@@ -74,12 +83,10 @@ def carry_out(
     CommandFailed
         When rsync failed; what was fetched until then counts.
     """
-    for name in plan.folders:
-        # Only where no link of the user's leads elsewhere.
-        if os.path.realpath(source / name) == os.path.join(os.path.realpath(source), name):
-            with suppress(FileExistsError, NotADirectoryError):
-                (source / name).mkdir(parents=True)
+    rsync.make_folders(source, plan.folders, place)
     stamp = time.strftime("%Y-%m-%d_%H%M%S")
+    if plan.aside:
+        (source / CONFLICT).mkdir(PRIVATE, exist_ok=True)
     for name in plan.aside:
         loser = source / CONFLICT / stamp / name
         loser.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +94,9 @@ def carry_out(
     try:
         rsync.pull(place, opened, source, [one.name for one in plan.fetch], flags=flags)
     finally:
+        plan.outward.update(rsync.drop_outward(source, plan.fetch))
+        for name in plan.outward:
+            journal.forget(name)  # that it is not here is our doing: it is no file that was deleted
         for one in plan.fetch:
             here = scan.look(str(source), one.name)
             if here is not None and here[0].size == one.size and abs(here[0].seconds - one.mtime) < 2:

@@ -45,6 +45,10 @@ class Keep(NamedTuple):
     wanted: Matcher
 
 
+class Full(Unavailable):
+    """A Place that has no room: what needs none goes on."""
+
+
 @dataclass
 class Batch:
     """What became of a batch: files by outcome, and how much was handed over."""
@@ -54,6 +58,8 @@ class Batch:
     files: int = 0
     bytes: int = 0
     conflicts: int = 0
+    full: Full | None = None
+    """What says that some did not fit."""
 
 
 def slices(names: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
@@ -143,8 +149,6 @@ class Sender:
 
         Raises
         ------
-        Unavailable
-            When there is no room.
         OSError, CommandFailed
             When the Place fails; what was handed over until then is acknowledged.
         """
@@ -175,8 +179,7 @@ class Sender:
                     if copied.outcome == DONE and copied.entry is not None:
                         self.journal.acknowledge(name, copied.entry)
             self._drop_versions(opened.hand)
-            if self._full:
-                raise no_space(self._full)
+            batch.full = no_space(self._full) if self._full else None
         finally:
             self.journal.flush()
         return batch
@@ -237,7 +240,9 @@ class Sender:
         local = opened.hand.local or ""
         begun = False
         for name in names:
-            free = self._room(opened, name, free)
+            free, fits = self._room(opened, name, free)
+            if not fits:
+                continue
             if not begun:
                 self.journal.intend(names)
                 begun = True
@@ -264,17 +269,18 @@ class Sender:
             self._free, self._free_at = hand.free(), now
         return self._free
 
-    def _room(self, opened: Opened, name: str, free: int | None) -> int | None:
-        """Make sure that there is room for a file beside its old version."""
+    def _room(self, opened: Opened, name: str, free: int | None) -> tuple[int | None, bool]:
+        """Say how much is free, and whether there is room for a file beside its old version; note the first without."""
         try:
-            size = os.lstat(os.path.join(self.source, name)).st_size
+            size = _space(os.lstat(os.path.join(self.source, name)))
         except OSError:
-            return free
+            return free, True
         if free is not None and size + SPARE > free:
             free = opened.hand.free()
             if free is not None and size + SPARE > free:
-                raise no_space(f"{name} needs {show_size(size)}, {show_size(free)} are free")
-        return free
+                self._full = self._full or f"{name} needs {show_size(size)}, {show_size(free)} are free"
+                return free, False
+        return free, True
 
     def _stage_by_rsync(
         self, opened: Opened, names: Sequence[str], open_since: Mapping[str, float], urgent: bool
@@ -361,9 +367,14 @@ class Sender:
             hand.erase(old, truncate=self.place.uploads_later)
 
 
-def no_space(what: str) -> Unavailable:
+def _space(seen: os.stat_result) -> int:
+    """Return the bytes that a copy takes: holes take none."""
+    return min(seen.st_size, seen.st_blocks * 512) if stat.S_ISREG(seen.st_mode) else seen.st_size
+
+
+def no_space(what: str) -> Full:
     """Build the error for a Place that is full."""
-    return Unavailable(f"No space left at the Place: {what}.", "Free some space there, or leave files out: exclude=")
+    return Full(f"No space left at the Place: {what}.", "Free some space there, or leave files out: exclude=")
 
 
 def _stamp() -> str:

@@ -79,7 +79,7 @@ def _numbers(found: dict[str, Any]) -> list[str]:
         )
     trash, free = found.get("trash") or {}, found.get("free")
     if trash.get("files"):
-        lines.append(f"{trash['files']} files, {units.show_size(trash['bytes'])} in .sync_trash for a day")
+        lines.append(f"{trash['files']} files, {units.show_size(trash['bytes'])} in .sync_trash, for a day of syncing")
     if found.get("conflicts"):
         lines.append(f"{found['conflicts']} files lost against newer versions: they are in .sync_conflict")
     if free is not None:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -115,6 +116,20 @@ def folder_for(source: Path, place: places.Place) -> Path:
 def folders() -> list[Path]:
     """Return the folders of all syncs that were ever started here."""
     return sorted(path.parent for path in root().glob("*/config.json"))
+
+
+def forget_what_is_over() -> None:
+    """Remove what is written down of syncs of this machine that were stopped, and whose source is no more."""
+    for folder in folders():
+        config, found = Config.load(folder), status(folder)
+        if config is None or found.get("state") != "STOPPED" or not found.get("flushed"):
+            continue
+        # A disk that is not mounted takes along the folder above, too.
+        gone = not os.path.lexists(config.source) and os.path.isdir(os.path.dirname(config.source))
+        if gone and (found.get("identity") or {}).get("host") == process.host():
+            with locked(folder / "start.lock", wait=False) as ours:
+                if ours:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def status(folder: Path) -> dict[str, Any]:

@@ -317,7 +317,7 @@ class Sync:
         return Unavailable(f"The process that syncs {self.source} is gone.{said}", "%sync starts it again")
 
     def __str__(self) -> str:
-        return show.text(self)
+        return show.text(self).encode("utf-8", "backslashreplace").decode()
 
     def __repr__(self) -> str:
         return f"<Sync {self.config.source} → {self.place}: {self.state()}>"

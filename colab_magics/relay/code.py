@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import process
+from .. import foreign, process
 from ..errors import CommandFailed, InvalidInput, Unavailable
 from ..units import show_size
 
@@ -73,9 +73,9 @@ class Code:
 
     def changes(self) -> tuple[list[str], list[str]]:
         """Return the paths that were added or changed, and those that went, since `mark`."""
+        self._secret.clear()
         here = dict(self._scan())
-        new = [path for path in here if path not in self.ignored]
-        self._ask_git(new)
+        self._ask_git([path for path in (*here, *self._secret) if path not in self.ignored])
         wanted = {path: seen for path, seen in here.items() if not self.ignored.get(path)}
         changed = [path for path, seen in wanted.items() if self.sent.get(path) != seen]
         gone = [path for path in self.sent if path not in wanted]
@@ -83,6 +83,14 @@ class Code:
         return changed, gone
 
     _now: dict[str, Seen] = field(default_factory=dict, repr=False)
+    _secret: set[str] = field(default_factory=set, repr=False)
+    _told: set[str] = field(default_factory=set, repr=False)
+
+    def left_behind(self) -> list[str]:
+        """Return what the last `send` left behind as it looks like a secret; each name once."""
+        found = {path for path in self._secret if not self.ignored.get(path)} - self._told
+        self._told |= found
+        return sorted(found)
 
     def choose(self, *, include: Sequence[str] | None = None, exclude: Sequence[str] | None = None) -> int:
         """Use other patterns from the next `send` on.
@@ -160,17 +168,21 @@ class Code:
         return any(fnmatch(path, pattern) or fnmatch(name, pattern) for pattern in self.exclude)
 
     def _look(self, path: str, entry: os.DirEntry[str]) -> Seen | None:
-        """Return what tells whether a file changed; None for what is no code."""
+        """Return what tells whether a file changed; None for what is no code, and for secrets that nobody named."""
         # A notebook is no module, and this one changes with each cell.
         if entry.name.endswith(".ipynb") and not self._included(path):
             return None
         try:
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(self.root.resolve()):
+            target = Path(entry.path).resolve() if entry.is_symlink() else None
+            if target is not None and not target.is_relative_to(self.root.resolve()):
                 return None
             about = entry.stat()
         except OSError:
             return None
         if not stat.S_ISREG(about.st_mode) or (about.st_size > MOST_OF_ONE and not self._included(path)):
+            return None
+        if (foreign.looks_secret(path) or (target and foreign.looks_secret(str(target)))) and not self._named(path):
+            self._secret.add(path)
             return None
         return Seen(about.st_mtime_ns, about.st_size, stat.S_IMODE(about.st_mode))
 
@@ -179,6 +191,10 @@ class Code:
         names = [pattern.rstrip("/") for pattern in self.include]
         return any(fnmatch(path, name) or path.startswith(f"{name}/") or name.startswith(f"{path}/") for name in names)
 
+    def _named(self, path: str) -> bool:
+        """Whether somebody asked for this very secret: a folder, or a pattern for all files, does not."""
+        return any(fnmatch(path, name) and (path == name or foreign.looks_secret(name)) for name in self.include)
+
     def _ask_git(self, paths: Sequence[str]) -> None:
         """Remember which of these paths git ignores; outside of a checkout none."""
         if not paths:
@@ -186,8 +202,9 @@ class Code:
         found: set[str] = set()
         try:
             raw = process.run_raw(
-                ["git", "check-ignore", "-z", "--stdin"],
+                foreign.git("check-ignore", "-z", "--stdin"),
                 cwd=self.root,
+                env={"GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"},
                 input=b"\0".join(os.fsencode(path) for path in paths) + b"\0",
                 ok=(0, 1, 128),
             )

@@ -43,13 +43,15 @@ class Connection:
         The Python there.
     hello : dict
         What the relay must know: see `attach.connect`.
+    build : bool, default True
+        Whether the Python must be that one; otherwise any that we use there serves.
     """
 
-    def __init__(self, host: str, environment: Environment, hello: dict[str, Any]) -> None:
+    def __init__(self, host: str, environment: Environment, hello: dict[str, Any], *, build: bool = True) -> None:
         self.host, self._hello = host, hello
         # No argument holds a secret: everybody on a machine can read them.
         words = base64.b64encode(json.dumps({**hello, "who": who()}).encode()).decode()
-        command = attach_command(environment, words)
+        command = attach_command(environment, words, build=build)
         self._pipes = Pipes(ssh.command(host, command) if host else command)
         self._reader = wire.Reader()
         self.pid = self._pipes.pid

@@ -106,14 +106,18 @@ def program() -> bytes:
     return packed.getvalue()
 
 
-def attach_command(environment: Environment, words: str) -> list[str]:
-    """Return the command that attaches, or says that something is missing; `words` is the client's greeting."""
+def attach_command(environment: Environment, words: str, *, build: bool = True) -> list[str]:
+    """Return the command that attaches, or says that something is missing; `words` is the client's greeting.
+
+    Without `build` any Python that was prepared there serves: the kernel is there already.
+    """
     # Through a login shell of any kind: no line break, backslash, apostrophe or exclamation mark.
-    greeting = wire.GREETING.decode()
+    greeting, others = wire.GREETING.decode(), "" if build else '"$d"/env/*'
     name = program_name()
     script = (
         'd="${XDG_CACHE_HOME:-$HOME/.cache}/colab_magics"; p=; '
-        f'test -r "$d/env/{environment.key}" && read -r p < "$d/env/{environment.key}"; '
+        f'for f in "$d/env/{environment.key}" {others}; do '
+        'test -r "$f" && read -r p < "$f" && test -x "$p" && break; done; '
         f'if test -x "$p" && test -d "$d/relay/{name}"; then echo "{greeting} ready"; '
         f'exec "$p" -I -S "$d/relay/{name}" attach {words}; else echo "{greeting} missing"; fi'
     )

@@ -11,6 +11,69 @@ class Refused(Exception):
     """A path that does not stay below the folder."""
 
 
+class Sent:
+    """The files that clients have sent, so that nothing of them stays when the kernel is ended.
+
+    Parameters
+    ----------
+    folder : str
+        The kernel's folder.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._looks: dict[str, tuple[int, int]] = {}
+        self._found: set[str] = set()
+        """Those that were there before: not ours to remove."""
+
+    def put(self, head: dict[str, Any], data: bytes) -> None:
+        """Write or remove one file; see `put`."""
+        path = head["path"]
+        if path not in self._looks and os.path.lexists(os.path.join(self.folder, path)):
+            self._found.add(path)
+        put(self.folder, head, data)
+        self._looks.pop(path, None)
+        if not head.get("remove") and path not in self._found:
+            self._looks[path] = self._look(path)
+
+    def _look(self, path: str) -> tuple[int, int]:
+        seen = os.lstat(os.path.join(self.folder, path))
+        return seen.st_mtime_ns, seen.st_size
+
+    def take_away(self) -> None:
+        """Remove them, but for those that somebody has changed since, and the folders that are empty then."""
+        folders = set()
+        for path, looks in self._looks.items():
+            above, _, name = path.rpartition("/")
+            while above:
+                folders.add(above)
+                above = above.rpartition("/")[0]
+            try:
+                if self._look(path) == looks:
+                    put(self.folder, {"path": path, "remove": True}, b"")
+                    self._remove_compiled(path[: -len(name)], name)
+            except (OSError, Refused):
+                continue  # gone, or not ours any more
+        for folder in sorted(folders, reverse=True):
+            self._drop(folder)
+        self._drop("")
+
+    def _remove_compiled(self, above: str, name: str) -> None:
+        cache = f"{above}__pycache__"
+        if not name.endswith(".py") or not os.path.isdir(os.path.join(self.folder, cache)):
+            return
+        for one in os.listdir(os.path.join(self.folder, cache)):
+            if one.startswith(name[:-2]) and one.endswith(".pyc"):
+                put(self.folder, {"path": f"{cache}/{one}", "remove": True}, b"")
+        self._drop(cache)
+
+    def _drop(self, folder: str) -> None:
+        try:
+            os.rmdir(os.path.join(self.folder, folder))
+        except OSError:
+            return  # others have something there
+
+
 def put(folder: str, head: dict[str, Any], data: bytes) -> None:
     """Write or remove one file.
 
@@ -47,7 +110,7 @@ def _step(at: int, part: str, make: bool, name: str) -> int:
     """Enter a folder without following a link out of the tree."""
     try:
         if make:
-            os.mkdir(part, 0o755, dir_fd=at)
+            os.mkdir(part, 0o700, dir_fd=at)
     except FileExistsError:
         pass
     try:

@@ -7,6 +7,7 @@ goes on, and the next one is sent what was not taken.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -52,7 +53,7 @@ class Relay:
         self.seen = Seen()
         self.clients: list[Client] = []
         self.by_descriptor: dict[int, Client] = {}
-        self.ending = False
+        self.ending = self.asked_to_end = False
         self.interrupted: str | None = None
         self.unkept = {"messages": 0, "bytes": 0}
         self.holes: set[str] = set()
@@ -61,11 +62,12 @@ class Relay:
         self.died = 0.0
         self.poller = zmq.Poller()
         self.spool = Spool(self.home, settings["cap"])
+        self.sent = files_there.Sent(settings["folder"])
         self.listener = socket.socket(socket.AF_UNIX)
 
     def start(self) -> str:
         """Start the kernel; returns "" or why it did not start."""
-        os.makedirs(self.settings["folder"], exist_ok=True)
+        os.makedirs(self.settings["folder"], 0o700, exist_ok=True)
         self.kernel = kernel_process.Kernel(self.settings["program"], self.sockets, self.settings["folder"])
         address = os.path.join(self.sockets, "s")
         self.listener.bind(address)
@@ -87,7 +89,7 @@ class Relay:
         # A slow start is no idle time.
         self.active = time.time()
         about: dict[str, Any] = {"socket": address, "epoch": self.epoch, "protocol": wire.PROTOCOL}
-        about.update(relay=processes_there.identity(os.getpid()))
+        about.update(relay=processes_there.identity(os.getpid()), folder=self.settings["folder"])
         about.update(kernel=processes_there.identity(self.kernel.pid), sockets=self.sockets)
         write_json(os.path.join(self.home, "relay.json"), about)
         return ""
@@ -253,7 +255,7 @@ class Relay:
         elif kind == wire.ACK:
             self.spool.take(wire.parse(payload)["position"])
         elif kind == wire.END:
-            self.ending = True
+            self.ending = self.asked_to_end = True
         elif kind == wire.SIGNAL:
             self._interrupt(wire.parse(payload).get("of"))
         elif client.hello and self.seen.is_new(number):
@@ -284,7 +286,7 @@ class Relay:
         if kind == wire.FILE:
             head = json.loads(parts[0])
             try:
-                files_there.put(self.settings["folder"], head, parts[1])
+                self.sent.put(head, parts[1])
             except (OSError, files_there.Refused) as error:
                 self._append(wire.note(wire.NOTE, file=head["path"], error=str(error)), 1)
         elif kind <= wire.STDIN and not self.died and (kind == wire.STDIN or self.seen.begin(parts)):
@@ -362,6 +364,8 @@ class Relay:
         self.listener.close()
         if hasattr(self, "kernel"):
             self.kernel.end()
+        if self.asked_to_end and not self._others_work_here():
+            self.sent.take_away()
         self.spool.remove()
         shutil.rmtree(self.sockets)
         for client in list(self.clients):
@@ -370,6 +374,19 @@ class Relay:
             with contextlib.suppress(OSError):
                 client.finish(2.0)
             self._drop(client)
+
+    def _others_work_here(self) -> bool:
+        """Whether another kernel has the same folder; one of another machine counts as long as it has not ended."""
+        for other in glob.glob(
+            os.path.join(glob.escape(os.path.dirname(os.path.dirname(self.home))), "*/*/relay.json")
+        ):
+            with contextlib.suppress(OSError, ValueError), open(other) as stream:
+                about = json.load(stream)
+                elsewhere = os.path.dirname(os.path.dirname(other)) != os.path.dirname(self.home)
+                same = about.get("folder", self.settings["folder"]) == self.settings["folder"]
+                if same and (elsewhere or processes_there.is_alive(about["relay"])):
+                    return True
+        return False
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:

@@ -108,10 +108,14 @@ class Link:
             When there is no connection; the text says why and what to do.
         """
         for prepared in (False, True):
-            connection = Connection(self.host, self.environment, self._hello(new=new, start=start))
+            connection = Connection(self.host, self.environment, self._hello(new=new, start=start), build=start)
             try:
                 welcome, self._behind = connection.welcome()
             except Missing:
+                if not start:
+                    raise RelayDied(
+                        f"No kernel of this version runs on {self.place}.", "Nothing is to be done."
+                    ) from None
                 if prepared:
                     raise Unavailable(f"{self.place} was prepared, but it is not there.", "Is its disk full?") from None
                 prepare(self.host, self.environment, tell=tell)

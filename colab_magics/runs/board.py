@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import session
+from .. import files, session
 from ..errors import ColabMagicsError, RunsFailed, Unavailable
 from ..mirror import control
 from ..ui import UI, Table
@@ -343,7 +343,7 @@ def last_line(log: Path, *, width: int = 80) -> str:
 def tail(log: Path, *, lines: int) -> str:
     """Return the last lines of a log, without colours."""
     try:
-        with open(log, "rb") as stream:
+        with open(log, "rb", opener=files.plain) as stream:
             stream.seek(0, 2)
             stream.seek(max(0, stream.tell() - 200 * lines - 4000))
             raw = stream.read().decode("utf-8", "replace")

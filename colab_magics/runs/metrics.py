@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import process, session
+from .. import files, process, session
 from ..errors import InvalidInput, NotFound, did_you_mean
 from .run import RECORD
 
@@ -129,7 +129,7 @@ def _begin(folder: str) -> int:
     """Return the attempt that this process is, and end a line that an earlier attempt could not finish."""
     path = Path(folder, FILE)
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=files.plain) as stream:
             stream.seek(-1, os.SEEK_END)
             torn = stream.read() != b"\n"
     except OSError:  # not there yet, or empty
@@ -140,7 +140,7 @@ def _begin(folder: str) -> int:
 
 
 def _append(folder: Path, line: str) -> None:
-    fd = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    fd = files.plain(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(fd, line.encode())
     finally:
@@ -160,7 +160,7 @@ class Line(NamedTuple):
 def read(folder: Path) -> list[Line]:
     """Read everything that a run reported."""
     try:
-        raw = (folder / FILE).read_bytes()
+        raw = files.read(folder / FILE)
     except OSError:
         return []
     return _lines(raw)
@@ -223,7 +223,7 @@ def _tail(path: Path, size: int, changed: int) -> list[Line]:
 
 def _end(path: Path, size: int) -> bytes:
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=files.plain) as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - size))
             return stream.read()
     except OSError:

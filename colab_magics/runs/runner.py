@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import psutil
 
-from .. import process
+from .. import files, process
 from ..engines.forking import import_lean
 from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
 from ..mirror import control
@@ -211,7 +211,7 @@ def execute(folder: Path) -> int:
         timer = killer.after(limit) if limit else None
         error: dict[str, Any] | None = None
         try:
-            with open(folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
+            with open(folder / LOG, "a", encoding="utf-8", errors="backslashreplace", opener=files.plain) as log:
                 log.write(f"══ {run.id}, attempt {run.attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
                 error = _payload(run)(run, state, killer, log)
         except ColabMagicsError as problem:

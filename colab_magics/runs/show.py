@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import files
 from ..errors import NotFound
 from ..units import show_seconds, show_size, show_time
 from . import metrics, scheduler, usage
@@ -96,8 +97,8 @@ def grow(run: Run, *, every: float = 0.2) -> Iterator[str]:
         fed = scheduler.is_running(run.folder.parent)
         run = Run.load(run.folder)
         ended = run.status().phase in ENDED and not (fed and run.runner_lives())
-        if run.log.is_file():
-            with open(run.log, "rb") as stream:
+        if _is_plain(run.log):
+            with open(run.log, "rb", opener=files.plain) as stream:
                 stream.seek(position)
                 data = stream.read()
             # A character may be half written: what follows the last whole line is kept for the next look.
@@ -115,12 +116,17 @@ def _as_seen(text: str) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.removesuffix("\n").split("\n"))
 
 
+def _is_plain(log: Path) -> bool:
+    """Whether there is a log; one that is a link leads elsewhere and counts as none."""
+    return log.is_file() and not log.is_symlink()
+
+
 def printed(run: Run, lines: int = 0) -> str:
     """Return what a run printed; its last lines alone when `lines` is not 0."""
     if lines:
         text = tail(run.log, lines=lines)
-    elif run.log.is_file():
-        text = run.log.read_text(encoding="utf-8", errors="replace")
+    elif _is_plain(run.log):
+        text = files.read(run.log).decode("utf-8", "replace")
     else:
         text = "nothing was printed yet"
     return f"{run.id}: {run.log}\n{text}".rstrip()

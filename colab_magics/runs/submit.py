@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import process
+from ..checkout import git
 from ..engines import ENGINES
 from ..engines.base import Begun, Engine
-from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, Unavailable
+from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..ui import Notebook, Table
 from . import attempts, code, forks, joined, live, modules, plan, scheduler
 from .board import Board
@@ -339,9 +339,8 @@ def preview(order: Order) -> Table:
 
 def commit(root: Path) -> str | None:
     """Return the commit of a checkout, with ``+edits`` when files differ from it; None outside of git."""
-    try:
-        head = process.run(["git", "rev-parse", "HEAD"], cwd=root).stdout.strip()
-        edits = process.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root).stdout.strip()
-    except (CommandFailed, Unavailable):
+    head = git.ask("rev-parse", "HEAD", cwd=root)
+    edits = git.ask(*git.STATUS, cwd=root)
+    if head is None or edits is None:
         return None
     return f"{head}+edits" if edits else head

@@ -8,15 +8,18 @@ from __future__ import annotations
 import io
 import os
 import select
+import shutil
 import tarfile
 import tempfile
 import time
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from .. import files
 from ..errors import CommandFailed, Unavailable
 from ..pipes import Pipes
 from . import ssh
+from .places import PRIVATE
 
 MOST = 1 << 20
 _END = "end"
@@ -36,10 +39,11 @@ if [ -L "$w/source" ] || [ ! -d "$w/source" ]; then
 elif [ ! -e "$n" ] && [ ! -L "$n" ]; then
   mv -- "$w/source" "$n"
 else
+  [ -d "$n" ] || { echo "$2 is no folder there" >&2; exit 5; }
   cd "$w/source" || exit 3
   put='for f; do t=$0/$f; [ ! -L "$t" ] || rm -f -- "$t"; '
   put=$put'[ ! -d "$t" ] || { echo "$f is a folder there" >&2; exit 5; }; mv -f -- "$f" "$t" || exit 5; done'
-  find . -type d -exec sh -c 'for f; do mkdir -p -- "$0/$f" || exit 5; done' "../../$2" {} + || exit 5
+  find . -type d -exec sh -c '[ ! -e "$0/$1" ] && [ ! -L "$0/$1" ] && mv -- "$1" "$0/$1"' "../../$2" {} ";" -prune
   find . ! -type d -exec sh -c "$put" "../../$2" {} + || exit 5
   cd ../..
 fi
@@ -144,6 +148,8 @@ def get(host: str, source: str, target: Path, *, timeout: float) -> None:
             pipes.close()
             raise
         _check(host, pipes, problem)
+        if not whole and [path.name for path in unpacked.iterdir()] != [name]:
+            raise Unavailable(f"{host} sent something else than {name!r}.", "Look at it there.")
         _place(unpacked, target, whole=whole)
 
 
@@ -172,25 +178,59 @@ def _wait(pipes: Pipes, timeout: float) -> None:
 
 
 def _unpack(tar: tarfile.TarFile, folder: Path) -> bool:
-    """Unpack what another machine sends, nothing outside of the folder; returns whether it is a whole folder."""
-    links: list[tuple[str, str]] = []
+    """Unpack what another machine sends, nothing outside of the folder; returns whether it is a whole folder.
+
+    By hand: the filters of tarfile are not there before Python 3.11.4.
+    """
+    links: list[tuple[Path, str]] = []
     whole = False
     for member in tar:
         whole = whole or member.name == "."
+        parts = [part for part in member.name.split("/") if part not in ("", ".")]
+        if ".." in parts or member.name.startswith("/") or not (parts or member.isdir()):
+            raise Unavailable(f"{member.name!r} is not copied: it leads out of the folder.", "Leave it out there.")
+        to = folder.joinpath(*parts)
         if member.issym():
             # Made last: nothing must be written through them.
-            links.append((member.name, member.linkname))
-            continue
-        try:
-            tar.extract(member, folder, filter="data")
-        except tarfile.FilterError as error:
-            raise Unavailable(f"It is not copied: {error}.", "Leave it out there.") from error
-    for name, leads_to in links:
-        inside = (folder / name).parent.resolve().is_relative_to(folder.resolve())
-        if ".." in Path(name).parts or Path(name).is_absolute() or not inside:
-            raise Unavailable(f"{name!r} is not copied: it leads out of the folder.", "Leave it out there.")
-        (folder / name).symlink_to(leads_to)
+            links.append((to, member.linkname))
+        elif member.isdir():
+            to.mkdir(PRIVATE, exist_ok=True)
+            to.chmod(member.mode & 0o755 | PRIVATE)
+        elif member.isreg() or member.islnk():
+            with _content(tar, member, folder) as read, open(to, "xb", opener=_private) as written:
+                shutil.copyfileobj(read, written, MOST)
+                os.fchmod(written.fileno(), member.mode & 0o755)
+            os.utime(to, (member.mtime, member.mtime))
+        else:
+            raise Unavailable(f"{member.name!r} is not copied: it is no file, folder or link.", "Leave it out there.")
+    for at, leads_to in links:
+        if not _leads_out(folder, at, leads_to):
+            at.symlink_to(leads_to)
     return whole
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> IO[bytes]:
+    if member.isreg():
+        return cast("IO[bytes]", tar.extractfile(member))
+    # A second name of a file that came before becomes a file of its own.
+    if ".." in Path(member.linkname).parts or Path(member.linkname).is_absolute():
+        raise Unavailable(f"{member.linkname!r} is not copied: it leads out of the folder.", "Leave it out there.")
+    return open(folder / member.linkname, "rb", opener=files.plain)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def _leads_out(folder: Path, at: Path, leads_to: str) -> bool:
+    """Whether a link leads out of the folder, by its text, as rsync reads it, or by way of links made before it."""
+    depth = len(at.relative_to(folder).parts) - 1
+    for part in leads_to.split("/"):
+        depth += {"..": -1, "": 0, ".": 0}.get(part, 1)
+        if depth < 0:
+            return True
+    end = os.path.realpath(at.parent / leads_to)
+    return leads_to.startswith("/") or not Path(end).is_relative_to(os.path.realpath(folder))
 
 
 def _place(unpacked: Path, target: Path, *, whole: bool) -> None:
@@ -202,10 +242,13 @@ def _place(unpacked: Path, target: Path, *, whole: bool) -> None:
     if not os.path.lexists(target):
         os.rename(unpacked, target)
         return
-    for folder, folders, files in os.walk(unpacked):
+    for folder, folders, names in os.walk(unpacked):
         into = target / Path(folder).relative_to(unpacked)
-        into.mkdir(parents=True, exist_ok=True)
-        for name in [*files, *(name for name in folders if Path(folder, name).is_symlink())]:
+        if not os.path.lexists(into):
+            os.rename(folder, into)
+            folders.clear()
+            continue
+        for name in [*names, *(name for name in folders if Path(folder, name).is_symlink())]:
             to = into / name
             if to.is_dir() and not to.is_symlink():
                 raise Unavailable(f"{to} is a folder here, and none there.", "Move it away.")

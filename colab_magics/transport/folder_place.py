@@ -11,16 +11,16 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Self
 
-from .. import process
+from .. import files, process
 from ..colab import mount
 from ..colab.runtime import my_drive, on_colab
 from ..errors import InvalidInput, Unavailable, Unmounted
-from .places import ANSWER_SECONDS, SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel, safe_name
+from .places import ANSWER_SECONDS, PRIVATE, SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel, safe_name
 
 TICK = 3.0
 """Within so many seconds two versions of a file may look alike: some file systems keep whole seconds."""
@@ -98,13 +98,15 @@ class FolderHand(Hand):
         try:
             if not stat.S_ISDIR(os.lstat(self.path(folder)).st_mode):
                 self._put_aside(folder, aside)
-                os.mkdir(self.path(folder))
+                os.mkdir(self.path(folder), self.rights(folder))
         except FileNotFoundError:
-            os.mkdir(self.path(folder))
+            os.mkdir(self.path(folder), self.rights(folder))
         self._made.add(folder)
 
     def _put_aside(self, name: str, aside: str) -> None:
-        there = f"{aside}/{name}"
+        there, top = f"{aside}/{name}", aside.partition("/")[0]
+        if not self._is_within(top):
+            os.mkdir(self.path(top), PRIVATE)  # a link of that name is an error: it leads out
         os.makedirs(os.path.dirname(self.path(there)), exist_ok=True)
         os.rename(self.path(name), self.path(there))
         self._made = {folder for folder in self._made if folder != name and not folder.startswith(f"{name}/")}
@@ -135,7 +137,7 @@ class FolderHand(Hand):
             for folder in ("/".join(parts[: n + 1]) for n in range(len(parts))):
                 if not self._is_within(folder):
                     try:
-                        os.mkdir(self.path(folder))
+                        os.mkdir(self.path(folder), self.rights(folder))
                     except OSError as error:
                         if error.errno not in _NO_SUCH_NAME:
                             raise
@@ -166,9 +168,18 @@ class FolderHand(Hand):
 
     def put(self, name: str, data: bytes) -> None:
         temporary = self.path(f".~colab_magics.{os.getpid()}.{name.replace('/', '_')}")
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-        os.replace(temporary, self.path(name))
+        try:
+            with open(temporary, "wb") as stream:
+                stream.write(data)
+            os.replace(temporary, self.path(name))
+        except OSError as error:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # Where nothing new fits, in the room of the old one: in one go, so that nobody reads half of it.
+            with open(self.path(name), "r+b", buffering=0, opener=files.plain) as stream:
+                stream.write(data.ljust(os.fstat(stream.fileno()).st_size))
 
     def free(self) -> int | None:
         found = os.statvfs(self.local)
@@ -204,11 +215,11 @@ class FolderPlace(Place):
             time.sleep(0.002)
         process.reap()
 
-    def prepare(self) -> str:
+    def prepare(self, rights: int = 0o777) -> str:
         self.mounted()
         sentinel = Path(self.root, SENTINEL)
         try:
-            os.makedirs(self.root, exist_ok=True)
+            os.makedirs(self.root, 0o777 if self.parts else rights, exist_ok=True)
             try:
                 with open(sentinel, "x", encoding="utf-8") as stream:
                     stream.write(new_sentinel())
@@ -219,7 +230,7 @@ class FolderPlace(Place):
             raise self._unusable(error) from error
 
     @contextmanager
-    def opened(self, expected: str | None = None, *, make: bool = False, known: Mark | None = None) -> Iterator[Opened]:
+    def opened(self, expected: str | None = None, *, make: int = 0, known: Mark | None = None) -> Iterator[Opened]:
         self.mounted()
         try:
             handle = os.open(self.root, os.O_PATH | os.O_DIRECTORY)  # to list it is not asked for
@@ -235,7 +246,7 @@ class FolderPlace(Place):
                 if mark is None or mark != known:
                     self.verify(_read(Path(sentinel)), expected)
                 if make:
-                    os.makedirs(os.path.join(here, *self.parts), exist_ok=True)
+                    os.makedirs(os.path.join(here, *self.parts), make, exist_ok=True)
             except OSError as error:
                 raise self._unusable(error) from error
             yield Opened(here, os.path.join(".", *self.parts), FolderHand(os.path.join(here, *self.parts)), mark)

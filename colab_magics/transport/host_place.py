@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 
 # Names begin with "./". A link in place of a folder leads out of the Place: nothing is looked at, moved or deleted
-# through it, and it is put aside when a folder has to stand there.
+# through it, and it is put aside when a folder has to stand there. "./700/755": modes for the folders above a name,
+# should they be made.
 _WITHIN = (
     'within() { w=.; r=${1#./}; while [ "$r" != "${r#*/}" ]; do w=$w/${r%%/*}; r=${r#*/}; '
     '{ [ -d "$w" ] && [ ! -L "$w" ]; } || return 1; done; }; '
 )
 _MAKE_WAY = (
-    'put() { q=$a/${1#./}; mkdir -p -- "${q%/*}" && mv -f -- "$1" "$q"; }; '
-    'way() { w=.; r=${1#./}; while [ "$r" != "${r#*/}" ]; do w=$w/${r%%/*}; r=${r#*/}; '
+    'put() { q=$a/${1#./}; (umask 077; mkdir -p -- "${q%/*}") && mv -f -- "$1" "$q"; }; '
+    'way() { w=.; r=${1#./}; m=${2#./}/; while [ "$r" != "${r#*/}" ]; do w=$w/${r%%/*}; r=${r#*/}; '
     'if [ -L "$w" ] || { [ -e "$w" ] && [ ! -d "$w" ]; }; then put "$w" || return 1; fi; '
-    '[ -d "$w" ] || mkdir -- "$w" || return 1; done; }; '
+    '[ -d "$w" ] || mkdir -m "${m%%/*}" -- "$w" || return 1; m=${m#*/}; done; }; '
 )
 
 
@@ -61,12 +62,16 @@ class HostHand(Hand):
     def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:
         # "mv" to a link that leads to a folder would move into that folder.
         script = (_WITHIN + _MAKE_WAY) + (
-            "a=$1; shift; while [ $# -gt 1 ]; do "
-            'if within "$1" && { [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; }; then way "$2" || exit 1; '
+            "a=$1; shift; while [ $# -gt 2 ]; do "
+            'if within "$1" && { [ -L "$1" ] || { [ -e "$1" ] && [ ! -d "$1" ]; }; }; then way "$2" "$3" || exit 1; '
             'if [ -L "$2" ]; then rm -f -- "$2"; elif [ -d "$2" ]; then put "$2" || exit 1; fi; '
-            'mv -f -- "$1" "$2" || exit 1; fi; shift 2; done'
+            'mv -f -- "$1" "$2" || exit 1; fi; shift 3; done'
         )
-        self._each(script, [name for pair in pairs for name in pair], "./" + aside)
+        self._each(script, [word for old, new in pairs for word in (old, new, self._modes(new))], "./" + aside)
+
+    def _modes(self, name: str) -> str:
+        above = name.split("/")[:-1]
+        return "/".join(f"{self.rights('/'.join(above[: n + 1])):o}" for n in range(len(above)))
 
     def erase(self, names: Sequence[str], *, truncate: bool = False) -> None:
         script = 'for f; do within "$f" && { rm -f -- "$f"; rmdir -p -- "${f%/*}" 2>/dev/null; }; done; true'
@@ -74,10 +79,12 @@ class HostHand(Hand):
 
     def make_folders(self, names: Sequence[str]) -> None:
         script = (
-            'for f; do w=.; r=${f#./}/; while [ -n "$r" ]; do w=$w/${r%%/*}; r=${r#*/}; [ -L "$w" ] && break; '
-            '[ -d "$w" ] || { [ ! -e "$w" ] && mkdir -- "$w"; } || break; done; done; true'
+            "while [ $# -gt 1 ]; do w=.; r=${1#./}/; m=${2#./}/; shift 2; "
+            'while [ -n "$r" ]; do w=$w/${r%%/*}; r=${r#*/}; '
+            '[ -L "$w" ] && break; [ -d "$w" ] || { [ ! -e "$w" ] && mkdir -m "${m%%/*}" -- "$w"; } || break; '
+            "m=${m#*/}; done; done; true"
         )
-        self._each(script, names)
+        self._each(script, [word for name in names for word in (name, self._modes(f"{name}/"))])
 
     def drop_folders(self, names: Sequence[str]) -> None:
         script = 'for f; do within "$f" && [ ! -L "$f" ] && rmdir -- "$f" 2>/dev/null; done; true'
@@ -105,7 +112,8 @@ class HostHand(Hand):
         if not names:
             return ""
         listed = b"".join(b"./" + os.fsencode(name) + b"\0" for name in names)
-        return self._run('exec xargs -0 -n 100 sh -c "$@"', script, "sh", *words, input=listed).stdout
+        # A number that 2 and 3 divide: what belongs together goes to one sh.
+        return self._run('exec xargs -0 -n 120 sh -c "$@"', script, "sh", *words, input=listed).stdout
 
     def _run(
         self, script: str, *words: str, input: bytes | None = None, ok: Sequence[int] = (0,)
@@ -146,19 +154,20 @@ class HostPlace(Place):
     def answers(self) -> None:
         return  # ssh has its own limits of time
 
-    def prepare(self) -> str:
+    def prepare(self, rights: int = 0o777) -> str:
         # "set -C": of two that prepare at once one makes the file, the other reads it.
         script = (
-            'mkdir -p -- "$1" && cd -- "$1" || exit 3; '
+            '{ [ -d "$1" ] || mkdir -p ${4:+-m "$4"} -- "$1"; } && cd -- "$1" || exit 3; '
             '[ -s "$2" ] || (set -C; printf %s "$3" >"$2") 2>/dev/null; cat -- "$2"'
         )
-        return self.verify(self._ask(script, SENTINEL, new_sentinel()), None)
+        made = "" if self.parts or rights == 0o777 else f"{rights:o}"
+        return self.verify(self._ask(script, SENTINEL, new_sentinel(), made), None)
 
     @contextmanager
-    def opened(self, expected: str | None = None, *, make: bool = False, known: Mark | None = None) -> Iterator[Opened]:
-        script = 'cd -- "$1" || exit 3; cat -- "$2" && { [ -z "$3" ] || mkdir -p -- "./$3"; }'
+    def opened(self, expected: str | None = None, *, make: int = 0, known: Mark | None = None) -> Iterator[Opened]:
+        script = 'cd -- "$1" || exit 3; cat -- "$2" && { [ -z "$3" ] || [ -d "./$3" ] || mkdir -p -m "$4" -- "./$3"; }'
         below = str(PurePosixPath(*self.parts)) if make and self.parts else ""
-        self.verify(self._ask(script, SENTINEL, below), expected)
+        self.verify(self._ask(script, SENTINEL, below, f"{make:o}"), expected)
         yield Opened(None, self.target, HostHand(self.host, self.path))
 
     def names(self) -> list[str]:

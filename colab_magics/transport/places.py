@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
+import stat
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -26,6 +28,7 @@ ANSWER_SECONDS = 20.0
 """So long a caller waits for the disk of a Place; whoever asks it directly waits for ever when its mount hangs."""
 
 SENTINEL = ".colab_magics_place.json"
+PRIVATE = 0o700
 
 PLACES = Registry(
     "Place",
@@ -50,6 +53,12 @@ class Hand(ABC):
 
     local: str | None = None
     """The folder as a path of this machine, where it has one."""
+    source: str | None = None
+    """The folder here whose files are brought."""
+
+    def rights(self, folder: str) -> int:
+        """Return the mode of a folder that is made: that of the one it is a copy of; what is ours is for its owner."""
+        return rights_of(os.path.join(self.source, folder)) if self.source is not None else PRIVATE
 
     @abstractmethod
     def look(self, names: Sequence[str]) -> dict[str, Seen]:
@@ -165,8 +174,13 @@ class Place(ABC):
         return self.target
 
     @abstractmethod
-    def prepare(self) -> str:
+    def prepare(self, rights: int = 0o777) -> str:
         """Make the root with its sentinel, unless they are there, and return the Place's id.
+
+        Parameters
+        ----------
+        rights : int
+            The mode of the folder that becomes the mirror, should it be made.
 
         Raises
         ------
@@ -196,7 +210,7 @@ class Place(ABC):
 
     @abstractmethod
     def opened(
-        self, expected: str | None = None, *, make: bool = False, known: Mark | None = None
+        self, expected: str | None = None, *, make: int = 0, known: Mark | None = None
     ) -> AbstractContextManager[Opened]:
         """Check as `check` does and hold on to the root: what runs inside cannot reach another folder of that name.
 
@@ -204,8 +218,8 @@ class Place(ABC):
         ----------
         expected : str, optional
             The id that `prepare` returned.
-        make : bool, default False
-            Make the folder below the root.
+        make : int, default 0
+            Make the folder below the root, with this mode.
         known : tuple of int, optional
             The mark of the sentinel when it was read last: the very same file need not be read again.
         """
@@ -317,6 +331,15 @@ def safe_name(name: str, *, of: str) -> str:
     if not name or path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
         raise InvalidInput(f"{name!r} leads out of {of}.", "Write a name below it.")
     return str(path)
+
+
+def rights_of(folder: str) -> int:
+    """Return the mode for a copy of a folder: what it grants, and its owner may write; 0700 when it is not there."""
+    try:
+        seen = os.lstat(folder)
+    except OSError:
+        return PRIVATE
+    return stat.S_IMODE(seen.st_mode) & 0o777 | PRIVATE if stat.S_ISDIR(seen.st_mode) else PRIVATE
 
 
 def new_sentinel() -> str:

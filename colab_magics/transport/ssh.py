@@ -13,7 +13,7 @@ import shlex
 import shutil
 import stat
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .. import process
@@ -155,7 +155,8 @@ def copy(source: str, target: str, *, timeout: float = LONG_SECONDS) -> None:
     """Copy a file or a folder to or from another machine, over the shared connection.
 
     By rsync where both sides have it, else as a stream of tar. A file is renamed to its name when it is whole; of a
-    copy that was cut some files may be there, but none in part. Nothing is deleted.
+    copy that was cut some files may be there, but none in part. Nothing is deleted. What comes from there has no
+    rights for others, and links that lead out of the folder are left out.
 
     Parameters
     ----------
@@ -194,7 +195,10 @@ def copy(source: str, target: str, *, timeout: float = LONG_SECONDS) -> None:
         # A slash behind the source means what the folder holds; no path here is taken for an option or a host.
         ends = [f"{host}:{path}" if there else os.path.abspath(path), os.path.abspath(to) if there else f"{host}:{to}"]
         ends[0] += "/" if whole else ""
-        _rsync(host, ends, timeout)
+        if there and not whole and os.path.isdir(ends[1]):
+            # Where one file goes is not for the other machine to say.
+            ends[1] = os.path.join(ends[1], PurePosixPath(path).name)
+        _rsync(host, ends, timeout, flags=_FROM_THERE if there else ("--archive",))
     elif there:
         copying.get(host, path, Path(to).absolute(), timeout=timeout)
     else:
@@ -220,10 +224,14 @@ def _place(text: str) -> tuple[str, str]:
     return host, path.rstrip("/") or ("/" if path.startswith("/") else ".")
 
 
-def _rsync(host: str, ends: Sequence[str], timeout: float) -> None:
+# No owners, devices and rights of others; no links that lead out.
+_FROM_THERE = ("-rlpt", "--safe-links", "--chmod=ugo-s,o-t,go-w")
+
+
+def _rsync(host: str, ends: Sequence[str], timeout: float, *, flags: Sequence[str]) -> None:
     # -s: no shell there splits or expands a path.
     try:
-        process.run(["rsync", "--archive", "-s", "-e", rsync_shell(), "--", *ends], timeout=timeout)
+        process.run(["rsync", *flags, "-s", "-e", rsync_shell(), "--", *ends], timeout=timeout)
     except CommandFailed as error:
         # rsync(1): errors of sockets and of its protocol, signals, time-outs; and ssh's own end
         if error.returncode in (10, 12, 20, 30, 35, 124, 255):

@@ -41,7 +41,7 @@ def remote(
     those that begin with ``%%local``, run here. ``%%remote gpu1`` runs one cell there. Output, plots, progress bars,
     questions and interrupts go to and fro; a cut connection costs nothing, and after a restart of this kernel the same
     line attaches again and shows what was missed. The project's code goes along before each cell, without what git
-    ignores.
+    ignores, and without keys, ``.env`` and the like.
 
     Parameters
     ----------
@@ -57,7 +57,8 @@ def remote(
     folder : str, optional
         Where it works there; by default the project's path, below ``colab_magics`` in the home folder.
     include, exclude : str, optional
-        Patterns of files that are sent although git ignores them, and that are not sent. On a host that is connected
+        Patterns of files that are sent although git ignores them, or by their very name although they look like
+        secrets (``include=.env``), and that are not sent. On a host that is connected
         they count from the next cell on; what is excluded later stays there.
     idle : str, default "8h"
         The kernel ends by itself when nobody is connected and nothing runs for so long; ``0`` for never.

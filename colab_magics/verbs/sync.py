@@ -59,7 +59,7 @@ def sync(
         Flags of rsync, such as "-av --delete" or "--chmod=g+r". With flags that change what is sent rsync does all
         the copying.
     delete : bool, default False
-        Move to ``.sync_trash`` at the Place what is deleted here from now on; a day later it is deleted there. Many
+        Move to ``.sync_trash`` at the Place what is deleted here from now on; after a day of syncing it goes. Many
         deletes at once wait for your word; what was gone before is named, and stays.
     restore : {"all", "light", "none"}, default "all"
         What to fetch first: all, only files below 10 MB, or nothing. What is newer here stays.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import signal
 import time
 from pathlib import Path
 
 import pytest
 from conftest import poll
 
-from faults.kit import Kept, age_of_heartbeat, files, whole
+from faults.kit import Kept, age_of_heartbeat, files, trashed, whole
 
 YEAR = 365 * 86_400
 JUMPING = """
@@ -95,3 +98,53 @@ def test_a_restart_with_a_clock_that_is_behind_keeps_both_versions(on_folder: Ke
     on_folder.start().wait(30)
     contents = [path.read_bytes() for top in (on_folder.source, on_folder.there) for path in top.rglob("state.bin*")]
     assert {b"from another machine", b"from here"} <= set(contents)
+
+
+@pytest.mark.parametrize("seconds", [YEAR, -YEAR])
+def test_a_clock_that_is_off_purges_no_trash(on_folder: Kept, clock: Path, seconds: int) -> None:
+    on_folder.write(5)
+    sync = on_folder.start(delete=True)
+    on_folder.arrived()
+    (on_folder.source / "file_0.bin").unlink()
+    on_folder.arrived()
+    assert len(trashed(on_folder.there)) == 1
+    sync.stop()
+    jump(clock, seconds)
+    sync = on_folder.start(delete=True)
+    sync.wait(20)
+    on_folder.write(1, prefix="later")
+    sync.wait(20)
+    assert sync.status()["trash"]["files"] == 1
+    assert len(trashed(on_folder.there)) == 1
+    # Nor do other sessions, which know the trash by its names alone.
+    sync.stop()
+    shutil.rmtree(sync.folder)
+    on_folder.start(delete=True).wait(20)
+    assert len(trashed(on_folder.there)) == 1
+
+
+@pytest.mark.parametrize("seconds", [1000, -1000])
+def test_a_session_with_another_clock_takes_over_nothing(
+    on_folder: Kept, clock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    on_folder.write(2)
+    on_folder.start()
+    on_folder.arrived()
+    owner = on_folder.there / ".colab_magics_owner.json"
+    record = json.loads(owner.read_text())
+    # As another machine's: whether it lives nobody can see from here.
+    elsewhere = {
+        **record,
+        "host": "elsewhere",
+        "identity": {**record["identity"], "host": "elsewhere", "boot": "other"},
+    }
+    poll(lambda: on_folder.state() == "IDLE")
+    os.kill(on_folder.sync.status()["identity"]["pid"], signal.SIGKILL)
+    whole(owner, json.dumps({**elsewhere, "who": "another"}).encode())
+    jump(clock, seconds)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other machine"))
+    other = Kept(tmp_path / "other machine" / "job", on_folder.there, on_folder.place)
+    other.write(1, prefix="second")
+    other.start()
+    other.says("elsewhere", states=("HELD",))
+    assert json.loads(owner.read_text())["who"] == "another"

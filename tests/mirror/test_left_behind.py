@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from conftest import HOSTILE_NAMES, poll
 from sshd import sshd
 
+from colab_magics.mirror.patterns import AGES
 from mirror.tools import begin, write
 
 DAY = 86_400.0
@@ -38,13 +40,15 @@ def test_old_trash_of_another_runtime_goes_and_nothing_else(tmp_path: Path, plac
     trash = there / ".sync_trash"
     for name in HOSTILE_NAMES:
         write(trash / stamp(3 * DAY) / name, old_txt="old")
-    write(trash / stamp(1.2 * DAY), of_another_time_zone_txt="kept")
+    write(trash / stamp(1.2 * DAY), seen_shortly_txt="kept")
     write(trash / stamp(60), young_txt="kept")
     write(trash / "my own", mine_txt="kept")
     write(trash, mine_txt="kept")
     write(there / ".sync_conflict" / stamp(3 * DAY), lost_txt="kept")
     outside = write(tmp_path / "outside", x_txt="kept")
     (trash / stamp(4 * DAY)).symlink_to(outside)
+    ages = {stamp(3 * DAY): 0, stamp(1.2 * DAY): 2.5 * DAY, stamp(4 * DAY): 0}
+    (there / AGES).write_text(json.dumps({"kept": 3 * DAY, "folders": ages}))
     before = {path: path.read_text() for path in there.rglob("*.txt")} | {outside / "x.txt": "kept"}
     sync = begin(write(tmp_path / "job", a_txt="a"), to).now()
     poll(lambda: not (trash / stamp(3 * DAY)).exists() and not list(trash.rglob("old.txt")))

@@ -13,7 +13,7 @@ import pytest
 from conftest import poll
 
 from colab_magics.mirror import control
-from colab_magics.mirror.patterns import CONFLICT, OWNER, TRASH, VERSIONS
+from colab_magics.mirror.patterns import AGES, CONFLICT, OWNER, TRASH, VERSIONS
 from colab_magics.mirror.sync import Sync
 from colab_magics.transport.places import SENTINEL, parse
 
@@ -28,7 +28,7 @@ def write(folder: Path, **files: str) -> Path:
 
 def tree(folder: Path) -> dict[str, str]:
     """Read all files of a folder, without ours."""
-    ours = (SENTINEL, OWNER)
+    ours = (SENTINEL, OWNER, AGES)
     return {
         str(path.relative_to(folder)): path.read_text()
         for path in sorted(folder.rglob("*"))

@@ -245,3 +245,26 @@ def test_output_of_late_threads_goes_to_on_message(connect: Connect) -> None:
     )
     run(kernel, "go.set()")
     poll(lambda: "late" in printed(late), what=str(late))
+
+
+def test_the_end_takes_the_code_along_and_builds_nothing(
+    connect: Connect, box: Sshd, home: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Unavailable, match="No kernel"):
+        connect(start=False, env="")
+    assert not list(home.rglob("*.py")), "no environment is made to end what is not there"
+    folder = tmp_path / "there"
+    first, second = connect(folder=str(folder)), connect("another", folder=str(folder))
+    for kernel in (first, second):
+        kernel.write_file("lib/a.py", b"x = 1")
+        kernel.write_file(f"of {kernel.name}.py", b"x = 1")
+        assert value(kernel, "__import__('sys').path.insert(0, '.') or __import__('lib.a').a.x") == "1"
+    assert value(first, "open('result.txt', 'w').write('4') and 0") == "0"
+    first.shutdown()
+    assert (folder / "lib" / "a.py").exists(), "the other kernel works with it"
+    second.close()
+    again = connect("another", start=False, env="")  # under a Python that this call did not name
+    again.shutdown()
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    # What one had sent when another came stays: to that one it was there before.
+    assert left == {"result.txt", "of main.py", "lib/a.py"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from conftest import git
 from colab_magics.errors import InvalidInput
 from colab_magics.relay import code as module
 from colab_magics.relay.code import Code
+from colab_magics.relay.files_there import Sent
 
 
 class There:
@@ -127,3 +129,39 @@ def test_a_file_that_cannot_be_read_stops_no_cell(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     code.send(there)
     assert set(there.files) == {"a.py", "b.py"}
+
+
+def test_what_was_sent_is_taken_away_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path, here_before_dot_py="mine", lib__own_dot_py="mine")
+    sent = Sent(str(tmp_path))
+    for path in ("a.py", "lib/b.py", "new/deep/c.py", "here_before.py", "changed.py", "gone.py"):
+        sent.put({"path": path}, b"x = 1")
+    sent.put({"path": "gone.py", "remove": True}, b"")
+    compileall.compile_dir(tmp_path, quiet=1)
+    write(tmp_path, changed_dot_py="x = 2 # by a cell there", new__deep__out_dot_txt="a result")
+    sent.take_away()
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.suffix != ".pyc" and path.is_file()}
+    assert left == {"here_before.py", "changed.py", "lib/own.py", "new/deep/out.txt"}
+    assert not list(tmp_path.rglob("c.*.pyc"))
+
+
+def test_secrets_stay_here_and_are_named(tmp_path: Path) -> None:
+    git("init", "--quiet", str(tmp_path))
+    names = (".env", "conf/.env.local", "id_ed25519", "conf/server.pem", ".aws/config", "secrets.toml", "ignored.pem")
+    for name in (*names, ".env.example", "secrets.py", "tokens.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "settings").symlink_to(".env")
+    (tmp_path / ".gitignore").write_text("ignored.pem\n")
+    code, there = Code(tmp_path), There()
+    code.send(there)
+    assert set(there.files) == {".env.example", "secrets.py", "tokens.txt", ".gitignore"}
+    assert code.left_behind() == sorted({*names, "settings"} - {"ignored.pem"})
+    code.send(there)
+    assert code.left_behind() == [], "each is told once"
+    code.choose(include=["conf", "*", ".env", "*.pem"])
+    code.send(there)
+    assert set(there.files) == {
+        *(".env.example", "secrets.py", "tokens.txt", ".gitignore"),
+        *(".env", "ignored.pem", "conf/server.pem"),
+    }

@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +77,9 @@ def test_a_folder_goes_and_comes_back_as_it_is(box: Sshd, home: Path, source: Pa
     ssh.copy(str(source), f"box:{home}/there/{target}")
     assert tree(home / "there" / target) == tree(source)
     ssh.copy(f"box:{home}/there/{target}/", str(tmp_path / "back" / "x"))
-    assert tree(tmp_path / "back" / "x") == tree(source)
+    back = tree(source)
+    assert back.pop("link") == "/etc/hostname"  # it leads out: what comes from another machine does not
+    assert tree(tmp_path / "back" / "x") == back
     # Again, with a change: into the folder that is there, and what else is there stays.
     (source / "new").write_text("new")
     (source / "link").unlink()
@@ -190,6 +193,78 @@ def test_the_limit_of_time_is_kept(box: Sshd, home: Path, tmp_path: Path) -> Non
     poll(lambda: not list((home / "there").glob(".copy.*")), what="what was gathered is removed")
 
 
+def test_what_comes_has_no_rights_and_leads_nowhere(box: Sshd, home: Path, tmp_path: Path) -> None:
+    there, back = home / "there" / "evil", tmp_path / "back"
+    (there / "open").mkdir(parents=True)
+    (there / "open").chmod(0o3777)
+    (there / "private").mkdir(mode=0o700)
+    for name, bits in (("setuid", 0o4777), ("private/setgid", 0o2775), ("key", 0o600)):
+        (there / name).write_text(name)
+        (there / name).chmod(bits)
+    os.link(there / "key", there / "open" / "the same")
+    (there / "abs").symlink_to(home)
+    (there / "open" / "up").symlink_to("../../x")
+    (there / "open" / "top").symlink_to("..")
+    (there / "inside").symlink_to("open/the same")
+    ssh.copy(f"box:{there}", str(back))
+    modes = {str(path.relative_to(back)): path.lstat().st_mode & 0o7777 for path in back.rglob("*")}
+    links = {name: os.readlink(back / name) for name in modes if (back / name).is_symlink()}
+    assert links == {"inside": "open/the same", "open/top": ".."}
+    assert {name: bits for name, bits in modes.items() if name not in links} == {
+        **{"open": 0o755, "private": 0o700, "setuid": 0o755, "private/setgid": 0o755},
+        **{"key": 0o600, "open/the same": 0o600},
+    }
+    assert (back / "open" / "the same").read_text() == "key"
+
+
+def test_a_new_folder_in_one_that_is_there_has_no_more_rights(box: Sshd, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "a" / "private").mkdir(parents=True)
+    (tmp_path / "a" / "private").chmod(0o700)
+    (tmp_path / "a" / "private" / "x").write_text("x")
+    (home / "there" / "a").mkdir()
+    ssh.copy(str(tmp_path / "a"), f"box:{home}/there/a")
+    assert (home / "there" / "a" / "private").stat().st_mode & 0o7777 == 0o700
+    assert (home / "there" / "a" / "private" / "x").read_text() == "x"
+
+
+@pytest.fixture
+def liar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Run a machine without rsync, and return its program tar, which a test writes anew."""
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    for name in PROGRAMS:
+        (evil / name).symlink_to(shutil.which(name) or "")
+    (evil / "tar").unlink()
+    (tmp_path / "there" / "folder").mkdir(parents=True)
+    (tmp_path / "there" / "file").touch()
+    with sshd(tmp_path, session_home=tmp_path / "there", session_path=str(evil)) as server:
+        monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
+        yield evil / "tar"
+
+
+SENDS = """#!{python}
+import io, sys, tarfile
+t = tarfile.open(fileobj=sys.stdout.buffer, mode="w|")
+def put(name, kind=tarfile.REGTYPE, to="", data=b"evil"):
+    one = tarfile.TarInfo(name)
+    one.type, one.linkname, one.size = kind, to, len(data) if kind == tarfile.REGTYPE else 0
+    t.addfile(one, io.BytesIO(data))
+{what}
+t.close()
+"""
+
+
+@pytest.mark.parametrize("what", ["put('.bashrc')", "put('file'); put('.bashrc')", "put('sub/file')", "pass"])
+def test_a_file_is_what_was_asked_for(liar: Path, tmp_path: Path, what: str) -> None:
+    (tmp_path / "a home").mkdir()
+    liar.write_text(SENDS.format(python=sys.executable, what=what))
+    liar.chmod(0o755)
+    there = os.path.relpath(tmp_path / "there" / "file", pwd.getpwuid(os.getuid()).pw_dir)
+    with pytest.raises(ColabMagicsError, match=r"something else|Not a directory|No such file|ended"):
+        ssh.copy(f"box:{there}", str(tmp_path / "a home"))
+    assert list((tmp_path / "a home").iterdir()) == []
+
+
 def test_an_archive_cannot_write_outside_of_its_folder(tmp_path: Path, home: Path) -> None:
     """What another machine sends is not trusted: a tar of its own making, in place of the one there."""
     evil = tmp_path / "evil"
@@ -205,7 +280,7 @@ def test_an_archive_cannot_write_outside_of_its_folder(tmp_path: Path, home: Pat
         f"s.linkname = {str(tmp_path / 'outside')!r}; t.addfile(s)\n"
         "f = tarfile.TarInfo(WHERE); f.size = 1; t.addfile(f, io.BytesIO(b'x'))\nt.close()\n"
     )
-    python = shutil.which("python3") or ""
+    python = sys.executable
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "folder").mkdir()
     with sshd(tmp_path, session_home=tmp_path / "there", session_path=str(evil)) as server:

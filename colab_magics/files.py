@@ -1,0 +1,34 @@
+"""Files of ours in folders that others fill too: opened as plain files, never through a link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+def plain(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a plain file, and nothing else of its name: ``open(path, "a", opener=plain)``.
+
+    Raises
+    ------
+    OSError
+        For a link, which would lead out of the folder, and for a pipe or the like, which would never answer.
+    """
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a link, which is not followed", os.fspath(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is no plain file", os.fspath(path))
+    return fd
+
+
+def read(path: Path) -> bytes:
+    """Read a plain file; see `plain`."""
+    with open(path, "rb", opener=plain) as stream:
+        return stream.read()
