@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InvalidInput, NotFound, Unavailable
 from . import git
-from .project import DATA_JOB, DATA_PROJECT, MARKER, Project
+from .project import DATA_JOB, DATA_PROJECT, MARKER, Project, real_folder
 
 DEFAULT_NOTEBOOKS = "notebooks"
 
@@ -69,6 +69,8 @@ def notebooks_folder(root: Path, notebooks: str | None) -> Path:
     """
     wanted = str(notebooks or DEFAULT_NOTEBOOKS)
     folder = Path(os.path.normpath(root / wanted))
+    if folder.is_relative_to(root) and not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root)):
+        real_folder(root, *folder.relative_to(root).parts)
     if not folder.is_relative_to(root):
         raise InvalidInput(
             f"notebooks={wanted} is outside of the project {root}.",

@@ -7,6 +7,7 @@ Layout: ``<root>/data_project`` holds the inputs that all jobs share, ``<root>/d
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,13 @@ class Project:
 
     @property
     def data_project(self) -> Path:
-        """Folder of the inputs that all jobs of the project share."""
-        return self.root / DATA_PROJECT
+        """Folder of the inputs that all jobs of the project share; see `real_folder`."""
+        return real_folder(self.root, DATA_PROJECT)
 
     @property
     def data_job(self) -> Path:
-        """Folder of the outputs of this job."""
-        return self.root / DATA_JOB / self.job
+        """Folder of the outputs of this job; see `real_folder`."""
+        return real_folder(self.root, DATA_JOB, self.job)
 
     def save(self, *, notebook: str | None = None, **more: Any) -> None:
         """Write the marker: this set-up is complete. `notebook` (see `notebook_key`) uses this job from now on."""
@@ -98,6 +99,28 @@ class Project:
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         # What an IPython terminal shows.
         printer.text(f"Project({self.name!r}, …)" if cycle else str(self))
+
+
+def real_folder(root: Path, *parts: str) -> Path:
+    """Return a folder below another one, which need not be there yet, but must not be elsewhere.
+
+    A repository may hold links: through one that leads out of it, files of the user would be overwritten or sent away.
+
+    Raises
+    ------
+    InvalidInput
+        When a link leads to it; names the link.
+    """
+    folder = Path(root, *parts)
+    if os.path.realpath(folder) != os.path.join(os.path.realpath(root), *parts):
+        above = [Path(root, *parts[: number + 1]) for number in range(len(parts))]
+        link = next(filter(os.path.islink, above), folder)
+        raise InvalidInput(
+            f"{link} is a link to {os.path.realpath(link)}: what a project writes stays in its own folders.",
+            f"Take the link away (rm {shlex.quote(str(link))}). For data on another disk set the project up there: "
+            "root=FOLDER",
+        )
+    return folder
 
 
 def find_project(start: Path) -> Project | None:
