@@ -322,11 +322,11 @@ def _one(found: list[Sync]) -> Sync | Syncs:
 
 def _project() -> Any:
     """The project of this session, or the one that the working folder stands in; None without one."""
-    from ..checkout.project import find_project
+    from ..checkout.project import find_project, of_run
 
     run = session.run_folder()
     if run is not None:
-        return find_project(run)
+        return of_run(run)
     return session.current().project or find_project(Path.cwd())
 
 

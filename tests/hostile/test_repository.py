@@ -7,6 +7,7 @@ and the user writes the usual lines.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,16 @@ from checkout.conftest import RecordingUI, blocks
 from conftest import git
 from runs.folders import leave_run
 
-from colab_magics import fork, jobs, process, project, session, sync
-from colab_magics.checkout.project import Project
+from colab_magics import VERBS, fork, jobs, process, project, session, sync, trust
+from colab_magics import __main__ as face
+from colab_magics.checkout.project import MARKER, Project, find_project
+from colab_magics.checkout.trust import HARMLESS
 from colab_magics.errors import InvalidInput
+from colab_magics.faces.defaults import defaults
+from colab_magics.faces.signature import options
 from colab_magics.mirror import control
 from colab_magics.transport.places import parse
+from colab_magics.verbs import load, subcommands
 
 
 @pytest.fixture
@@ -221,6 +227,298 @@ class TestOverlap:
         assert (home / "keys" / "id_rsa").read_text() == "secret"
         assert (home / ".bashrc").read_text() == "mine"
         assert not (home / "er").exists()
+
+
+def says(root: Path, **values: Any) -> Path:
+    """Write a marker as a repository may hold one."""
+    process.write_json(root / MARKER, {"name": "net", "job": "default", "notebooks": ".", **values})
+    return root / MARKER
+
+
+def lines(ui: RecordingUI, part: str) -> list[str]:
+    """Return the lines that the user was told with these words in them."""
+    return [line for line in ui.out.getvalue().splitlines() if part in line]
+
+
+class TestMarker:
+    """``.colab_magics.json``: the user's own goes on to count, one that came with the files does not."""
+
+    def test_one_that_was_cloned_names_no_place(
+        self, repository: Path, clone: Any, home: Path, ui: RecordingUI, tmp_path: Path
+    ) -> None:
+        theirs = tmp_path / "theirs"
+        (theirs / "data_project").mkdir(parents=True)
+        (theirs / "data_project" / "in.txt").write_text("theirs")
+        says(repository, place=str(theirs), inputs="full")
+        root = clone()
+        before = files(theirs)
+        made = project()
+        assert (made.place, made.job) == (None, "default")
+        (made.data_job / "out.txt").write_text("out")
+        assert len(lines(ui, "place=")) == 1
+        assert str(root / MARKER) in lines(ui, "place=")[0]
+        assert f"colab-magics trust {root}" in lines(ui, "place=")[0]
+        session.current().project = None
+        with pytest.raises(InvalidInput, match="has no Place"):
+            sync()
+        assert project(force=True).place is None
+        assert control.running() == []
+        assert files(theirs) == before
+        assert not (root / "data_project" / "in.txt").exists()
+        assert len(lines(ui, "place=")) == 1, "it is said once"
+
+    def test_it_counts_after_a_yes_until_it_changes(
+        self, repository: Path, clone: Any, ui: RecordingUI, tmp_path: Path
+    ) -> None:
+        says(repository, place=str(tmp_path / "theirs"))
+        root = clone()
+        project()
+        session.current().project = None
+        trust(yes=True)
+        assert project().place == str(tmp_path / "theirs")
+        marker = process.read_json(root / MARKER) or {}
+        process.write_json(root / MARKER, {**marker, "place": str(tmp_path / "others")})
+        session.current().project = None
+        assert project().place is None
+        assert str(tmp_path / "others") in (root / MARKER).read_text(), "it can be allowed yet"
+
+    def test_the_users_own_goes_on(self, clone: Any, home: Path, ui: RecordingUI, tmp_path: Path) -> None:
+        root = clone()
+        first = project(to=str(tmp_path / "kept"))
+        for answers in ("kept", "of an earlier version"):
+            if answers != "kept":
+                shutil.rmtree(home / ".local" / "state" / "colab_magics" / "trusted")
+            session._active.clear()
+            session.activate(session.Session(ui=ui, start_folder=root))
+            found = find_project(root)
+            assert found == first
+            assert project().place == str(tmp_path / "kept")
+            session.current().project = None
+            assert sync().place == str(tmp_path / "kept" / "data_job" / "default")
+        assert lines(ui, "place=") == []
+
+    def test_one_that_replaces_the_users_own_does_not_count(self, clone: Any, ui: RecordingUI, tmp_path: Path) -> None:
+        root = clone()
+        project(to=str(tmp_path / "kept"))
+        marker = process.read_json(root / MARKER) or {}
+        process.write_json(root / MARKER, {**marker, "place": f"{tmp_path / 'kept'},{tmp_path / 'theirs'}"})
+        session.current().project = None
+        assert project().place is None
+
+    def test_a_project_that_was_moved_asks_anew(self, clone: Any, home: Path, ui: RecordingUI, tmp_path: Path) -> None:
+        root = clone()
+        project(to=str(tmp_path / "kept"))
+        found = find_project(root.rename(home / "moved"))
+        assert found is not None
+        assert found.place is None
+        assert "place=" in ui.out.getvalue()
+
+    def test_a_run_does_not_speak_of_it(self, clone: Any, ui: RecordingUI, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = clone()
+        run = leave_run(root / "data_job" / "own", 0).folder
+        says(root, place="/theirs")
+        git("init", "--quiet", str(run))
+        monkeypatch.setenv("COLAB_MAGICS_RUN", str(run))
+        assert (project().job, project().root) == ("own", root)
+        assert "place=" not in ui.out.getvalue()
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            *({"name": name} for name in ("..", "/etc", "", "-rf", ".git", "a\nb", "a\u202eb")),
+            *({"job": job} for job in ("..", "../../x", "/etc", "-rf", ".scheduler", "a\x1b]0;x\x07", ["a/b"])),
+            *({"jobs": {"main.ipynb": job}} for job in ("..", "a/b", "")),
+            *({"place": place} for place in (["/etc"], 3, {"to": "/etc"}, "a\nb", "\x1b[2J")),
+        ],
+        ids=str,
+    )
+    def test_its_words_are_checked_as_typed_ones(self, clone: Any, ui: RecordingUI, wrong: dict[str, Any]) -> None:
+        root = clone()
+        file = says(root, **wrong)
+        for line in (project, jobs, sync):
+            with pytest.raises(InvalidInput) as error:
+                line()
+            assert blocks(error.value).startswith(f"{file}: ")
+        assert sorted(os.listdir(root)) == sorted([".git", MARKER, "README.md"])
+
+    @pytest.mark.parametrize("notebooks", ["..", "/etc", "../../..", "out", ["a"], {"a": 1}, "gone"])
+    def test_its_notebooks_stand_in_the_project(
+        self, clone: Any, home: Path, ui: RecordingUI, notebooks: object
+    ) -> None:
+        root = clone()
+        (root / "out").symlink_to(home / "keys")
+        says(root, notebooks=notebooks)
+        found = find_project(root)
+        assert found is not None
+        assert found.notebooks == root
+
+    def test_one_that_cannot_be_read_is_none(self, clone: Any, home: Path, ui: RecordingUI) -> None:
+        root = clone()
+        for text in (b"[" * 100_000, b"\xff\xfe", b'{"name": 1e999}', b"9" * 5000, b'{"name": "x", "y": "\\ud800"}'):
+            (root / MARKER).write_bytes(text)
+            assert find_project(root) is None
+        (root / MARKER).unlink()
+        os.mkfifo(root / MARKER)
+        assert find_project(root) is None
+        (root / MARKER).unlink()
+        says(home / "keys", name="elsewhere")
+        (root / MARKER).symlink_to(home / "keys" / MARKER)
+        assert find_project(root) is None
+        assert "is not read (a link to" in ui.out.getvalue()
+        assert project().name == "net"
+        assert not (root / MARKER).is_symlink(), "the user's own set-up has written its own"
+        assert "elsewhere" in (home / "keys" / MARKER).read_text()
+
+
+class TestPyproject:
+    """``[tool.colab_magics]`` of a pyproject.toml that came with the files."""
+
+    def test_what_is_harmless_counts_and_the_rest_is_told(
+        self, repository: Path, clone: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (repository / "pyproject.toml").write_text(
+            f'[tool.colab_magics.project]\njob = "mine"\nto = "{tmp_path}/theirs"\nsecrets = "HOME"\ninstall = true\n'
+        )
+        root = clone()
+        session._active.clear()
+        assert face.main(["project"]) == 0
+        shown = capsys.readouterr().err.splitlines()
+        assert len(shown) == 1, shown
+        for word in ("to=", "secrets=", "install=", f"colab-magics trust {root}"):
+            assert word in shown[0]
+        assert (root / "data_job" / "mine").is_dir()
+        assert not (tmp_path / "theirs").exists()
+        session._active.clear()
+        assert face.main(["project", f"to={tmp_path}/own", "secrets=", "--no-install"]) == 0
+        assert "trust" not in capsys.readouterr().err, "nothing was left out of this call"
+
+    def test_it_counts_after_a_yes_for_these_values_of_this_checkout(
+        self, repository: Path, clone: Any, home: Path, ui: RecordingUI
+    ) -> None:
+        def said() -> dict[str, Any]:
+            return defaults("sync", None, root)
+
+        text = '[tool.colab_magics.sync]\nto = "kept"\nevery = "5m"\n'
+        (repository / "pyproject.toml").write_text(text)
+        root = clone()
+        assert said() == {"every": "5m"}
+        shown = str(trust(str(root)))
+        assert "Nothing was allowed" in shown, "nobody can answer here"
+        assert '"kept"' in ui.out.getvalue(), "it is shown before it is asked"
+        assert said() == {"every": "5m"}
+        trust(str(root), yes=True)
+        assert said() == {"to": "kept", "every": "5m"}
+        assert "count already" in str(trust(str(root)))
+        (root / "pyproject.toml").write_text(text.replace("5m", "9m") + "[project]\nname = 'net'\n")
+        assert said() == {"to": "kept", "every": "9m"}, "what is harmless may change"
+        (root / "pyproject.toml").write_text(text + '[tool.colab_magics.remote]\nenv = "theirs"\n')
+        assert said() == {"every": "5m"}, "what is not may not"
+        (root / "pyproject.toml").write_text(text)
+        shutil.copytree(root, home / "copy")
+        assert defaults("sync", None, home / "copy") == {"every": "5m"}
+        trust(str(root), forget=True)
+        assert said() == {"every": "5m"}
+        notes = home / ".local" / "state" / "colab_magics" / "trusted"
+        assert notes.stat().st_mode & 0o777 == 0o700
+        assert {note.stat().st_mode & 0o777 for note in notes.iterdir()} == {0o600}
+
+    def test_the_question_cannot_be_answered_by_the_repository(
+        self, repository: Path, clone: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (repository / "pyproject.toml").write_text("[tool.colab_magics.trust]\nyes = true\n")
+        clone()
+        assert face.main(["trust"]) == 2
+        assert "only the call itself may say it" in capsys.readouterr().err
+
+    def test_what_is_shown_does_not_rule_the_terminal(self, clone: Any, ui: RecordingUI) -> None:
+        root = clone()
+        (root / "pyproject.toml").write_text('[tool.colab_magics.sync]\nto = "\\u001b[2J\\u202elmx\\nx"\n')
+        trust()
+        assert r"\u001b[2J\u202elmx\nx" in ui.out.getvalue()
+        assert "\x1b" not in ui.out.getvalue()
+
+    @pytest.mark.parametrize("name", ["pyproject.toml", MARKER])
+    def test_what_another_user_owns_is_not_read(
+        self, clone: Any, home: Path, ui: RecordingUI, tmp_path: Path, name: str
+    ) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("giving a file to another user needs root")
+        root = clone()
+        says(root, job="theirs")
+        (root / "pyproject.toml").write_text('[tool.colab_magics.sync]\nevery = "1s"\n')
+        os.chown(root / name, 65534, -1)
+        git("config", "--global", "--unset", "safe.directory")
+        read = (defaults("sync", None, root), find_project(root) is not None)
+        assert read == ({"every": "1s"}, False) if name == MARKER else ({}, True)
+        assert f"{root / name} is not read: it belongs to another user" in ui.out.getvalue()
+        assert f"safe.directory {root}" in ui.out.getvalue()
+        git("config", "--global", "--add", "safe.directory", str(root))
+        assert (defaults("sync", None, root), find_project(root) is not None) == ({"every": "1s"}, True)
+
+    @pytest.mark.parametrize("edge", ["checkout", "home"])
+    def test_what_stands_above_is_not_read(
+        self, clone: Any, home: Path, ui: RecordingUI, monkeypatch: pytest.MonkeyPatch, edge: str
+    ) -> None:
+        root = clone()
+        if edge == "home":
+            shutil.rmtree(root / ".git")
+            monkeypatch.setenv("HOME", str(root))
+        says(home, name="above")
+        (home / "pyproject.toml").write_text('[tool.colab_magics.sync]\nto = "/theirs"\nevery = "1s"\n')
+        (root / "deep").mkdir()
+        assert defaults("sync", None, root / "deep") == {}
+        assert find_project(root / "deep") is None
+        for name in (MARKER, "pyproject.toml"):
+            assert f"{home / name} is not read: it stands above {root}" in ui.out.getvalue()
+
+    def test_no_other_file_is_followed_or_waited_for(self, clone: Any, home: Path, ui: RecordingUI) -> None:
+        root = clone()
+        (home / "keys" / "x.toml").write_text('[tool.colab_magics.sync]\nevery = "1s"\n')
+        (root / "pyproject.toml").symlink_to(home / "keys" / "x.toml")
+        assert defaults("sync", None, root) == {}
+        assert "is not read (a link to" in ui.out.getvalue()
+        (root / "pyproject.toml").unlink()
+        os.mkfifo(root / "pyproject.toml")
+        assert defaults("sync", None, root) == {}
+        (root / "pyproject.toml").unlink()
+        (root / "pyproject.toml").write_text("[tool.colab_magics.sync]\nevery = " + "[" * 100_000)
+        with pytest.raises(InvalidInput, match="cannot be read"):
+            defaults("sync", None, root)
+
+
+def every_option() -> list[tuple[str, str | None, str]]:
+    """Return all options of all verbs and their subcommands."""
+    return [
+        (verb, word, option)
+        for verb in VERBS
+        for word, function in {None: load(verb), **subcommands(load(verb))}.items()
+        for option in options(function)
+    ]
+
+
+@pytest.mark.parametrize(("verb", "word", "option"), every_option())
+def test_no_option_counts_that_nobody_has_thought_about(
+    clone: Any, ui: RecordingUI, verb: str, word: str | None, option: str
+) -> None:
+    root = clone()
+    heading = f"tool.colab_magics.{verb}" + (f".{word}" if word else "")
+    (root / "pyproject.toml").write_text(f'[{heading}]\n{option} = "x"\n')
+    function = subcommands(load(verb))[word] if word else load(verb)
+    if option in {name.replace("_", "-") for name in getattr(function, "call_only", ())}:
+        with pytest.raises(InvalidInput, match="only the call itself"):
+            defaults(verb, word, root)
+        return
+    harmless = option in HARMLESS.get(verb, ())
+    assert defaults(verb, word, root) == ({option: "x"} if harmless else {})
+    assert len(lines(ui, f"{option}=")) == (not harmless)
+
+
+def test_the_list_of_what_is_harmless_holds_nothing_else() -> None:
+    known = {(verb, option) for verb, _, option in every_option()}
+    assert {(verb, option) for verb, names in HARMLESS.items() for option in names} <= known
+    never = {"git", "token", "secrets", "to", "inputs", "root", "install", "requirements", "notebook", "rsync", "env"}
+    never |= {"python", "on", "folder", "include", "branch", "update", "force", "delete", "yes", "detach", "restore"}
+    assert not [option for names in HARMLESS.values() for option in names if option in never]
 
 
 def _cells(*sources: str) -> list[Any]:
