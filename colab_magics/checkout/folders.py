@@ -69,13 +69,13 @@ def notebooks_folder(root: Path, notebooks: str | None) -> Path:
     """
     wanted = str(notebooks or DEFAULT_NOTEBOOKS)
     folder = Path(os.path.normpath(root / wanted))
-    if folder.is_relative_to(root) and not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root)):
-        real_folder(root, *folder.relative_to(root).parts)
-    if not folder.is_relative_to(root):
+    if "\0" in wanted or not folder.is_relative_to(root):
         raise InvalidInput(
             f"notebooks={wanted} is outside of the project {root}.",
             "Write a folder of the project: notebooks=notebooks",
         )
+    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root)):
+        real_folder(root, *folder.relative_to(root).parts)  # which names the link
     if folder.is_dir():
         return folder
     if wanted != DEFAULT_NOTEBOOKS:

@@ -56,8 +56,10 @@ def find(source: git.Source | None, name: str | None, root: str | None, known: P
         When no folder follows from that, or what is there is something else.
     """
     parent = Path(root) if root else None
-    if root is not None and not str(root).strip():
-        raise InvalidInput("root= is empty.", "Write the folder below which the project is to stand: root=FOLDER")
+    if root is not None and (not str(root).strip() or "\0" in str(root)):
+        raise InvalidInput(
+            "root= is empty, or no path.", "Write the folder below which the project is to stand: root=FOLDER"
+        )
     if parent is None and runtime.on_colab():
         parent = runtime.content()
     if source is not None:
