@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InvalidInput, NotFound, Unavailable
 from . import git
-from .project import DATA_JOB, DATA_PROJECT, MARKER, Project, real_folder
+from .project import DATA_JOB, DATA_PROJECT, MARKER, Project, keep_within
 
 DEFAULT_NOTEBOOKS = "notebooks"
 
@@ -74,8 +74,7 @@ def notebooks_folder(root: Path, notebooks: str | None) -> Path:
             f"notebooks={wanted} is outside of the project {root}.",
             "Write a folder of the project: notebooks=notebooks",
         )
-    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(root)):
-        real_folder(root, *folder.relative_to(root).parts)  # which names the link
+    keep_within(root, folder)
     if folder.is_dir():
         return folder
     if wanted != DEFAULT_NOTEBOOKS:

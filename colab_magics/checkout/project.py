@@ -133,6 +133,14 @@ def real_folder(root: Path, *parts: str) -> Path:
     return folder
 
 
+def keep_within(root: Path, folder: Path) -> Path:
+    """Return a folder with links resolved; one that stands in `root` must not lead out of it (see `real_folder`)."""
+    inside, real = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    if inside.is_relative_to(root) and not real.is_relative_to(os.path.realpath(root)):
+        real_folder(root, *inside.relative_to(root).parts)
+    return real
+
+
 @dataclass(frozen=True)
 class Marker:
     """What the marker of a project says, checked as what users type.
@@ -200,10 +208,10 @@ class Marker:
         """Write the line about what does not count; empty when all does."""
         return trust.left_out(self.root / MARKER, ["place"]) if self.place != self.claimed else ""
 
-    def project(self, job: str | None = None) -> Project:
-        """Return the project, with a job of it; by default the one that was set up last."""
-        job = job or self.job or DEFAULT_JOB
-        return Project(self.name, job, self.root, self.notebooks, place=self.place, url=self.url)
+    def project(self, job: str | None = None, *, placed: bool = True) -> Project:
+        """Return the project with a job of it, by default the one that was set up last; with its Place, or without."""
+        place = self.place if placed else None
+        return Project(self.name, job or self.job or DEFAULT_JOB, self.root, self.notebooks, place, self.url)
 
 
 def read_marker(root: Path) -> Marker | None:
@@ -275,10 +283,13 @@ def find_project(start: Path, *, tell: bool = True) -> Project | None:
 
 
 def of_run(run: Path) -> Project | None:
-    """Return the project of a run's folder, ``<root>/data_job/<job>/<run>``: what lies in it hides nothing."""
+    """Return the project of a run's folder, ``<root>/data_job/<job>/<run>``: what lies in it hides nothing.
+
+    A run starts no sync, and has no use for the Place.
+    """
     root = Path(run).absolute().parents[2:3]
     marker = read_marker(root[0]) if root else None
-    return marker.project(Path(run).absolute().parent.name) if marker is not None else None
+    return marker.project(Path(run).absolute().parent.name, placed=False) if marker is not None else None
 
 
 def notebook_key(notebook: str | Path, root: Path) -> str:

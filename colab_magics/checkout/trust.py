@@ -13,7 +13,6 @@ import json
 import os
 import shlex
 import stat
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +93,7 @@ class Request:
 def left_out(file: Path, options: Iterable[str]) -> str:
     """Write the line about options of a file that do not count."""
     return (
-        f"{file} sets {', '.join(f'{option}=' for option in options)}, which counts with your word only: left out. "
+        f"{file} sets {', '.join(f'{option}=' for option in options)}: left out, because that is yours to say. "
         f"If you trust it: %trust here, or in a shell: colab-magics trust {shlex.quote(str(file.parent))}"
     )
 
@@ -123,6 +122,8 @@ def pyproject(start: Path) -> tuple[Path, dict[str, Any]] | None:
 
 def toml(file: Path, data: bytes) -> dict[str, Any]:
     """Read a file's TOML."""
+    import tomllib
+
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:

@@ -23,7 +23,7 @@ def project() -> Project:
     """
     found: Project | None = session.current().project or find_project(Path.cwd())
     if found is None:
-        below = [path.parent for path in Path.cwd().glob(f"*/{MARKER}")]
+        below = [path.parent for path in Path.cwd().glob(f"*/{MARKER}") if not path.parent.is_symlink()]
         found = find_project(below[0]) if len(below) == 1 else None
     if found is None:
         raise NotFound(

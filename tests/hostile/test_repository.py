@@ -22,7 +22,7 @@ from colab_magics import VERBS, fork, jobs, process, project, session, sync, tru
 from colab_magics import __main__ as face
 from colab_magics.checkout.project import MARKER, Project, find_project
 from colab_magics.checkout.trust import HARMLESS
-from colab_magics.errors import InvalidInput
+from colab_magics.errors import InvalidInput, NotFound
 from colab_magics.faces.defaults import defaults
 from colab_magics.faces.signature import options
 from colab_magics.mirror import control
@@ -181,6 +181,35 @@ class TestFolders:
             jobs.retry("failed")
         assert files(home / "keys") == ["id_rsa"]
         assert process.read_json(root / "data_job" / "own" / "sub_job_000" / "run.json")["attempt"] == 1  # type: ignore[index]
+
+    def test_a_folder_that_is_named_is_within_the_project_too(
+        self, repository: Path, clone: Any, home: Path, tmp_path: Path
+    ) -> None:
+        (repository / "results").symlink_to(home / "keys")
+        (repository / "deep").mkdir()
+        (repository / "deep" / "er").symlink_to("../data_job")
+        root = clone()
+        (root / "data_job" / "default").mkdir(parents=True)
+        Project("net", "default", root, root).save()
+        with pytest.raises(InvalidInput) as error:
+            sync("results", to=str(tmp_path / "kept"))
+        assert f"{root / 'results'} is a link to {home / 'keys'}" in blocks(error.value)
+        assert not (tmp_path / "kept").exists()
+        (home / "mine").symlink_to(home / "keys")
+        named = sync(str(home / "mine"), to=str(tmp_path / "kept"))
+        named.stop()  # type: ignore[union-attr]
+        assert (tmp_path / "kept" / "id_rsa").read_text() == "secret", "a link of the user's own is the user's word"
+
+    def test_runs_of_another_project_are_not_shown_through_a_link(
+        self, repository: Path, clone: Any, home: Path
+    ) -> None:
+        (home / "other").mkdir()
+        leave_run(home / "other" / "data_job" / "own", 0)
+        Project("other", "own", home / "other", home / "other").save()
+        (repository / "below").symlink_to(home / "other")
+        clone()
+        with pytest.raises(NotFound, match="No project was set up"):
+            jobs()
 
     def test_a_root_behind_a_link_of_the_users_own_is_fine(self, clone: Any, home: Path, ui: RecordingUI) -> None:
         root = clone()
