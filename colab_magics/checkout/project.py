@@ -136,8 +136,9 @@ def real_folder(root: Path, *parts: str) -> Path:
 def keep_within(root: Path, folder: Path) -> Path:
     """Return a folder with links resolved; one that stands in `root` must not lead out of it (see `real_folder`)."""
     inside, real = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
-    if inside.is_relative_to(root) and not real.is_relative_to(os.path.realpath(root)):
-        real_folder(root, *inside.relative_to(root).parts)
+    for base in (root, Path(os.path.realpath(root))):
+        if inside.is_relative_to(base) and not real.is_relative_to(os.path.realpath(root)):
+            real_folder(base, *inside.relative_to(base).parts)
     return real
 
 
@@ -237,17 +238,15 @@ def _checked(root: Path, data: bytes) -> Marker | None:
     job, jobs, place = values.get("job"), values.get("jobs"), values.get("place")
     jobs = jobs if isinstance(jobs, dict) else {}
     try:
-        for name in (job, *jobs.values()):
-            if name is not None:
-                check_name(name, option="job")
-        check_name(values["name"], option="name")
-        if place is not None and (not isinstance(place, str) or not place.isprintable()):
+        for name in filter(None, (job, *jobs.values())):
+            check_name(name, option="job")
+        if values["name"] != root.name:  # a folder may be named as nobody would type it
+            check_name(values["name"], option="name")
+        if not isinstance(place, str | None):
             raise InvalidInput(f"place={place!r} is no Place.")
     except InvalidInput as error:
-        raise InvalidInput(
-            f"{root / MARKER}: {error.what}", "Take that file away, or mend it: %project writes it anew."
-        ) from None
-    return Marker(root, values, values["name"], None if job is None else str(job), {k: str(v) for k, v in jobs.items()})
+        raise InvalidInput(f"{root / MARKER}: {error.what}", "Take that file away: %project writes it anew.") from None
+    return Marker(root, values, values["name"], str(job) if job else None, {k: str(v) for k, v in jobs.items() if v})
 
 
 def find_marker(start: Path) -> Marker | None:
@@ -323,7 +322,7 @@ def job_of(root: Path, notebook: str | None, *, remembered: bool = True) -> str:
     if used is not None:
         return used
     # A file's name may be what a job's may not: hidden, an option, with line breaks.
-    name = "".join(letter if letter.isprintable() else " " for letter in Path(notebook).stem).strip(" .-\\")
+    name = "".join(one if one.isprintable() and one != "\\" else " " for one in Path(notebook).stem).strip(" .-")
     return name.encode()[:200].decode(errors="ignore").strip() or DEFAULT_JOB
 
 

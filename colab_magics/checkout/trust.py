@@ -24,7 +24,7 @@ from . import git
 
 HARMLESS: Mapping[str, frozenset[str]] = {
     "project": frozenset({"name", "job", "notebooks", "every"}),
-    "sync": frozenset({"every", "exclude", "large", "keep", "timeout"}),
+    "sync": frozenset({"every", "exclude", "large", "timeout"}),
     "fork": frozenset(
         {"n", "only", "first", "done-file", "workers", "gpus", "start", "seed", "time", "cell-time", "try"}
         | {"retries", "max-failures"}

@@ -191,6 +191,11 @@ class TestFolders:
         root = clone()
         (root / "data_job" / "default").mkdir(parents=True)
         Project("net", "default", root, root).save()
+        (home / "shortcut").symlink_to(root)
+        session.current().project = Project("net", "default", home / "shortcut", home / "shortcut")
+        with pytest.raises(InvalidInput, match="is a link to"):
+            sync("results", to=str(tmp_path / "kept"))
+        session.current().project = None
         with pytest.raises(InvalidInput) as error:
             sync("results", to=str(tmp_path / "kept"))
         assert f"{root / 'results'} is a link to {home / 'keys'}" in blocks(error.value)
@@ -342,6 +347,22 @@ class TestMarker:
         assert found.place is None
         assert "place=" in ui.out.getvalue()
 
+    @pytest.mark.parametrize("folder", [".hidden", "-x", "a\u00a0b", "back\\slash"])
+    def test_of_a_folder_with_an_odd_name(
+        self, home: Path, ui: RecordingUI, monkeypatch: pytest.MonkeyPatch, folder: str
+    ) -> None:
+        (home / folder).mkdir()
+        monkeypatch.chdir(home / folder)
+        cells = _cells("%fork n=1", "x = 1")
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), home / folder / "a\\b.ipynb")
+        fork(n=1, notebook="a\\b.ipynb", dry_run=True)
+        found = find_project(home / folder)
+        assert found is not None
+        assert (found.name, found.job) == (folder, "a b")
+        to = home / f"kept{folder}"
+        Project(found.name, found.job, found.root, found.root, place=str(to)).save()
+        assert find_project(home / folder).place == str(to)  # type: ignore[union-attr]
+
     def test_a_run_does_not_speak_of_it(self, clone: Any, ui: RecordingUI, monkeypatch: pytest.MonkeyPatch) -> None:
         root = clone()
         run = leave_run(root / "data_job" / "own", 0).folder
@@ -354,10 +375,10 @@ class TestMarker:
     @pytest.mark.parametrize(
         "wrong",
         [
-            *({"name": name} for name in ("..", "/etc", "", "-rf", ".git", "a\nb", "a\u202eb")),
+            *({"name": name} for name in ("..", "/etc", "", "-rf", ".git", "a/b", "a\u202eb")),
             *({"job": job} for job in ("..", "../../x", "/etc", "-rf", ".scheduler", "a\x1b]0;x\x07", ["a/b"])),
-            *({"jobs": {"main.ipynb": job}} for job in ("..", "a/b", "")),
-            *({"place": place} for place in (["/etc"], 3, {"to": "/etc"}, "a\nb", "\x1b[2J")),
+            *({"jobs": {"main.ipynb": job}} for job in ("..", "a/b")),
+            *({"place": place} for place in (["/etc"], 3, {"to": "/etc"})),
         ],
         ids=str,
     )
@@ -546,7 +567,20 @@ def test_the_list_of_what_is_harmless_holds_nothing_else() -> None:
     known = {(verb, option) for verb, _, option in every_option()}
     assert {(verb, option) for verb, names in HARMLESS.items() for option in names} <= known
     never = {"git", "token", "secrets", "to", "inputs", "root", "install", "requirements", "notebook", "rsync", "env"}
-    never |= {"python", "on", "folder", "include", "branch", "update", "force", "delete", "yes", "detach", "restore"}
+    never |= {
+        "python",
+        "on",
+        "folder",
+        "include",
+        "branch",
+        "update",
+        "force",
+        "delete",
+        "yes",
+        "detach",
+        "restore",
+        "keep",
+    }
     assert not [option for names in HARMLESS.values() for option in names if option in never]
 
 
