@@ -472,6 +472,28 @@ class TestPyproject:
         assert notes.stat().st_mode & 0o777 == 0o700
         assert {note.stat().st_mode & 0o777 for note in notes.iterdir()} == {0o600}
 
+    @pytest.mark.parametrize("answer", [True, False])
+    def test_the_user_is_asked_once(
+        self, clone: Any, ui: RecordingUI, monkeypatch: pytest.MonkeyPatch, answer: bool
+    ) -> None:
+        asked: list[str] = []
+        monkeypatch.setattr(ui, "ask", lambda question: asked.append(ui.out.getvalue()) or answer)
+        root = clone()
+        (root / "pyproject.toml").write_text("[tool.colab_magics.sync]\nevery = '1s'\n")
+        assert "asks for it" in str(trust())
+        (root / "pyproject.toml").write_text(
+            "[tool.colab_magics.sync]\nto = 'kept'\n[tool.colab_magics.fork]\non = 'x'\n"
+        )
+        says(root, place="/theirs")
+        shown = str(trust())
+        assert len(asked) == 1
+        assert all(part in asked[0] for part in ("sync.to", '"kept"', "fork.on", '"x"', "place", '"/theirs"'))
+        assert ("from now on" in shown) == answer
+        assert defaults("fork", None, root) == ({"on": "x"} if answer else {})
+        assert (find_project(root).place is not None) == answer  # type: ignore[union-attr]
+        with pytest.raises(NotFound, match="There is no folder"):
+            trust("gone")
+
     def test_the_question_cannot_be_answered_by_the_repository(
         self, repository: Path, clone: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
