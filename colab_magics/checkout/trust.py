@@ -169,10 +169,10 @@ def upward(start: Path, name: str) -> Iterator[tuple[Path, bytes]]:
     for folder in (start, *start.parents):
         if (data := read(folder / name)) is not None:
             yield folder / name, data
-        if (folder / ".git").exists() or os.path.realpath(folder) == home:
+        if os.path.exists(folder / ".git") or os.path.realpath(folder) == home:
             break
     for above in folder.parents:
-        if (above / name).is_file() and _is_meant_for_us(above / name):
+        if os.path.isfile(above / name) and _is_meant_for_us(above / name):
             say_once(f"{above / name} is not read: it stands above {folder}. Start in {above} if you mean it.")
             return
 
@@ -188,8 +188,9 @@ def read(file: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        why = f"a link to {os.path.realpath(file)}" if error.errno == errno.ELOOP else error.strerror
-        say_once(f"{file} is not read ({why}). Put the file itself there.")
+        link = error.errno == errno.ELOOP
+        why = f"a link to {os.path.realpath(file)}" if link else error.strerror
+        say_once(f"{file} is not read ({why}). {'Put the file itself there.' if link else 'Is it yours?'}")
         return None
     with open(handle, "rb") as stream:
         seen = os.fstat(handle)
