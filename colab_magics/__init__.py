@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .verbs.remote import remote as remote
     from .verbs.stop import stop as stop
     from .verbs.sync import sync as sync
+    from .verbs.trust import trust as trust
 
 __version__ = "0.1.0.dev0"
 

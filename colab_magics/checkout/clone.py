@@ -37,7 +37,7 @@ def clone(source: git.Source, target: Path, *, branch: str | None = None, token:
     CommandFailed
         When the repository, the branch or the permission is missing; says what to use.
     """
-    if branch is not None and (not branch or branch.startswith("-")):
+    if branch is not None and (not branch.isprintable() or not branch or branch.startswith("-")):
         raise InvalidInput(f"branch={branch!r} is no branch.", "Write its name: branch=main")
     source = for_token(source, token)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InvalidInput, NotFound, Unavailable
 from . import git
-from .project import DATA_JOB, DATA_PROJECT, MARKER, Project
+from .project import DATA_JOB, DATA_PROJECT, MARKER, Project, keep_within
 
 DEFAULT_NOTEBOOKS = "notebooks"
 
@@ -69,11 +69,12 @@ def notebooks_folder(root: Path, notebooks: str | None) -> Path:
     """
     wanted = str(notebooks or DEFAULT_NOTEBOOKS)
     folder = Path(os.path.normpath(root / wanted))
-    if not folder.is_relative_to(root):
+    if "\0" in wanted or not folder.is_relative_to(root):
         raise InvalidInput(
             f"notebooks={wanted} is outside of the project {root}.",
             "Write a folder of the project: notebooks=notebooks",
         )
+    keep_within(root, folder)
     if folder.is_dir():
         return folder
     if wanted != DEFAULT_NOTEBOOKS:

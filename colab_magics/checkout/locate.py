@@ -10,7 +10,7 @@ from .. import process
 from ..colab import runtime
 from ..errors import InvalidInput, NotFound
 from . import git
-from .project import MARKER, Project, check_name, find_project
+from .project import Project, check_name, find_project, read_marker
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ def find(source: git.Source | None, name: str | None, root: str | None, known: P
         When no folder follows from that, or what is there is something else.
     """
     parent = Path(root) if root else None
-    if root is not None and not str(root).strip():
-        raise InvalidInput("root= is empty.", "Write the folder below which the project is to stand: root=FOLDER")
+    if root is not None and (not str(root).strip() or "\0" in str(root)):
+        raise InvalidInput(
+            "root= is empty, or no path.", "Write the folder below which the project is to stand: root=FOLDER"
+        )
     if parent is None and runtime.on_colab():
         parent = runtime.content()
     if source is not None:
@@ -115,14 +117,15 @@ def _at(target: Path, source: git.Source, name: str) -> Spot:
 def _of_name(name: str, placed: bool, parent: Path, known: Project | None) -> Spot:
     """Find or plan a project of data folders alone."""
     if not placed:
-        for project in (known, find_project(Path.cwd())):
+        for project in (known, find_project(Path.cwd(), tell=False)):
             if project is not None and project.name == name:
                 return Spot(name, project.root, project.url)
         top = git.toplevel(Path.cwd())
         if top is not None and name in (top.name, _name_of(git.origin(top))):
             return _checkout(top, name)
     target = parent / name
-    other = (process.read_json(target / MARKER) or {}).get("name", name)
+    marker = read_marker(target)
+    other = marker.name if marker is not None else name
     if other != name or (target.exists() and not target.is_dir()):
         what = f"the project {other!r}" if other != name else "a file"
         raise InvalidInput(f"{target} is {what}.", "Give this one another name or place: name=NAME or root=FOLDER")
@@ -134,7 +137,7 @@ def _of_here(known: Project | None) -> Spot:
     if known is not None:
         return Spot(known.name, known.root, known.url)
     process.need("git")
-    marked, top = find_project(Path.cwd()), git.toplevel(Path.cwd())
+    marked, top = find_project(Path.cwd(), tell=False), git.toplevel(Path.cwd())
     # The innermost one: a checkout within a project's folders is a project of its own.
     if marked is not None and (top is None or len(marked.root.parts) >= len(top.parts)):
         return Spot(marked.name, marked.root, marked.url)

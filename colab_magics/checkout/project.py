@@ -6,13 +6,16 @@ Layout: ``<root>/data_project`` holds the inputs that all jobs share, ``<root>/d
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, NotFound
-from ..process import read_json, write_json
+from ..process import write_json
+from . import trust
 
 MARKER = ".colab_magics.json"
 DATA_PROJECT = "data_project"
@@ -63,21 +66,29 @@ class Project:
 
     @property
     def data_project(self) -> Path:
-        """Folder of the inputs that all jobs of the project share."""
-        return self.root / DATA_PROJECT
+        """Folder of the inputs that all jobs of the project share; see `real_folder`."""
+        return real_folder(self.root, DATA_PROJECT)
 
     @property
     def data_job(self) -> Path:
-        """Folder of the outputs of this job."""
-        return self.root / DATA_JOB / self.job
+        """Folder of the outputs of this job; see `real_folder`."""
+        return real_folder(self.root, DATA_JOB, self.job)
 
     def save(self, *, notebook: str | None = None, **more: Any) -> None:
-        """Write the marker: this set-up is complete. `notebook` (see `notebook_key`) uses this job from now on."""
-        old = read_json(self.root / MARKER) or {}
+        """Write the marker: this set-up is complete. `notebook` (see `notebook_key`) uses this job from now on.
+
+        The Place of a project is one that the user said or allowed, so the marker that names it counts here.
+        """
+        marker = read_marker(self.root)
+        old = dict(marker.values) if marker is not None else {}
         if notebook is not None:
             more["jobs"] = {**jobs_of(self.root), notebook: self.job}
         notebooks = str(self.notebooks.relative_to(self.root))
-        own = {"name": self.name, "job": self.job, "place": self.place, "url": self.url, "notebooks": notebooks}
+        # What did not count stays to be allowed.
+        kept = marker.claimed if marker is not None and self.place is None and marker.place is None else self.place
+        own = {"name": self.name, "job": self.job, "place": kept, "url": self.url, "notebooks": notebooks}
+        if self.place is not None:
+            trust.Request(self.root / MARKER, {"place": self.place}).note("yes")
         if (new := {**old, **own, **more}) != old:
             write_json(self.root / MARKER, new)
 
@@ -100,36 +111,184 @@ class Project:
         printer.text(f"Project({self.name!r}, …)" if cycle else str(self))
 
 
-def find_project(start: Path) -> Project | None:
+def real_folder(root: Path, *parts: str) -> Path:
+    """Return a folder below another one, which need not be there yet, but must not be elsewhere.
+
+    A repository may hold links: through one that leads out of it, files of the user would be overwritten or sent away.
+
+    Raises
+    ------
+    InvalidInput
+        When a link leads to it; names the link.
+    """
+    folder = Path(root, *parts)
+    if os.path.realpath(folder) != os.path.join(os.path.realpath(root), *parts):
+        above = [Path(root, *parts[: number + 1]) for number in range(len(parts))]
+        link = next(filter(os.path.islink, above), folder)
+        raise InvalidInput(
+            f"{link} is a link to {os.path.realpath(link)}: what a project writes stays in its own folders.",
+            f"Take the link away (rm {shlex.quote(str(link))}). For data on another disk set the project up there: "
+            "root=FOLDER",
+        )
+    return folder
+
+
+def keep_within(root: Path, folder: Path) -> Path:
+    """Return a folder with links resolved; one that stands in `root` must not lead out of it (see `real_folder`)."""
+    inside, real = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    for base in (root, Path(os.path.realpath(root))):
+        if inside.is_relative_to(base) and not real.is_relative_to(os.path.realpath(root)):
+            real_folder(base, *inside.relative_to(base).parts)
+    return real
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What the marker of a project says, checked as what users type.
+
+    Parameters
+    ----------
+    root : Path
+        The project's folder.
+    values : dict
+        All that it holds.
+    name : str
+        The project's name.
+    job : str or None
+        The job that was set up last.
+    jobs : dict of str to str
+        The job that each notebook used last; see `notebook_key`.
+    """
+
+    root: Path
+    values: dict[str, Any]
+    name: str
+    job: str | None
+    jobs: dict[str, str]
+
+    @property
+    def claimed(self) -> str | None:
+        """The Place that it names, whether or not that counts."""
+        return self.values.get("place")
+
+    @property
+    def request(self) -> trust.Request:
+        """What of it counts with the user's word only."""
+        return trust.Request(self.root / MARKER, {} if self.claimed is None else {"place": self.claimed})
+
+    @property
+    def place(self) -> str | None:
+        """The Place: one that this user's own call wrote there, or allowed."""
+        if not self.request.answer and self.claimed is not None and self._kept_before():
+            self.request.note("yes")
+        return self.claimed if self.request.allowed else None
+
+    def _kept_before(self) -> bool:
+        """Whether this user's syncs have kept outputs of this project there: earlier versions noted no yes."""
+        from ..mirror import control
+        from ..transport.places import split
+
+        outputs = os.path.join(os.path.realpath(self.root), DATA_JOB)
+        kept = {one.config.place for one in control.known() if one.source.is_relative_to(outputs)}
+        return set(split(str(self.claimed))) <= kept
+
+    @property
+    def notebooks(self) -> Path:
+        """The folder of the notebooks; the project's own when it is not one within."""
+        folder = self.root / str(self.values.get("notebooks") or ".")
+        within = Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self.root))
+        return folder if within and folder.is_dir() else self.root
+
+    @property
+    def url(self) -> str | None:
+        """Where the code came from, for people."""
+        url = self.values.get("url")
+        return url if isinstance(url, str) and url.isprintable() else None
+
+    def left_out(self) -> str:
+        """Write the line about what does not count; empty when all does."""
+        return trust.left_out(self.root / MARKER, ["place"]) if self.place != self.claimed else ""
+
+    def project(self, job: str | None = None, *, placed: bool = True) -> Project:
+        """Return the project with a job of it, by default the one that was set up last; with its Place, or without."""
+        place = self.place if placed else None
+        return Project(self.name, job or self.job or DEFAULT_JOB, self.root, self.notebooks, place, self.url)
+
+
+def read_marker(root: Path) -> Marker | None:
+    """Read the marker in a folder; None when there is none that makes it a project.
+
+    Raises
+    ------
+    InvalidInput
+        When it holds a name that cannot be.
+    """
+    data = trust.read(root / MARKER)
+    return None if data is None else _checked(root, data)
+
+
+def _checked(root: Path, data: bytes) -> Marker | None:
+    try:
+        values = json.loads(data)
+        json.dumps(values, ensure_ascii=False).encode()  # half a character, say, could not be written again
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+        return None
+    job, jobs, place = values.get("job"), values.get("jobs"), values.get("place")
+    jobs = jobs if isinstance(jobs, dict) else {}
+    try:
+        for name in filter(None, (job, *jobs.values())):
+            check_name(name, option="job")
+        if values["name"] != root.name:  # a folder may be named as nobody would type it
+            check_name(values["name"], option="name")
+        if not isinstance(place, str | None):
+            raise InvalidInput(f"place={place!r} is no Place.")
+    except InvalidInput as error:
+        raise InvalidInput(f"{root / MARKER}: {error.what}", "Take that file away: %project writes it anew.") from None
+    return Marker(root, values, values["name"], str(job) if job else None, {k: str(v) for k, v in jobs.items() if v})
+
+
+def find_marker(start: Path) -> Marker | None:
+    """Find the marker in a folder or above it; see `trust.upward` for how far up."""
+    for file, data in trust.upward(start, MARKER):
+        if (marker := _checked(file.parent, data)) is not None:
+            return marker
+    return None
+
+
+def find_project(start: Path, *, tell: bool = True) -> Project | None:
     """Find the project that a folder stands in, by the marker in it or above it.
 
     Parameters
     ----------
     start : Path
         A folder; below ``data_job/<job>`` the project is of that job, else of the job that was set up last.
+    tell : bool, default True
+        Tell the user what of the marker does not count.
 
     Returns
     -------
     Project or None
         None when no project was set up there.
     """
-    start = Path(start).absolute()
-    for root in (start, *start.parents):
-        marker = read_json(root / MARKER)
-        if marker is None or not isinstance(marker.get("name"), str):
-            continue
-        inside = start.relative_to(root).parts
-        job = inside[1] if len(inside) > 1 and inside[0] == DATA_JOB else marker.get("job") or DEFAULT_JOB
-        notebooks = root / str(marker.get("notebooks") or ".")
-        return Project(
-            name=marker["name"],
-            job=str(job),
-            root=root,
-            notebooks=notebooks if notebooks.is_dir() else root,
-            place=marker.get("place"),
-            url=marker.get("url"),
-        )
-    return None
+    marker = find_marker(start)
+    if marker is None:
+        return None
+    if tell and (line := marker.left_out()):
+        trust.say_once(line)
+    inside = Path(start).absolute().relative_to(marker.root).parts
+    return marker.project(inside[1] if len(inside) > 1 and inside[0] == DATA_JOB else None)
+
+
+def of_run(run: Path) -> Project | None:
+    """Return the project of a run's folder, ``<root>/data_job/<job>/<run>``: what lies in it hides nothing.
+
+    A run starts no sync, and has no use for the Place.
+    """
+    root = Path(run).absolute().parents[2:3]
+    marker = read_marker(root[0]) if root else None
+    return marker.project(Path(run).absolute().parent.name, placed=False) if marker is not None else None
 
 
 def notebook_key(notebook: str | Path, root: Path) -> str:
@@ -156,21 +315,21 @@ def job_of(root: Path, notebook: str | None, *, remembered: bool = True) -> str:
     str
         The job that it used last; else one of the notebook's own name, so that notebooks do not share their runs.
     """
-    marker = read_json(root / MARKER) or {}
     if notebook is None:
-        return str(marker.get("job") or DEFAULT_JOB) if remembered else DEFAULT_JOB
+        marker = read_marker(root) if remembered else None
+        return (marker.job if marker is not None else None) or DEFAULT_JOB
     used = jobs_of(root).get(notebook) if remembered else None
     if used is not None:
         return used
     # A file's name may be what a job's may not: hidden, an option, with line breaks.
-    name = "".join(letter if letter.isprintable() else " " for letter in Path(notebook).stem).strip(" .-\\")
+    name = "".join(one if one.isprintable() and one != "\\" else " " for one in Path(notebook).stem).strip(" .-")
     return name.encode()[:200].decode(errors="ignore").strip() or DEFAULT_JOB
 
 
 def jobs_of(root: Path) -> dict[str, str]:
     """Return the job that each notebook of a project used last; see `notebook_key`."""
-    jobs = (read_json(root / MARKER) or {}).get("jobs")
-    return {str(key): str(job) for key, job in jobs.items()} if isinstance(jobs, dict) else {}
+    marker = read_marker(root)
+    return marker.jobs if marker is not None else {}
 
 
 def project_of(run: Path) -> Project:
@@ -181,10 +340,10 @@ def project_of(run: Path) -> Project:
     NotFound
         When its folder belongs to no project.
     """
-    project = find_project(run)
+    project = of_run(run)
     if project is None:
         raise NotFound(
-            f"The run {run} belongs to no project: no folder above it holds {MARKER}.",
+            f"The run {run} belongs to no project: the folder of its jobs stands beside no {MARKER}.",
             "Run %project in the main notebook before %fork.",
         )
     project.brief = True

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import units
 from ..colab import mount, runtime, secrets
 from ..errors import ColabMagicsError, CommandFailed, InvalidInput
-from ..process import read_json
 from ..ui import UI
 from . import clone as cloning
-from . import git, install
+from . import git, install, trust
 from .locate import Spot
-from .project import MARKER, Project
+from .project import Project, read_marker
 
 if TYPE_CHECKING:
     from ..transport.places import Place
@@ -85,20 +84,23 @@ class Before:
         Its job and its Place.
     inputs : list of str or str
         What it fetched of the inputs.
+    left_out : str
+        The line about what of it does not count.
     """
 
     complete: bool = False
     job: str | None = None
     place: str | None = None
     inputs: Any = None
+    left_out: str = ""
 
     @classmethod
     def read(cls, spot: Spot) -> Before:
         """Read it for a project; one of another name does not count."""
-        marker = read_json(spot.root / MARKER) or {}
-        if marker.get("name") != spot.name:
+        marker = read_marker(spot.root)
+        if marker is None or marker.name != spot.name:
             return cls()
-        return cls(True, marker.get("job"), marker.get("place"), marker.get("inputs"))
+        return cls(True, marker.job, marker.place, marker.values.get("inputs"), marker.left_out())
 
 
 def find_places(to: str | None, before: Before, name: str) -> list[Place]:
@@ -115,6 +117,8 @@ def find_places(to: str | None, before: Before, name: str) -> list[Place]:
     """
     from ..transport import folder_place, places
 
+    if to is None and before.left_out:
+        trust.say_once(before.left_out)
     text = to if to is not None else before.place or ("drive" if runtime.on_colab() else None)
     if text is None or str(text).strip().lower() in NONE:
         return []

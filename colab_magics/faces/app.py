@@ -59,12 +59,7 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
         tokens += _body_tokens(values, given(tokens))
     _check_options(tokens, known, shown, face)
     present = given(tokens)
-    tokens += [
-        token
-        for key, value in defaults(name, word, _here()).items()
-        if key not in present
-        for token in as_tokens({key: value})
-    ]
+    tokens += as_tokens(defaults(name, word, _here(), present))
     bound = _parse(function, [*tokens, *(["--", *rest] if rest is not None else [])], known, shown, face)
     cell: tuple[Any, ...] = ()
     named: dict[str, Any] = {}

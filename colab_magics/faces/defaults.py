@@ -1,17 +1,18 @@
 """Defaults of options from files, for lines and the shell, never for the API.
 
 ``[tool.colab_magics.<verb>]`` of the nearest pyproject.toml upward comes first, then the table ``[<verb>]`` of the
-user's ``colab_magics/config.toml``. Options that delete, consent or skip a question are taken from the call alone.
+user's ``colab_magics/config.toml``. Options that delete, consent or skip a question are taken from the call alone. Of
+the project's file only what is harmless counts, until the user allows the rest (see `colab_magics.checkout.trust`).
 """
 
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
+from ..checkout import trust
 from ..errors import ColabMagicsError, InvalidInput, did_you_mean
 from ..verbs import VERBS, load, subcommands
 from .signature import options
@@ -23,8 +24,8 @@ def user_file() -> Path:
     return (Path(base) if base else Path.home() / ".config") / "colab_magics" / "config.toml"
 
 
-def defaults(verb: str, word: str | None, start: Path) -> dict[str, Any]:
-    """Collect the defaults of a verb, or of one of its subcommands.
+def defaults(verb: str, word: str | None, start: Path, given: Container[str] = ()) -> dict[str, Any]:
+    """Collect the defaults of a verb, or of one of its subcommands; what of them does not count is told.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ def defaults(verb: str, word: str | None, start: Path) -> dict[str, Any]:
         The verb, and its subcommand or None.
     start : Path
         The folder from which to look upward for a pyproject.toml.
+    given : container of str
+        The options that the call itself sets: no default counts for them.
 
     Returns
     -------
@@ -43,47 +46,45 @@ def defaults(verb: str, word: str | None, start: Path) -> dict[str, Any]:
     InvalidInput
         When a file cannot be read as TOML, or sets something unknown or something that only a call may set.
     """
+    function = subcommands(load(verb))[word] if word else load(verb)
     found: dict[str, Any] = {}
-    for file, tables in _files(start):
-        table = _table(file, tables, verb)
-        if word is None:
-            wanted = {key: value for key, value in table.items() if key not in subcommands(load(verb))}
-        else:
-            wanted = _as_table(file, f"{verb}.{word}", table.get(word, {}))
-        function = subcommands(load(verb))[word] if word else load(verb)
-        for key, value in _checked(file, verb, function, wanted).items():
-            found.setdefault(key, value)
-    return found
-
-
-def _files(start: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for folder in (start, *start.parents):
-        file = folder / "pyproject.toml"
-        if file.is_file():
-            yield file, _as_table(file, "tool", _read(file).get("tool", {})).get("colab_magics", {})
-            break
+    if (of_project := trust.pyproject(start)) is not None:
+        file, tables = of_project
+        values = _of_verb(file, tables, verb, word, function)
+        asked = [key for key in values if not trust.is_harmless(verb, key) and key not in given]
+        if asked and not trust.request(file, tables).allowed:
+            trust.say_once(trust.left_out(file, asked))
+            values = {key: value for key, value in values.items() if key not in asked}
+        found |= values
     if user_file().is_file():
-        yield user_file(), _read(user_file())
+        found = _of_verb(user_file(), _read(user_file()), verb, word, function) | found
+    return {key: value for key, value in found.items() if key not in given}
+
+
+def _of_verb(
+    file: Path, tables: dict[str, Any], verb: str, word: str | None, function: Callable[..., Any]
+) -> dict[str, Any]:
+    table, words = _table(file, tables, verb), subcommands(load(verb))
+    # A word may be both: restore = "light" is an option of sync, [sync.restore] holds those of %sync restore.
+    own = {key: value for key, value in table.items() if key not in words or not isinstance(value, dict)}
+    if word is None:
+        return _checked(file, verb, function, own)
+    inner = {} if word in own and word in options(load(verb)) else table.get(word, {})
+    return _checked(file, verb, function, trust.as_table(file, f"{verb}.{word}", inner))
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return trust.toml(file, file.read_bytes())
+    except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error}", "Mend the file, or move it away.") from error
 
 
-def _as_table(file: Path, name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidInput(f"{file}: {name} is no table.", f"Write options below a heading, such as [{name}].")
-    return value
-
-
 def _table(file: Path, tables: Any, verb: str) -> dict[str, Any]:
-    for name in _as_table(file, "tool.colab_magics", tables):
+    for name in trust.as_table(file, "tool.colab_magics", tables):
         if name not in VERBS:
             raise _in_file(file, did_you_mean(name, VERBS, kind="verb"))
-    return _as_table(file, verb, tables.get(verb, {}))
+    return trust.as_table(file, verb, tables.get(verb, {}))
 
 
 def _checked(file: Path, verb: str, function: Callable[..., Any], table: dict[str, Any]) -> dict[str, Any]:

@@ -253,11 +253,12 @@ def fetch(
     NotFound
         When a named one is not there; lists what is.
     InvalidInput
-        When a name leads out of the folder.
+        When a name leads out of the folder, or both folders lie in each other.
     Unavailable
         When the Place is not there.
     """
     wanted = None if names is None else [safe_name(name, of=str(place)) for name in names]
+    overlap.refuse(Path(os.path.realpath(into)), place)
     expected = place.prepare()
     if wanted is not None and (missing := place.missing(wanted)):
         there = place.names()

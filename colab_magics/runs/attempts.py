@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
+from ..checkout.project import real_folder
 from ..errors import ColabMagicsError
 from .plan import Plan
 from .recover import recover
@@ -45,8 +46,10 @@ def write(
     Raises
     ------
     ColabMagicsError
-        When a folder cannot be written.
+        When a folder cannot be written, or is a link.
     """
+    for own in (SUPERSEDED, *(folder_name(index) for index, _ in plan.execute)):
+        real_folder(job_folder, own)
     folders = []
     try:
         for run in plan.aside:

@@ -18,7 +18,7 @@ from ..ui import UI, Table
 from ..units import show_size, show_time
 from . import scheduler
 from .attempts import SUPERSEDED
-from .run import ENDED, RECORD, STATE, Run
+from .run import ENDED, RECORD, STATE, Run, linked
 from .select import Choice
 
 SUPERSEDED_WORD = "superseded"
@@ -173,6 +173,7 @@ def removable(choices: Sequence[Choice], *, older: float | None) -> Doomed:
     for choice in choices:
         if choice.which == SUPERSEDED_WORD:
             found |= {one.folder: one for one in aside(choice.job_folder)}
+        stays += [f"{_name(link)} stays: its folder is a link" for link in linked(choice.job_folder)]
         for run in choice.runs:
             reason = why_not(run, fed=scheduler.is_running(choice.job_folder))
             if reason:
@@ -181,6 +182,10 @@ def removable(choices: Sequence[Choice], *, older: float | None) -> Doomed:
                 found[run.folder] = entry(run)
     limit = time.time() - older if older is not None else None
     return Doomed([one for one in found.values() if limit is None or one.when <= limit], stays)
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name}/{int(folder.name[8:])}"
 
 
 def why_not(run: Run, *, fed: bool) -> str | None:

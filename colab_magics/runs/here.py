@@ -23,7 +23,7 @@ def project() -> Project:
     """
     found: Project | None = session.current().project or find_project(Path.cwd())
     if found is None:
-        below = [path.parent for path in Path.cwd().glob(f"*/{MARKER}")]
+        below = [path.parent for path in Path.cwd().glob(f"*/{MARKER}") if not path.parent.is_symlink()]
         found = find_project(below[0]) if len(below) == 1 else None
     if found is None:
         raise NotFound(
@@ -55,9 +55,12 @@ def other_jobs(mine: Project | None = None) -> list[str]:
 
 
 def left_out(ids: Sequence[str], mine: Project | None = None, *, every_job: bool = False) -> list[str]:
-    """Return the line that says that there are other jobs; none where the user has chosen."""
+    """Return the lines on what is not shown: other jobs, where the user has not chosen, and what is a link."""
+    mine = mine or project()
     others = [] if ids or every_job else other_jobs(mine)
-    return [f"{len(others)} other job{'s' if len(others) > 1 else ''}: --all"] if others else []
+    data_job = mine.data_job.parent
+    links = by_words.linked_away(data_job, by_words.job_names(data_job) if ids or every_job else [mine.job])
+    return [*([f"{len(others)} other job{'s' if len(others) > 1 else ''}: --all"] if others else []), *links]
 
 
 def none(ids: Sequence[str], mine: Project | None = None, *, every_job: bool = False) -> str:
@@ -90,8 +93,8 @@ def meant(ids: Sequence[str], *, every_job: bool = False, some: bool = True) -> 
     """
     notes = left_out(ids, every_job=every_job)
     runs = select(ids, every_job=every_job)
-    if not runs and (some or notes):
-        others = [] if ids else other_jobs()
+    others = [] if ids or every_job else other_jobs()
+    if not runs and (some or others):
         mend = f"Name a job (%jobs {others[0]}), or say --all." if others else "%jobs lists the runs there are."
         raise NotFound(none(ids, every_job=every_job), mend)
     for note in notes:

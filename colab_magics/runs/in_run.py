@@ -48,7 +48,7 @@ def assign(ui: UI) -> None:
     # Plain papermill -p i_sub_job 3: nobody submitted this run, but it is run 3 all the same.
     index = count(injected["i_sub_job"], name="i_sub_job", least=0)
     given = injected.get("data_job")
-    data_job = Path(given) if given else _data_job(ui) / folder_name(index)
+    data_job = Path(given) if given else _folder(ui, folder_name(index))
     data_job.mkdir(parents=True, exist_ok=True)
     become(ui, str(index), {**injected, "i_sub_job": index, "data_job": str(data_job.absolute())})
 
@@ -59,11 +59,14 @@ def become(ui: UI, name: str, variables: Mapping[str, Any]) -> None:
     ui.say(f"run {name}: " + ", ".join(f"{key} = {value!r}" for key, value in variables.items()))
 
 
-def _data_job(ui: UI) -> Path:
-    from ..checkout.project import DATA_JOB, DEFAULT_JOB
+def _folder(ui: UI, name: str) -> Path:
+    """Return a run's folder where nobody has submitted it: in the job in use."""
+    from ..checkout.project import DATA_JOB, DEFAULT_JOB, real_folder
 
     project = session.current().project
     if project is not None:
-        return Path(project.data_job)
+        return real_folder(project.data_job, name)
     known = ui.get_variable("data_job")
-    return Path(known) if isinstance(known, str | os.PathLike) else Path.cwd() / DATA_JOB / DEFAULT_JOB
+    if isinstance(known, str | os.PathLike):
+        return Path(known) / name
+    return real_folder(Path.cwd(), DATA_JOB, DEFAULT_JOB, name)

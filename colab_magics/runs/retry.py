@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
+from ..checkout.project import real_folder
 from ..engines import ENGINES
 from ..errors import Busy, InvalidInput, NotFound
 from ..units import count
@@ -71,6 +72,7 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
     with ExitStack() as stack:
         ready = []
         for job_folder, mine in jobs.items():
+            real_folder(job_folder, scheduler.FOLDER)
             lock = scheduler.lock(job_folder)
             stack.callback(os.close, lock)
             # Under the lock: nobody else starts or ends them now.

@@ -40,6 +40,8 @@ _OURS = re.compile(
 )
 """Names in a run's folder that are not its cells'."""
 
+_FOLDER = re.compile(r"sub_job_\d{3,}")
+
 HEARTBEAT = 5.0
 """Seconds between two heartbeats of a runner."""
 SILENT = 12 * HEARTBEAT
@@ -291,11 +293,16 @@ def folder_name(index: int) -> str:
 
 
 def runs_of(job_folder: Path) -> list[Run]:
-    """Read all runs of a job, in the order of their indices."""
+    """Read all runs of a job, in the order of their indices; a folder that is a link is none (see `linked`)."""
     found = []
     for folder in job_folder.glob("sub_job_*"):
-        if re.fullmatch(r"sub_job_\d{3,}", folder.name) and (folder / RECORD).is_file():
+        if _FOLDER.fullmatch(folder.name) and not folder.is_symlink() and (folder / RECORD).is_file():
             record = process.read_json(folder / RECORD)
             if record is not None and "index" in record:
                 found.append(Run(folder, record))
     return sorted(found, key=lambda run: run.index)
+
+
+def linked(job_folder: Path) -> list[Path]:
+    """Return the folders of runs that are links: nothing behind them is read, written or ended."""
+    return sorted(one for one in job_folder.glob("sub_job_*") if _FOLDER.fullmatch(one.name) and one.is_symlink())

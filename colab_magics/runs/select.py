@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..checkout.project import real_folder
 from ..errors import InvalidInput, NotFound, did_you_mean
 from ..units import indices
-from .run import RECORD, Run, runs_of
+from .run import RECORD, Run, linked, runs_of
 
 PHASES = ("failed", "running", "done", "interrupted", "killed", "waiting", "cancelled")
 """Words that name runs by how they stand."""
@@ -30,10 +32,24 @@ class Choice(NamedTuple):
 
 
 def job_names(data_job: Path) -> list[str]:
-    """Return the jobs of a project, sorted."""
+    """Return the jobs of a project, sorted; a folder that is a link is none."""
     if not data_job.is_dir():
         return []
-    return sorted(path.name for path in data_job.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path.name
+        for path in data_job.iterdir()
+        if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
+    )
+
+
+def linked_away(data_job: Path, jobs: Iterable[str]) -> list[str]:
+    """Say which folders of jobs, and of runs of these jobs, are left out because they are links."""
+    if not data_job.is_dir():
+        return []
+    links = sorted(path for path in data_job.iterdir() if path.is_symlink())
+    links += [link for job in jobs for link in linked(data_job / job)]
+    told = [f"{link} is a link to {os.path.realpath(link)}, and is left out." for link in links[:3]]
+    return [*told, f"{len(links) - 3} other links are left out, too."] if len(links) > 3 else told
 
 
 def with_runs(data_job: Path) -> list[str]:
@@ -75,6 +91,8 @@ def choices(
         return [_choice(data_job, name, jobs, job, phases) for name in meant]
     found: list[Choice] = []
     for word in map(str, words):
+        if (data_job / (name := word.partition("/")[0])).is_symlink():
+            real_folder(data_job, name)  # which says that it is one
         if every_job and "/" not in word and word not in jobs:
             found += _in_every_job(data_job, word, jobs, phases)
         else:

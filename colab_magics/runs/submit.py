@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkout import git
+from ..checkout.project import real_folder
 from ..engines import ENGINES
 from ..engines.base import Begun, Engine
 from ..errors import Busy, ColabMagicsError, InvalidInput
@@ -173,6 +174,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
     forked = live.check(order.notebook, order.fork) if order.start == "live" else {}
     order.program  # noqa: B018 - what cannot be executed is said before a folder is made
     make_folder(job_folder)
+    real_folder(job_folder, scheduler.FOLDER)
     try:
         lock = scheduler.lock(job_folder)
     except Busy as busy:
@@ -281,7 +283,7 @@ def claim(order: Order, label: int) -> Claimed:
     if index in [run.index for run in made.keep]:
         if order.resume == "keep":
             return Claimed(folder, parameters, name)
-        beside = order.job_folder / f"here_{folder.name}"
+        beside = real_folder(order.job_folder, f"here_{folder.name}")
         make_folder(beside)
         return Claimed(beside, parameters, name, beside=folder)
     aside = [run for run in made.aside if run.index == index]

@@ -10,7 +10,16 @@ from typing import Any
 
 from .. import session
 from ..checkout import git
-from ..checkout.project import DATA_JOB, Project, check_name, find_project, job_of, jobs_of, notebook_key
+from ..checkout.project import (
+    DATA_JOB,
+    Project,
+    check_name,
+    find_project,
+    job_of,
+    jobs_of,
+    notebook_key,
+    real_folder,
+)
 from ..errors import ColabMagicsError, InvalidInput, NotFound
 from ..line import split
 from ..mirror import control
@@ -102,7 +111,7 @@ def of_former_name(project: Project, notebook: Notebook, hashes: Mapping[str, st
     folder = notebook.path.parent if notebook.path is not None else Path.cwd()
     for former, job in jobs_of(project.root).items():
         gone = not (project.root / former).exists() and not (folder / former).exists()
-        runs = runs_of(project.root / DATA_JOB / job) if gone and job != project.job else []
+        runs = runs_of(real_folder(project.root, DATA_JOB, job)) if gone and job != project.job else []
         same = [run for run in runs if not changed_cells(run.record.get("code", {}), hashes)]
         if same:
             return (

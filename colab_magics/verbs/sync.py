@@ -322,19 +322,21 @@ def _one(found: list[Sync]) -> Sync | Syncs:
 
 def _project() -> Any:
     """The project of this session, or the one that the working folder stands in; None without one."""
-    from ..checkout.project import find_project
+    from ..checkout.project import find_project, of_run
 
-    run = session.run_folder()
-    if run is not None:
-        return find_project(run)
+    if (run := session.run_folder()) is not None:
+        return of_run(run)
     return session.current().project or find_project(Path.cwd())
 
 
 def _folder(source: str) -> Path:
     """Read the folder that a user named."""
+    from ..checkout.project import keep_within
+
     path = Path(source).expanduser()
     if path.is_dir():
-        return Path(os.path.realpath(path))
+        project = _project()
+        return keep_within(project.root, path) if project else Path(os.path.realpath(path))
     words = subcommands(sync)
     if "/" not in source and difflib.get_close_matches(source, words, n=1, cutoff=0.6):
         raise did_you_mean(source, words, kind="folder, and no word of %sync")
@@ -372,11 +374,8 @@ def _chosen(source: str | None, *, also_ended: bool = False) -> list[Sync]:
     """Find the syncs that a subcommand means; at least one."""
     from ..mirror import control
 
-    if source is not None:
-        folder: Path | None = _folder(source)
-    else:
-        project = _project()
-        folder = Path(os.path.realpath(project.data_job)) if project else None
+    project = _project() if source is None else None
+    folder = Path(os.path.realpath(project.data_job)) if project else None if source is None else _folder(source)
     found = control.running(folder)
     if not found and also_ended:
         found = control.known(folder)

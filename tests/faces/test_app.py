@@ -11,8 +11,10 @@ from colab_magics import session
 from colab_magics.errors import ColabMagicsError, InvalidInput
 from colab_magics.faces import bodies
 from colab_magics.faces.app import call
+from colab_magics.faces.defaults import defaults
 from colab_magics.faces.signature import MAGIC, SHELL, Words
 from colab_magics.line import split
+from colab_magics.verbs import load
 
 pytest_plugins = ("shells",)
 Calls = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
@@ -31,8 +33,8 @@ def line(text: str, body: str | None = None, face: Words = MAGIC, verb: str = "s
 
 def changed(calls: Calls) -> dict[str, Any]:
     """Return what the last call gave beyond the defaults."""
-    defaults = {"to": None, "every": "30s", "max_failures": None, "restore": "all", "timeout": 60.0}
-    return {key: value for key, value in calls[-1][2].items() if value and value != defaults.get(key)}
+    usual = {"to": None, "every": "30s", "max_failures": None, "restore": "all", "timeout": 60.0}
+    return {key: value for key, value in calls[-1][2].items() if value and value != usual.get(key)}
 
 
 @pytest.mark.parametrize(
@@ -196,6 +198,9 @@ def test_defaults_come_from_the_project_then_from_the_user(toy_sync: Calls, tmp_
     (tmp_path / "pyproject.toml").write_text('[tool.colab_magics.sync]\nevery = "5m"\nmax-failures = 2\n')
     user_file.write_text('[sync]\nevery = "9m"\nrestore = "light"\n[sync.now]\ntimeout = 7\n')
     line("")
+    assert changed(toy_sync) == {"every": "5m", "restore": "light"}, "a repository sets by itself what is harmless"
+    load("trust")(str(tmp_path), yes=True)
+    line("")
     assert changed(toy_sync) == {"every": "5m", "max_failures": 2, "restore": "light"}
     line("every=1s --max-failures 4")
     assert changed(toy_sync) == {"every": "1s", "max_failures": 4, "restore": "light"}
@@ -221,6 +226,18 @@ def test_the_nearest_pyproject_counts_from_the_project_or_the_folder(
     assert changed(toy_sync) == {"every": "1m"}
 
 
+def test_an_option_that_is_a_subcommand_too_counts(home: Path, user_file: Path) -> None:
+    user_file.write_text('[sync]\nrestore = "light"\n')
+    assert defaults("sync", None, home) == {"restore": "light"}
+    assert defaults("sync", "restore", home) == {}
+    user_file.write_text("[sync.restore]\ndry_run = true\n")
+    assert defaults("sync", None, home) == {}
+    assert defaults("sync", "restore", home) == {"dry-run": True}
+    user_file.write_text("[sync]\nnow = 3\n")
+    with pytest.raises(InvalidInput, match="no option of sync"):
+        defaults("sync", None, home)
+
+
 def test_flags_in_a_file_can_be_taken_back_in_the_call(toy_sync: Calls, user_file: Path) -> None:
     user_file.write_text("[sync]\nquick = true\n")
     line("")
@@ -230,8 +247,6 @@ def test_flags_in_a_file_can_be_taken_back_in_the_call(toy_sync: Calls, user_fil
 
 
 def test_the_api_has_no_defaults_of_files(toy_sync: Calls, user_file: Path) -> None:
-    from colab_magics.verbs import load
-
     user_file.write_text('[sync]\nevery = "9m"\n')
     load("sync")()
     assert changed(toy_sync) == {}

@@ -85,9 +85,7 @@ def test_any_folder_goes_to_that_very_place(here: Here, tmp_path: Path) -> None:
 
 
 def test_the_project_is_found_in_a_fresh_shell(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    process.write_json(
-        here.project.root / ".colab_magics.json", {"name": "net", "job": "base", "place": str(here.kept), "url": None}
-    )
+    here.project.save()
     session.current().project = None
     monkeypatch.chdir(here.project.data_job)
     handle = sync(every="1h")
