@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -16,6 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
+
+AGAIN = 1.0
+"""Seconds between two tries to write what found no room."""
+GONE = (errno.ENOENT, errno.ENOTDIR)
+"""The folder was moved or removed: to wait is no use."""
 
 
 def path_of(notebook: Path) -> Path:
@@ -62,8 +68,14 @@ class Journal:
         if self._fd is None:
             return
         raw = json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
-        while raw:
-            raw = raw[os.write(self._fd, raw) :]
+        try:
+            while raw:
+                raw = raw[os.write(self._fd, raw) :]
+        except OSError:
+            # The notebook is saved all the same. A journal with a gap would make less of it, and takes room.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+                self.remove()
 
     def remove(self) -> None:
         """End the journal: the notebook is saved whole."""

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
-from ..errors import ColabMagicsError
+from ..errors import ColabMagicsError, InvalidInput, NotFound
+from . import records
 from .plan import Plan
+from .records import State, Verdict, linked
 from .recover import recover
 from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, ended_attempts, folder_name
 
@@ -55,6 +57,8 @@ def write(
             _take_over(run, name, common)
         for index, point in plan.execute:
             folder = job_folder / folder_name(index)
+            if link := linked(folder):
+                raise InvalidInput(f"{link} is a link: a run does not write through it.", "Remove or rename the link.")
             folder.mkdir(parents=True, exist_ok=True)
             before, attempt = ended_attempts(folder), _next_attempt(folder)
             process.write_json(folder / SOURCE, content)
@@ -99,12 +103,15 @@ def again(folder: Path) -> None:
 
 def _next_attempt(folder: Path) -> int:
     """Return the number of the attempt to come, and keep the notebook of the one before."""
-    before = process.read_json(folder / RECORD)
-    if before is None:
-        return 1
-    attempt = int(before.get("attempt", 1))
-    said = [process.read_json(folder / name) or {} for name in (STATE, VERDICT)]
-    if all(value.get("attempt") != attempt for value in said):
+    said = [_attempt_in(folder / name, kind) for name, kind in ((STATE, State), (VERDICT, Verdict))]
+    try:
+        attempt = Run.load(folder).attempt
+    except NotFound:
+        # Nobody knows what these say it of: it is no attempt of the run to come.
+        attempt = max(said)
+        if not attempt:
+            return 1
+    if attempt not in said:
         # It never came to that attempt: neither a runner nor a scheduler has said anything.
         return attempt
     executed = folder / NOTEBOOK
@@ -112,6 +119,15 @@ def _next_attempt(folder: Path) -> int:
     if executed.exists():
         executed.replace(folder / f"attempt_{attempt}.ipynb")
     return attempt + 1
+
+
+def _attempt_in(file: Path, kind: Any) -> int:
+    """Return the attempt that a file speaks of, 0 without one; a file that says nothing that can be read is removed."""
+    try:
+        return int((records.read(file, kind) or {}).get("attempt", 0))
+    except records.Unreadable:
+        file.unlink()
+        return 0
 
 
 def _move_aside(run: Run, job_folder: Path) -> None:

@@ -13,14 +13,13 @@ from .. import session
 from ..errors import ColabMagicsError, RunsFailed, Unavailable
 from ..mirror import control
 from ..ui import UI, Table
-from ..units import show_seconds, show_time
-from . import compare, metrics, scheduler, usage
+from ..units import show_seconds, show_time, without_controls
+from . import compare, metrics, records, scheduler, usage
 from .compare import Result
 from .plan import describe
 from .run import ENDED, Run, Status, runs_of
 from .select import again
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NOT_THE_USERS = re.compile(r"── |══ |\[IPKernelApp\]|run .+: i_sub_job = ")
 """How lines of a log begin that the run's cells did not print: ours, the kernel's last words, %fork's one line."""
 _MANY = 60
@@ -343,13 +342,10 @@ def last_line(log: Path, *, width: int = 80) -> str:
 def tail(log: Path, *, lines: int) -> str:
     """Return the last lines of a log, without colours."""
     try:
-        with open(log, "rb") as stream:
-            stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - 200 * lines - 4000))
-            raw = stream.read().decode("utf-8", "replace")
+        raw = records.read_bytes(log, start=-200 * lines - 4000) or b""
     except OSError:
         return ""
-    text = _ANSI.sub("", raw)
+    text = without_controls(raw.decode("utf-8", "replace"))
     # What a carriage return overwrote on a terminal is no line of its own.
     kept = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     return "\n".join(kept[-lines - 1 :]).strip("\n")
@@ -364,7 +360,7 @@ def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
     for run, status in bad[:10]:
         what = status.text
         if status.error:
-            message = str(status.error.get("evalue", "")).strip().splitlines() or [""]
+            message = without_controls(status.error.get("evalue", "")).strip().splitlines() or [""]
             what += f": {message[0]}" if message[0] else ""
         what += f" ({status.attempts})" if status.attempts else ""
         lines += [f"  {run.id}  {what}", f"      log {run.log}", f"      notebook {run.notebook}"]

@@ -9,7 +9,6 @@ from .. import session
 from ..checkout.project import MARKER, Project, find_project
 from ..errors import NotFound
 from . import select as by_words
-from .recover import recover
 from .run import Run
 
 
@@ -42,10 +41,7 @@ def choices(ids: Sequence[str], also: Sequence[str] = (), *, every_job: bool = F
 def select(ids: Sequence[str], mine: Project | None = None, *, every_job: bool = False) -> list[Run]:
     """Return the runs that ids name; those of the current job without ids, or of every job."""
     mine = mine or project()
-    runs = by_words.select(mine.data_job.parent, ids, job=mine.job, every_job=every_job)
-    for run in runs:
-        recover(run.folder)
-    return runs
+    return by_words.select(mine.data_job.parent, ids, job=mine.job, every_job=every_job)
 
 
 def other_jobs(mine: Project | None = None) -> list[str]:

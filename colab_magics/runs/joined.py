@@ -17,6 +17,7 @@ from ..checkout.project import find_project
 from ..errors import InvalidInput, NotFound
 from ..session import Session
 from ..ui import RunningCell
+from . import records
 from .board import Board
 from .code import Cell
 from .plan import Whose
@@ -133,6 +134,5 @@ def _that_this_cell_joins(forked: Sequence[Forked], cell: RunningCell) -> Forked
 
 def _entries(job_folder: Path) -> list[dict[str, Any]]:
     """Read the record; one that was damaged is none."""
-    value = (process.read_json(job_folder / FOLDER / FILE) or {}).get("forks")
-    entries = value if isinstance(value, list) else []
-    return [one for one in entries if isinstance(one, dict) and isinstance(one.get("runs"), list)]
+    found = records.read_or_nothing(job_folder / FOLDER / FILE, records.Forks)
+    return [dict(one) for one in found.get("forks", [])]

@@ -25,6 +25,7 @@ from ..engines import ENGINES, forking
 from ..engines.base import Begun, Engine, Ref
 from ..errors import Busy, InvalidInput
 from ..session import RUN_VARIABLE
+from . import records
 from . import workers as said_workers
 from .attempts import again
 from .plan import since
@@ -67,7 +68,7 @@ def lock(job_folder: Path) -> int:
 
 
 def _busy(job_folder: Path) -> Busy:
-    state = process.read_json(job_folder / FOLDER / "state.json") or {}
+    state = records.read_or_nothing(job_folder / FOLDER / "state.json", records.Scheduler)
     job = job_folder.name
     return Busy(
         f"Other runs of job {job!r} are being executed already{since(state.get('started'))} "
@@ -79,8 +80,13 @@ def _busy(job_folder: Path) -> Busy:
 
 def fed(job_folder: Path) -> set[str]:
     """Return the names of the folders of the runs that the scheduler was given."""
-    plan = process.read_json(job_folder / FOLDER / "plan.json") or {}
+    plan = last_plan(job_folder)
     return {*plan.get("runs", ()), *plan.get("adopt", ())}
+
+
+def last_plan(job_folder: Path) -> dict[str, Any]:
+    """Return what the job's last scheduler was given; empty when that cannot be read."""
+    return records.read_or_nothing(job_folder / FOLDER / "plan.json", records.Plan)
 
 
 @dataclass(frozen=True)

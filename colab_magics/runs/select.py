@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import InvalidInput, NotFound, did_you_mean
+from ..errors import InvalidInput, NotFound, Unavailable, did_you_mean
 from ..units import indices
-from .run import RECORD, Run, runs_of
+from .run import RECORD, STATE, Run, runs_of
 
-PHASES = ("failed", "running", "done", "interrupted", "killed", "waiting", "cancelled")
+PHASES = ("failed", "running", "done", "interrupted", "killed", "waiting", "cancelled", "unreadable")
 """Words that name runs by how they stand."""
 _INDICES = re.compile(r"[\d\s,–-]*\d[\d\s,–-]*")
 
@@ -31,14 +32,22 @@ class Choice(NamedTuple):
 
 def job_names(data_job: Path) -> list[str]:
     """Return the jobs of a project, sorted."""
-    if not data_job.is_dir():
+    try:
+        with os.scandir(data_job) as found:
+            return sorted(one.name for one in found if one.is_dir() and not one.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(path.name for path in data_job.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise Unavailable(f"{data_job} cannot be read: {error.strerror}.", "Ask its owner for the right to.") from error
 
 
 def with_runs(data_job: Path) -> list[str]:
     """Return the jobs that have runs, sorted."""
-    return [name for name in job_names(data_job) if any((data_job / name).glob(f"sub_job_*/{RECORD}"))]
+    return [name for name in job_names(data_job) if _has_runs(data_job / name)]
+
+
+def _has_runs(job_folder: Path) -> bool:
+    return any(any(job_folder.glob(f"sub_job_*/{name}")) for name in (RECORD, STATE))
 
 
 def choices(
@@ -160,5 +169,7 @@ def again(runs: Iterable[Run]) -> list[Run]:
         try:
             found.append(Run.load(run.folder))
         except NotFound:
-            continue
+            # What cannot be read is shown as such; what is gone is not shown.
+            if run.folder.is_dir():
+                found.append(Run.look(run.folder))
     return found

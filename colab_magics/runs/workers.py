@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from .. import process
+from . import records
 
 NAME = "workers.json"
 
@@ -47,5 +48,4 @@ class Said:
         if seen == self._seen:
             return None
         self._seen = seen
-        said = (process.read_json(self.file) or {}).get("workers")
-        return said if isinstance(said, int) and said > 0 else None
+        return records.read_or_nothing(self.file, records.Fed).get("workers")
