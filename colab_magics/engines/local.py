@@ -121,9 +121,9 @@ class LocalEngine(Engine):
 
     def submit(self, folders: Sequence[Path]) -> list[Ref]:
         """Start a runner for each folder."""
-        refs = []
+        refs: list[Ref] = []
         for folder in folders:
-            uuids = self._given.pop(folder, [])
+            uuids = self._given.get(folder, [])
             env = {RUN_VARIABLE: str(folder)}
             if uuids or _record(folder).get("gpus") == 0:
                 env |= devices.environment(uuids)
@@ -131,10 +131,18 @@ class LocalEngine(Engine):
                 env["COLAB_MAGICS_ZYGOTE"] = zygote
             # A lock that another thread holds would be held for ever in a fork.
             alone = self.dedicated and threading.active_count() == 1
-            pid = _fork_runner(folder, env) if alone else _start_runner(folder, env)
+            try:
+                pid = _fork_runner(folder, env) if alone else _start_runner(folder, env)
+            except OSError:
+                # No more processes, or no memory for one: later there may be.
+                if refs:
+                    break
+                raise
+            self._given.pop(folder, None)
             refs.append(process.identity(pid))
             if uuids and self._desk is not None:
-                self._desk.started(folder, refs[-1])
+                with contextlib.suppress(OSError):  # then the lease counts by this process, and the run's environment
+                    self._desk.started(folder, refs[-1])
             self._watch(pid)
         return refs
 
@@ -149,7 +157,7 @@ class LocalEngine(Engine):
                 here = bool(process.is_alive(ref))
             if here:
                 self._watch(ref["pid"])
-            elif ref["pid"] in self._ends:
+            elif ref.get("pid") in self._ends:
                 os.close(self._ends.pop(ref["pid"]))
             alive.append(here)
         if self._desk is not None:
@@ -236,6 +244,14 @@ def _start_runner(folder: Path, env: dict[str, str]) -> int:
     return process.start_detached(process.python(_RUNNER, folder), log_file=folder / _RUNNER_LOG, cwd=folder, env=env)
 
 
+def _open_log(path: Path) -> int:
+    """Open a log to append to; where it finds no room, what is printed is lost and the run goes on."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
+
+
 def _fork_runner(folder: Path, env: dict[str, str]) -> int:
     """Fork a runner; it is like one that was started, and nothing of this process stays open in it."""
     sys.stdout.flush()
@@ -247,7 +263,7 @@ def _fork_runner(folder: Path, env: dict[str, str]) -> int:
     status = 1
     try:
         os.setsid()
-        log = os.open(folder / _RUNNER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        log = _open_log(folder / _RUNNER_LOG)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, fd in ((0, nothing), (1, log), (2, log)):
             os.dup2(fd, target)

@@ -91,7 +91,7 @@ class Board:
     def overview(self) -> Table:
         """Return how the runs stand as text, a column for each parameter and each metric."""
         statuses = self.statuses()
-        return as_table(statuses, [*self.notes, *_gpu_notes(statuses)], kept=self.kept, wide=True)
+        return as_table(statuses, [*self.notes, *_job_notes(statuses)], kept=self.kept, wide=True)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name in self.__dataclass_fields__:
@@ -157,7 +157,7 @@ class Board:
                 fed = any(scheduler.is_running(job) for job in jobs)
                 statuses = self.statuses()
                 notices = [note for job in jobs for note in control.notices(job)]
-                live.show(as_table(statuses, [*self.notes, *notices, *_gpu_notes(statuses)], kept=self.kept))
+                live.show(as_table(statuses, [*self.notes, *notices, *_job_notes(statuses)], kept=self.kept))
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
@@ -218,9 +218,10 @@ def kill(runs: Sequence[Run], ui: UI) -> Board:
     return board
 
 
-def _gpu_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
+def _job_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
     jobs = {run.folder.parent for run, status in statuses if status.phase not in ENDED}
-    return [note for job in jobs if scheduler.is_running(job) for note in usage.gpu_notes(job)]
+    fed = [job for job in jobs if scheduler.is_running(job)]
+    return [note for job in fed for note in [*usage.gpu_notes(job), *scheduler.waits_for(job)]]
 
 
 def _pause(seconds: float, jobs: set[Path]) -> None:

@@ -195,7 +195,11 @@ def frame(runs: Sequence[Run]) -> Any:
             "Install it: pip install pandas. %jobs shows the runs without.",
         ) from None
     found = rows(runs)
-    return pandas.DataFrame(found, columns=list(found[0]) if found else list(FIXED))
+    names = list(found[0]) if found else list(FIXED)
+    try:
+        return pandas.DataFrame(found, columns=names)
+    except OverflowError:  # a whole number of hundreds of digits beside others
+        return pandas.DataFrame(found, columns=names, dtype=object)
 
 
 @dataclass(frozen=True)

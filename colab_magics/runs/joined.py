@@ -22,7 +22,7 @@ from .board import Board
 from .code import Cell
 from .plan import Whose
 from .run import Run, runs_of
-from .scheduler import FOLDER
+from .scheduler import FOLDER, cannot_start
 
 FILE = "forks.json"
 
@@ -42,7 +42,10 @@ def remember(job_folder: Path, whose: Whose, order: Sequence[int]) -> None:
     entry = {"notebook": whose.notebook, "notebook_path": whose.path, "fork": whose.fork, "at": time.time()}
     same = ("notebook", "notebook_path", "fork")
     kept = [one for one in _entries(job_folder) if any(one.get(key) != entry[key] for key in same)]
-    process.write_json(job_folder / FOLDER / FILE, {"forks": [*kept, {**entry, "runs": list(order)}]})
+    try:
+        process.write_json(job_folder / FOLDER / FILE, {"forks": [*kept, {**entry, "runs": list(order)}]})
+    except OSError as error:
+        raise cannot_start(error, job_folder) from error
 
 
 def recall(job_folder: Path, fork: int | None = None, notebook: str | None = None) -> Board:

@@ -77,9 +77,12 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
             ready.append((job_folder, mine, lock, _engine(mine)))
         for job_folder, mine, lock, engine in ready:
             chosen = dataclasses.replace(_feed_before(job_folder), **feed)
-            for run in mine:
-                if run.status().phase != "waiting":
-                    attempts.again(run.folder)
+            try:
+                for run in mine:
+                    if run.status().phase != "waiting":
+                        attempts.again(run.folder)
+            except OSError as error:
+                raise scheduler.cannot_start(error, job_folder) from error
             scheduler.start(job_folder, [run.folder for run in mine], lock, engine=engine, feed=chosen)
 
 

@@ -41,7 +41,7 @@ class Said:
         """Return a number that was said since the last call; None when there is none."""
         try:
             found = os.stat(self.file)
-        except FileNotFoundError:
+        except OSError:
             return None
         # Written by rename: another number is another file, also within one tick of the clock.
         seen = (found.st_ino, found.st_mtime_ns)
