@@ -105,7 +105,9 @@ def _next_attempt(folder: Path) -> int:
     """Return the number of the attempt to come, and keep the notebook of the one before."""
     said = [_attempt_in(folder / name, kind) for name, kind in ((STATE, State), (VERDICT, Verdict))]
     try:
-        attempt = Run.load(folder).attempt
+        run = Run.load(folder)
+        attempt = run.attempt
+        said += [attempt] if run.verdict() is not None else []
     except NotFound:
         # Nobody knows what these say it of: it is no attempt of the run to come.
         attempt = max(said)
