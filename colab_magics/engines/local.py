@@ -17,7 +17,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -29,7 +28,7 @@ from typing import Any
 from .. import process
 from ..errors import Unavailable
 from ..session import RUN_VARIABLE
-from . import forking
+from . import forking, scratch
 from . import gpus as devices
 from .base import Begun, Engine, Ref
 from .gpu_desk import Desk
@@ -78,6 +77,7 @@ class LocalEngine(Engine):
         """
         if not self.dedicated:
             return
+        scratch.sweep()
         starts = {_start(_record(folder)) for folder in folders}
         for start, kernel in starts:
             if start == "warm":
@@ -207,8 +207,7 @@ def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
     order = known.get("kernels", {}).get(kernel or "")
     if order is None:
         return Begun()
-    base = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="cmz-", dir=base if len(os.fsencode(base)) < 60 else "/tmp"))
+    folder, held = scratch.make("cmz-")
     process.write_whole(folder / "preload.json", process.as_json(order))
     # Filled in here and not where it is written down: what they name may be a secret.
     own = {name: Template(text).safe_substitute(os.environ) for name, text in order["env"].items()}
@@ -223,7 +222,7 @@ def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
                 log_file=job_folder / ".scheduler" / "zygote.txt",
                 # debugpy writes three lines about frozen modules otherwise.
                 env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **own, **forking.ROOM},
-                pass_fds=(listener.fileno(), reader),
+                pass_fds=(listener.fileno(), reader, held),
             )
         except OSError as error:
             # That interpreter is not there: the runs' own start says so.
@@ -233,6 +232,7 @@ def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
             return Begun()
         finally:
             os.close(reader)
+            os.close(held)
     return Begun({"zygote": str(folder / "zygote"), "kernel": kernel}, [lifeline])
 
 

@@ -8,7 +8,9 @@ import resource
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,13 @@ from runs.notebooks import outputs, write_notebook
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.engines.local import LocalEngine
-from colab_magics.errors import ColabMagicsError
+from colab_magics.errors import ColabMagicsError, CommandFailed
 from colab_magics.kernels import journal
 from colab_magics.runs import feeding, joined, scheduler
 from colab_magics.runs.log import open_log
 from colab_magics.runs.run import Run, runs_of
 from colab_magics.session import Session
+from colab_magics.transport.places import parse
 
 NOBODY = 65534
 GO = """
@@ -177,40 +180,52 @@ def test_a_folder_that_is_taken_away_ends_no_other_run(tmp_path: Path, how: str)
     assert "Traceback" not in log
 
 
-def test_a_fork_that_fails_is_tried_again(tmp_path: Path) -> None:
+@pytest.fixture
+def of_nobody() -> Iterator[Path]:
+    """A folder of another user, which that user can reach."""
     as_root()
-    job = tmp_path / "net" / "data_job" / "baseline"
+    folder = Path(tempfile.mkdtemp())
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_fork_that_fails_is_tried_again(of_nobody: Path) -> None:
+    job = of_nobody / "net" / "data_job" / "baseline"
     runs = [leave_run(job, index, None) for index in range(2)]
     (job / scheduler.FOLDER).mkdir()
+    log = of_nobody / "log.txt"
+    log.touch()
+    for path in (of_nobody, *of_nobody.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
     importlib.import_module("colab_magics.runs.runner")
-    log = tmp_path / "log.txt"
+    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
     child = os.fork()
     if child == 0:
         try:
-            # Another user, of whom no other process may be there: root's processes are not counted.
-            os.chown(tmp_path, NOBODY, NOBODY)
-            for folder, _, files in os.walk(tmp_path):
-                for path in (folder, *(os.path.join(folder, name) for name in files)):
-                    os.chown(path, NOBODY, NOBODY)
-            for parent in tmp_path.parents[:3]:
-                os.chmod(parent, 0o755)
             for fd in (1, 2):
-                os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), fd)
-            sys.stdout = os.fdopen(1, "w")
-            resource.setrlimit(resource.RLIMIT_NPROC, (0, resource.RLIM_INFINITY))
+                os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), fd)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            # Of another user: root's processes are not counted.
+            signal.signal(signal.SIGUSR1, lambda *_: resource.setrlimit(resource.RLIMIT_NPROC, (most, most)))
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, most))
             os.setgroups([])
             os.setgid(NOBODY)
             os.setuid(NOBODY)
             engine = LocalEngine()
             engine.dedicated = True
             feeding.Scheduler(job, engine, runs, scheduler.Feed(workers=2)).run()
+        except BaseException:  # noqa: BLE001 - the test shows it
+            log.write_text(traceback.format_exc())
         finally:
             os._exit(0)
-    poll(lambda: "waits: Resource temporarily unavailable" in log.read_text(), what="it is said")
-    poll(lambda: "temporarily unavailable" in (process.read_json(job / ".scheduler" / "state.json") or {})["problem"])
-    assert [run.status().phase for run in runs] == ["waiting", "waiting"]
-    resource.prlimit(child, resource.RLIMIT_NPROC, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    os.waitpid(child, 0)
+    try:
+        poll(lambda: "waits: Resource temporarily unavailable" in log.read_text(), what="it is said")
+        state = job / scheduler.FOLDER / "state.json"
+        poll(lambda: "temporarily unavailable" in (process.read_json(state) or {}).get("problem", ""))
+        assert [run.status().phase for run in runs] == ["waiting", "waiting"]
+    finally:
+        os.kill(child, signal.SIGUSR1)
+        os.waitpid(child, 0)
     # Whether that user can start a kernel is another matter.
     assert all(run.state() is not None for run in runs), "both were started"
 
@@ -238,3 +253,14 @@ def test_a_journal_that_found_no_room_takes_nothing_from_the_notebook(disk: Path
     assert not journal.path_of(notebook).exists()
     assert not journal.rebuild(notebook)
     assert "later" in notebook.read_text()
+
+
+@pytest.mark.parametrize("use", [lambda path: os.mkdir(path), lambda path: process.run(["ls", path])])
+def test_an_error_names_a_folder_as_people_know_it(tmp_path: Path, use: Callable[[str], object]) -> None:
+    place = parse(str(tmp_path / "place"), project="net")
+    place.prepare()
+    with pytest.raises((OSError, CommandFailed)) as caught, place.opened() as opened:
+        use(os.path.join(str(opened.cwd), "gone", "file"))
+    told = f"{caught.value} {getattr(caught.value, 'output', '')}"
+    assert "/proc/" not in told
+    assert str(tmp_path / "place" / "gone" / "file") in told
