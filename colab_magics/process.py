@@ -170,7 +170,7 @@ def start_detached(
     argv = [os.fspath(part) for part in command]
     log.debug("start %s", shlex.join(argv))
     reap()
-    with open(log_file, "ab") as stream:
+    with open(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "ab") as stream:
         child = subprocess.Popen(
             argv,
             cwd=cwd,
@@ -392,6 +392,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None when there is none that can be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

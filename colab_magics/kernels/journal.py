@@ -43,7 +43,8 @@ class Journal:
 
     def __init__(self, notebook: Path, content: Mapping[str, Any]) -> None:
         self.path = path_of(notebook)
-        self._fd: int | None = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        self.path.unlink(missing_ok=True)  # what stood there may be a link
+        self._fd: int | None = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         self._write({"notebook": content})
 
     def begins(self, index: int, cell: Mapping[str, Any]) -> None:

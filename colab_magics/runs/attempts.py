@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
-from ..errors import ColabMagicsError, InvalidInput, NotFound
+from ..errors import ColabMagicsError, NotFound
 from . import records
 from .plan import Plan
-from .records import State, Verdict, linked
+from .records import State, Verdict
 from .recover import recover
 from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, ended_attempts, folder_name
+from .scheduler import check_real
 
 SUPERSEDED = ".superseded"
 """Folder of a job that keeps what reruns moved aside."""
@@ -57,8 +58,7 @@ def write(
             _take_over(run, name, common)
         for index, point in plan.execute:
             folder = job_folder / folder_name(index)
-            if link := linked(folder):
-                raise InvalidInput(f"{link} is a link: a run does not write through it.", "Remove or rename the link.")
+            check_real(folder)
             folder.mkdir(parents=True, exist_ok=True)
             before, attempt = ended_attempts(folder), _next_attempt(folder)
             process.write_json(folder / SOURCE, content)
@@ -134,6 +134,7 @@ def _attempt_in(file: Path, kind: Any) -> int:
 
 def _move_aside(run: Run, job_folder: Path) -> None:
     base = job_folder / SUPERSEDED
+    check_real(base)
     base.mkdir(exist_ok=True)
     for number in itertools.count(1):
         target = base / f"{run.folder.name}.{number}"

@@ -18,7 +18,7 @@ class LogFile(io.FileIO):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(os.fspath(path), "a")
+        super().__init__(os.fspath(path), "a", opener=_no_link)
         self.lost = 0
         """Bytes that were not written."""
         self.why = ""
@@ -36,6 +36,11 @@ class LogFile(io.FileIO):
             self.lost += len(data)
             self._unsaid += len(data)
             return len(data)
+
+
+def _no_link(path: str, flags: int) -> int:
+    # Nor does it wait for somebody to read a pipe.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def open_log(path: Path) -> tuple[io.TextIOWrapper, LogFile]:

@@ -142,7 +142,8 @@ def _begin(folder: str) -> int:
 
 
 def _append(folder: Path, line: str) -> None:
-    fd = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = os.open(folder / FILE, flags, 0o666)
     try:
         os.write(fd, line.encode())
     finally:

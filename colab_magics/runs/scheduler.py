@@ -26,6 +26,7 @@ from ..errors import Busy, ColabMagicsError, InvalidInput
 from . import records
 from . import workers as said_workers
 from .plan import since
+from .records import linked
 from .run import ENDED, VERDICT, Run, runs_of
 
 FOLDER = ".scheduler"
@@ -156,6 +157,7 @@ def start(
         The scheduler's process id.
     """
     folder = job_folder / FOLDER
+    check_real(folder)
     names = [path.name for path in folders]
     plan = {"runs": names, "adopt": [path.name for path in adopt], "engine": engine, "feed": dataclasses.asdict(feed)}
     plan["by"] = process.identity()
@@ -174,6 +176,18 @@ def start(
         )
     except OSError as error:
         raise cannot_start(error, folder) from error
+
+
+def check_real(folder: Path) -> None:
+    """Check that a folder of ours is none that leads elsewhere.
+
+    Raises
+    ------
+    InvalidInput
+        When it, or one of the two above, is a link.
+    """
+    if link := linked(folder):
+        raise InvalidInput(f"{link} is a link: runs do not write through it.", "Remove or rename the link.")
 
 
 def cannot_start(error: OSError, folder: Path) -> ColabMagicsError:

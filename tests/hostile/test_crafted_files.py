@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,32 @@ def test_a_link_in_place_of_a_run_or_a_job_is_neither_written_nor_removed(projec
     notebook = str(write_notebook(project.root / "a.ipynb", "x = 1"))
     fork(n=2, notebook=notebook)
     assert sorted((path.name, path.read_bytes()) for path in elsewhere.folder.iterdir()) == before
+
+
+def test_our_own_files_are_not_written_through_links(project: Project, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    folder = leave_run(project.data_job, 0, "failed", cells=("import colab_magics; colab_magics.report(x=1)",)).folder
+    for name in ("log.txt", "metrics.jsonl", ".notebook.ipynb.journal.1.1.tmp", "notebook.ipynb", "state.json"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(victim)
+    jobs.retry("0")
+    assert [run.status().phase for run in runs_of(project.data_job)] == ["done"]
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [".scheduler", ".superseded"])
+def test_our_own_folders_are_no_links(project: Project, tmp_path: Path, name: str) -> None:
+    notebook = str(write_notebook(project.root / "a.ipynb", "x = 1"))
+    fork(n=1, notebook=notebook)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.rmtree(project.data_job / name, ignore_errors=True)
+    (project.data_job / name).symlink_to(elsewhere)
+    with pytest.raises(InvalidInput, match="is a link"):
+        fork(n=1, notebook=notebook, resume="rerun")
+    assert not list(elsewhere.iterdir())
+    assert [run.status().phase for run in runs_of(project.data_job)] == ["done"]
 
 
 def test_what_a_cell_writes_over_its_own_files_ends_no_sweep(project: Project) -> None:
