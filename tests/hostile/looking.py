@@ -8,6 +8,7 @@ from typing import Any
 
 from colab_magics import jobs
 from colab_magics.errors import ColabMagicsError
+from colab_magics.units import without_controls
 
 WORDS: tuple[Callable[[], Any], ...] = (
     jobs,
@@ -35,6 +36,8 @@ def shown() -> Iterator[str]:
             text = str(found)
             with contextlib.suppress(AttributeError):
                 text += found._repr_html_() or ""
+            if type(found).__module__.startswith("pandas"):
+                text = without_controls(text)  # what a DataFrame shows is pandas's own
         except ColabMagicsError as error:
             text = str(error)
         text.encode()  # what no terminal can write is no text

@@ -208,7 +208,7 @@ def readers(project: Project) -> list[Callable[[], Any]]:
 
 @pytest.mark.parametrize("file", list(FILES))
 def test_what_is_shown_of_crafted_runs(project: Project, file: str) -> None:
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(raw=changed(FILES[file]))
     def look(raw: bytes) -> None:
         session.activate(Session(ui=TerminalUI(out=io.StringIO()), project=project))
@@ -236,7 +236,7 @@ def test_a_file_is_what_its_schema_says_or_unreadable(tmp_path: Path, kind: Any)
     file = tmp_path / "sub_job_001" / "run.json"
     file.parent.mkdir()
 
-    @settings(max_examples=1200, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=1300, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(raw=changed(whole))
     def look(raw: bytes) -> None:
         file.write_bytes(raw)
