@@ -111,7 +111,7 @@ def test_a_run_begins_and_goes_well_without_room_for_our_own_files(disk: Path, t
     os.kill(Run.load(project.data_job / "sub_job_000").state()["process"]["pid"], signal.SIGKILL)  # type: ignore[index]
     # Its slot is free: the other begins on the full disk, and waits with its results when its cell is over.
     second = project.data_job / "sub_job_001"
-    poll(lambda: process.all_with(session.RUN_VARIABLE, str(second)))
+    poll(lambda: len(process.all_with(session.RUN_VARIABLE, str(second))) > 1, what="runner and kernel")
     go(tmp_path, 0, 1)
     poll(lambda: len(process.all_with(session.RUN_VARIABLE, str(second))) == 1, what="its kernel has ended")
     (disk / "ballast").unlink()
@@ -123,7 +123,7 @@ def test_the_cells_own_write_decides(disk: Path, tmp_path: Path) -> None:
     project = in_project(disk / "net")
     cell = f"GO = {str(tmp_path / 'go')!r}\n{GO}\nopen(data_job + '/result', 'w').write('x' * 100_000)"
     fork(n=1, notebook=str(write_notebook(tmp_path / "a.ipynb", cell)), detach=True)
-    poll(lambda: phases(project) == ["running"])
+    poll(lambda: "line 0" in str(jobs.logs("0")), what="its cell is at work")
     fill(disk)
     go(tmp_path, 0)
     # A journal that finds no room is removed, which makes some: perhaps enough to say how the run ended.
