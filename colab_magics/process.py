@@ -33,12 +33,7 @@ Arg = str | os.PathLike[str]
 
 
 def need(program: str) -> str:
-    """Find a program on the PATH.
-
-    Returns
-    -------
-    str
-        Its absolute path.
+    """Return the absolute path of a program on the PATH.
 
     Raises
     ------
@@ -138,7 +133,7 @@ def _run(
         code, out, err = 124, expired.stdout or b"", (expired.stderr or b"") + f"\nno answer in {timeout:g} s".encode()
     hidden = [secret for secret in secrets if secret]
     texts = [_blot(raw.decode("utf-8", "backslashreplace"), hidden) for raw in (out, err)]
-    result = subprocess.CompletedProcess(_hide(argv, hidden), code, *texts)
+    result = subprocess.CompletedProcess([_blot(arg, hidden) for arg in argv], code, *texts)
     if code not in set(ok):
         output = "\n".join(text.strip() for text in texts if text.strip())
         raise CommandFailed(
@@ -151,10 +146,6 @@ def _blot(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "***")
     return text
-
-
-def _hide(argv: Sequence[str], secrets: Iterable[str]) -> list[str]:
-    return [_blot(arg, secrets) for arg in argv]
 
 
 def python(module: str, *args: Arg) -> list[str]:
@@ -175,12 +166,7 @@ def start_detached(
 ) -> int:
     """Start a program that outlives this process.
 
-    It leads a session of its own and writes to `log_file` (appending); standard input is closed.
-
-    Returns
-    -------
-    int
-        Its process id.
+    It leads a session of its own and writes to `log_file` (appending), without standard input; returns its process id.
     """
     argv = [os.fspath(part) for part in command]
     log.debug("start %s", shlex.join(argv))
@@ -232,6 +218,15 @@ def boot_id() -> str:
         return f"{psutil.boot_time():.0f}"
 
 
+@cache
+def pid_namespace() -> str:
+    """Name of what numbers of processes count in: that of another container of this machine is another one."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 def host() -> str:
     """This machine's name."""
     return socket.gethostname()
@@ -248,11 +243,11 @@ def identity(pid: int | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"pid", "started", "host", "boot"}``; `started` is in clock ticks since boot (Linux), so that setting the
-        clock does not change it.
+        ``{"pid", "started", "host", "boot", "pids"}``; `started` is in clock ticks since boot (Linux), so that setting
+        the clock does not change it.
     """
     pid = os.getpid() if pid is None else pid
-    return {"pid": pid, "started": _start_ticks(pid), "host": host(), "boot": boot_id()}
+    return {"pid": pid, "started": _start_ticks(pid), "host": host(), "boot": boot_id(), "pids": pid_namespace()}
 
 
 def _start_ticks(pid: int) -> int | None:
@@ -270,10 +265,12 @@ def is_alive(who: Mapping[str, Any]) -> bool | None:
     Returns
     -------
     bool or None
-        None when it belongs to another machine: nobody here can know.
+        None when it belongs to another machine, or another container of this one: nobody here can know.
     """
     if who.get("boot") != boot_id():
         return None if who.get("host") != host() else False
+    if who.get("pids", pid_namespace()) != pid_namespace():
+        return None
     pid = who.get("pid")
     return isinstance(pid, int) and who.get("started") is not None and _start_ticks(pid) == who["started"]
 
@@ -380,6 +377,7 @@ def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
     # Process id and time: two writers, or two threads of one, must not share a temporary file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
     try:
+        # Half a surrogate pair, which a kernel may send, is no UTF-8; its escape is JSON.
         with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             if durable:
@@ -395,6 +393,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None when there is none that can be read."""
     try:
         value = json.loads(files.read(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

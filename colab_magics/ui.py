@@ -20,6 +20,7 @@ from typing import Any, NoReturn, Protocol, TextIO
 
 from .errors import InvalidInput, NotFound, Unavailable
 from .process import read_json
+from .units import without_controls
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Table:
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
         ]
-        return "\n".join([*([self.caption] if self.caption else []), *(lines if self.columns else []), *self.notes])
+        whole = [*([self.caption] if self.caption else []), *(lines if self.columns else []), *self.notes]
+        return without_controls("\n".join(whole))
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
@@ -72,7 +74,7 @@ class Table:
                 parts.append(f'<tr style="background:none">{cells}</tr>')
             parts.append("</table>")
         parts += [f'<div style="margin-top:4px;white-space:pre-wrap">{html.escape(note)}</div>' for note in self.notes]
-        return "".join([*parts, "</div>"])
+        return without_controls("".join([*parts, "</div>"]))
 
 
 _STATES = {
@@ -252,7 +254,8 @@ class TerminalUI:
 
     def say(self, text: str) -> None:
         # Names of files may hold bytes that are no text.
-        print(text.encode("utf-8", "backslashreplace").decode(), file=self.out, flush=True)
+        shown = without_controls(text, colours=True).encode("utf-8", "backslashreplace").decode()
+        print(shown, file=self.out, flush=True)
 
     def warn(self, text: str) -> None:
         self.say(f"warning: {text}")

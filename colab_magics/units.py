@@ -141,6 +141,29 @@ def indices(value: str | int | Iterable[int] | None, *, name: str = "only") -> l
     return sorted(found)
 
 
+_STRING = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
+_SEQUENCE = re.compile(
+    rf"{_STRING}|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?|\x1b[ -/]*[0-~]?|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+
+
+def without_controls(text: str, *, colours: bool = False) -> str:
+    """Return text without what does something to a terminal: it may be anybody's, and set a title or a clipboard.
+
+    Line breaks, tabs and carriage returns stay. What no encoding can write becomes its escape.
+
+    Parameters
+    ----------
+    text : str
+        Anything.
+    colours : bool, default False
+        Whether colours and bold type stay too.
+    """
+    text = _SEQUENCE.sub(lambda found: found[0] if colours and _COLOUR.fullmatch(found[0]) else "", text)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def show_seconds(value: float) -> str:
     """Write a duration shortly: ``4.2 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``."""
     if value < 10:

@@ -81,7 +81,10 @@ class Engine(ABC):
 
     @abstractmethod
     def submit(self, folders: Sequence[Path]) -> list[Ref]:
-        """Start the runs in `folders`; one reference each, in order."""
+        """Start the runs in `folders`; one reference each, in order.
+
+        Fewer mean that the others cannot be started now. Raises OSError when none can.
+        """
 
     @abstractmethod
     def poll(self, refs: Iterable[Ref]) -> list[bool]:

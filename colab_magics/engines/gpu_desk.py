@@ -6,6 +6,7 @@ has them, while a run waits), `memory` (bytes by the run's folder name), `proble
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,7 +52,8 @@ class Desk:
             if self._watch.look():
                 self._memory = self._of_runs(self._watch.uses)
                 if self._watch.problem:
-                    print(self._watch.problem, flush=True)  # noqa: T201 - the scheduler's log
+                    with contextlib.suppress(OSError):
+                        print(self._watch.problem, flush=True)  # noqa: T201 - the scheduler's log
             self._write()
 
     def give(self, folder: Path, record: Mapping[str, Any]) -> list[str] | None:
@@ -94,5 +96,7 @@ class Desk:
             "problem": self._watch.problem if self._watch else "",
         }
         if now != self._written:
-            self._written = now
-            process.write_json(self._folder / FILE, now)
+            # For people's eyes: a full disk ends no sweep.
+            with contextlib.suppress(OSError):
+                process.write_json(self._folder / FILE, now)
+                self._written = now

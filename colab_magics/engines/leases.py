@@ -7,6 +7,7 @@ last of them has *exited*, whoever killed it; and runs whose scheduler was kille
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..mirror import state
 from ..session import RUN_VARIABLE
 from .gpus import Device, Use
 
+_FRESH = 60.0
 _WHOLE = 1.0 + 1e-9
 """What the shares of a device may add up to; 0.1 + 0.2 is a little more than 0.3."""
 
@@ -113,15 +115,25 @@ def _part(lease: Mapping[str, Any], uuid: str) -> float:
 
 
 def _counts(lease: Mapping[str, Any]) -> bool:
-    if process.is_alive(lease["runner"] or lease["by"]):
+    alive = process.is_alive(lease["runner"] or lease["by"])
+    if alive:
         return True
     if lease["by"]["boot"] != process.boot_id():
         return False
+    if alive is None:
+        # Another container of this machine, whose processes are not seen here: by its heartbeat.
+        return _is_fresh(Path(lease["run"]))
     # A process that is exiting has lost its environment already and may still hold the device: by its number, too.
     found = process.read_json(Path(lease["run"], "state.json")) or {}
     return any(process.is_alive(found.get(name) or {}) for name in ("process", "kernel_process")) or bool(
         process.all_with(RUN_VARIABLE, lease["run"])
     )
+
+
+def _is_fresh(run: Path) -> bool:
+    """Whether a run's folder has had a sign of life within a minute: its beat, or that it is being started."""
+    times = [path.stat().st_mtime for path in (run, run / "state.json") if path.exists()]
+    return bool(times) and time.time() - max(times) < _FRESH
 
 
 def _who(devices: Sequence[Device], leases: Sequence[Mapping[str, Any]], others: Mapping[str, int]) -> str:

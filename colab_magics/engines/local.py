@@ -17,7 +17,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -26,10 +25,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from .. import files, process
+from .. import process
 from ..errors import Unavailable
 from ..session import RUN_VARIABLE
-from . import forking
+from . import forking, scratch
 from . import gpus as devices
 from .base import Begun, Engine, Ref
 from .gpu_desk import Desk
@@ -78,6 +77,7 @@ class LocalEngine(Engine):
         """
         if not self.dedicated:
             return
+        scratch.sweep()
         starts = {_start(_record(folder)) for folder in folders}
         for start, kernel in starts:
             if start == "warm":
@@ -121,9 +121,9 @@ class LocalEngine(Engine):
 
     def submit(self, folders: Sequence[Path]) -> list[Ref]:
         """Start a runner for each folder."""
-        refs = []
+        refs: list[Ref] = []
         for folder in folders:
-            uuids = self._given.pop(folder, [])
+            uuids = self._given.get(folder, [])
             env = {RUN_VARIABLE: str(folder)}
             if uuids or _record(folder).get("gpus") == 0:
                 env |= devices.environment(uuids)
@@ -131,10 +131,18 @@ class LocalEngine(Engine):
                 env["COLAB_MAGICS_ZYGOTE"] = zygote
             # A lock that another thread holds would be held for ever in a fork.
             alone = self.dedicated and threading.active_count() == 1
-            pid = _fork_runner(folder, env) if alone else _start_runner(folder, env)
+            try:
+                pid = _fork_runner(folder, env) if alone else _start_runner(folder, env)
+            except OSError:
+                # No more processes, or no memory for one: later there may be.
+                if refs:
+                    break
+                raise
+            self._given.pop(folder, None)
             refs.append(process.identity(pid))
             if uuids and self._desk is not None:
-                self._desk.started(folder, refs[-1])
+                with contextlib.suppress(OSError):  # then the lease counts by this process, and the run's environment
+                    self._desk.started(folder, refs[-1])
             self._watch(pid)
         return refs
 
@@ -149,7 +157,7 @@ class LocalEngine(Engine):
                 here = bool(process.is_alive(ref))
             if here:
                 self._watch(ref["pid"])
-            elif ref["pid"] in self._ends:
+            elif ref.get("pid") in self._ends:
                 os.close(self._ends.pop(ref["pid"]))
             alive.append(here)
         if self._desk is not None:
@@ -199,8 +207,7 @@ def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
     order = known.get("kernels", {}).get(kernel or "")
     if order is None:
         return Begun()
-    base = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="cmz-", dir=base if len(os.fsencode(base)) < 60 else "/tmp"))
+    folder, held = scratch.make("cmz-")
     process.write_whole(folder / "preload.json", process.as_json(order))
     # Filled in here and not where it is written down: what they name may be a secret.
     own = {name: Template(text).safe_substitute(os.environ) for name, text in order["env"].items()}
@@ -215,7 +222,7 @@ def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
                 log_file=job_folder / ".scheduler" / "zygote.txt",
                 # debugpy writes three lines about frozen modules otherwise.
                 env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **own, **forking.ROOM},
-                pass_fds=(listener.fileno(), reader),
+                pass_fds=(listener.fileno(), reader, held),
             )
         except OSError as error:
             # That interpreter is not there: the runs' own start says so.
@@ -225,6 +232,7 @@ def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
             return Begun()
         finally:
             os.close(reader)
+            os.close(held)
     return Begun({"zygote": str(folder / "zygote"), "kernel": kernel}, [lifeline])
 
 
@@ -234,6 +242,14 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _start_runner(folder: Path, env: dict[str, str]) -> int:
     return process.start_detached(process.python(_RUNNER, folder), log_file=folder / _RUNNER_LOG, cwd=folder, env=env)
+
+
+def _open_log(path: Path) -> int:
+    """Open a log to append to; where it finds no room, what is printed is lost and the run goes on."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
 
 
 def _fork_runner(folder: Path, env: dict[str, str]) -> int:
@@ -247,7 +263,7 @@ def _fork_runner(folder: Path, env: dict[str, str]) -> int:
     status = 1
     try:
         os.setsid()
-        log = files.plain(folder / _RUNNER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = _open_log(folder / _RUNNER_LOG)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, fd in ((0, nothing), (1, log), (2, log)):
             os.dup2(fd, target)

@@ -5,10 +5,12 @@ The environment's JPY_SESSION_NAME keeps the notebook's first name for ever; the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
+import socket
 import ssl
 import urllib.error
 import urllib.parse
@@ -35,7 +37,9 @@ class Server:
     pid: int | None
 
     def get(self, path: str) -> Any:
-        """Ask the server's API; None when it does not answer, or not to us."""
+        """Ask the server's API; None when it does not answer, or not to us, or is not the one that its file names."""
+        if not _is_there(self.url, self.pid):
+            return None
         for token in self.tokens:
             request = urllib.request.Request(self.url.rstrip("/") + path)
             if token:
@@ -77,8 +81,58 @@ class Found:
         return content if isinstance(content, dict) else None
 
 
+def _is_there(url: str, pid: int | None) -> bool:
+    """Whether what listens at an address is this process, of our own user: a token goes nowhere else.
+
+    A server that was killed leaves its file behind, and its port to whoever takes it.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if not isinstance(pid, int) or os.stat(f"/proc/{pid}").st_uid != os.getuid():
+            return False
+        if not all(map(_is_of_this_machine, {one[4][0] for one in socket.getaddrinfo(parts.hostname, port)})):
+            return False
+        listening, held = _listeners(port), set()
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                held.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    except (OSError, ValueError) as error:
+        log.debug("%s of process %s: %s", url, pid, error)
+        return False
+    return bool(listening) and listening <= held
+
+
+def _is_of_this_machine(address: str | int) -> bool:
+    family = socket.AF_INET6 if ":" in str(address) else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
+
+
+def _listeners(port: int) -> set[str]:
+    """Return the sockets that listen on a port, at any address, by the names that open files have."""
+    found = set()
+    for table in (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6")):
+        for row in table.read_text().splitlines()[1:] if table.exists() else ():
+            fields = row.split()
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: the token would go along."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
 def _opener(url: str) -> urllib.request.OpenerDirector:
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirect()]
     if urllib.parse.urlsplit(url).hostname in _LOCAL:
         # A server on this machine often has a certificate for another name, or its own.
         context = ssl.create_default_context()
@@ -106,7 +160,8 @@ def servers(folder: Path) -> list[Server]:
         # Under JupyterHub the file has no token: the server takes the one that Hub gave it, which kernels inherit.
         tokens = [info.get("token"), os.environ.get("JUPYTERHUB_API_TOKEN"), os.environ.get("JPY_API_TOKEN")]
         given = tuple(dict.fromkeys(str(token) for token in tokens if token)) or ("",)
-        found.append(Server(url, given, Path(root) if root else None, info.get("pid")))
+        pid = info.get("pid")
+        found.append(Server(url, given, Path(str(root)) if root else None, pid if isinstance(pid, int) else None))
     parent = os.environ.get("JPY_PARENT_PID")
     return sorted(found, key=lambda server: str(server.pid) != parent)
 

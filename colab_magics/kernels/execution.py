@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from .. import process
 from .client import RunClient, is_injected
-from .journal import Journal
+from .journal import AGAIN, GONE, Journal
 from .replay import as_text
 
 
@@ -48,6 +48,10 @@ class Execution:
     numbers_parameters : bool, default False
         Whether the cell with the injected parameters takes a number, as with papermill; without it cells have the
         numbers that they have in their author's notebook.
+    give_up : callable, optional
+        Asked while the executed notebook finds no room: whether to leave it unsaved. Without it that is an error.
+    not_written : dict
+        What could not be written, and why.
     """
 
     output: Path
@@ -59,6 +63,8 @@ class Execution:
     start: str = "cold"
     zygote: str | None = None
     numbers_parameters: bool = False
+    give_up: Callable[[], bool] | None = None
+    not_written: dict[str, str] = field(default_factory=dict)
     notebook: Any = None
     cell: int = 0
     settle: Callable[[], None] | None = None
@@ -80,9 +86,14 @@ class Execution:
         self.notebook, self.settle = client.nb, client.settle
         executed = [n for n, cell in enumerate(self.notebook.cells) if client.executes(cell) and not is_injected(cell)]
         self._places = {position: place for place, position in enumerate(executed, start=1)}
-        process.write_whole(self.output, as_text(self.notebook, soon_replaced=True), durable=False)
-        self._saved = time.monotonic()
-        self._journal = Journal(self.output, self.notebook)
+        try:
+            process.write_whole(self.output, as_text(self.notebook, soon_replaced=True), durable=False)
+            self._saved = time.monotonic()
+            self._journal = Journal(self.output, self.notebook)
+        except OSError:
+            # A cell that needs no room goes well without; one that does says so itself.
+            if self.give_up is None:
+                raise
 
     def kernel_runs(self, pid: int | None, note: str) -> None:
         """Pass the kernel's process id on."""
@@ -126,7 +137,15 @@ class Execution:
         """Save soon; called on the event loop whenever the notebook has changed."""
         if self._timer is None:
             pause = max(1.0, 20 * self._cost) - (time.monotonic() - self._saved)
-            self._timer = asyncio.get_running_loop().call_later(max(pause, 0.0), self.save)
+            self._timer = asyncio.get_running_loop().call_later(max(pause, 0.0), self._save_now)
+
+    def _save_now(self) -> None:
+        try:
+            self.save()
+        except OSError as error:
+            self.not_written["notebook"] = error.strerror or str(error)
+            self._saved = time.monotonic()
+            self.changed()
 
     def save(self) -> None:
         """Write the notebook as it is, by rename."""
@@ -137,12 +156,23 @@ class Execution:
             self.settle()
         began = time.monotonic()
         process.write_whole(self.output, as_text(self.notebook))
+        self.not_written.pop("notebook", None)
         self._saved = time.monotonic()
         self._cost = self._saved - began
 
     def end(self) -> None:
-        """Save for the last time; the journal has done its work."""
-        self.save()
+        """Save for the last time, as soon as there is room; the journal has done its work."""
+        while True:
+            try:
+                self.save()
+                break
+            except OSError as error:
+                if self.give_up is None:
+                    raise
+                if error.errno in GONE or self.give_up():
+                    self.not_written["notebook"] = error.strerror or str(error)
+                    return
+            time.sleep(AGAIN)
         if self._journal is not None:
             self._journal.remove()
             self._journal = None

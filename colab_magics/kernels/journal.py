@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -16,6 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import files, process
+
+AGAIN = 1.0
+"""Seconds between two tries to write what found no room."""
+GONE = (errno.ENOENT, errno.ENOTDIR)
+"""The folder was moved or removed: to wait is no use."""
 
 
 def path_of(notebook: Path) -> Path:
@@ -37,8 +43,8 @@ class Journal:
 
     def __init__(self, notebook: Path, content: Mapping[str, Any]) -> None:
         self.path = path_of(notebook)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        self._fd: int | None = files.plain(self.path, flags)
+        self.path.unlink(missing_ok=True)  # what stood there may be a link
+        self._fd: int | None = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         self._write({"notebook": content})
 
     def begins(self, index: int, cell: Mapping[str, Any]) -> None:
@@ -63,8 +69,14 @@ class Journal:
         if self._fd is None:
             return
         raw = json.dumps(line, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
-        while raw:
-            raw = raw[os.write(self._fd, raw) :]
+        try:
+            while raw:
+                raw = raw[os.write(self._fd, raw) :]
+        except OSError:
+            # The notebook is saved all the same. A journal with a gap would make less of it, and takes room.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+                self.remove()
 
     def remove(self) -> None:
         """End the journal: the notebook is saved whole."""

@@ -28,7 +28,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -40,7 +39,7 @@ from typing import Any
 import psutil
 
 from .. import files, process, session
-from ..engines import forking
+from ..engines import forking, scratch
 from ..errors import Unavailable
 from ..units import show_size
 from .memory import free_memory
@@ -144,8 +143,7 @@ def freeze(folder: Path, *, seed: str | None = None, close: Sequence[int] = ()) 
     """
     shell = check_state()
     _end_copy(folder)
-    base = tempfile.gettempdir()
-    place = Path(tempfile.mkdtemp(prefix="cmz-", dir=base if len(os.fsencode(base)) < 60 else "/tmp"))
+    place, held = scratch.make("cmz-")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(place / "zygote"))
     os.chmod(place / "zygote", 0o600)
@@ -154,8 +152,11 @@ def freeze(folder: Path, *, seed: str | None = None, close: Sequence[int] = ()) 
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     make = functools.partial(FrozenCopy, listener, shell, notebook=notebook, seed=seed, numbers=numbers)
-    pid = _fork(lambda: _be_copy(make, shell, folder, place, close))
-    listener.close()
+    try:
+        pid = _fork(lambda: _be_copy(make, shell, folder, place, close))
+    finally:
+        listener.close()
+        os.close(held)
     process.expect(pid)
     frozen = {"at": time.time(), "state": state}
     record = {"socket": str(place / "zygote"), "process": process.identity(pid), **frozen}

@@ -11,7 +11,6 @@ import asyncio
 import os
 import shutil
 import signal
-import tempfile
 import time
 from queue import Empty
 from typing import Any
@@ -24,6 +23,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 from traitlets import default
 
+from ..engines import scratch
 from .cold import ThisPythonSpecs, with_our_kernel
 
 LONGEST_SOCKET_PATH = 107
@@ -156,8 +156,10 @@ class RunManager(AsyncKernelManager):  # type: ignore[misc]
         context.setsockopt(zmq.RECONNECT_IVL, _RECONNECT)
         return context
 
+    _held: int | None
+
     def __init__(self, **kwargs: Any) -> None:
-        self._folder = tempfile.mkdtemp(prefix="cmk-", dir=_short_folder())
+        self._folder, self._held = scratch.make("cmk-")
         super().__init__(transport="ipc", connection_file=f"{self._folder}/k.json", **kwargs)
 
     @property
@@ -206,6 +208,9 @@ class RunManager(AsyncKernelManager):  # type: ignore[misc]
         result = super().cleanup_resources(restart=restart)
         if not restart:
             shutil.rmtree(self._folder, ignore_errors=True)
+            if self._held is not None:
+                os.close(self._held)
+                self._held = None
         return result
 
 
@@ -218,12 +223,6 @@ class ThisPythonManager(RunManager):
     @default("kernel_spec_manager")  # type: ignore[untyped-decorator]
     def _specs(self) -> KernelSpecManager:
         return ThisPythonSpecs(parent=self)
-
-
-def _short_folder() -> str:
-    """Return a folder for sockets: a unix socket's path is limited to 107 bytes."""
-    base = tempfile.gettempdir()
-    return base if len(os.fsencode(base)) < 60 else "/tmp"
 
 
 def manager_class(kernel: str | None) -> type[RunManager]:

@@ -11,10 +11,13 @@ from typing import Any
 
 from .. import process
 from ..checkout.project import real_folder
-from ..errors import ColabMagicsError
+from ..errors import ColabMagicsError, NotFound
+from . import records
 from .plan import Plan
+from .records import State, Verdict
 from .recover import recover
 from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, ended_attempts, folder_name
+from .scheduler import check_real
 
 SUPERSEDED = ".superseded"
 """Folder of a job that keeps what reruns moved aside."""
@@ -58,6 +61,7 @@ def write(
             _take_over(run, name, common)
         for index, point in plan.execute:
             folder = job_folder / folder_name(index)
+            check_real(folder)
             folder.mkdir(parents=True, exist_ok=True)
             before, attempt = ended_attempts(folder), _next_attempt(folder)
             process.write_json(folder / SOURCE, content)
@@ -102,12 +106,17 @@ def again(folder: Path) -> None:
 
 def _next_attempt(folder: Path) -> int:
     """Return the number of the attempt to come, and keep the notebook of the one before."""
-    before = process.read_json(folder / RECORD)
-    if before is None:
-        return 1
-    attempt = int(before.get("attempt", 1))
-    said = [process.read_json(folder / name) or {} for name in (STATE, VERDICT)]
-    if all(value.get("attempt") != attempt for value in said):
+    said = [_attempt_in(folder / name, kind) for name, kind in ((STATE, State), (VERDICT, Verdict))]
+    try:
+        run = Run.load(folder)
+        attempt = run.attempt
+        said += [attempt] if run.verdict() is not None else []
+    except NotFound:
+        # Nobody knows what these say it of: it is no attempt of the run to come.
+        attempt = max(said)
+        if not attempt:
+            return 1
+    if attempt not in said:
         # It never came to that attempt: neither a runner nor a scheduler has said anything.
         return attempt
     executed = folder / NOTEBOOK
@@ -117,8 +126,18 @@ def _next_attempt(folder: Path) -> int:
     return attempt + 1
 
 
+def _attempt_in(file: Path, kind: Any) -> int:
+    """Return the attempt that a file speaks of, 0 without one; a file that says nothing that can be read is removed."""
+    try:
+        return int((records.read(file, kind) or {}).get("attempt", 0))
+    except records.Unreadable:
+        file.unlink()
+        return 0
+
+
 def _move_aside(run: Run, job_folder: Path) -> None:
     base = job_folder / SUPERSEDED
+    check_real(base)
     base.mkdir(exist_ok=True)
     for number in itertools.count(1):
         target = base / f"{run.folder.name}.{number}"

@@ -9,18 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import files, session
+from .. import session
 from ..errors import ColabMagicsError, RunsFailed, Unavailable
 from ..mirror import control
 from ..ui import UI, Table
-from ..units import show_seconds, show_time
-from . import compare, metrics, scheduler, usage
+from ..units import show_seconds, show_time, without_controls
+from . import compare, metrics, records, scheduler, usage
 from .compare import Result
 from .plan import describe
 from .run import ENDED, Run, Status, runs_of
 from .select import again
 
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NOT_THE_USERS = re.compile(r"── |══ |\[IPKernelApp\]|run .+: i_sub_job = ")
 """How lines of a log begin that the run's cells did not print: ours, the kernel's last words, %fork's one line."""
 _MANY = 60
@@ -92,7 +91,7 @@ class Board:
     def overview(self) -> Table:
         """Return how the runs stand as text, a column for each parameter and each metric."""
         statuses = self.statuses()
-        return as_table(statuses, [*self.notes, *_gpu_notes(statuses)], kept=self.kept, wide=True)
+        return as_table(statuses, [*self.notes, *_job_notes(statuses)], kept=self.kept, wide=True)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name in self.__dataclass_fields__:
@@ -158,7 +157,7 @@ class Board:
                 fed = any(scheduler.is_running(job) for job in jobs)
                 statuses = self.statuses()
                 notices = [note for job in jobs for note in control.notices(job)]
-                live.show(as_table(statuses, [*self.notes, *notices, *_gpu_notes(statuses)], kept=self.kept))
+                live.show(as_table(statuses, [*self.notes, *notices, *_job_notes(statuses)], kept=self.kept))
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
@@ -219,9 +218,10 @@ def kill(runs: Sequence[Run], ui: UI) -> Board:
     return board
 
 
-def _gpu_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
+def _job_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
     jobs = {run.folder.parent for run, status in statuses if status.phase not in ENDED}
-    return [note for job in jobs if scheduler.is_running(job) for note in usage.gpu_notes(job)]
+    fed = [job for job in jobs if scheduler.is_running(job)]
+    return [note for job in fed for note in [*usage.gpu_notes(job), *scheduler.waits_for(job)]]
 
 
 def _pause(seconds: float, jobs: set[Path]) -> None:
@@ -343,13 +343,10 @@ def last_line(log: Path, *, width: int = 80) -> str:
 def tail(log: Path, *, lines: int) -> str:
     """Return the last lines of a log, without colours."""
     try:
-        with open(log, "rb", opener=files.plain) as stream:
-            stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - 200 * lines - 4000))
-            raw = stream.read().decode("utf-8", "replace")
+        raw = records.read_bytes(log, start=-200 * lines - 4000) or b""
     except OSError:
         return ""
-    text = _ANSI.sub("", raw)
+    text = without_controls(raw.decode("utf-8", "replace"))
     # What a carriage return overwrote on a terminal is no line of its own.
     kept = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     return "\n".join(kept[-lines - 1 :]).strip("\n")
@@ -364,7 +361,7 @@ def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
     for run, status in bad[:10]:
         what = status.text
         if status.error:
-            message = str(status.error.get("evalue", "")).strip().splitlines() or [""]
+            message = without_controls(status.error.get("evalue", "")).strip().splitlines() or [""]
             what += f": {message[0]}" if message[0] else ""
         what += f" ({status.attempts})" if status.attempts else ""
         lines += [f"  {run.id}  {what}", f"      log {run.log}", f"      notebook {run.notebook}"]

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import process
-from ..errors import Busy, ColabMagicsError, NotFound
+from ..errors import Busy, ColabMagicsError
 from ..ui import UI, Table
 from ..units import show_size, show_time
 from . import scheduler
 from .attempts import SUPERSEDED
-from .run import ENDED, RECORD, STATE, Run, linked
+from .records import held, linked
+from .run import ENDED, RECORD, STATE, Run
 from .select import Choice
 
 SUPERSEDED_WORD = "superseded"
@@ -45,7 +45,7 @@ def size(folder: Path) -> Size:
         for name in names:
             try:
                 info = os.lstat(os.path.join(base, name))
-            except FileNotFoundError:  # a run at work removes its temporary files
+            except OSError:  # a run at work removes its temporary files; others are not ours to see
                 continue
             if (info.st_dev, info.st_ino) not in seen:
                 seen.add((info.st_dev, info.st_ino))
@@ -82,18 +82,25 @@ def entry(run: Run, name: str = "") -> Entry:
 
 def _when(run: Run) -> float:
     """When a run ended; when it was submitted, for one that never started."""
-    return float(run.status().ended or run.record.get("submitted") or os.lstat(run.folder).st_mtime)
+    return float(run.status().ended or run.record.get("submitted") or _changed(run.folder))
+
+
+def _changed(folder: Path) -> float:
+    try:
+        return os.lstat(folder).st_mtime
+    except OSError:
+        return 0.0
 
 
 def aside(job_folder: Path) -> list[Entry]:
     """Measure what reruns of a job moved aside."""
     base = job_folder / SUPERSEDED
-    if not base.is_dir() or base.is_symlink():
+    if not base.is_dir() or linked(base):
         return []
     return [
-        entry(Run.load(folder), f"{job_folder.name}/{SUPERSEDED}/{folder.name}")
+        entry(Run.look(folder), f"{job_folder.name}/{SUPERSEDED}/{folder.name}")
         for folder in sorted(base.iterdir())
-        if _ASIDE.fullmatch(folder.name) and _is_folder(folder) and process.read_json(folder / RECORD)
+        if _ASIDE.fullmatch(folder.name) and _is_folder(folder)
     ]
 
 
@@ -173,7 +180,6 @@ def removable(choices: Sequence[Choice], *, older: float | None) -> Doomed:
     for choice in choices:
         if choice.which == SUPERSEDED_WORD:
             found |= {one.folder: one for one in aside(choice.job_folder)}
-        stays += [f"{_name(link)} stays: its folder is a link" for link in linked(choice.job_folder)]
         for run in choice.runs:
             reason = why_not(run, fed=scheduler.is_running(choice.job_folder))
             if reason:
@@ -184,22 +190,17 @@ def removable(choices: Sequence[Choice], *, older: float | None) -> Doomed:
     return Doomed([one for one in found.values() if limit is None or one.when <= limit], stays)
 
 
-def _name(folder: Path) -> str:
-    return f"{folder.parent.name}/{int(folder.name[8:])}"
-
-
 def why_not(run: Run, *, fed: bool) -> str | None:
     """Say why a run cannot be removed now; None when it can. `fed`: a scheduler works for its job."""
-    if not _RUN.fullmatch(run.folder.name) or not _is_folder(run.folder):
+    if not _RUN.fullmatch(run.folder.name) or not _is_folder(run.folder) or linked(run.folder):
         return "its folder is a link, or no folder of a run"
     phase = run.status().phase
-    if phase == "running" or run.runner_lives():
+    # The lock tells it of a runner in another container, too, whose heartbeat is not heard.
+    if phase == "running" or run.runner_lives() or held(run.folder):
         return f"it runs; end it first: %jobs kill {run.id}"
     job_folder = run.folder.parent
-    if fed and phase != "done":
-        plan = process.read_json(job_folder / scheduler.FOLDER / "plan.json") or {}
-        if phase not in ENDED or run.folder.name in [*plan.get("runs", []), *plan.get("adopt", [])]:
-            return f"the runs of its job are being executed; end them first: %jobs kill {run.job}"
+    if fed and phase != "done" and (phase not in ENDED or run.folder.name in scheduler.fed(job_folder)):
+        return f"the runs of its job are being executed; end them first: %jobs kill {run.job}"
     return None
 
 
@@ -230,12 +231,12 @@ def remove(doomed: Doomed) -> Doomed:
         job_folder = one.folder.parent.parent if aside else one.folder.parent
         try:
             with _nobody_starts(job_folder) as fed:
-                reason = None if aside else why_not(Run.load(one.folder), fed=fed)
+                reason = None if aside else why_not(Run.look(one.folder), fed=fed)
                 if reason:
                     stays.append(f"{one.name} stays: {reason}")
                     continue
                 _remove(one.folder)
-        except NotFound:  # somebody else has removed it
+        except FileNotFoundError:  # somebody else has removed it
             continue
         except OSError as error:
             raise ColabMagicsError(

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import process
 from ..errors import NotFound, Unavailable, did_you_mean
 from ..ui import Table
 from ..units import show_seconds
-from . import metrics
+from . import metrics, records
 from .code import Cell, code_cells
 from .metrics import Line
 from .run import SOURCE, Run, Status
@@ -67,8 +66,8 @@ def _seconds(status: Status, now: float) -> float | None:
 
 
 def _cells(run: Run) -> list[Cell] | None:
-    content = process.read_json(run.folder / SOURCE)
-    return None if content is None else list(code_cells(content))
+    found = None if run.problem else records.read_or_nothing(run.folder / SOURCE, records.Source)
+    return list(code_cells(found)) if found else None
 
 
 def _code(old: Run, new: Run) -> Iterator[str]:
@@ -196,7 +195,11 @@ def frame(runs: Sequence[Run]) -> Any:
             "Install it: pip install pandas. %jobs shows the runs without.",
         ) from None
     found = rows(runs)
-    return pandas.DataFrame(found, columns=list(found[0]) if found else list(FIXED))
+    names = list(found[0]) if found else list(FIXED)
+    try:
+        return pandas.DataFrame(found, columns=names)
+    except OverflowError:  # a whole number of hundreds of digits beside others
+        return pandas.DataFrame(found, columns=names, dtype=object)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from .. import session
 from ..checkout.project import MARKER, Project, find_project
 from ..errors import NotFound
 from . import select as by_words
-from .recover import recover
 from .run import Run
 
 
@@ -42,10 +41,7 @@ def choices(ids: Sequence[str], also: Sequence[str] = (), *, every_job: bool = F
 def select(ids: Sequence[str], mine: Project | None = None, *, every_job: bool = False) -> list[Run]:
     """Return the runs that ids name; those of the current job without ids, or of every job."""
     mine = mine or project()
-    runs = by_words.select(mine.data_job.parent, ids, job=mine.job, every_job=every_job)
-    for run in runs:
-        recover(run.folder)
-    return runs
+    return by_words.select(mine.data_job.parent, ids, job=mine.job, every_job=every_job)
 
 
 def other_jobs(mine: Project | None = None) -> list[str]:
@@ -59,7 +55,7 @@ def left_out(ids: Sequence[str], mine: Project | None = None, *, every_job: bool
     mine = mine or project()
     others = [] if ids or every_job else other_jobs(mine)
     data_job = mine.data_job.parent
-    links = by_words.linked_away(data_job, by_words.job_names(data_job) if ids or every_job else [mine.job])
+    links = by_words.linked_away(data_job)
     return [*([f"{len(others)} other job{'s' if len(others) > 1 else ''}: --all"] if others else []), *links]
 
 

@@ -17,11 +17,12 @@ from ..checkout.project import find_project
 from ..errors import InvalidInput, NotFound
 from ..session import Session
 from ..ui import RunningCell
+from . import records
 from .board import Board
 from .code import Cell
 from .plan import Whose
 from .run import Run, runs_of
-from .scheduler import FOLDER
+from .scheduler import FOLDER, cannot_start
 
 FILE = "forks.json"
 
@@ -41,7 +42,10 @@ def remember(job_folder: Path, whose: Whose, order: Sequence[int]) -> None:
     entry = {"notebook": whose.notebook, "notebook_path": whose.path, "fork": whose.fork, "at": time.time()}
     same = ("notebook", "notebook_path", "fork")
     kept = [one for one in _entries(job_folder) if any(one.get(key) != entry[key] for key in same)]
-    process.write_json(job_folder / FOLDER / FILE, {"forks": [*kept, {**entry, "runs": list(order)}]})
+    try:
+        process.write_json(job_folder / FOLDER / FILE, {"forks": [*kept, {**entry, "runs": list(order)}]})
+    except OSError as error:
+        raise cannot_start(error, job_folder) from error
 
 
 def recall(job_folder: Path, fork: int | None = None, notebook: str | None = None) -> Board:
@@ -133,6 +137,5 @@ def _that_this_cell_joins(forked: Sequence[Forked], cell: RunningCell) -> Forked
 
 def _entries(job_folder: Path) -> list[dict[str, Any]]:
     """Read the record; one that was damaged is none."""
-    value = (process.read_json(job_folder / FOLDER / FILE) or {}).get("forks")
-    entries = value if isinstance(value, list) else []
-    return [one for one in entries if isinstance(one, dict) and isinstance(one.get("runs"), list)]
+    found = records.read_or_nothing(job_folder / FOLDER / FILE, records.Forks)
+    return [dict(one) for one in found.get("forks", [])]

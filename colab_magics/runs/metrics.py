@@ -18,8 +18,9 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import files, process, session
+from .. import files, session
 from ..errors import InvalidInput, NotFound, did_you_mean
+from . import records
 from .run import RECORD
 
 FILE = "metrics.jsonl"
@@ -136,7 +137,8 @@ def _begin(folder: str) -> int:
         torn = False
     if torn:
         _append(Path(folder), "\n")
-    return int((process.read_json(Path(folder, RECORD)) or {}).get("attempt", 1))
+    found = records.read_or_nothing(Path(folder, RECORD), records.Record)
+    return int(found.get("attempt", 1))
 
 
 def _append(folder: Path, line: str) -> None:
@@ -159,31 +161,28 @@ class Line(NamedTuple):
 
 def read(folder: Path) -> list[Line]:
     """Read everything that a run reported."""
-    try:
-        raw = files.read(folder / FILE)
-    except OSError:
-        return []
-    return _lines(raw)
+    return _lines(_end(folder / FILE))
 
 
 def _lines(raw: bytes) -> list[Line]:
     found = []
     for text in raw.split(b"\n"):
-        try:
-            value = json.loads(text)
-            line = Line(float(value["time"]), int(value["attempt"]), value.get(STEP), dict(value["values"]))
-            if _is_total(line.values.get(TOTAL), line.step):
-                rest = dict(line.values)
-                line = line._replace(total=int(rest.pop(TOTAL)), values=rest)
-        except (ValueError, TypeError, KeyError):
+        said = records.report(text)
+        if said is None:
             continue
+        line = Line(*said)
+        if _is_total(line.values.get(TOTAL), line.step):
+            rest = dict(line.values)
+            line = line._replace(total=int(rest.pop(TOTAL)), values=rest)
         found.append(line)
     return found
 
 
 def _is_total(value: Any, step: float | None) -> bool:
     """Whether a value says how many steps there are; a loss may be named so too."""
-    return step is not None and not isinstance(value, bool | str | None) and value == value // 1 and value >= step
+    if step is None or isinstance(value, bool | str | None) or not math.isfinite(as_number(value) or math.nan):
+        return False
+    return bool(value == value // 1 and value >= step)
 
 
 def progress(folder: Path, *, attempt: int, since: float = 0.0) -> str:
@@ -209,7 +208,7 @@ def recent(folder: Path) -> list[Line]:
     """Read the newest reports of a run: cheap enough for a table that is drawn twice a second."""
     path = folder / FILE
     try:
-        stat = path.stat()
+        stat = path.lstat()
     except OSError:
         return []
     return _tail(path, stat.st_size, stat.st_mtime_ns)
@@ -221,11 +220,9 @@ def _tail(path: Path, size: int, changed: int) -> list[Line]:
     return _lines(_end(path, _TAIL))
 
 
-def _end(path: Path, size: int) -> bytes:
+def _end(path: Path, size: int = 0) -> bytes:
     try:
-        with open(path, "rb", opener=files.plain) as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - size))
-            return stream.read()
+        return records.read_bytes(path, start=-size) or b""
     except OSError:
         return b""
 

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import Busy, InvalidInput
 from ..units import show_time
 from . import code, metrics
+from .records import linked
 from .run import Run, Status, folder_name, runs_of
 
 
@@ -228,6 +229,7 @@ def _known(
 ) -> dict[tuple[Any, ...], Run]:
     """Find the runs of the points that there are; those that something else made stand in the plan's `taken`."""
     wanted = {_key(point.repeat, point.parameters) for point in points}
+    existing = [run for run in existing if not run.problem]
     candidates = [(key, run) for run in existing if (key := _key_of(run)) in wanted]
     known = {key: run for key, run in candidates if whose.made(run, hashes)}
     for key, run in candidates:
@@ -249,7 +251,7 @@ def _numbered(
     """
     # A folder without a readable record may still hold results: its number is taken as well.
     taken = {int(folder.name[8:]) for folder in job_folder.glob("sub_job_*") if folder.name[8:].isdigit()}
-    of_runs = {run.index for run in runs_of(job_folder)}
+    of_runs = {run.index for run in runs_of(job_folder) if not run.problem or linked(run.folder)}
     plain = {point.repeat for point in points if not point.parameters}
     free = (index for index in itertools.count() if index not in taken and index not in plain)
     for point in points:
@@ -355,7 +357,7 @@ def describe(statuses: Sequence[tuple[Run, Status]]) -> str:
     counts: dict[str, int] = {}
     for _, status in statuses:
         counts[status.phase] = counts.get(status.phase, 0) + 1
-    order = ("done", "running", "waiting", "failed", "killed", "interrupted", "cancelled")
+    order = ("done", "running", "waiting", "failed", "killed", "interrupted", "cancelled", "unreadable")
     return ", ".join(f"{counts[phase]} {phase}" for phase in order if phase in counts) or "no runs"
 
 

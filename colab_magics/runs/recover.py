@@ -24,7 +24,7 @@ def recover(folder: Path) -> bool:
         Whether there was anything to do.
     """
     notebook = folder / NOTEBOOK
-    if not journal.path_of(notebook).exists() or Run.load(folder).status().phase == "running":
+    if not journal.path_of(notebook).exists() or Run.look(folder).status().phase == "running":
         return False
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .. import process
 from ..checkout.project import real_folder
 from ..engines import ENGINES
 from ..errors import Busy, InvalidInput, NotFound
@@ -80,15 +79,23 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
             ready.append((job_folder, mine, lock, _engine(mine)))
         for job_folder, mine, lock, engine in ready:
             chosen = dataclasses.replace(_feed_before(job_folder), **feed)
-            for run in mine:
-                if run.status().phase != "waiting":
-                    attempts.again(run.folder)
+            try:
+                for run in mine:
+                    if run.status().phase != "waiting":
+                        attempts.again(run.folder)
+            except OSError as error:
+                raise scheduler.cannot_start(error, job_folder) from error
             scheduler.start(job_folder, [run.folder for run in mine], lock, engine=engine, feed=chosen)
 
 
 def _engine(runs: Sequence[Run]) -> str:
     """Check that a job's runs can be executed; return where."""
     for run in runs:
+        if run.problem:
+            raise InvalidInput(
+                f"{run.id} cannot be executed again: {run.problem}.",
+                f"Name the others; the %fork line makes it anew, %jobs rm {run.id} removes it.",
+            )
         if run.status().phase == "running":
             raise Busy(f"{run.id} is being executed.", f"%jobs watch {run.id} shows it; %jobs kill {run.id} ends it.")
         if run.record.get("payload", {}).get("kind") == "notebook" and not (run.folder / SOURCE).is_file():
@@ -105,5 +112,5 @@ def _engine(runs: Sequence[Run]) -> str:
 
 def _feed_before(job_folder: Path) -> Feed:
     """Return how the engine was fed at the job's last ``%fork``; one run at a time where nobody knows."""
-    known = (process.read_json(job_folder / scheduler.FOLDER / "plan.json") or {}).get("feed") or {}
+    known: dict[str, Any] = dict(scheduler.last_plan(job_folder).get("feed") or {})
     return Feed(**{field.name: known[field.name] for field in dataclasses.fields(Feed) if field.name in known})

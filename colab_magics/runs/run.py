@@ -22,6 +22,10 @@ A run's status is *derived* by reading them; nothing that was said once is belie
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -31,6 +35,9 @@ from typing import Any
 
 from .. import process, units
 from ..errors import NotFound
+from ..session import RUN_VARIABLE
+from . import records
+from .records import Unreadable, linked
 
 RECORD, STATE, VERDICT = "run.json", "state.json", "verdict.json"
 SOURCE, NOTEBOOK, LOG = "source.ipynb", "notebook.ipynb", "log.txt"
@@ -40,14 +47,15 @@ _OURS = re.compile(
 )
 """Names in a run's folder that are not its cells'."""
 
-_FOLDER = re.compile(r"sub_job_\d{3,}")
+_FOLDER = re.compile(r"sub_job_(\d{3,12})")
+_NO_RECORD = f"{RECORD} is not there"
 
 HEARTBEAT = 5.0
 """Seconds between two heartbeats of a runner."""
 SILENT = 12 * HEARTBEAT
 """A runner on another machine that was silent for so many seconds counts as dead."""
 
-ENDED = frozenset({"done", "failed", "killed", "interrupted", "cancelled"})
+ENDED = frozenset({"done", "failed", "killed", "interrupted", "cancelled", "unreadable"})
 """Phases in which nothing moves any more."""
 
 
@@ -58,8 +66,8 @@ class Status:
     Parameters
     ----------
     phase : str
-        ``waiting``, ``running``, ``done``, ``failed``, ``killed``, ``interrupted`` or ``cancelled`` (not started,
-        because of how others ended).
+        ``waiting``, ``running``, ``done``, ``failed``, ``killed``, ``interrupted``, ``cancelled`` (not started,
+        because of how others ended) or ``unreadable`` (its files are not what they must be).
     text : str
         For people: ``running``, ``interrupted 03:02, cell 9 of 14``.
     cell, cells : int
@@ -101,11 +109,14 @@ class Run:
     folder : Path
         ``…/data_job/<job>/sub_job_<index>``.
     record : dict
-        Contents of run.json.
+        Contents of run.json; of an unreadable one the number of its folder alone.
+    problem : str
+        Why run.json cannot be read; empty when it can.
     """
 
     folder: Path
     record: Mapping[str, Any]
+    problem: str = ""
 
     @classmethod
     def load(cls, folder: Path) -> Run:
@@ -114,11 +125,30 @@ class Run:
         Raises
         ------
         NotFound
-            When no run was ever submitted there.
+            When no run was ever submitted there, or its record cannot be read.
         """
-        record = process.read_json(folder / RECORD)
-        if record is None or "index" not in record:
+        run = cls.look(folder)
+        if run.problem == _NO_RECORD:
             raise NotFound(f"There is no run in {folder}.", "%jobs lists the runs there are.")
+        if run.problem:
+            raise NotFound(f"The run in {folder} is unreadable: {run.problem}.", "%jobs lists the runs there are.")
+        return run
+
+    @classmethod
+    def look(cls, folder: Path) -> Run:
+        """Read the run in `folder`, as far as it can be read."""
+        number = _FOLDER.fullmatch(folder.name)
+        nothing = {"index": int(number[1]) if number else 0}
+        if link := linked(folder):
+            return cls(folder, nothing, f"{link} is a link")
+        try:
+            record = records.read(folder / RECORD, records.Record)
+        except Unreadable as problem:
+            return cls(folder, nothing, str(problem))
+        if record is None:
+            return cls(folder, nothing, _NO_RECORD)
+        if number and record["index"] != nothing["index"]:
+            return cls(folder, nothing, f"{RECORD}: it is that of run {record['index']}")
         return cls(folder, record)
 
     @property
@@ -175,20 +205,61 @@ class Run:
         return self.folder / NOTEBOOK
 
     def state(self) -> dict[str, Any] | None:
-        """Return state.json of *this* attempt; None before the runner has written it."""
-        return self._of_this_attempt(STATE)
+        """Return state.json of *this* attempt; None before the runner has written it, or when it cannot be read."""
+        with contextlib.suppress(Unreadable):
+            return self._state()
+        return None
 
     def verdict(self) -> dict[str, Any] | None:
-        """Return verdict.json of this attempt; None when there is none."""
-        return self._of_this_attempt(VERDICT)
+        """Return verdict.json of this attempt; None when there is none that can be read."""
+        with contextlib.suppress(Unreadable):
+            return self._verdict()
+        return None
 
-    def _of_this_attempt(self, name: str) -> dict[str, Any] | None:
-        value = process.read_json(self.folder / name)
+    def _state(self) -> dict[str, Any] | None:
+        found = self._of_this_attempt(STATE, records.State)
+        # What is done is what was executed: a record that came later, under the same number, has done nothing.
+        return found if found is None or found.get("record", self.mark) == self.mark else None
+
+    def _verdict(self) -> dict[str, Any] | None:
+        found = self._of_this_attempt(VERDICT, records.Verdict)
+        if found is None:
+            with contextlib.suppress(OSError):
+                at = os.lstat(self.killed_mark).st_mtime
+                return {"attempt": self.attempt, "verdict": "killed", "at": at}
+        return found
+
+    def _of_this_attempt(self, name: str, kind: Any) -> dict[str, Any] | None:
+        if self.problem:
+            return None
+        value: dict[str, Any] | None = records.read(self.folder / name, kind)
         return value if value is not None and value.get("attempt") == self.attempt else None
+
+    @property
+    def killed_mark(self) -> Path:
+        """An empty file that says "killed" of this attempt where a full disk takes no verdict.json."""
+        return self.folder / f".killed.{self.attempt}"
+
+    @property
+    def mark(self) -> str:
+        """What tells this record from every other; the runner writes it down."""
+        own = [self.record.get(name) for name in ("index", "attempt", "submitted", "parameters", "code")]
+        return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def runner_lives(self) -> bool:
         """Whether this attempt's runner is a living process of this machine."""
         return bool(process.is_alive((self.state() or {}).get("process") or {}))
+
+    def runner(self) -> dict[str, Any] | None:
+        """Return this attempt's runner, when it lives and is one: by its environment it executes this very run.
+
+        Whoever writes a state.json may name any process.
+        """
+        who: dict[str, Any] = (self.state() or {}).get("process") or {}
+        if not process.is_alive(who):
+            return None
+        said = process.variable(who["pid"], RUN_VARIABLE)
+        return who if said and os.path.realpath(said) == os.path.realpath(self.folder) else None
 
     def status(self, *, now: float | None = None) -> Status:
         """Derive how the run stands.
@@ -198,9 +269,14 @@ class Run:
         now : float, optional
             The present moment in seconds since the epoch, for tests.
         """
-        state = self.state()
         moment = time.time() if now is None else now
-        found = derive(state, self.verdict(), now=moment, step=self._step(state))
+        if self.problem:
+            return Status("unreadable", f"unreadable: {self.problem}")
+        try:
+            state = self._state()
+            found = derive(state, self._verdict(), now=moment, step=self._step(state))
+        except Unreadable as problem:
+            return Status("unreadable", f"unreadable: {problem}")
         return replace(found, attempts=self._attempts(found.phase))
 
     def _step(self, state: Mapping[str, Any] | None) -> str:
@@ -230,7 +306,10 @@ class Run:
 
     def holds_results(self) -> bool:
         """Whether its folder holds anything that its cells wrote, such as a checkpoint."""
-        return any(not _OURS.fullmatch(path.name) for path in self.folder.iterdir())
+        try:
+            return any(not _OURS.fullmatch(name) for name in os.listdir(self.folder))
+        except OSError:
+            return False
 
     def __str__(self) -> str:
         return f"{self.id}  {self.status().full}  {self.folder}"
@@ -273,7 +352,8 @@ def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *
         if phase == "failed":
             where = f"in cell {number}" if (number := error.get("cell") or cell) else "before its first cell"
             where += f", {step}" if step else ""
-            status = replace(status, text=f"failed {where}: {error.get('ename')}", error=error)
+            name = str(error.get("ename"))
+            status = replace(status, text=f"failed {where}: {units.without_controls(name)}", error=error)
         elif phase == "killed":
             status = replace(status, text=f"killed {when}, {at}")
         return replace(status, ended=state.get("ended"))
@@ -293,16 +373,15 @@ def folder_name(index: int) -> str:
 
 
 def runs_of(job_folder: Path) -> list[Run]:
-    """Read all runs of a job, in the order of their indices; a folder that is a link is none (see `linked`)."""
-    found = []
-    for folder in job_folder.glob("sub_job_*"):
-        if _FOLDER.fullmatch(folder.name) and not folder.is_symlink() and (folder / RECORD).is_file():
-            record = process.read_json(folder / RECORD)
-            if record is not None and "index" in record:
-                found.append(Run(folder, record))
-    return sorted(found, key=lambda run: run.index)
+    """Read all runs of a job, in the order of their indices; those too that cannot be read."""
+    try:
+        names = os.listdir(job_folder)
+    except OSError:
+        return []
+    found = [Run.look(job_folder / name) for name in names if _FOLDER.fullmatch(name)]
+    return sorted((run for run in found if run.problem != _NO_RECORD or _began(run.folder)), key=lambda run: run.index)
 
 
-def linked(job_folder: Path) -> list[Path]:
-    """Return the folders of runs that are links: nothing behind them is read, written or ended."""
-    return sorted(one for one in job_folder.glob("sub_job_*") if _FOLDER.fullmatch(one.name) and one.is_symlink())
+def _began(folder: Path) -> bool:
+    """Whether a run without a record was executed once: else its folder is being made, or is no run's."""
+    return os.path.lexists(folder / STATE)

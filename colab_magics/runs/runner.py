@@ -23,14 +23,16 @@ from typing import Any, TextIO
 
 import psutil
 
-from .. import files, process
+from .. import process
 from ..engines.forking import import_lean
 from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
+from ..kernels.journal import AGAIN, GONE
 from ..mirror import control
 from ..session import RUN_VARIABLE
 from ..units import show_seconds
 from . import live, start_up, usage
 from . import run as folder_of_run
+from .log import open_log
 from .run import HEARTBEAT, LOG, NOTEBOOK, SOURCE, STATE, Run
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -53,6 +55,7 @@ class StateFile:
         self.meter = usage.Meter(run.folder)
         self._value: dict[str, Any] = {
             "attempt": run.attempt,
+            "record": run.mark,
             "phase": "running",
             "started": time.time(),
             "process": process.identity(),
@@ -63,13 +66,17 @@ class StateFile:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
 
-    def set(self, **values: Any) -> None:
-        """Change values and write the file."""
+    def set(self, **values: Any) -> OSError | None:
+        """Change values and write the file; return why that could not be: a full disk ends no run."""
         with self._lock:
             self._value |= values
             self._value["beat"] = time.time()
-            # How a run ended outlives the machine; that it was running does not.
-            process.write_json(self._path, self._value, durable="ended" in self._value)
+            try:
+                # How a run ended outlives the machine; that it was running does not.
+                process.write_json(self._path, self._value, durable="ended" in self._value)
+            except OSError as error:
+                return error
+            return None
 
     def keep(self, **values: Any) -> None:
         """Change values; the next write has them."""
@@ -90,16 +97,21 @@ class StateFile:
         pause = _FIRST_BEAT
         while not self._over.wait(pause):
             pause = HEARTBEAT
-            # A full disk must not end the run's heartbeat for good: the next one may succeed.
-            with contextlib.suppress(OSError):
-                self.set(usage=self.meter.measure())
+            self.set(usage=self.meter.measure())
 
-    def end(self, phase: str, **values: Any) -> None:
-        """Write the last state."""
+    def end(self, phase: str, give_up: Callable[[], bool], **values: Any) -> None:
+        """Write the last state, as soon as there is room, until `give_up` says so."""
         self._over.set()
         self._thread.join()
         used = self.meter.end()
-        self.set(phase=phase, ended=time.time(), **({"usage": used} if used else {}), **values)
+        values |= {"phase": phase, "ended": time.time()} | ({"usage": used} if used else {})
+        while (problem := self.set(**values)) is not None and problem.errno not in GONE and not give_up():
+            time.sleep(AGAIN)
+
+    @property
+    def note(self) -> str:
+        """What the user is told of the run when it has ended."""
+        return str(self._value.get("note") or "")
 
 
 class Killer:
@@ -210,8 +222,9 @@ def execute(folder: Path) -> int:
         limit = run.record.get("payload", {}).get("time")
         timer = killer.after(limit) if limit else None
         error: dict[str, Any] | None = None
+        log, raw = open_log(folder / LOG)
         try:
-            with open(folder / LOG, "a", encoding="utf-8", errors="backslashreplace", opener=files.plain) as log:
+            with log:
                 log.write(f"══ {run.id}, attempt {run.attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
                 error = _payload(run)(run, state, killer, log)
         except ColabMagicsError as problem:
@@ -229,7 +242,10 @@ def execute(folder: Path) -> int:
             error = _took_too_long(killer.too_long, error)
         killer.end_payload()
         phase = "killed" if killer.asked.is_set() else "failed" if error else "done"
-        state.end(phase, error=error, **({} if phase == "killed" else _hand_over(folder)))
+        if raw.lost:
+            note = f"{run.id}: {raw.lost:,} bytes of {LOG} were not written: {raw.why}."
+            state.keep(note="; ".join(filter(None, [state.note, note])))
+        state.end(phase, killer.asked.is_set, error=error, **({} if phase == "killed" else _hand_over(folder)))
         _tell_the_end(folder)
         return {"done": 0, "failed": 1, "killed": 2}[phase]
 
@@ -244,9 +260,8 @@ def _hand_over(folder: Path) -> dict[str, Any]:
 
 def _tell_the_end(folder: Path) -> None:
     """Let the last state go at once: on Drive a run's heartbeats go only now and then."""
-    from ..mirror import control
-
-    control.nudge(folder.parent)
+    with contextlib.suppress(OSError):
+        control.nudge(folder.parent)
 
 
 def _took_too_long(text: str, error: dict[str, Any] | None) -> dict[str, Any]:
@@ -305,6 +320,7 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         why_ended=killer.why,
         start=start,
         zygote=zygote,
+        give_up=killer.asked.is_set,
     )
     cwd = Path(run.record.get("cwd") or run.folder)
     outcome = papermill_engine.execute(
@@ -315,6 +331,8 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
         cwd=cwd if cwd.is_dir() else run.folder,
         cell_time=run.record["payload"].get("cell_time"),
     )
+    for what, why in execution.not_written.items():
+        state.keep(note="; ".join(filter(None, [state.note, f"{run.id}: its {what} found no room: {why}."])))
     if start == "cold" and waited:
         state.keep(start_up=start_up.measured(execution.notebook, waited[0]))
     return outcome.error

@@ -1,6 +1,7 @@
-"""The detached process that feeds an engine: ``python -P -m colab_magics.runs.scheduler JOB_FOLDER LOCK_FD``.
+"""The scheduler of a job, from outside: it is started, looked for, told to end runs or to have more of them at once.
 
-It outlives the notebook that started it. Which runs to execute stands in ``<job>/.scheduler/plan.json``; who schedules
+It is a detached process (see `colab_magics.runs.feeding`) that outlives the notebook that started it. Which runs to
+execute stands in ``<job>/.scheduler/plan.json``; who schedules
 in ``<job>/.scheduler/state.json``. A lock on the job's folder, handed over by the submitter as an open file, makes sure
 that a job has one scheduler. Kill requests come as verdict.json in a run's folder, from whoever wants a run to end, and
 another number of runs at once as workers.json beside the plan.
@@ -8,12 +9,10 @@ another number of runs at once as workers.json beside the plan.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
+import errno
 import fcntl
-import itertools
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,20 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
-from ..engines import ENGINES, forking
-from ..engines.base import Begun, Engine, Ref
-from ..errors import Busy, InvalidInput
-from ..session import RUN_VARIABLE
+from ..engines import forking
+from ..engines.base import Begun
+from ..errors import Busy, ColabMagicsError, InvalidInput
+from . import records
 from . import workers as said_workers
-from .attempts import again
 from .plan import since
-from .recover import recover
+from .records import linked
 from .run import ENDED, VERDICT, Run, runs_of
 
 FOLDER = ".scheduler"
 CURRENT = "current_sub_job_is.txt"
 _TICK = 0.1
 _BEAT = 5.0
+PATIENCE = 1.0
+"""Seconds until what could not be written or started is tried again."""
 
 
 def lock(job_folder: Path) -> int:
@@ -67,7 +67,7 @@ def lock(job_folder: Path) -> int:
 
 
 def _busy(job_folder: Path) -> Busy:
-    state = process.read_json(job_folder / FOLDER / "state.json") or {}
+    state = records.read_or_nothing(job_folder / FOLDER / "state.json", records.Scheduler)
     job = job_folder.name
     return Busy(
         f"Other runs of job {job!r} are being executed already{since(state.get('started'))} "
@@ -79,8 +79,25 @@ def _busy(job_folder: Path) -> Busy:
 
 def fed(job_folder: Path) -> set[str]:
     """Return the names of the folders of the runs that the scheduler was given."""
-    plan = process.read_json(job_folder / FOLDER / "plan.json") or {}
+    plan = last_plan(job_folder)
     return {*plan.get("runs", ()), *plan.get("adopt", ())}
+
+
+def waits_for(job_folder: Path) -> list[str]:
+    """Return the line that says why a job's scheduler, or what it has started, cannot go on; none when it can."""
+    try:
+        full = os.statvfs(job_folder).f_bavail == 0
+    except OSError:
+        return []
+    if full:
+        return [f"The disk of {job_folder} is full: runs that have ended wait for room to say so."]
+    problem = records.read_or_nothing(job_folder / FOLDER / "state.json", records.Scheduler).get("problem")
+    return [f"The runs of {job_folder.name} wait: {problem}."] if problem else []
+
+
+def last_plan(job_folder: Path) -> dict[str, Any]:
+    """Return what the job's last scheduler was given; empty when that cannot be read."""
+    return records.read_or_nothing(job_folder / FOLDER / "plan.json", records.Plan)
 
 
 @dataclass(frozen=True)
@@ -140,20 +157,44 @@ def start(
         The scheduler's process id.
     """
     folder = job_folder / FOLDER
-    folder.mkdir(exist_ok=True)
+    check_real(folder)
     names = [path.name for path in folders]
     plan = {"runs": names, "adopt": [path.name for path in adopt], "engine": engine, "feed": dataclasses.asdict(feed)}
     plan["by"] = process.identity()
     begun = begun or Begun()
     plan["begun"] = begun.notes
-    said_workers.forget(folder)
-    process.write_json(folder / "plan.json", plan)
-    return process.start_detached(
-        process.python("colab_magics.runs.scheduler", job_folder, str(fd)),
-        log_file=folder / "log.txt",
-        cwd=job_folder,
-        env=forking.ROOM,
-        pass_fds=(fd, *begun.files),
+    try:
+        folder.mkdir(exist_ok=True)
+        said_workers.forget(folder)
+        process.write_json(folder / "plan.json", plan)
+        return process.start_detached(
+            process.python("colab_magics.runs.feeding", job_folder, str(fd)),
+            log_file=folder / "log.txt",
+            cwd=job_folder,
+            env=forking.ROOM,
+            pass_fds=(fd, *begun.files),
+        )
+    except OSError as error:
+        raise cannot_start(error, folder) from error
+
+
+def check_real(folder: Path) -> None:
+    """Check that a folder of ours is none that leads elsewhere.
+
+    Raises
+    ------
+    InvalidInput
+        When it, or one of the two above, is a link.
+    """
+    if link := linked(folder):
+        raise InvalidInput(f"{link} is a link: runs do not write through it.", "Remove or rename the link.")
+
+
+def cannot_start(error: OSError, folder: Path) -> ColabMagicsError:
+    """Say that runs cannot be started for want of room, or of a process."""
+    return ColabMagicsError(
+        f"The runs cannot be started: {error.strerror}: {error.filename or folder}.",
+        "Nothing was started; what was to run waits. Make room, then say it again.",
     )
 
 
@@ -161,7 +202,7 @@ def is_running(job_folder: Path) -> bool:
     """Whether a scheduler holds the job."""
     try:
         fd = os.open(job_folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
+    except OSError:  # not there, or not ours to see
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -205,195 +246,32 @@ def kill(runs: Sequence[Run]) -> list[Run]:
         The runs that had not ended.
     """
     asked = [run for run in runs if run.status().phase not in ENDED]
+    unsaid: dict[Path, OSError] = {}
     for run in asked:
-        _judge(run, "killed")
-    for job_folder in {run.folder.parent for run in asked}:
-        if not is_running(job_folder):
-            for run in asked:
-                who = (run.state() or {}).get("process") or {}
-                if run.folder.parent == job_folder and process.is_alive(who):
-                    process.end_tree(who["pid"], grace=12.0)
+        try:
+            judge(run, "killed")
+        except OSError as problem:
+            unsaid[run.folder] = problem
+    fed = {job_folder for job_folder in {run.folder.parent for run in asked} if is_running(job_folder)}
+    for run in asked:
+        # Of a process that a file names, no more is ended than what this run's own environment shows to be its.
+        if (run.folder.parent not in fed or run.folder in unsaid) and (who := run.runner()):
+            process.end_tree(who["pid"], grace=12.0)
+    if unsaid:
+        folder, error = next(iter(unsaid.items()))
+        raise ColabMagicsError(
+            f"The end of {len(unsaid)} runs cannot be written: {error.strerror}: {folder}. What ran here was ended.",
+            "Those that wait may still be started: make room, or get the right to write there, and say it again.",
+        )
     return asked
 
 
-class Scheduler:
-    """Feeds an engine with the runs of one job until all have ended.
-
-    Parameters
-    ----------
-    job_folder : Path
-        ``data_job`` of the job.
-    engine : Engine
-        Where runs execute.
-    runs : sequence of Run
-        What to execute, in order.
-    feed : Feed
-        How to feed it.
-    adopt : sequence of Run
-        What is being executed already.
-    """
-
-    def __init__(
-        self, job_folder: Path, engine: Engine, runs: Sequence[Run], feed: Feed, adopt: Sequence[Run] = ()
-    ) -> None:
-        self.job_folder = job_folder
-        self.engine = engine
-        self.feed = feed
-        self.waiting = collections.deque(runs)
-        self.active: list[tuple[Run, Ref, float]] = []
-        for run in adopt:
-            state = run.state() or {}
-            self.active.append((run, state.get("process") or {}, float(state.get("started") or time.time())))
-        self.trial: Run | None = runs[0] if runs and feed.trial is not None else None
-        self.failed: list[Run] = []
-        self.tries: collections.Counter[Path] = collections.Counter()
-        self.started = time.time()
-        self._beat = 0.0
-        self._workers = said_workers.Said(job_folder / FOLDER)
-
-    def run(self) -> None:
-        """Work until nothing is left."""
-        while self.waiting or self.active:
-            self._collect_ended()
-            self._cancel_killed()
-            self._start_more()
-            self._write_state()
-            if self.waiting or self.active:
-                self.engine.wait(_TICK)
-        self.engine.finish(well=all(run.status().ended_well for run in runs_of(self.job_folder)))
-        self._write_state(force=True)
-
-    def _collect_ended(self) -> None:
-        alive = self.engine.poll([ref for _, ref, _ in self.active])
-        still = []
-        for (run, ref, began), here in zip(self.active, alive, strict=True):
-            if here:
-                still.append((run, ref, began))
-            else:
-                self.engine.collect([run.folder])
-                self._ended(run, ref)
-        if len(still) != len(self.active):
-            self.active = still
-            self._write_current()
-
-    def _ended(self, run: Run, ref: Ref) -> None:
-        state = run.state()
-        if state is None or state.get("phase") not in ENDED:
-            # Its kernel may have outlived it, and would write beside the next attempt's.
-            process.end_all_with(RUN_VARIABLE, str(run.folder))
-            recover(run.folder)
-            if run.verdict() is None:
-                _judge(run, "lost", self.engine.log(ref))
-        status = run.status()
-        if status.ended_well or status.phase == "killed":
-            return
-        if self.tries[run.folder] < self.feed.retries:
-            self.tries[run.folder] += 1
-            again(run.folder)
-            fresh = Run.load(run.folder)
-            self.trial = fresh if self.trial == run else self.trial
-            self.waiting.appendleft(fresh)
-            return
-        self.failed.append(run)
-        if self.feed.max_failures is not None and len(self.failed) >= self.feed.max_failures:
-            self._cancel_waiting(f"{len(self.failed)} failed (max_failures={self.feed.max_failures})")
-
-    def _cancel_killed(self) -> None:
-        self.engine.cancel([ref for run, ref, _ in self.active if run.verdict() is not None])
-        # Of those that wait the first alone: the others are looked at when their turn comes, or a thousand would be
-        # a thousand files to read each time.
-        while self.waiting and self.waiting[0].verdict() is not None:
-            self.waiting.popleft()
-
-    def _cancel_waiting(self, reason: str) -> None:
-        for run in self.waiting:
-            if run.verdict() is None:
-                _judge(run, "cancelled", reason)
-        self.waiting.clear()
-
-    def _start_more(self) -> None:
-        if (workers := self._workers.news()) is not None:
-            self.feed = dataclasses.replace(self.feed, workers=workers)
-        room = (1 if self._on_trial() else self.feed.workers) - len(self.active)
-        if room <= 0 or not self.waiting:
-            return
-        next_ones = list(itertools.islice((run for run in self.waiting if run.verdict() is None), room))
-        ready = set(self.engine.ready([run.folder for run in next_ones]))
-        chosen = [run for run in next_ones if run.folder in ready]
-        for run in chosen:
-            self.waiting.remove(run)
-        if chosen:
-            refs = self.engine.submit([run.folder for run in chosen])
-            now = time.time()
-            self.active += [(run, ref, now) for run, ref in zip(chosen, refs, strict=True)]
-            self._write_current()
-
-    def _on_trial(self) -> bool:
-        """Whether the first run still has to show that the others are worth starting."""
-        if self.trial is None or self.feed.trial is None:
-            return False
-        status = self.trial.status()
-        lived = status.phase == "running" and time.time() - (status.started or time.time()) >= self.feed.trial
-        if status.ended_well or lived:
-            self.trial = None
-        elif status.phase in ENDED and not any(run == self.trial for run in self.waiting):
-            self._cancel_waiting(f"{self.trial.id} did not end well (--try)")
-        return self.trial is not None
-
-    def _write_current(self) -> None:
-        """Write ``current_sub_job_is.txt``: the index first, for notebooks and people that read it."""
-        if not self.active:
-            return
-        run, _, began = self.active[-1]
-        lines = [f"{run.i_sub_job}", f"sub-job started {_clock(began)}", f"group started {_clock(self.started)}"]
-        lines += [f"running: {run.i_sub_job} since {_clock(began)}" for run, _, began in self.active]
-        process.write_whole(self.job_folder / CURRENT, "\n".join(lines) + "\n", durable=False)
-
-    def _write_state(self, *, force: bool = False) -> None:
-        if force or time.monotonic() - self._beat > _BEAT:
-            self._beat = time.monotonic()
-            process.write_json(
-                self.job_folder / FOLDER / "state.json",
-                {
-                    "process": process.identity(),
-                    "started": self.started,
-                    "beat": time.time(),
-                    "phase": "running" if self.waiting or self.active else "ended",
-                    "workers": self.feed.workers,
-                    "active": [{"index": run.index, "ref": ref} for run, ref, _ in self.active],
-                },
-                durable=False,
-            )
-
-
-def _judge(run: Run, verdict: str, reason: str = "") -> None:
-    """Write what the scheduling side has to say of a run."""
-    process.write_json(
-        run.folder / VERDICT,
-        {"attempt": run.attempt, "verdict": verdict, "at": time.time(), "reason": reason, "by": process.identity()},
-    )
-
-
-def _clock(stamp: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stamp))
-
-
-def main() -> None:
-    """Run as a program."""
-    job_folder = Path(sys.argv[1])
-    plan: dict[str, Any] = process.read_json(job_folder / FOLDER / "plan.json") or {}
-    names = {*plan["runs"], *plan["adopt"]}
-    by_name = {run.folder.name: run for run in runs_of(job_folder) if run.folder.name in names}
-    forking.make_room()
-    engine: Engine = ENGINES.load(plan["engine"])()
-    engine.dedicated = True
-    runs = [by_name[name] for name in plan["runs"] if name in by_name]
-    adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
-    engine.prepare([run.folder for run in runs], [run.folder for run in adopt], plan.get("begun"))
-    Scheduler(job_folder, engine, runs, Feed(**plan["feed"]), adopt).run()
-    # Who waits for the job need not wait for this process's end too.
-    os.close(int(sys.argv[2]))
-
-
-if __name__ == "__main__":
-    main()
+def judge(run: Run, verdict: str, reason: str = "") -> None:
+    """Write what the scheduling side has to say of a run; a kill can be said on a full disk, too."""
+    said = {"attempt": run.attempt, "verdict": verdict, "at": time.time(), "reason": reason, "by": process.identity()}
+    try:
+        process.write_json(run.folder / VERDICT, said)
+    except OSError as error:
+        if verdict != "killed" or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        run.killed_mark.touch()

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..checkout.project import real_folder
-from ..errors import InvalidInput, NotFound, did_you_mean
+from ..errors import InvalidInput, NotFound, Unavailable, did_you_mean
 from ..units import indices
-from .run import RECORD, Run, linked, runs_of
+from .run import RECORD, STATE, Run, runs_of
 
-PHASES = ("failed", "running", "done", "interrupted", "killed", "waiting", "cancelled")
+PHASES = ("failed", "running", "done", "interrupted", "killed", "waiting", "cancelled", "unreadable")
 """Words that name runs by how they stand."""
 _INDICES = re.compile(r"[\d\s,–-]*\d[\d\s,–-]*")
 
@@ -33,28 +33,33 @@ class Choice(NamedTuple):
 
 def job_names(data_job: Path) -> list[str]:
     """Return the jobs of a project, sorted; a folder that is a link is none."""
-    if not data_job.is_dir():
+    try:
+        with os.scandir(data_job) as found:
+            return sorted(
+                one.name for one in found if one.is_dir(follow_symlinks=False) and not one.name.startswith(".")
+            )
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(
-        path.name
-        for path in data_job.iterdir()
-        if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
-    )
+    except OSError as error:
+        raise Unavailable(f"{data_job} cannot be read: {error.strerror}.", "Ask its owner for the right to.") from error
 
 
-def linked_away(data_job: Path, jobs: Iterable[str]) -> list[str]:
-    """Say which folders of jobs, and of runs of these jobs, are left out because they are links."""
+def linked_away(data_job: Path) -> list[str]:
+    """Say which folders of jobs are left out because they are links."""
     if not data_job.is_dir():
         return []
     links = sorted(path for path in data_job.iterdir() if path.is_symlink())
-    links += [link for job in jobs for link in linked(data_job / job)]
     told = [f"{link} is a link to {os.path.realpath(link)}, and is left out." for link in links[:3]]
     return [*told, f"{len(links) - 3} other links are left out, too."] if len(links) > 3 else told
 
 
 def with_runs(data_job: Path) -> list[str]:
     """Return the jobs that have runs, sorted."""
-    return [name for name in job_names(data_job) if any((data_job / name).glob(f"sub_job_*/{RECORD}"))]
+    return [name for name in job_names(data_job) if _has_runs(data_job / name)]
+
+
+def _has_runs(job_folder: Path) -> bool:
+    return any(any(job_folder.glob(f"sub_job_*/{name}")) for name in (RECORD, STATE))
 
 
 def choices(
@@ -178,5 +183,7 @@ def again(runs: Iterable[Run]) -> list[Run]:
         try:
             found.append(Run.load(run.folder))
         except NotFound:
-            continue
+            # What cannot be read is shown as such; what is gone is not shown.
+            if run.folder.is_dir():
+                found.append(Run.look(run.folder))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
 import time
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import files
 from ..errors import NotFound
-from ..units import show_seconds, show_size, show_time
-from . import metrics, scheduler, usage
+from ..units import show_seconds, show_size, show_time, without_controls
+from . import metrics, records, scheduler, usage
 from .board import tail
+from .records import linked
+from .recover import recover
 from .run import ENDED, Run
 
 
@@ -26,10 +28,10 @@ class Text:
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        return without_controls(self.text, colours=True)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(self.text)
+        printer.text(str(self))
 
 
 def describe(run: Run) -> str:
@@ -51,14 +53,20 @@ def describe(run: Run) -> str:
         "folder": str(run.folder),
     }
     lines += [f"  {name:<11}{value}" for name, value in rows.items() if value]
-    files = sorted(path for path in run.folder.rglob("*") if path.is_file())
-    shown = [f"    {path.relative_to(run.folder)}  {show_size(path.stat().st_size)}" for path in files[:30]]
+    files = [] if linked(run.folder) else sorted(_files(run.folder))
+    shown = [f"    {path.relative_to(run.folder)}  {show_size(path.lstat().st_size)}" for path in files[:30]]
     lines += ["  files", *shown]
     if len(files) > 30:
         lines.append(f"    … and {len(files) - 30} more")
     if status.error:
         lines += ["  error", *(f"    {line}" for line in str(status.error.get("traceback", "")).splitlines())]
     return "\n".join(lines)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield what is below a folder, links as links; what is not ours to see is left out."""
+    for base, _, names in os.walk(folder):
+        yield from (Path(base, name) for name in names)
 
 
 def _place(run: Run) -> str:
@@ -95,12 +103,9 @@ def grow(run: Run, *, every: float = 0.2) -> Iterator[str]:
     while True:
         # Before the look, so that nothing is missed. A run that will be tried again is another attempt by then.
         fed = scheduler.is_running(run.folder.parent)
-        run = Run.load(run.folder)
+        run = Run.look(run.folder)
         ended = run.status().phase in ENDED and not (fed and run.runner_lives())
-        if _is_plain(run.log):
-            with open(run.log, "rb", opener=files.plain) as stream:
-                stream.seek(position)
-                data = stream.read()
+        if data := _log(run, position):
             # A character may be half written: what follows the last whole line is kept for the next look.
             whole = data if ended else data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
             position += len(whole)
@@ -125,11 +130,19 @@ def printed(run: Run, lines: int = 0) -> str:
     """Return what a run printed; its last lines alone when `lines` is not 0."""
     if lines:
         text = tail(run.log, lines=lines)
-    elif _is_plain(run.log):
-        text = files.read(run.log).decode("utf-8", "replace")
     else:
-        text = "nothing was printed yet"
+        text = _log(run).decode("utf-8", "replace") or "nothing was printed yet"
     return f"{run.id}: {run.log}\n{text}".rstrip()
+
+
+def _log(run: Run, start: int = 0) -> bytes:
+    """Return what a run printed, from some byte on."""
+    if linked(run.folder):
+        return b""
+    try:
+        return records.read_bytes(run.log, start=start) or b""
+    except OSError as error:
+        return f"{run.log} cannot be read: {error.strerror}\n".encode() if not start else b""
 
 
 def executed(run: Run) -> Path | None:
@@ -198,6 +211,8 @@ def link(run: Run, *, where: str, start_folder: Path) -> Link:
     NotFound
         When the run has not been executed yet.
     """
+    with contextlib.suppress(OSError, NotFound):  # where nothing can be written, it is what it is
+        recover(run.folder)
     status, file = run.status(), executed(run)
     if file is None:
         raise NotFound(f"{run.id} has no executed notebook: {status.text}.", f"%jobs logs {run.id} shows its log.")

@@ -181,6 +181,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
         return _join_those_that_run(order, busy)
     begun = Begun()
     try:
+        scheduler.check_real(job_folder / scheduler.FOLDER)
         (job_folder / scheduler.FOLDER).mkdir(exist_ok=True)
         begun = order.begin(engine)
         record = order.record()

@@ -24,6 +24,7 @@ import psutil
 from .. import process
 from ..engines import gpu_desk
 from ..units import show_size
+from . import records
 
 MOST_OF_THE_TIME = 0.01
 """Share of its time that measuring may take of a processor: what uses much memory is measured less often."""
@@ -94,9 +95,9 @@ class Meter:
             self._look(family)
             self._count_peaks()
             self._take_cpu(family)
-        taken = (process.read_json(self._folder.parent / gpu_desk.FILE) or {}).get("memory") or {}
+        taken = records.read_or_nothing(self._folder.parent / gpu_desk.FILE, records.Desk).get("memory") or {}
         if self._folder.name in taken:
-            self._take(gpu_memory=taken[self._folder.name])
+            self._take(gpu_memory=int(taken[self._folder.name]))
         self._next = now + (time.monotonic() - now) / MOST_OF_THE_TIME
         return self._value
 
@@ -218,13 +219,12 @@ def short_gpu(uuid: str, devices: Mapping[str, str]) -> str:
 
 def known_devices(job_folder: Path) -> dict[str, str]:
     """Return the devices that the job's last scheduler gave out: their names by their UUIDs."""
-    found: dict[str, str] = (process.read_json(job_folder / gpu_desk.FILE) or {}).get("devices") or {}
-    return found
+    return records.read_or_nothing(job_folder / gpu_desk.FILE, records.Desk).get("devices") or {}
 
 
 def gpu_notes(job_folder: Path) -> list[str]:
     """Return whom the runs of a job wait for to get GPUs, and why the memory of GPUs is not known."""
-    found = process.read_json(job_folder / gpu_desk.FILE) or {}
+    found = records.read_or_nothing(job_folder / gpu_desk.FILE, records.Desk)
     waits = [f"Runs of {job_folder.name} wait for {found['waiting']}."] if found.get("waiting") else []
     problem = str(found.get("problem") or "").partition("\n")[0]
     return waits + ([f"{problem} How much memory of GPUs the runs use is not known."] if problem else [])

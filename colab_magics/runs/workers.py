@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from .. import process
+from . import records
 
 NAME = "workers.json"
 
@@ -40,12 +41,11 @@ class Said:
         """Return a number that was said since the last call; None when there is none."""
         try:
             found = os.stat(self.file)
-        except FileNotFoundError:
+        except OSError:
             return None
         # Written by rename: another number is another file, also within one tick of the clock.
         seen = (found.st_ino, found.st_mtime_ns)
         if seen == self._seen:
             return None
         self._seen = seen
-        said = (process.read_json(self.file) or {}).get("workers")
-        return said if isinstance(said, int) and said > 0 else None
+        return records.read_or_nothing(self.file, records.Fed).get("workers")

@@ -19,7 +19,7 @@ from typing import ClassVar, Self
 from .. import files, process
 from ..colab import mount
 from ..colab.runtime import my_drive, on_colab
-from ..errors import InvalidInput, Unavailable, Unmounted
+from ..errors import ColabMagicsError, CommandFailed, InvalidInput, Unavailable, Unmounted
 from .places import ANSWER_SECONDS, PRIVATE, SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel, safe_name
 
 TICK = 3.0
@@ -249,7 +249,11 @@ class FolderPlace(Place):
                     os.makedirs(os.path.join(here, *self.parts), make, exist_ok=True)
             except OSError as error:
                 raise self._unusable(error) from error
-            yield Opened(here, os.path.join(".", *self.parts), FolderHand(os.path.join(here, *self.parts)), mark)
+            try:
+                yield Opened(here, os.path.join(".", *self.parts), FolderHand(os.path.join(here, *self.parts)), mark)
+            except (OSError, ColabMagicsError) as error:
+                _name(error, here, self.root)
+                raise
         finally:
             os.close(handle)
 
@@ -299,6 +303,19 @@ class DrivePlace(FolderPlace):
 
     def __str__(self) -> str:
         return f"Drive ({PurePosixPath('colab_data', PurePosixPath(self.root).name, *self.parts)})"
+
+
+def _name(error: OSError | ColabMagicsError, here: str, root: str) -> None:
+    """Let an error name a folder as people know it, and not by the number of an open file."""
+    if isinstance(error, OSError):
+        for name in ("filename", "filename2"):
+            if (file := getattr(error, name)) is not None:
+                setattr(error, name, os.fsdecode(file).replace(here, root, 1))
+        return
+    error.what, error.mend = error.what.replace(here, root), error.mend.replace(here, root)
+    error.args = (error.what, error.mend)
+    if isinstance(error, CommandFailed):
+        error.output = error.output.replace(here, root)
 
 
 def drive_folder() -> str:

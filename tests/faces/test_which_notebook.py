@@ -58,7 +58,12 @@ class Jupyter:
         self.thread.start()
         self.port = self.server.server_address[1]
         runtime.mkdir(parents=True, exist_ok=True)
-        self.info = {"url": f"http://127.0.0.1:{self.port}{base}", "token": token, "root_dir": str(root), "pid": 7}
+        self.info = {
+            "url": f"http://127.0.0.1:{self.port}{base}",
+            "token": token,
+            "root_dir": str(root),
+            "pid": os.getpid(),
+        }
         self.file = runtime / f"jpserver-{self.port}.json"
         self.file.write_text(json.dumps(self.info))
 
@@ -140,10 +145,10 @@ def test_the_kernels_own_server_is_asked_first(
 ) -> None:
     other = {**jupyter.info, "pid": 8, "url": "http://127.0.0.1:1/"}
     (runtime / "jpserver-8.json").write_text(json.dumps(other))
-    monkeypatch.setenv("JPY_PARENT_PID", "7")
-    assert [server.pid for server in jupyter_server.servers(runtime)] == [7, 8]
+    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
+    assert [server.pid for server in jupyter_server.servers(runtime)] == [os.getpid(), 8]
     monkeypatch.setenv("JPY_PARENT_PID", "8")
-    assert [server.pid for server in jupyter_server.servers(runtime)] == [8, 7]
+    assert [server.pid for server in jupyter_server.servers(runtime)] == [8, os.getpid()]
 
 
 def kernels_name(front: Front) -> str:

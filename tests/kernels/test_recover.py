@@ -51,7 +51,7 @@ def test_the_scheduler_completes_the_notebook_of_a_runner_that_was_killed(tmp_pa
     assert "line 100\n" in outputs(folder / "notebook.ipynb")
 
 
-def test_jobs_and_the_next_attempt_complete_it_where_no_scheduler_lives(tmp_path: Path) -> None:
+def test_who_opens_it_and_the_next_attempt_complete_it_where_no_scheduler_lives(tmp_path: Path) -> None:
     project = in_a_project(tmp_path)
     for index in range(2):
         folder = project.data_job / f"sub_job_00{index}"
@@ -66,4 +66,6 @@ def test_jobs_and_the_next_attempt_complete_it_where_no_scheduler_lives(tmp_path
     assert (project.data_job / "sub_job_000" / "attempt_1.ipynb").exists()
     assert not (project.data_job / "sub_job_001" / "notebook.ipynb").exists()
     assert len(jobs()) == 2
+    assert not (project.data_job / "sub_job_001" / "notebook.ipynb").exists(), "who lists runs writes nothing"
+    jobs.open("1")
     assert (project.data_job / "sub_job_001" / "notebook.ipynb").exists()

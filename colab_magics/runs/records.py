@@ -1,0 +1,354 @@
+"""What the files of runs hold, field by field: a folder may come from elsewhere, and nothing in it is taken on trust.
+
+A file is opened without following a link, without waiting for a pipe, and read as far as ours ever grow. What is in it
+is checked against a schema; a field of another type makes the file `Unreadable`, and with it that run alone.
+
+The schemas are msgspec's: it is imported in 15 ms where pydantic takes 150, and knows `TypedDict`, so that a record
+stays the mapping it is in the file, with fields of later versions.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Required, TypedDict
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MOST_BYTES = 64 << 20
+_DEEPEST = 50
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+"""Seconds since the epoch, as far as a calendar goes. Bounds leave NaN out, too."""
+Number = Annotated[float, msgspec.Meta(ge=-1e18, le=1e18)]
+
+
+class Unreadable(ValueError):
+    """A file that is not what its name says; the text says why."""
+
+
+class Who(TypedDict, total=False):
+    """A process; see `process.identity`."""
+
+    pid: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    started: int | None
+    host: str
+    boot: str
+    pids: str
+
+
+class Attempt(TypedDict, total=False):
+    """How an earlier attempt ended."""
+
+    attempt: Count
+    phase: str
+    text: str
+    ended: Moment | None
+
+
+class Payload(TypedDict, total=False):
+    """What a run executes."""
+
+    kind: str
+    kernel: str | None
+    time: Number | None
+    cell_time: Number | None
+
+
+class Forked(TypedDict, total=False):
+    """Where a live run was forked."""
+
+    cell: Count
+    position: Count
+    rest: str
+    at: Moment
+    state: Number
+
+
+class Record(TypedDict, total=False):
+    """run.json."""
+
+    index: Required[Count]
+    i_sub_job: Count
+    repeat: Count
+    fork: Count
+    attempt: Count
+    attempts: list[Attempt] | None
+    parameters: dict[str, Any]
+    notebook: str | None
+    notebook_path: str | None
+    made_by: str | None
+    engine: str | None
+    start: str
+    gpus: Number | None
+    only_free_gpus: bool
+    cwd: str | None
+    commit: str | None
+    payload: Payload
+    code: dict[str, str]
+    others: dict[str, Count]
+    forked: Forked
+    submitted: Moment
+
+
+class Failure(TypedDict, total=False):
+    """The error of a run that failed."""
+
+    cell: Count | None
+    ename: str
+    evalue: str
+    traceback: str
+
+
+class StartUp(TypedDict, total=False):
+    """What a run's start took."""
+
+    kernel: Required[Number]
+    imports: Required[Number]
+    modules: Required[list[str]]
+
+
+class State(TypedDict, total=False):
+    """state.json."""
+
+    attempt: Count
+    record: str
+    phase: Required[Literal["running", "done", "failed", "killed"]]
+    started: Moment | None
+    ended: Moment | None
+    beat: Moment
+    cell: Count | None
+    cells: Count | None
+    cell_began: Moment | None
+    process: Who | None
+    kernel: int | None
+    kernel_process: Who | None
+    gpus: list[str] | None
+    usage: dict[str, Number] | None
+    start_up: StartUp | None
+    error: Failure | None
+    note: str | None
+
+
+class Verdict(TypedDict, total=False):
+    """verdict.json."""
+
+    attempt: Count
+    verdict: Required[Literal["killed", "lost", "cancelled", "superseded"]]
+    at: Moment
+    reason: str
+
+
+class Fed(TypedDict, total=False):
+    """How an engine is fed; see `scheduler.Feed`."""
+
+    workers: Annotated[int, msgspec.Meta(ge=1, le=10**6)]
+    trial: float | None
+    max_failures: Count | None
+    retries: Count
+
+
+class Plan(TypedDict, total=False):
+    """plan.json of a scheduler."""
+
+    runs: list[str]
+    adopt: list[str]
+    engine: str
+    feed: Fed
+    by: Who
+    begun: dict[str, Any]
+
+
+class Scheduler(TypedDict, total=False):
+    """state.json of a scheduler."""
+
+    process: Who
+    started: Moment
+    problem: str
+
+
+class Desk(TypedDict, total=False):
+    """gpus.json of a scheduler."""
+
+    devices: dict[str, str]
+    waiting: str
+    memory: dict[str, Number]
+    problem: str
+
+
+class Fork(TypedDict, total=False):
+    """One of forks.json."""
+
+    notebook: str | None
+    notebook_path: str | None
+    fork: Count
+    runs: Required[list[Count]]
+
+
+class Forks(TypedDict, total=False):
+    """forks.json."""
+
+    forks: list[Fork]
+
+
+class Reported(NamedTuple):
+    """A line of metrics.jsonl."""
+
+    time: float
+    attempt: int
+    step: float | None
+    values: dict[str, Any]
+
+
+class _Reported(TypedDict, total=False):
+    time: Required[Number]
+    attempt: Required[Count]
+    step: Number | None
+    values: Required[dict[str, bool | int | float | str | None]]
+
+
+class _Tagged(TypedDict, total=False):
+    tags: list[str]
+
+
+class _Cell(TypedDict, total=False):
+    cell_type: str
+    source: str | list[str]
+    metadata: _Tagged
+
+
+class Source(TypedDict, total=False):
+    """source.ipynb, as far as its code is read."""
+
+    cells: Required[list[_Cell]]
+
+
+def read(path: Path, kind: Any) -> dict[str, Any] | None:
+    """Read a file of a run; None when there is none.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : type
+        Its schema, one of the above.
+
+    Raises
+    ------
+    Unreadable
+        When it cannot be read, or is not what the schema says.
+    """
+    try:
+        raw = read_bytes(path, most=MOST_BYTES)
+        if raw is None:
+            return None
+        value = json.loads(raw)
+        if _is_deep(value):
+            raise ValueError("it is nested too deeply")
+        msgspec.convert(value, kind)
+        if kind is Record:
+            _check_letters(raw, value)
+    except (OSError, ValueError, RecursionError) as error:
+        raise Unreadable(f"{path.name}: {_why(error)}") from None
+    checked: dict[str, Any] = value
+    return checked
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "it cannot be read"
+    # What a parser says is about characters.
+    by_parser = isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError)
+    return "it is no JSON" if by_parser else str(error)
+
+
+def read_or_nothing(path: Path, kind: Any) -> dict[str, Any]:
+    """Read a file that nothing depends on; one that is not there, or cannot be read, is empty."""
+    try:
+        return read(path, kind) or {}
+    except Unreadable:
+        return {}
+
+
+def report(text: bytes) -> Reported | None:
+    """Read a line of metrics.jsonl; None for one that is none."""
+    try:
+        value = json.loads(text)
+        msgspec.convert(value, _Reported)
+        _check_letters(text, value)
+        return Reported(float(value["time"]), value["attempt"], value.get("step"), value["values"])
+    except (ValueError, OverflowError, RecursionError):
+        return None
+
+
+def read_bytes(path: Path, *, most: int | None = None, start: int = 0) -> bytes | None:
+    """Read a plain file; None when there is none.
+
+    Parameters
+    ----------
+    path : Path
+        The file; a link is not followed, and nothing is waited for.
+    most : int, optional
+        More bytes than these are an error.
+    start : int, default 0
+        From this byte on; counted from the end when it is negative.
+
+    Raises
+    ------
+    OSError
+        When it cannot be read, or is no plain file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(0, "it is no plain file", str(path))
+        if most is not None and found.st_size > most:
+            raise OSError(0, f"it has {found.st_size:,} bytes", str(path))
+        os.lseek(fd, start if start >= 0 else max(0, found.st_size + start), os.SEEK_SET)
+        return b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
+    finally:
+        os.close(fd)
+
+
+def linked(folder: Path) -> Path | None:
+    """Return what of a run's folder, its job's and that of all jobs is a link, and may lead anywhere; None: nothing."""
+    return next((path for path in (folder, *folder.parents[:2]) if path.is_symlink()), None)
+
+
+def held(folder: Path) -> bool:
+    """Whether a runner holds a run's folder (see `runner.holding`), also one in another container of this machine."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(fd)
+    return False
+
+
+def _check_letters(raw: bytes, value: Any) -> None:
+    """Raise ValueError for half a surrogate pair: names of columns must be UTF-8."""
+    if b"\\ud" in raw.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+
+
+def _is_deep(value: Any, left: int = _DEEPEST) -> bool:
+    parts: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left == 0 or any(_is_deep(part, left - 1) for part in parts)
