@@ -282,7 +282,7 @@ def report(text: bytes) -> Reported | None:
     try:
         value = json.loads(text)
         msgspec.convert(value, _Reported)
-        _check_letters(text, value)
+        _check_letters(text, list(value["values"]))
         return Reported(float(value["time"]), value["attempt"], value.get("step"), value["values"])
     except (ValueError, OverflowError, RecursionError):
         return None
