@@ -5,6 +5,7 @@ Nothing is written, run or removed meanwhile, and nothing is waited for.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
@@ -275,7 +276,8 @@ def test_files_of_servers_and_projects(tmp_path_factory: pytest.TempPathFactory,
     (folder / "jpserver-1.json").write_bytes(raw)
     (folder / ".colab_magics.json").write_bytes(marker)
     assert jupyter_server.find_session("k", folder) is None
-    find_project(folder)
+    with contextlib.suppress(ColabMagicsError):  # one clear error: a marker that nobody of ours wrote
+        find_project(folder)
 
 
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck), database=None)
