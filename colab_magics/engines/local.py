@@ -25,7 +25,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from .. import process
+from .. import files, process
 from ..errors import Unavailable
 from ..session import RUN_VARIABLE
 from . import forking, scratch
@@ -247,7 +247,7 @@ def _start_runner(folder: Path, env: dict[str, str]) -> int:
 def _open_log(path: Path) -> int:
     """Open a log to append to; where it finds no room, what is printed is lost and the run goes on."""
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        return files.plain(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY)
 

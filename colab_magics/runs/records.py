@@ -12,11 +12,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Required, TypedDict
 
 import msgspec
+
+from .. import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -306,16 +307,14 @@ def read_bytes(path: Path, *, most: int | None = None, start: int = 0) -> bytes 
         When it cannot be read, or is no plain file.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = files.plain(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(0, "it is no plain file", str(path))
-        if most is not None and found.st_size > most:
-            raise OSError(0, f"it has {found.st_size:,} bytes", str(path))
-        os.lseek(fd, start if start >= 0 else max(0, found.st_size + start), os.SEEK_SET)
+        size = os.fstat(fd).st_size
+        if most is not None and size > most:
+            raise OSError(0, f"it has {size:,} bytes", str(path))
+        os.lseek(fd, start if start >= 0 else max(0, size + start), os.SEEK_SET)
         return b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
     finally:
         os.close(fd)

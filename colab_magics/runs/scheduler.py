@@ -33,8 +33,6 @@ FOLDER = ".scheduler"
 CURRENT = "current_sub_job_is.txt"
 _TICK = 0.1
 _BEAT = 5.0
-PATIENCE = 1.0
-"""Seconds until what could not be written or started is tried again."""
 
 
 def lock(job_folder: Path) -> int:
