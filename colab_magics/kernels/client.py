@@ -49,6 +49,9 @@ class Watcher(Protocol):
     def cell_ended(self, index: int, cell: Any) -> None:
         """Called when a cell was executed, failed or was interrupted."""
 
+    def kernel_ends(self) -> None:
+        """Called before the kernel is ended."""
+
     def message(self, index: int, message: Mapping[str, Any]) -> None:
         """Called for everything that the kernel says of a cell."""
 
@@ -151,6 +154,8 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         km, kc, self.km, self.kc = self.km, self.kc, None, None
         try:
             if km.has_kernel:
+                if self.watcher is not None:
+                    self.watcher.kernel_ends()
                 if any(not sent.reply.done() for sent in self._sent.values()):
                     await ensure_async(km.interrupt_kernel())
                 await ensure_async(km.shutdown_kernel(now=self.shutdown_kernel == "immediate"))

@@ -20,6 +20,9 @@ from .client import RunClient, is_injected
 from .journal import AGAIN, GONE, Journal
 from .replay import as_text
 
+_LOOK_EVERY = 0.1
+"""Seconds in which cells may end without `on_cell_end`: what it looks at is looked at again before the kernel ends."""
+
 
 @dataclass
 class Execution:
@@ -35,7 +38,7 @@ class Execution:
         Called when a cell starts with (its place among those that are executed, how many these are, when it began in
         seconds since the epoch).
     on_cell_end : callable, optional
-        Called when a cell has ended, before the kernel does.
+        Called when a cell has ended, unless it was called a moment ago, and before the kernel ends.
     on_kernel : callable, optional
         Called with the kernel's process id once it runs (None where the kernel is no process of ours) and a note, such
         as why it could not be started warm.
@@ -73,6 +76,7 @@ class Execution:
     _cost: float = 0.0
     _saved: float = 0.0
     _timer: asyncio.TimerHandle | None = None
+    _looked: float = 0.0
 
     def begin(self, client: RunClient) -> None:
         """Take the notebook that a client is about to execute.
@@ -122,11 +126,17 @@ class Execution:
 
     def cell_ended(self, index: int, cell: Any) -> None:
         """Note how a cell ended."""
-        if self.on_cell_end is not None:
+        if self.on_cell_end is not None and time.monotonic() - self._looked > _LOOK_EVERY:
             self.on_cell_end()
+            self._looked = time.monotonic()
         if self._journal is not None:
             self._journal.ended(index, cell)
         self.changed()
+
+    def kernel_ends(self) -> None:
+        """Look for the last time at a kernel that has executed its cells."""
+        if self.on_cell_end is not None:
+            self.on_cell_end()
 
     def message(self, index: int, message: Mapping[str, Any]) -> None:
         """Note what the kernel said."""

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
@@ -148,6 +149,8 @@ class RunManager(AsyncKernelManager):  # type: ignore[misc]
     _kernel_spec: KernelSpec | None
     client_class = "colab_magics.kernels.manager.RunKernelClient"
     client_factory = RunKernelClient
+    make_provisioner: Callable[..., RunProvisioner] = RunProvisioner
+    """Makes what starts the process and holds it."""
 
     @default("context")  # type: ignore[untyped-decorator]
     def _context_default(self) -> zmq.Context[Any]:
@@ -173,7 +176,7 @@ class RunManager(AsyncKernelManager):  # type: ignore[misc]
         """Start the kernel's process."""
         spec = self.kernel_spec
         if self.provisioner is None and spec is not None and not spec.metadata.get("kernel_provisioner"):
-            self.provisioner = self.make_provisioner(kernel_id=self.kernel_id or "run", kernel_spec=spec)
+            self.provisioner = self.make_provisioner(parent=self, kernel_id=self.kernel_id or "run", kernel_spec=spec)
         if not isinstance(self.provisioner, RunProvisioner):
             await super().start_kernel(**kwargs)
             return
@@ -181,10 +184,6 @@ class RunManager(AsyncKernelManager):  # type: ignore[misc]
         command, options = await self.pre_start_kernel(**kwargs)
         await self.provisioner.launch_kernel(command, **options)
         await self.post_start_kernel(**options)
-
-    def make_provisioner(self, **kwargs: Any) -> RunProvisioner:
-        """Make what starts the process and holds it."""
-        return RunProvisioner(parent=self, **kwargs)
 
     async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
         """End the kernel: its exit handlers run, and nobody waits longer than they take."""

@@ -33,7 +33,7 @@ from .execution import Execution
 from .journal import rebuild
 from .manager import RunManager, manager_class
 from .replay import Replay
-from .warm import forked_manager_class
+from .warm import provisioners
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -265,8 +265,9 @@ def _start_kernel(execution: Execution, kernel: str | None, cwd: Path) -> RunMan
     """Start the kernel's process, without waiting until it answers."""
     zygote = execution.zygote
     forked = zygote or execution.start == "warm"
-    made = forked_manager_class(kernel, execution.start, zygote or "") if forked else manager_class(kernel)
-    manager = made(kernel_name=kernel or THIS_PYTHON)
+    manager = manager_class(kernel)(kernel_name=kernel or THIS_PYTHON)
+    if forked:
+        manager.make_provisioner = provisioners(execution.start, zygote or "")
     # As nbclient does: runs share no history, and wait for no other's.
     spec = manager.kernel_spec
     ours = spec is not None and where_ours_is(spec.argv) is not None

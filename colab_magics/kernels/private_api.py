@@ -189,6 +189,8 @@ class KernelApp(IPKernelApp):  # type: ignore[misc]
         """Prepare the kernel."""
         Streams.watch()
         super().initialize(argv)
+        # traitlets lets its logger make a record of everything, and its handler drop it: six for each message.
+        self.log.setLevel(max(self.log.level, self.log_level))
         # Handlers run in reverse order: this one comes before those that stop the output thread.
         atexit.register(self.end_control)
 

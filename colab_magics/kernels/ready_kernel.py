@@ -45,6 +45,7 @@ USES = {
     ),
     "IPython.core.application.BaseIPythonApplication": ("initialize", "load_config_file", "config_files"),
     "IPython.core.history.HistoryManager": ("dir_hist",),
+    "IPython.core.formatters.DisplayFormatter": ("formatters",),
 }
 """What this module relies on, for the canary tests."""
 
@@ -94,9 +95,11 @@ class ReadyApp(KernelApp, _OnceOnly):  # type: ignore[misc]
         if self.kernel_class is not IPythonKernel:
             raise _NotReady(f"kernels are {self.kernel_class}")
         # As IPythonKernel makes it, which then finds that there is one.
-        ZMQInteractiveShell.instance(
+        shell = ZMQInteractiveShell.instance(
             parent=self, profile_dir=self.profile_dir, user_ns=self.user_ns, compiler_class=XCachingCompiler
         )
+        # Made at the first output otherwise, a twentieth of a short run's time.
+        _ = shell.display_formatter.formatters
         self.files = [module.__file__ for module in sys.modules.copy().values() if getattr(module, "__file__", None)]
         self.is_ready, self.surroundings = True, _surroundings()
 

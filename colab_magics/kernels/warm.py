@@ -7,13 +7,13 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import process
 from .cold import where_ours_is
-from .manager import RunManager, RunProvisioner, manager_class
+from .manager import RunProvisioner
 
 ZYGOTE_VARIABLE = "COLAB_MAGICS_ZYGOTE"
 """Environment variable by which a runner learns of the zygote's socket; its kernel does not see it."""
@@ -157,25 +157,23 @@ class LiveProvisioner(WarmProvisioner):
         raise gone() from problem
 
 
-def forked_manager_class(kernel: str | None, start: str, zygote: str) -> type[RunManager]:
-    """Return a kernel manager whose kernels are forked.
+def provisioners(start: str, zygote: str) -> Callable[..., RunProvisioner]:
+    """Return what makes provisioners whose kernels are forked.
 
     Parameters
     ----------
-    kernel : str or None
-        Name of a kernelspec; None stands for this interpreter.
     start : {"warm", "live"}
         Whether a kernel starts cold where it cannot be forked.
     zygote : str
         Path of the socket of the process to fork from; empty where there is none.
     """
 
-    def make_provisioner(self: RunManager, **kwargs: Any) -> RunProvisioner:
-        made = (LiveProvisioner if start == "live" else WarmProvisioner)(parent=self, **kwargs)
+    def make(**kwargs: Any) -> RunProvisioner:
+        made = (LiveProvisioner if start == "live" else WarmProvisioner)(**kwargs)
         made.zygote = zygote
         return made
 
-    return type("ForkedManager", (manager_class(kernel),), {"make_provisioner": make_provisioner})
+    return make
 
 
 def zygote_of_this_runner() -> str | None:

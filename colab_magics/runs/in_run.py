@@ -24,26 +24,29 @@ def is_run(ui: UI) -> bool:
 def of_another_fork(ui: UI) -> Board | None:
     """In a run, return the runs of another fork, whose ``%fork`` or ``%join`` above the run's own is being executed."""
     folder = session.run_folder()
-    if folder is None:
-        return None
-    record = Run.load(folder).record
+    return None if folder is None else _of_another_fork(ui, Run.load(folder))
+
+
+def _of_another_fork(ui: UI, run: Run) -> Board | None:
+    record = run.record
     other = (record.get("others") or {}).get(ui.running_cell().id)
     if not other:
         return None
     from . import joined
 
-    board = joined.recall(folder.parent, other, str(record.get("notebook")))
+    board = joined.recall(run.folder.parent, other, str(record.get("notebook")))
     board.on_screen = ui.cell  # a run's notebook need not show them
     return board
 
 
-def assign(ui: UI) -> None:
-    """In a run, assign its variables."""
+def assign(ui: UI) -> Board | None:
+    """In a run, assign its variables; where it is another fork's line that is executed, return that fork's runs."""
     folder = session.run_folder()
     if folder is not None:
         run = Run.load(folder)
-        become(ui, run.id, run.variables)
-        return
+        if (board := _of_another_fork(ui, run)) is None:
+            become(ui, run.id, run.variables)
+        return board
     injected = ui.injected_parameters() or {}
     # Plain papermill -p i_sub_job 3: nobody submitted this run, but it is run 3 all the same.
     index = count(injected["i_sub_job"], name="i_sub_job", least=0)
@@ -51,6 +54,7 @@ def assign(ui: UI) -> None:
     data_job = Path(given) if given else _folder(ui, folder_name(index))
     data_job.mkdir(parents=True, exist_ok=True)
     become(ui, str(index), {**injected, "i_sub_job": index, "data_job": str(data_job.absolute())})
+    return None
 
 
 def become(ui: UI, name: str, variables: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ stays the mapping it is in the file, with fields of later versions.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -351,3 +352,13 @@ def _check_letters(raw: bytes, value: Any) -> None:
 def _is_deep(value: Any, left: int = _DEEPEST) -> bool:
     parts: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return left == 0 or any(_is_deep(part, left - 1) for part in parts)
+
+
+def _learn() -> None:
+    """Have msgspec look through the schemas now: it remembers, and processes that are forked need not."""
+    for kind in (Record, State, Verdict):
+        with contextlib.suppress(msgspec.ValidationError):
+            msgspec.convert({}, kind)
+
+
+_learn()

@@ -23,6 +23,7 @@ A run's status is *derived* by reading them; nothing that was said once is belie
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -240,7 +241,7 @@ class Run:
         """An empty file that says "killed" of this attempt where a full disk takes no verdict.json."""
         return self.folder / f".killed.{self.attempt}"
 
-    @property
+    @functools.cached_property
     def mark(self) -> str:
         """What tells this record from every other; the runner writes it down."""
         own = [self.record.get(name) for name in ("index", "attempt", "submitted", "parameters", "code")]

@@ -163,10 +163,7 @@ def fork(
 
     ui = session.current().ui
     if in_run.is_run(ui):
-        board = in_run.of_another_fork(ui)
-        if board is None:
-            in_run.assign(ui)
-        return board
+        return in_run.assign(ui)
     from ..runs import forks, joined, resources, submit, watching, which_job
 
     points, names = _points(grid, n, yes=yes)

@@ -22,7 +22,8 @@ from typing import Any
 from jupyter_client.manager import AsyncKernelManager, start_new_kernel
 
 from colab_magics.kernels.live import Attendance
-from colab_magics.kernels.warm import forked_manager_class
+from colab_magics.kernels.manager import manager_class
+from colab_magics.kernels.warm import provisioners
 
 ROOT = Path(__file__).resolve().parents[2]
 FILL = """
@@ -39,7 +40,8 @@ FREEZE = "from colab_magics.kernels import live\nprint(live.freeze(Path({folder!
 async def forked(path: str, number: int) -> tuple[Any, Any, float]:
     """Fork a kernel; return it, its client, and the seconds until its first cell ran."""
     began = time.time()
-    manager = forked_manager_class(None, "live", path)(kernel_name="python3")
+    manager = manager_class(None)(kernel_name="python3")
+    manager.make_provisioner = provisioners("live", path)
     await manager.start_kernel(env={**os.environ, "COLAB_MAGICS_RUN": f"/tmp/sub_job_{number:03d}"}, cwd="/tmp")
     client = manager.client()
     client.start_channels()
