@@ -1,4 +1,4 @@
-"""A checkout that wants to send outputs elsewhere, in a real JupyterLab: what it wants is shown, asked once, and holds."""
+"""A checkout that wants to send outputs elsewhere, in a real JupyterLab: it is shown what it wants, and asked once."""
 
 from __future__ import annotations
 
