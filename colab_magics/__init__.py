@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .verbs import VERBS, load
 
 if TYPE_CHECKING:
-    from .runs.metrics import report as report
+    from .records.metrics import report as report
     from .verbs.fork import fork as fork
     from .verbs.jobs import jobs as jobs
     from .verbs.join import join as join
@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
 
         magics.ensure_session()
     if name == "report":
-        from .runs.metrics import report as function
+        from .records.metrics import report as function
     else:
         function = load(name)
     globals()[name] = function

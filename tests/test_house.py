@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import colab_magics
+from colab_magics.records import names
 from colab_magics.verbs import subcommands
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,11 +27,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 GROUND = ("errors", "units", "line", "process", "files", "foreign", "pipes", "registry", "ui", "session")
 FLOORS = (
     GROUND,
-    *((room,) for room in ("colab", "transport", "relay", "mirror", "checkout", "queues", "engines")),
+    *((room,) for room in ("colab", "transport", "relay", "mirror", "checkout", "queues", "records", "engines")),
     *((room,) for room in ("kernels", "runs", "verbs", "faces")),
     ("__init__", "__main__"),
 )
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+BEFOREHAND = PurePosixPath("kernels/preload.py")
+"""Lists modules for another process, by name, to be imported before a run's own lines do; it imports none of them."""
 FREE = {"__version__", "VERBS"}
 """Constants of the top module that every floor may read: they are there before anything else is imported."""
 
@@ -52,8 +55,12 @@ def imports(tree: ast.AST, path: PurePosixPath) -> Iterator[tuple[int, str]]:
             base = package[: len(package) - node.level + 1] if node.level else []
             stem = ".".join([*base, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{stem}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Constant) and re.fullmatch(r"colab_magics(\.\w+)+:\w+", str(node.value)):
-            # "module:Class" of a registry, which is imported later
+        elif (
+            path != BEFOREHAND
+            and isinstance(node, ast.Constant)
+            and re.fullmatch(r"colab_magics(\.\w+)+(:\w+)?", str(node.value))
+        ):
+            # "module:Class" of a registry, which is imported later; or a program, which is started
             yield node.lineno, str(node.value).replace(":", ".")
 
 
@@ -90,6 +97,17 @@ def imports_of_others(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
         for foreign, rooms in keepers.items():
             if f"{name}.".startswith(f"{foreign}.") and room_of(path) not in rooms:
                 yield f"{path}:{line}: only {' and '.join(rooms)} may import {foreign}"
+
+
+def spells_file_names(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
+    """The names of runs' files stand in records/names.py; programs that stand alone cannot read them there."""
+    below = HEIGHT[room_of(path)] < HEIGHT["records"]  # where the same word means another file
+    if below or path.as_posix() in ("records/names.py", "kernels/zygote.py"):
+        return
+    known = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in known:
+            yield f"{path}:{node.lineno}: spells {node.value!r}, which records/names.py names"
 
 
 def calls_forbidden(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
@@ -158,6 +176,7 @@ Rule = Callable[[PurePosixPath, ast.Module], Iterator[str]]
 RULES: tuple[Rule, ...] = (
     imports_upwards,
     imports_of_others,
+    spells_file_names,
     calls_forbidden,
     silent_handlers,
     sizes,
@@ -191,7 +210,9 @@ def test_every_module_has_a_place_on_a_floor() -> None:
         (imports_upwards, "runs/run.py", "import colab_magics"),
         (imports_upwards, "runs/run.py", "def f():\n    from ..faces import magics"),
         (imports_upwards, "ui.py", "from .transport import ssh"),
-        (imports_upwards, "engines/__init__.py", "E = {'x': 'colab_magics.runs.run:Run'}"),
+        (imports_upwards, "engines/__init__.py", "E = {'x': 'colab_magics.runs.plan:Plan'}"),
+        (imports_upwards, "engines/local.py", "RUNNER = 'colab_magics.runs.runner'"),
+        (spells_file_names, "engines/local.py", "f = folder / 'run.json'"),
         (imports_of_others, "verbs/fork.py", "from IPython import get_ipython"),
         (imports_of_others, "runs/runner.py", "def f():\n    import ipykernel.kernelapp"),
         (imports_of_others, "verbs/project.py", "from google.colab import drive"),

@@ -195,9 +195,13 @@ class Marker:
     @property
     def notebooks(self) -> Path:
         """The folder of the notebooks; the project's own when it is not one within."""
-        folder = self.root / str(self.values.get("notebooks") or ".")
+        said = self.values.get("notebooks")
+        if not isinstance(said, str) or not said.isprintable():
+            return self.root
+        folder = self.root / said
         within = Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self.root))
-        return folder if within and folder.is_dir() else self.root
+        # Not Path.is_dir, which raises for a name that is too long.
+        return folder if within and os.path.isdir(folder) else self.root
 
     @property
     def url(self) -> str | None:

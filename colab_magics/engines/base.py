@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 Ref = dict[str, Any]
 """How an engine names a submitted run; kept as JSON, so that another process can ask about it."""
@@ -39,14 +39,27 @@ class Begun:
             os.close(fd)
 
 
+class Program(Protocol):
+    """What executes one run: a program that is started for its folder, or a fork of a process that has loaded it."""
+
+    def command(self, folder: Path) -> list[str]:
+        """Return what starts it."""
+
+    def load(self, kernels: Collection[str]) -> None:
+        """Import what it needs, and do what all executions begin with; the runs name these kernelspecs."""
+
+    def execute(self, folder: Path) -> int:
+        """Be it, in this process; return its exit status."""
+
+
 class Engine(ABC):
     """Where runs execute. `native` names what the engine does by itself: array, retry, parallelism, survives."""
 
     native: frozenset[str] = frozenset()
     starts: frozenset[str] = frozenset({"cold"})
     """How kernels of its runs can start."""
-    dedicated = False
-    """Whether this process serves the engine alone, as a scheduler does: only then it may be forked."""
+    program: Program | None = None
+    """What a scheduler gives it, whose process then serves the engine alone: only that may be forked."""
 
     @abstractmethod
     def available(self, *, gpus: float = 0) -> None:

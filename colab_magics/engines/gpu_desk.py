@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
+from ..records.names import PLAN, SCHEDULER
 from ..session import RUN_VARIABLE
 from . import gpus
 from .leases import Leases
 
-FILE = Path(".scheduler", "gpus.json")
+FILE = Path(SCHEDULER, "gpus.json")
 _AGAIN = 0.5
 """Seconds between two tries to get a device that others have."""
 
@@ -36,7 +37,7 @@ class Desk:
     def __init__(self, job_folder: Path, needs: Sequence[float | None]) -> None:
         self._folder = job_folder
         self._devices = gpus.find() if any(needs) else []
-        plan = process.read_json(job_folder / ".scheduler" / "plan.json") or {}
+        plan = process.read_json(job_folder / SCHEDULER / PLAN) or {}
         self._leases = Leases([plan["by"]] if "by" in plan else [])
         self._watch = gpus.Watch() if gpus.there() and any(need is None or need > 0 for need in needs) else None
         self._waiting = ""

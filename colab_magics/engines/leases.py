@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import process
 from ..mirror import state
+from ..records.names import STATE
 from ..session import RUN_VARIABLE
 from .gpus import Device, Use
 
@@ -124,7 +125,7 @@ def _counts(lease: Mapping[str, Any]) -> bool:
         # Another container of this machine, whose processes are not seen here: by its heartbeat.
         return _is_fresh(Path(lease["run"]))
     # A process that is exiting has lost its environment already and may still hold the device: by its number, too.
-    found = process.read_json(Path(lease["run"], "state.json")) or {}
+    found = process.read_json(Path(lease["run"], STATE)) or {}
     return any(process.is_alive(found.get(name) or {}) for name in ("process", "kernel_process")) or bool(
         process.all_with(RUN_VARIABLE, lease["run"])
     )
@@ -132,7 +133,7 @@ def _counts(lease: Mapping[str, Any]) -> bool:
 
 def _is_fresh(run: Path) -> bool:
     """Whether a run's folder has had a sign of life within a minute: its beat, or that it is being started."""
-    times = [path.stat().st_mtime for path in (run, run / "state.json") if path.exists()]
+    times = [path.stat().st_mtime for path in (run, run / STATE) if path.exists()]
     return bool(times) and time.time() - max(times) < _FRESH
 
 

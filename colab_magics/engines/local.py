@@ -9,38 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
-import logging
 import os
 import select
-import shutil
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from .. import files, process
 from ..errors import Unavailable
+from ..records.names import LOG, RECORD
 from ..session import RUN_VARIABLE
-from . import forking, scratch
+from . import forking, scratch, zygotes
 from . import gpus as devices
-from .base import Begun, Engine, Ref
+from .base import Begun, Engine, Program, Ref
 from .gpu_desk import Desk
 
-log = logging.getLogger(__name__)
-
-_RUNNER = "colab_magics.runs.runner"
-_ENGINE_OF_NOTEBOOKS = "colab_magics.kernels.papermill_engine"
-_LIVE = "colab_magics.kernels.live"
-"""By name: an engine stands below what it executes."""
-_RUNNER_LOG = "log.txt"
-_ZYGOTE = Path(__file__).parents[1] / "kernels" / "zygote.py"
 _GRACE = 12.0
 """Seconds that a runner has, once told, to interrupt its kernel and save; then its whole tree is killed."""
 
@@ -55,7 +43,7 @@ class LocalEngine(Engine):
         self._kill_at: dict[int, float] = {}
         self._ends: dict[int, int] = {}
         self._zygotes: dict[tuple[str, str | None], str] = {}
-        self._copy: Any = None
+        self._copy: zygotes.Attendance | None = None
         self._desk: Desk | None = None
         self._given: dict[Path, list[str]] = {}
 
@@ -66,7 +54,7 @@ class LocalEngine(Engine):
 
     def begin(self, job_folder: Path, start: str, kernel: str | None) -> Begun:
         """Start the zygote: it imports while the plan is written and the scheduler starts."""
-        return _start_zygote(job_folder, kernel) if start == "warm" else Begun()
+        return zygotes.start(job_folder, kernel) if start == "warm" else Begun()
 
     def prepare(
         self, folders: Sequence[Path], adopted: Sequence[Path] = (), begun: Mapping[str, Any] | None = None
@@ -75,31 +63,28 @@ class LocalEngine(Engine):
 
         There is one for each kernel. It ends with this process, or with its last kernel.
         """
-        if not self.dedicated:
+        if self.program is None:
             return
         scratch.sweep()
         starts = {_start(_record(folder)) for folder in folders}
         for start, kernel in starts:
             if start == "warm":
                 ready = begun if begun and begun.get("kernel") == kernel else None
-                self._zygotes[start, kernel] = (ready or _start_zygote(folders[0].parent, kernel).notes).get(
-                    "zygote", ""
-                )
+                notes = ready or zygotes.start(folders[0].parent, kernel).notes
+                self._zygotes[start, kernel] = notes.get("zygote", "")
             elif start == "live":
                 self._hold_copy(folders[0].parent)
         if every := [*folders, *adopted]:
             self._desk = Desk(every[0].parent, [_record(folder).get("gpus") for folder in every])
         gc.disable()  # what is imported stays: looking for what does not takes a fifth of the time
-        forking.import_lean()
-        importlib.import_module(_RUNNER)
-        importlib.import_module(_ENGINE_OF_NOTEBOOKS).rehearse({kernel for _, kernel in starts} - {None})
+        self.program.load({kernel for _, kernel in starts if kernel is not None})
         gc.enable()
         gc.freeze()
 
     def _hold_copy(self, job_folder: Path) -> None:
         """Keep the frozen copy of the notebook while runs are to be forked from it; each run says when it is gone."""
         with contextlib.suppress(Unavailable):
-            self._copy = importlib.import_module(_LIVE).Attendance(job_folder / ".scheduler")
+            self._copy = zygotes.Attendance(job_folder)
             self._zygotes["live", None] = self._copy.path
 
     def finish(self, *, well: bool) -> None:
@@ -121,6 +106,8 @@ class LocalEngine(Engine):
 
     def submit(self, folders: Sequence[Path]) -> list[Ref]:
         """Start a runner for each folder."""
+        if self.program is None:
+            raise TypeError("an engine submits nothing before it was given its program")
         refs: list[Ref] = []
         for folder in folders:
             uuids = self._given.get(folder, [])
@@ -128,11 +115,11 @@ class LocalEngine(Engine):
             if uuids or _record(folder).get("gpus") == 0:
                 env |= devices.environment(uuids)
             if zygote := self._zygotes.get(_start(_record(folder))):
-                env["COLAB_MAGICS_ZYGOTE"] = zygote
+                env[zygotes.VARIABLE] = zygote
             # A lock that another thread holds would be held for ever in a fork.
-            alone = self.dedicated and threading.active_count() == 1
+            alone = threading.active_count() == 1
             try:
-                pid = _fork_runner(folder, env) if alone else _start_runner(folder, env)
+                pid = _fork_program(self.program, folder, env) if alone else _start_program(self.program, folder, env)
             except OSError:
                 # No more processes, or no memory for one: later there may be.
                 if refs:
@@ -198,50 +185,12 @@ def _start(record: Mapping[str, Any]) -> tuple[str, str | None]:
     return record.get("start", "cold"), (record.get("payload") or {}).get("kernel")
 
 
-def _start_zygote(job_folder: Path, kernel: str | None) -> Begun:
-    """Start the process that kernels are forked from, by the runs' own Python; none where nothing was prepared.
-
-    It ends when the file is closed and its last kernel is gone.
-    """
-    known = process.read_json(job_folder / ".scheduler" / "preload.json") or {}
-    order = known.get("kernels", {}).get(kernel or "")
-    if order is None:
-        return Begun()
-    folder, held = scratch.make("cmz-")
-    process.write_whole(folder / "preload.json", process.as_json(order))
-    # Filled in here and not where it is written down: what they name may be a secret.
-    own = {name: Template(text).safe_substitute(os.environ) for name, text in order["env"].items()}
-    reader, lifeline = os.pipe()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(folder / "zygote"))
-        os.chmod(folder / "zygote", 0o600)
-        listener.listen(128)
-        try:
-            process.start_detached(
-                [*order["command"], _ZYGOTE, str(listener.fileno()), str(reader), folder],
-                log_file=job_folder / ".scheduler" / "zygote.txt",
-                # debugpy writes three lines about frozen modules otherwise.
-                env={"PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ, **own, **forking.ROOM},
-                pass_fds=(listener.fileno(), reader, held),
-            )
-        except OSError as error:
-            # That interpreter is not there: the runs' own start says so.
-            log.warning("no zygote for the kernel %s: %s", kernel, error)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lifeline)
-            return Begun()
-        finally:
-            os.close(reader)
-            os.close(held)
-    return Begun({"zygote": str(folder / "zygote"), "kernel": kernel}, [lifeline])
-
-
 def _record(folder: Path) -> dict[str, Any]:
-    return process.read_json(folder / "run.json") or {}
+    return process.read_json(folder / RECORD) or {}
 
 
-def _start_runner(folder: Path, env: dict[str, str]) -> int:
-    return process.start_detached(process.python(_RUNNER, folder), log_file=folder / _RUNNER_LOG, cwd=folder, env=env)
+def _start_program(program: Program, folder: Path, env: dict[str, str]) -> int:
+    return process.start_detached(program.command(folder), log_file=folder / LOG, cwd=folder, env=env)
 
 
 def _open_log(path: Path) -> int:
@@ -252,7 +201,7 @@ def _open_log(path: Path) -> int:
         return os.open(os.devnull, os.O_WRONLY)
 
 
-def _fork_runner(folder: Path, env: dict[str, str]) -> int:
+def _fork_program(program: Program, folder: Path, env: dict[str, str]) -> int:
     """Fork a runner; it is like one that was started, and nothing of this process stays open in it."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -263,14 +212,14 @@ def _fork_runner(folder: Path, env: dict[str, str]) -> int:
     status = 1
     try:
         os.setsid()
-        log = _open_log(folder / _RUNNER_LOG)
+        log = _open_log(folder / LOG)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, fd in ((0, nothing), (1, log), (2, log)):
             os.dup2(fd, target)
         os.closerange(3, max(int(name) for name in os.listdir("/proc/self/fd")) + 1)
         os.chdir(folder)
-        forking.become(process.python(_RUNNER, folder), {**os.environ, **env}, RUN_VARIABLE)
-        status = importlib.import_module(_RUNNER).execute(folder)
+        forking.become(program.command(folder), {**os.environ, **env}, RUN_VARIABLE)
+        status = program.execute(folder)
     except BaseException:  # noqa: BLE001 - it ends in the run's log; the scheduler sees a runner that is lost
         traceback.print_exc()
     finally:

@@ -40,14 +40,13 @@ import psutil
 
 from .. import files, process, session
 from ..engines import forking, scratch
+from ..engines.zygotes import OVER, Attendance
 from ..errors import Unavailable
+from ..records.names import LIVE
 from ..units import show_size
 from .memory import free_memory
 from .zygote import Zygote, gpu_in_use
 
-RECORD = "live.json"
-"""File in a job's ``.scheduler`` folder that names the copy its live runs are forked from."""
-_OVER = b"."
 _WRITTEN, _LEAST = 0.1, 100 << 20
 """Share of the state that a run is expected to write to, and so to have for itself, and the least that a run needs."""
 _COPY_FIRST, _RUNS_FIRST = 300, 600
@@ -160,7 +159,7 @@ def freeze(folder: Path, *, seed: str | None = None, close: Sequence[int] = ()) 
     process.expect(pid)
     frozen = {"at": time.time(), "state": state}
     record = {"socket": str(place / "zygote"), "process": process.identity(pid), **frozen}
-    process.write_json(folder / RECORD, record)
+    process.write_json(folder / LIVE, record)
     return frozen
 
 
@@ -204,7 +203,7 @@ def _fork(be_child: Callable[[], None]) -> int:
 def _end_copy(folder: Path) -> None:
     """End the job's earlier copy, once no run that was forked from it is left."""
     with contextlib.suppress(Unavailable):
-        Attendance(folder).end(over=True)
+        Attendance(folder.parent).end(over=True)
 
 
 def _be_copy(make: Callable[..., FrozenCopy], shell: Any, folder: Path, place: Path, close: Sequence[int]) -> None:
@@ -276,7 +275,7 @@ class FrozenCopy(Zygote):
     def scheduler_said(self, fd: int) -> None:
         """A scheduler says when all runs have ended well; then it goes."""
         word = os.read(fd, 1)
-        self.is_over = self.is_over or word == _OVER
+        self.is_over = self.is_over or word == OVER
         if not word:
             self.lifelines.remove(fd)
             os.close(fd)
@@ -318,45 +317,3 @@ def reseed(run: str) -> None:
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "manual_seed"):
         torch.manual_seed(int.from_bytes(fresh(torch.random.get_rng_state().numpy().tobytes())[:7], "big"))
-
-
-class Attendance:
-    """A scheduler's hold on the copy that its runs are forked from: while it lasts the copy stays.
-
-    Parameters
-    ----------
-    folder : Path
-        ``.scheduler`` of the job.
-
-    Raises
-    ------
-    Unavailable
-        When the copy is gone.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        record = process.read_json(folder / RECORD) or {}
-        self.path = str(record.get("socket", ""))
-        self._link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._link.connect(self.path)
-            self._link.sendall(b'{"schedules": true}\n')
-        except OSError:
-            self._link.close()
-            raise gone() from None
-
-    def end(self, *, over: bool) -> None:
-        """Let go; `over` says that all runs have ended well."""
-        with contextlib.suppress(OSError):
-            if over:
-                self._link.sendall(_OVER)
-        self._link.close()
-
-
-def gone() -> Unavailable:
-    """Build the error for a copy that is not there any more."""
-    return Unavailable(
-        "The frozen copy of the notebook, from which live runs are forked, has ended: its kernel was restarted, or "
-        "memory ended.",
-        "Execute the notebook up to the %fork line again: finished runs are kept.",
-    )

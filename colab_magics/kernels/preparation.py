@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import process
+from ..records.names import PRELOAD
 from ..ui import Notebook
 from . import preload
 from .cold import interpreter_of
 
-FILE = "preload.json"
-"""File in a job's ``.scheduler`` folder; the local engine reads it."""
+_ZYGOTE = Path(__file__).with_name("zygote.py")
 
 
 def write(folder: Path, kernel: str | None, notebook: Notebook) -> None:
@@ -30,7 +30,7 @@ def write(folder: Path, kernel: str | None, notebook: Notebook) -> None:
     notebook : Notebook
         What the runs execute.
     """
-    known = process.read_json(folder / FILE) or {}
+    known = process.read_json(folder / PRELOAD) or {}
     kernels = {name: order for name, order in known.get("kernels", {}).items() if name != (kernel or "")}
     if interpreter := interpreter_of(kernel):
         # What this kernel has loaded its runs will load too; of the cells to come, and of another notebook, the text
@@ -40,11 +40,11 @@ def write(folder: Path, kernel: str | None, notebook: Notebook) -> None:
         )
         perhaps = [name for name in preload.named_by(notebook.content) if name not in modules]
         kernels[kernel or ""] = {
-            "command": interpreter.command,
+            "command": [*interpreter.command, str(_ZYGOTE)],
             "env": interpreter.env,
             "modules": list(modules),
             "perhaps": perhaps,
             # This kernel shows what a start needs. Of another interpreter a kernel that nobody uses does.
             "started": preload.kernel_here() if kernel is None else None,
         }
-    process.write_json(folder / FILE, {"kernels": kernels})
+    process.write_json(folder / PRELOAD, {"kernels": kernels})

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
+from ..engines import zygotes
 from .cold import where_ours_is
 from .manager import RunProvisioner
 
-ZYGOTE_VARIABLE = "COLAB_MAGICS_ZYGOTE"
-"""Environment variable by which a runner learns of the zygote's socket; its kernel does not see it."""
 _PATIENCE = 300.0
 """Seconds until a zygote has imported everything."""
 
@@ -152,9 +151,7 @@ class LiveProvisioner(WarmProvisioner):
 
     async def without(self, problem: Exception, cmd: list[str], **kwargs: Any) -> Any:
         """Raise `Unavailable`: the copy is gone."""
-        from .live import gone
-
-        raise gone() from problem
+        raise zygotes.gone() from problem
 
 
 def provisioners(start: str, zygote: str) -> Callable[..., RunProvisioner]:
@@ -179,5 +176,5 @@ def provisioners(start: str, zygote: str) -> Callable[..., RunProvisioner]:
 def zygote_of_this_runner() -> str | None:
     """Return the path of the zygote's socket, and take it out of the environment."""
     with contextlib.suppress(KeyError):
-        return os.environ.pop(ZYGOTE_VARIABLE)
+        return os.environ.pop(zygotes.VARIABLE)
     return None

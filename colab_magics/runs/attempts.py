@@ -12,11 +12,12 @@ from typing import Any
 from .. import process
 from ..checkout.project import real_folder
 from ..errors import ColabMagicsError, NotFound
-from . import records
+from ..records import schema
+from ..records.names import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, folder_name
+from ..records.run import Run, ended_attempts
+from ..records.schema import State, Verdict
 from .plan import Plan
-from .records import State, Verdict
 from .recover import recover
-from .run import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, Run, ended_attempts, folder_name
 from .scheduler import check_real
 
 SUPERSEDED = ".superseded"
@@ -129,8 +130,8 @@ def _next_attempt(folder: Path) -> int:
 def _attempt_in(file: Path, kind: Any) -> int:
     """Return the attempt that a file speaks of, 0 without one; a file that says nothing that can be read is removed."""
     try:
-        return int((records.read(file, kind) or {}).get("attempt", 0))
-    except records.Unreadable:
+        return int((schema.read(file, kind) or {}).get("attempt", 0))
+    except schema.Unreadable:
         file.unlink()
         return 0
 

@@ -12,12 +12,14 @@ from typing import Any
 from .. import session
 from ..errors import ColabMagicsError, RunsFailed, Unavailable
 from ..mirror import control
+from ..records import metrics, schema
+from ..records.names import LOG, SCHEDULER
+from ..records.run import ENDED, Run, Status, runs_of
 from ..ui import UI, Table
 from ..units import show_seconds, show_time, without_controls
-from . import compare, metrics, records, scheduler, usage
+from . import compare, scheduler, usage
 from .compare import Result
 from .plan import describe
-from .run import ENDED, Run, Status, runs_of
 from .select import again
 
 _NOT_THE_USERS = re.compile(r"── |══ |\[IPKernelApp\]|run .+: i_sub_job = ")
@@ -234,7 +236,7 @@ def _pause(seconds: float, jobs: set[Path]) -> None:
 
 
 def _last_words(jobs: set[Path]) -> str:
-    logs = [job / scheduler.FOLDER / "log.txt" for job in jobs]
+    logs = [job / SCHEDULER / LOG for job in jobs]
     return "\n".join(tail(log, lines=15) for log in logs if log.is_file())
 
 
@@ -343,7 +345,7 @@ def last_line(log: Path, *, width: int = 80) -> str:
 def tail(log: Path, *, lines: int) -> str:
     """Return the last lines of a log, without colours."""
     try:
-        raw = records.read_bytes(log, start=-200 * lines - 4000) or b""
+        raw = schema.read_bytes(log, start=-200 * lines - 4000) or b""
     except OSError:
         return ""
     text = without_controls(raw.decode("utf-8", "replace"))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
+from ..records import metrics
+from ..records.run import Run
 from ..units import words
-from . import metrics
 from .board import show_parameters
-from .run import Run
 
 Point = tuple[float, float]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import time
@@ -13,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Busy, ColabMagicsError
+from ..records.names import RECORD, STATE, is_aside, number_of
+from ..records.run import ENDED, Run
+from ..records.schema import held, linked
 from ..ui import UI, Table
 from ..units import show_size, show_time
 from . import scheduler
 from .attempts import SUPERSEDED
-from .records import held, linked
-from .run import ENDED, RECORD, STATE, Run
 from .select import Choice
 
 SUPERSEDED_WORD = "superseded"
 """Names what reruns moved aside, for `removable`."""
-_RUN = re.compile(r"sub_job_\d{3,}")
-_ASIDE = re.compile(r"sub_job_\d{3,}\.\d+")
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def aside(job_folder: Path) -> list[Entry]:
     return [
         entry(Run.look(folder), f"{job_folder.name}/{SUPERSEDED}/{folder.name}")
         for folder in sorted(base.iterdir())
-        if _ASIDE.fullmatch(folder.name) and _is_folder(folder)
+        if is_aside(folder.name) and _is_folder(folder)
     ]
 
 
@@ -192,7 +190,7 @@ def removable(choices: Sequence[Choice], *, older: float | None) -> Doomed:
 
 def why_not(run: Run, *, fed: bool) -> str | None:
     """Say why a run cannot be removed now; None when it can. `fed`: a scheduler works for its job."""
-    if not _RUN.fullmatch(run.folder.name) or not _is_folder(run.folder) or linked(run.folder):
+    if number_of(run.folder.name) is None or not _is_folder(run.folder) or linked(run.folder):
         return "its folder is a link, or no folder of a run"
     phase = run.status().phase
     # The lock tells it of a runner in another container, too, whose heartbeat is not heard.

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import NotFound, Unavailable, did_you_mean
+from ..records import metrics, schema
+from ..records.metrics import Line
+from ..records.names import SOURCE
+from ..records.run import Run, Status
 from ..ui import Table
 from ..units import show_seconds
-from . import metrics, records
 from .code import Cell, code_cells
-from .metrics import Line
-from .run import SOURCE, Run, Status
 
 FIXED = ("run", "state", "seconds")
 """Columns of a table that are there whatever the runs' parameters are."""
@@ -66,7 +67,7 @@ def _seconds(status: Status, now: float) -> float | None:
 
 
 def _cells(run: Run) -> list[Cell] | None:
-    found = None if run.problem else records.read_or_nothing(run.folder / SOURCE, records.Source)
+    found = None if run.problem else schema.read_or_nothing(run.folder / SOURCE, schema.Source)
     return list(code_cells(found)) if found else None
 
 

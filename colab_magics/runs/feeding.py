@@ -20,12 +20,14 @@ from .. import process
 from ..engines import ENGINES, forking
 from ..engines.base import Engine, Ref
 from ..errors import ColabMagicsError
+from ..records.names import PLAN, SCHEDULER, STATE
+from ..records.run import ENDED, Run, runs_of
 from ..session import RUN_VARIABLE
 from . import workers as said_workers
 from .attempts import again
 from .recover import recover
-from .run import ENDED, Run, runs_of
-from .scheduler import CURRENT, FOLDER, Feed, judge, last_plan
+from .runner import Runner
+from .scheduler import CURRENT, Feed, judge, last_plan
 
 _TICK = 0.1
 _BEAT = 5.0
@@ -73,7 +75,7 @@ class Scheduler:
         self.tries: collections.Counter[Path] = collections.Counter()
         self.started = time.time()
         self._beat = 0.0
-        self._workers = said_workers.Said(job_folder / FOLDER)
+        self._workers = said_workers.Said(job_folder / SCHEDULER)
 
     def run(self) -> None:
         """Work until nothing is left."""
@@ -240,7 +242,7 @@ class Scheduler:
                 "problem": self.problem,
             }
             with contextlib.suppress(OSError):
-                process.write_json(self.job_folder / FOLDER / "state.json", state, durable=False)
+                process.write_json(self.job_folder / SCHEDULER / STATE, state, durable=False)
 
 
 def _say(text: str) -> None:
@@ -258,12 +260,12 @@ def main() -> None:
     job_folder = Path(sys.argv[1])
     plan = last_plan(job_folder)
     if not plan:
-        raise ColabMagicsError(f"{job_folder / FOLDER / 'plan.json'} cannot be read.", "Run the %fork line again.")
+        raise ColabMagicsError(f"{job_folder / SCHEDULER / PLAN} cannot be read.", "Run the %fork line again.")
     names = {*plan.get("runs", ()), *plan.get("adopt", ())}
     by_name = {run.folder.name: run for run in runs_of(job_folder) if run.folder.name in names}
     forking.make_room()
     engine: Engine = ENGINES.load(plan["engine"])()
-    engine.dedicated = True
+    engine.program = Runner()
     runs = [by_name[name] for name in plan["runs"] if name in by_name]
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
     engine.prepare([run.folder for run in runs], [run.folder for run in adopt], plan.get("begun"))

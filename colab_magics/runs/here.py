@@ -8,8 +8,8 @@ from pathlib import Path
 from .. import session
 from ..checkout.project import MARKER, Project, find_project
 from ..errors import NotFound
+from ..records.run import Run
 from . import select as by_words
-from .run import Run
 
 
 def project() -> Project:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import session
+from ..records.names import folder_name
+from ..records.run import Run
 from ..ui import UI
 from ..units import count
-from .run import Run, folder_name
 
 if TYPE_CHECKING:
     from .board import Board

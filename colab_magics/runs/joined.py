@@ -15,14 +15,15 @@ from typing import Any
 from .. import process
 from ..checkout.project import find_project
 from ..errors import InvalidInput, NotFound
+from ..records import schema
+from ..records.names import SCHEDULER
+from ..records.run import Run, runs_of
 from ..session import Session
 from ..ui import RunningCell
-from . import records
 from .board import Board
 from .code import Cell
 from .plan import Whose
-from .run import Run, runs_of
-from .scheduler import FOLDER, cannot_start
+from .scheduler import cannot_start
 
 FILE = "forks.json"
 
@@ -43,7 +44,7 @@ def remember(job_folder: Path, whose: Whose, order: Sequence[int]) -> None:
     same = ("notebook", "notebook_path", "fork")
     kept = [one for one in _entries(job_folder) if any(one.get(key) != entry[key] for key in same)]
     try:
-        process.write_json(job_folder / FOLDER / FILE, {"forks": [*kept, {**entry, "runs": list(order)}]})
+        process.write_json(job_folder / SCHEDULER / FILE, {"forks": [*kept, {**entry, "runs": list(order)}]})
     except OSError as error:
         raise cannot_start(error, job_folder) from error
 
@@ -137,5 +138,5 @@ def _that_this_cell_joins(forked: Sequence[Forked], cell: RunningCell) -> Forked
 
 def _entries(job_folder: Path) -> list[dict[str, Any]]:
     """Read the record; one that was damaged is none."""
-    found = records.read_or_nothing(job_folder / FOLDER / FILE, records.Forks)
+    found = schema.read_or_nothing(job_folder / SCHEDULER / FILE, schema.Forks)
     return [dict(one) for one in found.get("forks", [])]

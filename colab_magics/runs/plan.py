@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Busy, InvalidInput
+from ..records import metrics
+from ..records.names import folder_name, number_of
+from ..records.run import Run, Status, runs_of
+from ..records.schema import linked
 from ..units import show_time
-from . import code, metrics
-from .records import linked
-from .run import Run, Status, folder_name, runs_of
+from . import code
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,7 @@ def _numbered(
     run has that folder.
     """
     # A folder without a readable record may still hold results: its number is taken as well.
-    taken = {int(folder.name[8:]) for folder in job_folder.glob("sub_job_*") if folder.name[8:].isdigit()}
+    taken = {number_of(folder.name) for folder in job_folder.glob("sub_job_*")}
     of_runs = {run.index for run in runs_of(job_folder) if not run.problem or linked(run.folder)}
     plain = {point.repeat for point in points if not point.parameters}
     free = (index for index in itertools.count() if index not in taken and index not in plain)

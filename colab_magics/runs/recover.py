@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from ..kernels import journal
-from .run import NOTEBOOK, Run
+from ..records.names import NOTEBOOK
+from ..records.run import Run
 
 
 def recover(folder: Path) -> bool:

@@ -12,9 +12,10 @@ from typing import Any
 from ..checkout.project import real_folder
 from ..engines import ENGINES
 from ..errors import Busy, InvalidInput, NotFound
+from ..records.names import SCHEDULER, SOURCE
+from ..records.run import Run
 from ..units import count
 from . import attempts, scheduler
-from .run import SOURCE, Run
 from .scheduler import Feed
 from .select import Choice, again
 
@@ -71,7 +72,7 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
     with ExitStack() as stack:
         ready = []
         for job_folder, mine in jobs.items():
-            real_folder(job_folder, scheduler.FOLDER)
+            real_folder(job_folder, SCHEDULER)
             lock = scheduler.lock(job_folder)
             stack.callback(os.close, lock)
             # Under the lock: nobody else starts or ends them now.

@@ -17,23 +17,24 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import psutil
 
 from .. import process
+from ..engines import zygotes
 from ..engines.forking import import_lean
 from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
 from ..kernels.journal import AGAIN, GONE
 from ..mirror import control
+from ..records.names import LOG, NOTEBOOK, RECORD, SOURCE, STATE
+from ..records.run import HEARTBEAT, Run
 from ..session import RUN_VARIABLE
 from ..units import show_seconds
 from . import live, start_up, usage
-from . import run as folder_of_run
 from .log import open_log
-from .run import HEARTBEAT, LOG, NOTEBOOK, SOURCE, STATE, Run
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
@@ -277,7 +278,7 @@ def _payload(run: Run) -> Payload:
     payloads: dict[str | None, Payload] = {"notebook": _notebook}
     if kind not in payloads:
         raise InvalidInput(
-            f"{run.folder / folder_of_run.RECORD} names no payload that this version knows: {kind!r}.",
+            f"{run.folder / RECORD} names no payload that this version knows: {kind!r}.",
             "Update colab_magics where the run executes.",
         )
     return payloads[kind]
@@ -306,9 +307,7 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
     zygote, start = zygote_of_this_runner(), run.record.get("start", "cold")
     if start == "live":
         if zygote is None:
-            from ..kernels.live import gone
-
-            raise gone()
+            raise zygotes.gone()
         content = live.below_fork(content, run.record)
     killer.forked = zygote is not None
     execution = Execution(
@@ -336,6 +335,25 @@ def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[s
     if start == "cold" and waited:
         state.keep(start_up=start_up.measured(execution.notebook, waited[0]))
     return outcome.error
+
+
+class Runner:
+    """This program, as engines start it; see `colab_magics.engines.base.Program`."""
+
+    def command(self, folder: Path) -> list[str]:
+        """Return what starts it for a run's folder."""
+        return process.python("colab_magics.runs.runner", folder)
+
+    def load(self, kernels: Collection[str]) -> None:
+        """Import what executing takes, and do what all executions begin with."""
+        import_lean()
+        from ..kernels import papermill_engine
+
+        papermill_engine.rehearse(kernels)
+
+    def execute(self, folder: Path) -> int:
+        """Execute the run in `folder`; see `execute`."""
+        return execute(folder)
 
 
 def main() -> None:

@@ -23,13 +23,13 @@ from .. import process
 from ..engines import forking
 from ..engines.base import Begun
 from ..errors import Busy, ColabMagicsError, InvalidInput
-from . import records
+from ..records import schema
+from ..records.names import LOG, PLAN, SCHEDULER, STATE, VERDICT
+from ..records.run import ENDED, Run, runs_of
+from ..records.schema import linked
 from . import workers as said_workers
 from .plan import since
-from .records import linked
-from .run import ENDED, VERDICT, Run, runs_of
 
-FOLDER = ".scheduler"
 CURRENT = "current_sub_job_is.txt"
 _TICK = 0.1
 _BEAT = 5.0
@@ -65,7 +65,7 @@ def lock(job_folder: Path) -> int:
 
 
 def _busy(job_folder: Path) -> Busy:
-    state = records.read_or_nothing(job_folder / FOLDER / "state.json", records.Scheduler)
+    state = schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler)
     job = job_folder.name
     return Busy(
         f"Other runs of job {job!r} are being executed already{since(state.get('started'))} "
@@ -89,13 +89,13 @@ def waits_for(job_folder: Path) -> list[str]:
         return []
     if full:
         return [f"The disk of {job_folder} is full: runs that have ended wait for room to say so."]
-    problem = records.read_or_nothing(job_folder / FOLDER / "state.json", records.Scheduler).get("problem")
+    problem = schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler).get("problem")
     return [f"The runs of {job_folder.name} wait: {problem}."] if problem else []
 
 
 def last_plan(job_folder: Path) -> dict[str, Any]:
     """Return what the job's last scheduler was given; empty when that cannot be read."""
-    return records.read_or_nothing(job_folder / FOLDER / "plan.json", records.Plan)
+    return schema.read_or_nothing(job_folder / SCHEDULER / PLAN, schema.Plan)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def start(
     int
         The scheduler's process id.
     """
-    folder = job_folder / FOLDER
+    folder = job_folder / SCHEDULER
     check_real(folder)
     names = [path.name for path in folders]
     plan = {"runs": names, "adopt": [path.name for path in adopt], "engine": engine, "feed": dataclasses.asdict(feed)}
@@ -164,10 +164,10 @@ def start(
     try:
         folder.mkdir(exist_ok=True)
         said_workers.forget(folder)
-        process.write_json(folder / "plan.json", plan)
+        process.write_json(folder / PLAN, plan)
         return process.start_detached(
             process.python("colab_magics.runs.feeding", job_folder, str(fd)),
-            log_file=folder / "log.txt",
+            log_file=folder / LOG,
             cwd=job_folder,
             env=forking.ROOM,
             pass_fds=(fd, *begun.files),
@@ -228,7 +228,7 @@ def set_workers(job_folder: Path, workers: int) -> bool:
         raise InvalidInput(f"workers={workers}: no run would ever start.", "Write workers=1 or more.")
     if not is_running(job_folder):
         return False
-    said_workers.write(job_folder / FOLDER, workers)
+    said_workers.write(job_folder / SCHEDULER, workers)
     return True
 
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from ..checkout.project import real_folder
 from ..errors import InvalidInput, NotFound, Unavailable, did_you_mean
+from ..records.names import RECORD, STATE
+from ..records.run import Run, runs_of
 from ..units import indices
-from .run import RECORD, STATE, Run, runs_of
 
 PHASES = ("failed", "running", "done", "interrupted", "killed", "waiting", "cancelled", "unreadable")
 """Words that name runs by how they stand."""

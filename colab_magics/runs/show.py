@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NotFound
+from ..records import metrics, schema
+from ..records.run import ENDED, Run
+from ..records.schema import linked
 from ..units import show_seconds, show_size, show_time, without_controls
-from . import metrics, records, scheduler, usage
+from . import scheduler, usage
 from .board import tail
-from .records import linked
 from .recover import recover
-from .run import ENDED, Run
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _log(run: Run, start: int = 0) -> bytes:
     if linked(run.folder):
         return b""
     try:
-        return records.read_bytes(run.log, start=start) or b""
+        return schema.read_bytes(run.log, start=start) or b""
     except OSError as error:
         return f"{run.log} cannot be read: {error.strerror}\n".encode() if not start else b""
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..kernels import preload
+from ..records.run import Run
 from ..units import show_seconds
 from .code import as_python, code_cells
-from .run import Run
 
 _SHARE = 0.2
 """What is said of is worth more than this part of the sweep."""

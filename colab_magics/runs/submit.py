@@ -16,13 +16,14 @@ from ..checkout.project import real_folder
 from ..engines import ENGINES
 from ..engines.base import Begun, Engine
 from ..errors import Busy, ColabMagicsError, InvalidInput
+from ..records.names import SCHEDULER, folder_name
+from ..records.run import Run
 from ..ui import Notebook, Table
 from . import attempts, code, forks, joined, live, modules, plan, scheduler
 from .board import Board
 from .forks import Fork
 from .plan import Plan, Point
 from .resources import Resources
-from .run import Run, folder_name
 from .scheduler import Feed
 
 
@@ -147,7 +148,7 @@ class Order:
         if self.start == "warm":
             from ..kernels import preparation
 
-            preparation.write(self.job_folder / scheduler.FOLDER, kernel, self.notebook)
+            preparation.write(self.job_folder / SCHEDULER, kernel, self.notebook)
         return engine.begin(self.job_folder, self.start, kernel)
 
 
@@ -174,22 +175,22 @@ def submit(order: Order) -> tuple[Board, Plan]:
     forked = live.check(order.notebook, order.fork) if order.start == "live" else {}
     order.program  # noqa: B018 - what cannot be executed is said before a folder is made
     make_folder(job_folder)
-    real_folder(job_folder, scheduler.FOLDER)
+    real_folder(job_folder, SCHEDULER)
     try:
         lock = scheduler.lock(job_folder)
     except Busy as busy:
         return _join_those_that_run(order, busy)
     begun = Begun()
     try:
-        scheduler.check_real(job_folder / scheduler.FOLDER)
-        (job_folder / scheduler.FOLDER).mkdir(exist_ok=True)
+        scheduler.check_real(job_folder / SCHEDULER)
+        (job_folder / SCHEDULER).mkdir(exist_ok=True)
         begun = order.begin(engine)
         record = order.record()
         made = order.plan()
         if order.start == "live":
             from ..kernels.live import freeze
 
-            frozen = freeze(job_folder / scheduler.FOLDER, seed=order.seed, close=[lock]) if made.execute else {}
+            frozen = freeze(job_folder / SCHEDULER, seed=order.seed, close=[lock]) if made.execute else {}
             record["forked"] = {**forked, **frozen}
         folders = attempts.write(
             made, job_folder, content=order.program.content, name=order.notebook.name, common=record

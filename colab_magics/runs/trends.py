@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ..records import metrics
+from ..records.metrics import Line
+from ..records.run import Run
 from ..ui import Table
-from . import metrics
 from .board import caption
-from .metrics import Line
-from .run import Run
 
 _MANY = 200
 """Rows beyond which the table is cut."""

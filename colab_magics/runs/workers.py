@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from .. import process
-from . import records
+from ..records import schema
 
 NAME = "workers.json"
 
@@ -48,4 +48,4 @@ class Said:
         if seen == self._seen:
             return None
         self._seen = seen
-        return records.read_or_nothing(self.file, records.Fed).get("workers")
+        return schema.read_or_nothing(self.file, schema.Fed).get("workers")

@@ -21,9 +21,10 @@ from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager, start_new_kernel
 
-from colab_magics.kernels.live import Attendance
+from colab_magics.engines.zygotes import Attendance
 from colab_magics.kernels.manager import manager_class
 from colab_magics.kernels.warm import provisioners
+from colab_magics.records.names import SCHEDULER
 
 ROOT = Path(__file__).resolve().parents[2]
 FILL = """
@@ -110,7 +111,8 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             client.execute_interactive(FILL.format(root=str(ROOT), megabytes=megabytes), timeout=120)
-            client.execute_interactive(FREEZE.format(folder=folder), timeout=60)
+            (made := Path(folder, SCHEDULER)).mkdir()
+            client.execute_interactive(FREEZE.format(folder=str(made)), timeout=60)
             copy = Attendance(Path(folder))
             try:
                 asyncio.run(measure(copy.path))

@@ -17,6 +17,7 @@ from colab_magics.engines import forking
 from colab_magics.faces.in_run import short
 from colab_magics.kernels import preparation
 from colab_magics.line import split
+from colab_magics.records.names import PRELOAD
 
 LINES = """
 import json, os, sys
@@ -102,7 +103,7 @@ def test_imports_below_the_line_are_loaded_before_the_runs(tmp_path: Path) -> No
     # ✗ of this notebook only what its own cells had imported by then
     content = {"cells": [{"cell_type": "code", "source": "%load_ext colab_magics\nimport wave, only_elsewhere"}]}
     preparation.write(tmp_path, None, ui.Notebook(content=content, name="a.ipynb", current=True))
-    order = json.loads((tmp_path / preparation.FILE).read_text())["kernels"][""]
+    order = json.loads((tmp_path / PRELOAD).read_text())["kernels"][""]
     assert {"wave", "colab_magics.faces.in_run", "json"} <= set(order["modules"])
     assert "only_elsewhere" in order["perhaps"]
 

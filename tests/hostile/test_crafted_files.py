@@ -17,8 +17,9 @@ from runs.notebooks import write_notebook
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, RunsFailed
-from colab_magics.runs import joined, records, retry, scheduler
-from colab_magics.runs.run import Run, runs_of
+from colab_magics.records import schema
+from colab_magics.records.run import Run, runs_of
+from colab_magics.runs import joined, retry, scheduler
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 from colab_magics.units import without_controls
@@ -307,10 +308,10 @@ def test_the_schemas_know_what_is_written(project: Project) -> None:
     with pytest.raises(RunsFailed):
         fork(n=2, notebook=str(write_notebook(project.root / "a.ipynb", "if i_sub_job: 1 / 0")))
     for run in runs_of(project.data_job):
-        for name, kind in (("run.json", records.Record), ("state.json", records.State)):
+        for name, kind in (("run.json", schema.Record), ("state.json", schema.State)):
             known = set(kind.__annotations__) | {"format", "handed_over", "not_handed_over"}
             assert set(json.loads((run.folder / name).read_text())) <= known
-    plan = records.read(project.data_job / ".scheduler" / "plan.json", records.Plan)
+    plan = schema.read(project.data_job / ".scheduler" / "plan.json", schema.Plan)
     assert plan is not None
-    assert set(plan) <= set(records.Plan.__annotations__)
+    assert set(plan) <= set(schema.Plan.__annotations__)
     assert Run.look(project.data_job / "sub_job_000").problem == ""

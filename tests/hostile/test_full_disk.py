@@ -24,9 +24,11 @@ from colab_magics.checkout.project import Project
 from colab_magics.engines.local import LocalEngine
 from colab_magics.errors import ColabMagicsError, CommandFailed
 from colab_magics.kernels import journal
+from colab_magics.records.names import SCHEDULER
+from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import feeding, joined, scheduler
 from colab_magics.runs.log import open_log
-from colab_magics.runs.run import Run, runs_of
+from colab_magics.runs.runner import Runner
 from colab_magics.session import Session
 from colab_magics.transport.places import parse
 
@@ -152,7 +154,7 @@ def test_runs_are_killed_on_a_full_disk_also_those_that_wait(disk: Path, tmp_pat
 def test_without_room_nothing_is_started_and_it_is_said(disk: Path) -> None:
     project = in_project(disk / "net")
     run = leave_run(project.data_job, 0, "failed")
-    (project.data_job / scheduler.FOLDER).mkdir()
+    (project.data_job / SCHEDULER).mkdir()
     fill(disk)
     with pytest.raises(ColabMagicsError, match="No space left"):
         jobs.retry("0")
@@ -193,7 +195,7 @@ def of_nobody() -> Iterator[Path]:
 def test_a_fork_that_fails_is_tried_again(of_nobody: Path) -> None:
     job = of_nobody / "net" / "data_job" / "baseline"
     runs = [leave_run(job, index, None) for index in range(2)]
-    (job / scheduler.FOLDER).mkdir()
+    (job / SCHEDULER).mkdir()
     log = of_nobody / "log.txt"
     log.touch()
     for path in (of_nobody, *of_nobody.rglob("*")):
@@ -213,7 +215,7 @@ def test_a_fork_that_fails_is_tried_again(of_nobody: Path) -> None:
             os.setgid(NOBODY)
             os.setuid(NOBODY)
             engine = LocalEngine()
-            engine.dedicated = True
+            engine.program = Runner()
             feeding.Scheduler(job, engine, runs, scheduler.Feed(workers=2)).run()
         except BaseException:  # noqa: BLE001 - the test shows it
             log.write_text(traceback.format_exc())
@@ -221,7 +223,7 @@ def test_a_fork_that_fails_is_tried_again(of_nobody: Path) -> None:
             os._exit(0)
     try:
         poll(lambda: "waits: Resource temporarily unavailable" in log.read_text(), what="it is said")
-        state = job / scheduler.FOLDER / "state.json"
+        state = job / SCHEDULER / "state.json"
         poll(lambda: "temporarily unavailable" in (process.read_json(state) or {}).get("problem", ""))
         assert [run.status().phase for run in runs] == ["waiting", "waiting"]
     finally:

@@ -25,8 +25,10 @@ from colab_magics import process, session
 from colab_magics.checkout.project import Project, find_project
 from colab_magics.errors import ColabMagicsError
 from colab_magics.faces import jupyter_server
-from colab_magics.runs import joined, metrics, plan, records, retry, scheduler, workers
-from colab_magics.runs.run import Run, runs_of
+from colab_magics.records import metrics, schema
+from colab_magics.records.names import METRICS, SCHEDULER
+from colab_magics.records.run import Run, runs_of
+from colab_magics.runs import joined, plan, retry, scheduler, workers
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI, read_notebook
 from colab_magics.units import without_controls
@@ -199,7 +201,7 @@ def readers(project: Project) -> list[Callable[[], Any]]:
         lambda: retry._feed_before(job),
         lambda: retry._engine(runs_of(job)),
         lambda: joined.recall(job),
-        lambda: workers.Said(job / scheduler.FOLDER).news(),
+        lambda: workers.Said(job / SCHEDULER).news(),
         lambda: [run.runner() for run in runs_of(job)],
         lambda: [str(run) for run in runs_of(job)],
         lambda: [metrics.read(run.folder) for run in runs_of(job)],
@@ -229,11 +231,9 @@ def test_what_is_shown_of_crafted_runs(project: Project, file: str) -> None:
     look()
 
 
-@pytest.mark.parametrize("kind", [records.Record, records.State, records.Verdict, records.Plan, records.Forks])
+@pytest.mark.parametrize("kind", [schema.Record, schema.State, schema.Verdict, schema.Plan, schema.Forks])
 def test_a_file_is_what_its_schema_says_or_unreadable(tmp_path: Path, kind: Any) -> None:
-    whole = {records.Record: RECORD, records.State: STATE, records.Verdict: VERDICT, records.Plan: PLAN}.get(
-        kind, FORKS
-    )
+    whole = {schema.Record: RECORD, schema.State: STATE, schema.Verdict: VERDICT, schema.Plan: PLAN}.get(kind, FORKS)
     file = tmp_path / "sub_job_001" / "run.json"
     file.parent.mkdir()
 
@@ -242,8 +242,8 @@ def test_a_file_is_what_its_schema_says_or_unreadable(tmp_path: Path, kind: Any)
     def look(raw: bytes) -> None:
         file.write_bytes(raw)
         try:
-            said = "" if isinstance(records.read(file, kind), dict) else "nothing"
-        except records.Unreadable as problem:
+            said = "" if isinstance(schema.read(file, kind), dict) else "nothing"
+        except schema.Unreadable as problem:
             said = str(problem)
         assert not said or said.startswith("run.json: ")
         assert str(Run.look(file.parent).status())
@@ -255,7 +255,7 @@ def test_lines_of_metrics(tmp_path: Path) -> None:
     @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(lines=st.lists(changed(LINE), min_size=1, max_size=5))
     def look(lines: list[bytes]) -> None:
-        (tmp_path / metrics.FILE).write_bytes(b"\n".join(lines))
+        (tmp_path / METRICS).write_bytes(b"\n".join(lines))
         found = metrics.read(tmp_path)
         metrics.show(metrics.compared(found)).encode()
         metrics.progress(tmp_path, attempt=2)

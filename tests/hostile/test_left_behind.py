@@ -15,7 +15,7 @@ from runs.notebooks import write_notebook
 from colab_magics import fork, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.engines import scratch
-from colab_magics.runs.run import Run, runs_of
+from colab_magics.records.run import Run, runs_of
 from colab_magics.session import Session
 
 UNTIL_GO = "import os, time\nwhile not os.path.exists(data_job + '/go'):\n    time.sleep(0.02)"

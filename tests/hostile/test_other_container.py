@@ -19,7 +19,8 @@ from colab_magics import jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.engines.gpus import Device
 from colab_magics.engines.leases import Leases
-from colab_magics.runs.run import STATE, Run
+from colab_magics.records.names import STATE
+from colab_magics.records.run import Run
 from colab_magics.session import Session
 
 UNTIL_GO = "import os, time\nwhile not os.path.exists(data_job + '/go'):\n    time.sleep(0.02)"

@@ -26,8 +26,9 @@ from runs.folders import leave_run
 from colab_magics import jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.faces import jupyter_server
+from colab_magics.records.names import STATE
+from colab_magics.records.run import Run
 from colab_magics.runs import feeding, scheduler
-from colab_magics.runs.run import STATE, Run
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 

@@ -23,7 +23,8 @@ from colab_magics.kernels.journal import path_of
 from colab_magics.mirror import control, native
 from colab_magics.mirror.lease import Leases
 from colab_magics.mirror.patterns import AGES
-from colab_magics.runs import metrics, show
+from colab_magics.records import metrics
+from colab_magics.runs import show
 from colab_magics.transport.folder_place import FolderHand
 from colab_magics.transport.places import parse
 from colab_magics.verbs.sync import sync as sync_verb

@@ -276,6 +276,15 @@ def lines(ui: RecordingUI, part: str) -> list[str]:
 class TestMarker:
     """``.colab_magics.json``: the user's own goes on to count, one that came with the files does not."""
 
+    @pytest.mark.parametrize(
+        "notebooks", [7, 10**3000, "n" * 300, "a\0b", "../..", "/", None, ["."]], ids=lambda one: f"{one!r:.9}"
+    )
+    def test_a_folder_of_notebooks_that_cannot_be_is_the_projects_own(self, tmp_path: Path, notebooks: Any) -> None:
+        says(tmp_path, notebooks=notebooks)  # ✗ a number of 300 digits: OSError
+        found = find_project(tmp_path)
+        assert found is not None
+        assert found.notebooks == tmp_path
+
     def test_one_that_was_cloned_names_no_place(
         self, repository: Path, clone: Any, home: Path, ui: RecordingUI, tmp_path: Path
     ) -> None:

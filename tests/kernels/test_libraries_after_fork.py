@@ -14,7 +14,7 @@ from runs.notebooks import outputs, write_notebook
 
 from colab_magics import fork, session
 from colab_magics.checkout.project import Project
-from colab_magics.runs.run import Run
+from colab_magics.records.run import Run
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 

@@ -12,8 +12,8 @@ from runs.notebooks import outputs, write_notebook
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.kernels import journal
+from colab_magics.records.run import Run
 from colab_magics.runs import attempts, recover
-from colab_magics.runs.run import Run
 from colab_magics.session import Session
 
 # Within the second after a save, so that the file does not have it.

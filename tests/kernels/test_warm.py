@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 import venv
 from collections.abc import Callable
@@ -26,8 +27,9 @@ from colab_magics.engines import forking
 from colab_magics.engines.local import LocalEngine
 from colab_magics.errors import ColabMagicsError, RunsFailed
 from colab_magics.kernels import preload, zygote
+from colab_magics.records.run import Run
 from colab_magics.runs import scheduler
-from colab_magics.runs.run import Run
+from colab_magics.runs.runner import Runner
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 
@@ -470,19 +472,27 @@ def test_a_forked_process_shows_its_own_arguments_and_environment() -> None:
         child.communicate("\n")
 
 
-def test_only_a_process_of_its_own_is_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def an_engine() -> LocalEngine:
     engine = LocalEngine()
+    engine.program = Runner()
+    return engine
+
+
+def test_only_a_process_without_threads_is_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, over = an_engine(), threading.Event()
+    threading.Thread(target=over.wait, daemon=True).start()
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("a process that is not the engine's was forked"))
     folder = tmp_path / "sub_job_000"
     folder.mkdir()
     process.write_json(folder / "run.json", {"index": 0, "payload": {"kind": "unknown"}})
     refs = engine.submit([folder])
+    over.set()
     poll(lambda: engine.poll(refs) == [False])
     assert Run.load(folder).status().phase == "failed"
 
 
 def test_the_end_of_a_runner_ends_the_wait(tmp_path: Path) -> None:  # ✗ the first wait took its whole time
-    engine, folder = LocalEngine(), tmp_path / "sub_job_000"
+    engine, folder = an_engine(), tmp_path / "sub_job_000"
     folder.mkdir()
     process.write_json(folder / "run.json", {"index": 0, "payload": {"kind": "unknown"}})
     refs = engine.submit([folder])

@@ -9,7 +9,8 @@ from typing import Any
 import nbformat
 
 from colab_magics import process
-from colab_magics.runs.run import LOG, NOTEBOOK, RECORD, SOURCE, STATE, Run, folder_name
+from colab_magics.records.names import LOG, NOTEBOOK, RECORD, SOURCE, STATE, folder_name
+from colab_magics.records.run import Run
 
 DEAD = {"pid": 1, "started": 0, "boot": "another", "host": process.host()}
 

@@ -15,9 +15,10 @@ from conftest import poll
 from colab_magics import fork, jobs, join, process
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, NotFound, Unavailable
+from colab_magics.records.names import RECORD
+from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import compare
 from colab_magics.runs.board import Board
-from colab_magics.runs.run import RECORD, Run, runs_of
 from colab_magics.runs.watching import summary
 
 from .folders import leave_run

@@ -14,8 +14,8 @@ from conftest import poll
 from colab_magics import fork, process
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, RunsFailed
+from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import scheduler, workers
-from colab_magics.runs.run import Run, runs_of
 
 from .notebooks import write_notebook
 

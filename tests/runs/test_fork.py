@@ -19,9 +19,9 @@ from conftest import HOSTILE_NAMES, poll
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import Busy, InvalidInput, NotFound, RunsFailed
+from colab_magics.records.run import Run
 from colab_magics.runs import scheduler
 from colab_magics.runs.board import Board
-from colab_magics.runs.run import Run
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 

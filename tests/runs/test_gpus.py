@@ -21,8 +21,8 @@ from fronts import Front
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
+from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import scheduler
-from colab_magics.runs.run import Run, runs_of
 from colab_magics.session import Session
 from colab_magics.ui import Table, TerminalUI
 

@@ -24,9 +24,10 @@ from colab_magics import __main__ as face
 from colab_magics import jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, NotFound, Unavailable
+from colab_magics.records.names import STATE
+from colab_magics.records.run import Run
 from colab_magics.runs import chart, compare, select, show
 from colab_magics.runs.board import as_table
-from colab_magics.runs.run import STATE, Run
 from colab_magics.session import Session
 from colab_magics.ui import Table, TerminalUI
 

@@ -13,9 +13,9 @@ from colab_magics import __main__ as face
 from colab_magics import jobs, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, NotFound
+from colab_magics.records.run import Run
 from colab_magics.runs import scheduler
 from colab_magics.runs.board import Board
-from colab_magics.runs.run import Run
 
 from .folders import leave_run
 

@@ -13,8 +13,9 @@ from conftest import poll
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import Busy, InvalidInput, NotFound, RunsFailed
+from colab_magics.records.names import SCHEDULER
+from colab_magics.records.run import Run
 from colab_magics.runs import scheduler
-from colab_magics.runs.run import Run
 from colab_magics.session import RUN_VARIABLE
 
 from .folders import leave_run
@@ -153,7 +154,7 @@ def test_interrupting_stops_watching_only(project: Project, said: io.StringIO) -
 
 
 def test_workers_auto_is_as_many_as_before(project: Project) -> None:
-    plan = project.data_job / scheduler.FOLDER / "plan.json"
+    plan = project.data_job / SCHEDULER / "plan.json"
     leave_run(project.data_job, 0, "failed")
     plan.parent.mkdir()
     process.write_json(plan, {"runs": [], "feed": {"workers": 3}})

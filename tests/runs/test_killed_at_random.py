@@ -19,7 +19,7 @@ from conftest import poll
 
 from colab_magics import process
 from colab_magics.checkout.project import Project
-from colab_magics.runs.run import Run, runs_of
+from colab_magics.records.run import Run, runs_of
 
 from .notebooks import write_notebook
 

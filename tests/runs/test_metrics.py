@@ -18,9 +18,9 @@ import colab_magics
 from colab_magics import process, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput
-from colab_magics.runs import metrics
-from colab_magics.runs.metrics import Line
-from colab_magics.runs.run import RECORD
+from colab_magics.records import metrics
+from colab_magics.records.metrics import Line
+from colab_magics.records.names import METRICS, RECORD
 from colab_magics.session import RUN_VARIABLE, Session
 from colab_magics.ui import TerminalUI
 
@@ -70,7 +70,7 @@ def test_values_of_all_kinds_survive(folder: Path) -> None:
         "val/loss": 1,
     }
     colab_magics.report(step=numpy.int32(10), **values)
-    assert len((folder / metrics.FILE).read_bytes().splitlines()) == 1
+    assert len((folder / METRICS).read_bytes().splitlines()) == 1
     (line,) = metrics.read(folder)
     assert (line.attempt, line.step) == (2, 10)
     assert abs(line.time - time.time()) < 60
@@ -112,7 +112,7 @@ def test_a_value_that_is_no_metric_is_refused_and_nothing_kept(folder: Path, val
         colab_magics.report(loss=value)
     assert "loss" in str(caught.value)
     assert len(str(caught.value)) < 300
-    assert not (folder / metrics.FILE).exists()
+    assert not (folder / METRICS).exists()
 
 
 @pytest.mark.parametrize("step", ["a", True, math.nan, math.inf, 10**400])
@@ -136,14 +136,14 @@ def test_outside_of_runs_it_says_so_once(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_ends_no_training(folder: Path) -> None:
     said = io.StringIO()
     session.activate(Session(ui=TerminalUI(out=said)))
-    (folder / metrics.FILE).mkdir()
+    (folder / METRICS).mkdir()
     for _ in range(3):
         colab_magics.report(loss=1)
     assert said.getvalue().count("report() cannot write") == 1
 
 
 def test_a_program_that_a_run_started_reports_too(folder: Path) -> None:
-    (folder / metrics.FILE).write_text('{"time":1,"attempt":1,"values":{"loss":9}}\n{"time":2,"atte')  # cut off
+    (folder / METRICS).write_text('{"time":1,"attempt":1,"values":{"loss":9}}\n{"time":2,"atte')  # cut off
     script = "import sys, colab_magics; colab_magics.report(loss=0.5); assert 'IPython' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -156,7 +156,7 @@ def test_reports_of_several_processes_do_not_mix(folder: Path) -> None:
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     lines = metrics.read(folder)
     # A process that begins while another is in the middle of a line ends that line: an empty one is none.
-    assert len((folder / metrics.FILE).read_bytes().split()) == len(lines) == 900
+    assert len((folder / METRICS).read_bytes().split()) == len(lines) == 900
     for who in range(3):
         assert [line.step for line in lines if line.values["who"] == who] == list(range(300))
 
@@ -175,13 +175,13 @@ def test_it_is_cheap(folder: Path) -> None:
 def test_lines_that_are_none_are_skipped(folder: Path) -> None:
     good = json.dumps({"time": 1, "attempt": 1, "values": {"a": 1}})
     bad = ["", "[]", "5", "null", '{"time": 1}', '{"time": 1, "attempt": 1, "values": 3}', "\udcff", "{"]
-    (folder / metrics.FILE).write_bytes("\n".join([*bad, good, *bad]).encode("utf-8", "surrogateescape"))
+    (folder / METRICS).write_bytes("\n".join([*bad, good, *bad]).encode("utf-8", "surrogateescape"))
     assert [line.values for line in metrics.read(folder)] == [{"a": 1}]
     assert metrics.read(folder / "gone") == metrics.recent(folder / "gone") == []
 
 
 def test_recent_reads_the_end_alone_and_sees_what_is_new(folder: Path) -> None:
-    with open(folder / metrics.FILE, "w") as stream:
+    with open(folder / METRICS, "w") as stream:
         for i in range(20_000):
             stream.write(json.dumps({"time": i, "attempt": 1, "step": i, "values": {"loss": i}}) + "\n")
     lines = metrics.recent(folder)

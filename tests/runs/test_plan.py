@@ -8,9 +8,10 @@ import pytest
 
 from colab_magics import process
 from colab_magics.errors import ColabMagicsError, InvalidInput
+from colab_magics.records.names import NOTEBOOK, STATE, folder_name
+from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import attempts, plan
 from colab_magics.runs.plan import Point
-from colab_magics.runs.run import NOTEBOOK, STATE, Run, folder_name, runs_of
 
 CODE = {"1": "aa", "2": "bb"}
 NOTEBOOK_CONTENT = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}

@@ -11,8 +11,9 @@ from conftest import poll
 from colab_magics import fork, jobs, process
 from colab_magics.checkout.project import Project
 from colab_magics.errors import RunsFailed
-from colab_magics.runs import metrics
-from colab_magics.runs.run import RECORD, STATE, Run
+from colab_magics.records import metrics
+from colab_magics.records.names import RECORD, STATE
+from colab_magics.records.run import Run
 
 from .folders import leave_run
 from .notebooks import write_notebook

@@ -15,8 +15,8 @@ from conftest import poll
 
 from colab_magics import fork, jobs, process
 from colab_magics.checkout.project import Project
+from colab_magics.records.run import Run
 from colab_magics.runs import scheduler, usage
-from colab_magics.runs.run import Run
 
 from .folders import leave_run
 from .notebooks import write_notebook

@@ -16,9 +16,9 @@ from conftest import poll
 from colab_magics import fork, jobs, session
 from colab_magics.checkout.project import Project, find_project
 from colab_magics.errors import Busy, InvalidInput, NotFound, RunsFailed
+from colab_magics.records.run import Run
 from colab_magics.runs import joined, scheduler
 from colab_magics.runs.board import Board
-from colab_magics.runs.run import Run
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 

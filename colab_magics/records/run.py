@@ -1,24 +1,4 @@
-"""One run is one folder, and the folder is the whole truth.
-
-Each file has one writer and is written by rename:
-
-=================  =========  ==========================================================================
-file               writer     what it holds
-=================  =========  ==========================================================================
-run.json           submitter  what to execute: payload, parameters, engine, code hashes, commit, attempt; how earlier
-                              attempts ended
-source.ipynb       submitter  the notebook without outputs, as it stood at ``%fork``
-state.json         runner     phase, cell, heartbeat, process, GPUs, what it uses, its peaks, its start, exit, error
-verdict.json       scheduler  what the runner cannot say of itself: killed, lost, cancelled
-notebook.ipynb     runner     the executed notebook, up to date while it runs
-log.txt            runner     everything that was printed, appended to over all attempts
-.notebook….tmp     runner     the journal of the executed notebook while it runs (see `colab_magics.kernels.journal`)
-metrics.jsonl      payload    what it reports of itself, a line each (see `colab_magics.runs.metrics`)
-attempt_N.ipynb    submitter  executed notebooks of earlier attempts
-=================  =========  ==========================================================================
-
-A run's status is *derived* by reading them; nothing that was said once is believed when the process is gone.
-"""
+"""A run, rebuilt from its folder, and how it stands."""
 
 from __future__ import annotations
 
@@ -27,7 +7,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -37,18 +16,10 @@ from typing import Any
 from .. import process, units
 from ..errors import NotFound
 from ..session import RUN_VARIABLE
-from . import records
-from .records import Unreadable, linked
+from . import metrics, schema
+from .names import LOG, NOTEBOOK, RECORD, STATE, VERDICT, is_ours, number_of
+from .schema import Unreadable, linked
 
-RECORD, STATE, VERDICT = "run.json", "state.json", "verdict.json"
-SOURCE, NOTEBOOK, LOG = "source.ipynb", "notebook.ipynb", "log.txt"
-
-_OURS = re.compile(
-    r"run\.json|state\.json|verdict\.json|source\.ipynb|(notebook|attempt_\d+)\.ipynb|log\.txt|metrics\.jsonl|\..*"
-)
-"""Names in a run's folder that are not its cells'."""
-
-_FOLDER = re.compile(r"sub_job_(\d{3,12})")
 _NO_RECORD = f"{RECORD} is not there"
 
 HEARTBEAT = 5.0
@@ -138,17 +109,17 @@ class Run:
     @classmethod
     def look(cls, folder: Path) -> Run:
         """Read the run in `folder`, as far as it can be read."""
-        number = _FOLDER.fullmatch(folder.name)
-        nothing = {"index": int(number[1]) if number else 0}
+        number = number_of(folder.name)
+        nothing = {"index": number or 0}
         if link := linked(folder):
             return cls(folder, nothing, f"{link} is a link")
         try:
-            record = records.read(folder / RECORD, records.Record)
+            record = schema.read(folder / RECORD, schema.Record)
         except Unreadable as problem:
             return cls(folder, nothing, str(problem))
         if record is None:
             return cls(folder, nothing, _NO_RECORD)
-        if number and record["index"] != nothing["index"]:
+        if number is not None and record["index"] != number:
             return cls(folder, nothing, f"{RECORD}: it is that of run {record['index']}")
         return cls(folder, record)
 
@@ -218,12 +189,12 @@ class Run:
         return None
 
     def _state(self) -> dict[str, Any] | None:
-        found = self._of_this_attempt(STATE, records.State)
+        found = self._of_this_attempt(STATE, schema.State)
         # What is done is what was executed: a record that came later, under the same number, has done nothing.
         return found if found is None or found.get("record", self.mark) == self.mark else None
 
     def _verdict(self) -> dict[str, Any] | None:
-        found = self._of_this_attempt(VERDICT, records.Verdict)
+        found = self._of_this_attempt(VERDICT, schema.Verdict)
         if found is None:
             with contextlib.suppress(OSError):
                 at = os.lstat(self.killed_mark).st_mtime
@@ -233,7 +204,7 @@ class Run:
     def _of_this_attempt(self, name: str, kind: Any) -> dict[str, Any] | None:
         if self.problem:
             return None
-        value: dict[str, Any] | None = records.read(self.folder / name, kind)
+        value: dict[str, Any] | None = schema.read(self.folder / name, kind)
         return value if value is not None and value.get("attempt") == self.attempt else None
 
     @property
@@ -284,8 +255,6 @@ class Run:
         """Say how far the cell that runs, or ran last, is by its own word."""
         if state is None or state.get("phase") == "done":
             return ""
-        from . import metrics  # which knows this module
-
         since = float(state.get("cell_began") or 0)
         return metrics.progress(self.folder, attempt=self.attempt, since=since)
 
@@ -308,7 +277,7 @@ class Run:
     def holds_results(self) -> bool:
         """Whether its folder holds anything that its cells wrote, such as a checkpoint."""
         try:
-            return any(not _OURS.fullmatch(name) for name in os.listdir(self.folder))
+            return any(not is_ours(name) for name in os.listdir(self.folder))
         except OSError:
             return False
 
@@ -368,18 +337,13 @@ def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *
     return replace(status, phase="interrupted", text=f"interrupted {when}, {at}", ended=beat)
 
 
-def folder_name(index: int) -> str:
-    """Name of a run's folder: ``sub_job_007``."""
-    return f"sub_job_{index:03d}"
-
-
 def runs_of(job_folder: Path) -> list[Run]:
     """Read all runs of a job, in the order of their indices; those too that cannot be read."""
     try:
         names = os.listdir(job_folder)
     except OSError:
         return []
-    found = [Run.look(job_folder / name) for name in names if _FOLDER.fullmatch(name)]
+    found = [Run.look(job_folder / name) for name in names if number_of(name) is not None]
     return sorted((run for run in found if run.problem != _NO_RECORD or _began(run.folder)), key=lambda run: run.index)
 
 

@@ -20,10 +20,9 @@ from typing import Any, NamedTuple
 
 from .. import files, session
 from ..errors import InvalidInput, NotFound, did_you_mean
-from . import records
-from .run import RECORD
+from . import schema
+from .names import METRICS, RECORD
 
-FILE = "metrics.jsonl"
 STEP = "step"
 """The metric that is the x axis."""
 TOTAL = "total"
@@ -66,7 +65,7 @@ def report(**values: Any) -> None:
         _append(folder, json.dumps(line, separators=(",", ":")) + "\n")
     except OSError as error:
         # A full disk must not end a training for the sake of a chart.
-        _say_once(f"⚠ report() cannot write {folder / FILE}: {error.strerror}. Metrics are lost.")
+        _say_once(f"⚠ report() cannot write {folder / METRICS}: {error.strerror}. Metrics are lost.")
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -128,7 +127,7 @@ def _say_once(text: str) -> None:
 @cache
 def _begin(folder: str) -> int:
     """Return the attempt that this process is, and end a line that an earlier attempt could not finish."""
-    path = Path(folder, FILE)
+    path = Path(folder, METRICS)
     try:
         with open(path, "rb", opener=files.plain) as stream:
             stream.seek(-1, os.SEEK_END)
@@ -137,12 +136,12 @@ def _begin(folder: str) -> int:
         torn = False
     if torn:
         _append(Path(folder), "\n")
-    found = records.read_or_nothing(Path(folder, RECORD), records.Record)
+    found = schema.read_or_nothing(Path(folder, RECORD), schema.Record)
     return int(found.get("attempt", 1))
 
 
 def _append(folder: Path, line: str) -> None:
-    fd = files.plain(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    fd = files.plain(folder / METRICS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(fd, line.encode())
     finally:
@@ -161,13 +160,13 @@ class Line(NamedTuple):
 
 def read(folder: Path) -> list[Line]:
     """Read everything that a run reported."""
-    return _lines(_end(folder / FILE))
+    return _lines(_end(folder / METRICS))
 
 
 def _lines(raw: bytes) -> list[Line]:
     found = []
     for text in raw.split(b"\n"):
-        said = records.report(text)
+        said = schema.report(text)
         if said is None:
             continue
         line = Line(*said)
@@ -198,7 +197,7 @@ def progress(folder: Path, *, attempt: int, since: float = 0.0) -> str:
         What was reported before this moment does not count.
     """
     # Few lines: this is asked for each run at each look.
-    line = next((line for line in reversed(_lines(_end(folder / FILE, _LATEST))) if line.step is not None), None)
+    line = next((line for line in reversed(_lines(_end(folder / METRICS, _LATEST))) if line.step is not None), None)
     if line is None or line.total is None or line.attempt != attempt or line.time < since:
         return ""
     return f"step {line.step:.12g} of {line.total}"
@@ -206,7 +205,7 @@ def progress(folder: Path, *, attempt: int, since: float = 0.0) -> str:
 
 def recent(folder: Path) -> list[Line]:
     """Read the newest reports of a run: cheap enough for a table that is drawn twice a second."""
-    path = folder / FILE
+    path = folder / METRICS
     try:
         stat = path.lstat()
     except OSError:
@@ -222,7 +221,7 @@ def _tail(path: Path, size: int, changed: int) -> list[Line]:
 
 def _end(path: Path, size: int = 0) -> bytes:
     try:
-        return records.read_bytes(path, start=-size) or b""
+        return schema.read_bytes(path, start=-size) or b""
     except OSError:
         return b""
 
