@@ -55,8 +55,11 @@ def test_folders_of_killed_runners_and_zygotes_are_removed_by_the_next_sweep(
     poll(lambda: (Run.load(run).state() or {}).get("cell"), timeout=60)
     who = process.read_json(project.data_job / ".scheduler" / "state.json")
     assert who is not None
-    for pid in [who["process"]["pid"], *process.all_with(session.RUN_VARIABLE, str(run)), *of_zygotes(base)]:
-        os.kill(pid, signal.SIGKILL)
+    pids = {who["process"]["pid"], *process.all_with(session.RUN_VARIABLE, str(run)), *of_zygotes(base)}
+    # Stopped first, all of them: none is to see the end of another, and to end in order.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            os.kill(pid, number)
     poll(lambda: not process.all_with(session.RUN_VARIABLE, str(run)))
     left = names(base)
     assert len(left) == (1 if start == "cold" else 2), left
