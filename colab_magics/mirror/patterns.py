@@ -15,8 +15,10 @@ TEMPORARY = ".~colab_magics."
 Matcher = Callable[[str, bool], bool]
 """From a relative path and whether it is a folder to whether it is left out."""
 
-OURS = (f"/{SENTINEL}", f"/{OWNER}", f"/{AGES}", f"{TEMPORARY}*", ".~rsync-part", ".*.[0-9]*.[0-9]*.tmp")
-"""Never sent and never fetched; the last is what `process.write_whole` writes to."""
+_HALF_WRITTEN = ".*.[0-9]*.[0-9]*.tmp"  # what `process.write_whole` writes to
+_LOCK = ".colab_magics.lock"  # see `colab_magics.records.names`
+OURS = (f"/{SENTINEL}", f"/{OWNER}", f"/{AGES}", f"{TEMPORARY}*", ".~rsync-part", _LOCK, _HALF_WRITTEN)
+"""Never sent and never fetched."""
 THERE = (f"/{TRASH}", f"/{VERSIONS}", f"/{CONFLICT}")
 """Never fetched."""
 NOT_SENT = (f"/{TRASH}", f"/{VERSIONS}")

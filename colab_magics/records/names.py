@@ -7,6 +7,8 @@ import re
 RECORD, STATE, VERDICT = "run.json", "state.json", "verdict.json"
 SOURCE, NOTEBOOK, LOG = "source.ipynb", "notebook.ipynb", "log.txt"
 METRICS = "metrics.jsonl"
+LOCK = ".colab_magics.lock"
+"""In a job's folder and a run's; %sync leaves it out (see `colab_magics.mirror.patterns`)."""
 
 SCHEDULER = ".scheduler"
 """Folder of a job that holds what concerns all its runs; its log and its state are named as a run's."""

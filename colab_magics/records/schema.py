@@ -10,7 +10,6 @@ stays the mapping it is in the file, with fields of later versions.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -324,23 +323,6 @@ def read_bytes(path: Path, *, most: int | None = None, start: int = 0) -> bytes 
 def linked(folder: Path) -> Path | None:
     """Return what of a run's folder, its job's and that of all jobs is a link, and may lead anywhere; None: nothing."""
     return next((path for path in (folder, *folder.parents[:2]) if path.is_symlink()), None)
-
-
-def held(folder: Path) -> bool:
-    """Whether a runner holds a run's folder (see `runner.holding`), also one in another container of this machine."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(fd)
-    return False
 
 
 def _check_letters(raw: bytes, value: Any) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Busy, ColabMagicsError
+from ..records.lock import is_held
 from ..records.names import RECORD, STATE, is_aside, number_of
 from ..records.run import ENDED, Run
-from ..records.schema import held, linked
+from ..records.schema import linked
 from ..ui import UI, Table
 from ..units import show_size, show_time
 from . import scheduler
@@ -194,7 +195,7 @@ def why_not(run: Run, *, fed: bool) -> str | None:
         return "its folder is a link, or no folder of a run"
     phase = run.status().phase
     # The lock tells it of a runner in another container, too, whose heartbeat is not heard.
-    if phase == "running" or run.runner_lives() or held(run.folder):
+    if phase == "running" or run.runner_lives() or is_held(run.folder):
         return f"it runs; end it first: %jobs kill {run.id}"
     job_folder = run.folder.parent
     if fed and phase != "done" and (phase not in ENDED or run.folder.name in scheduler.fed(job_folder)):

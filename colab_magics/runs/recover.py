@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
 from ..kernels import journal
+from ..records import lock
 from ..records.names import NOTEBOOK
 from ..records.run import Run
 
@@ -27,11 +27,11 @@ def recover(folder: Path) -> bool:
     notebook = folder / NOTEBOOK
     if not journal.path_of(notebook).exists() or Run.look(folder).status().phase == "running":
         return False
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return journal.rebuild(notebook)
+        fd = lock.take(folder)
     except BlockingIOError:
         return False
+    try:
+        return journal.rebuild(notebook)
     finally:
         os.close(fd)

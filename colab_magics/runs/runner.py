@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import fcntl
 import os
 import signal
 import sys
@@ -29,6 +28,7 @@ from ..engines.forking import import_lean
 from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
 from ..kernels.journal import AGAIN, GONE
 from ..mirror import control
+from ..records import lock
 from ..records.names import LOG, NOTEBOOK, RECORD, SOURCE, STATE
 from ..records.run import HEARTBEAT, Run
 from ..session import RUN_VARIABLE
@@ -187,20 +187,19 @@ def holding(folder: Path) -> Iterator[None]:
     Busy
         When another runner holds it.
     """
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     patience = time.monotonic() + 2.0
+    while True:
+        try:
+            fd = lock.take(folder)
+            break
+        except BlockingIOError:
+            # A runner whose scheduler has died, before it could write anything.
+            process.end_all_with(RUN_VARIABLE, str(folder))
+            # Or somebody completes the notebook from the journal.
+            if time.monotonic() > patience:
+                raise Busy(f"Another process executes the run in {folder}.", "%jobs shows how far it is.") from None
+            time.sleep(0.05)
     try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                # A runner whose scheduler has died, before it could write anything.
-                process.end_all_with(RUN_VARIABLE, str(folder))
-                # Or somebody completes the notebook from the journal.
-                if time.monotonic() > patience:
-                    raise Busy(f"Another process executes the run in {folder}.", "%jobs shows how far it is.") from None
-                time.sleep(0.05)
         yield
     finally:
         os.close(fd)

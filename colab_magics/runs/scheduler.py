@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from .. import process
 from ..engines import forking
 from ..engines.base import Begun
 from ..errors import Busy, ColabMagicsError, InvalidInput
+from ..records import lock as locks
 from ..records import schema
 from ..records.names import LOG, PLAN, SCHEDULER, STATE, VERDICT
 from ..records.run import ENDED, Run, runs_of
@@ -48,19 +48,16 @@ def lock(job_folder: Path) -> int:
     Busy
         When the job's runs are being executed already.
     """
-    fd = os.open(job_folder, os.O_RDONLY | os.O_DIRECTORY)
     patience = time.monotonic() + 0.5
     while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
+            return locks.take(job_folder)
         except BlockingIOError:
             # A scheduler whose runs have all ended is about to end too.
             over = all(run.status().phase in ENDED for run in runs_of(job_folder))
             if time.monotonic() < patience + (10 if over else 0):
                 time.sleep(0.05)
                 continue
-            os.close(fd)
             raise _busy(job_folder) from None
 
 
@@ -198,17 +195,7 @@ def cannot_start(error: OSError, folder: Path) -> ColabMagicsError:
 
 def is_running(job_folder: Path) -> bool:
     """Whether a scheduler holds the job."""
-    try:
-        fd = os.open(job_folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # not there, or not ours to see
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return locks.is_held(job_folder)
 
 
 def set_workers(job_folder: Path, workers: int) -> bool:

@@ -26,7 +26,7 @@ from runs.folders import leave_run
 from colab_magics import jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.faces import jupyter_server
-from colab_magics.records.names import STATE
+from colab_magics.records.names import LOCK, STATE
 from colab_magics.records.run import Run
 from colab_magics.runs import feeding, scheduler
 from colab_magics.session import Session
@@ -125,6 +125,7 @@ def test_who_reads_a_disk_that_cannot_be_written_sees_what_there_is(tmp_path: Pa
         with_runs(disk / "net")
         # A runner that was killed has left its journal: who opens the notebook would complete it.
         folder = disk / "net" / "data_job" / "baseline" / "sub_job_002"
+        (folder / LOCK).touch()
         (folder / ".notebook.ipynb.journal.1.1.tmp").write_text('{"notebook": {"cells": [], "metadata": {}}}\n')
         if how == "full":
             fill = ["dd", "if=/dev/zero", f"of={disk}/ballast", "bs=512"]

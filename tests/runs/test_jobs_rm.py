@@ -15,7 +15,7 @@ from colab_magics import __main__ as face
 from colab_magics import jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, NotFound
-from colab_magics.records.names import RECORD, SCHEDULER, STATE
+from colab_magics.records.names import LOCK, RECORD, SCHEDULER, STATE
 from colab_magics.records.run import Run
 from colab_magics.runs import clean, scheduler
 from colab_magics.session import Session
@@ -43,7 +43,7 @@ def answering(project: Project, said: io.StringIO, answer: bool) -> Answers:
 
 
 def left(job: Path) -> list[str]:
-    return sorted(path.name for path in job.iterdir())
+    return sorted(path.name for path in job.iterdir() if path.name != LOCK)
 
 
 def superseded(job: Path, index: int, number: int = 1) -> Path:
