@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,8 +45,8 @@ class Program(Protocol):
     def command(self, folder: Path) -> list[str]:
         """Return what starts it."""
 
-    def load(self, kernels: Collection[str]) -> None:
-        """Import what it needs, and do what all executions begin with; the runs name these kernelspecs."""
+    def load(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Do once what executing the runs of these records begins with, in the process that is to be forked."""
 
     def execute(self, folder: Path) -> int:
         """Be it, in this process; return its exit status."""

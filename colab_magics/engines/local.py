@@ -66,7 +66,8 @@ class LocalEngine(Engine):
         if self.program is None:
             return
         scratch.sweep()
-        starts = {_start(_record(folder)) for folder in folders}
+        records = [_record(folder) for folder in folders]
+        starts = {_start(record) for record in records}
         for start, kernel in starts:
             if start == "warm":
                 ready = begun if begun and begun.get("kernel") == kernel else None
@@ -77,7 +78,7 @@ class LocalEngine(Engine):
         if every := [*folders, *adopted]:
             self._desk = Desk(every[0].parent, [_record(folder).get("gpus") for folder in every])
         gc.disable()  # what is imported stays: looking for what does not takes a fifth of the time
-        self.program.load({kernel for _, kernel in starts if kernel is not None})
+        self.program.load(records)
         gc.enable()
         gc.freeze()
 

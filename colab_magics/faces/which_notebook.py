@@ -19,7 +19,7 @@ import psutil
 
 from .. import process, session
 from ..errors import InvalidInput, NotFound
-from ..runs.code import INJECTED, source_of, tags
+from ..payloads.code import INJECTED, source_of, tags
 from ..ui import Notebook, read_notebook, ticking
 from ..units import show_time
 from .front_end import running_cell, where

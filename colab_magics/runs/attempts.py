@@ -12,12 +12,12 @@ from typing import Any
 from .. import process
 from ..checkout.project import real_folder
 from ..errors import ColabMagicsError, NotFound
+from ..payloads import payload_of
 from ..records import schema
-from ..records.names import NOTEBOOK, RECORD, SOURCE, STATE, VERDICT, folder_name
+from ..records.names import RECORD, SOURCE, STATE, VERDICT, folder_name
 from ..records.run import Run, ended_attempts
 from ..records.schema import State, Verdict
 from .plan import Plan
-from .recover import recover
 from .scheduler import check_real
 
 SUPERSEDED = ".superseded"
@@ -110,20 +110,17 @@ def _next_attempt(folder: Path) -> int:
     said = [_attempt_in(folder / name, kind) for name, kind in ((STATE, State), (VERDICT, Verdict))]
     try:
         run = Run.load(folder)
-        attempt = run.attempt
+        attempt, payload = run.attempt, payload_of(run.record)
         said += [attempt] if run.verdict() is not None else []
     except NotFound:
         # Nobody knows what these say it of: it is no attempt of the run to come.
-        attempt = max(said)
+        attempt, payload = max(said), payload_of({})
         if not attempt:
             return 1
     if attempt not in said:
         # It never came to that attempt: neither a runner nor a scheduler has said anything.
         return attempt
-    executed = folder / NOTEBOOK
-    recover(folder)
-    if executed.exists():
-        executed.replace(folder / f"attempt_{attempt}.ipynb")
+    payload.set_aside(folder, attempt)
     return attempt + 1
 
 

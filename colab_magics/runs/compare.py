@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import NotFound, Unavailable, did_you_mean
+from ..payloads.code import Cell, code_cells
 from ..records import metrics, schema
 from ..records.metrics import Line
 from ..records.names import SOURCE
 from ..records.run import Run, Status
 from ..ui import Table
 from ..units import show_seconds
-from .code import Cell, code_cells
 
 FIXED = ("run", "state", "seconds")
 """Columns of a table that are there whatever the runs' parameters are."""

@@ -20,12 +20,12 @@ from .. import process
 from ..engines import ENGINES, forking
 from ..engines.base import Engine, Ref
 from ..errors import ColabMagicsError
+from ..payloads import payload_of
 from ..records.names import PLAN, SCHEDULER, STATE
 from ..records.run import ENDED, Run, runs_of
 from ..session import RUN_VARIABLE
 from . import workers as said_workers
 from .attempts import again
-from .recover import recover
 from .runner import Runner
 from .scheduler import CURRENT, Feed, judge, last_plan
 
@@ -139,7 +139,7 @@ class Scheduler:
         if state is None or state.get("phase") not in ENDED:
             # Its kernel may have outlived it, and would write beside the next attempt's.
             process.end_all_with(RUN_VARIABLE, str(run.folder))
-            recover(run.folder)
+            payload_of(run.record).seal(run.folder)
             if run.verdict() is None:
                 judge(run, "lost", self.engine.log(ref))
         status = run.status()

@@ -15,13 +15,13 @@ from typing import Any
 from .. import process
 from ..checkout.project import find_project
 from ..errors import InvalidInput, NotFound
+from ..payloads.code import Cell
 from ..records import schema
 from ..records.names import SCHEDULER
 from ..records.run import Run, runs_of
 from ..session import Session
 from ..ui import RunningCell
 from .board import Board
-from .code import Cell
 from .plan import Whose
 from .scheduler import cannot_start
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Busy, InvalidInput
+from ..payloads import code
 from ..records import metrics
 from ..records.names import folder_name, number_of
 from ..records.run import Run, Status, runs_of
 from ..records.schema import linked
 from ..units import show_time
-from . import code
 
 
 @dataclass(frozen=True)

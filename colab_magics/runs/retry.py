@@ -11,8 +11,9 @@ from typing import Any
 
 from ..checkout.project import real_folder
 from ..engines import ENGINES
-from ..errors import Busy, InvalidInput, NotFound
-from ..records.names import SCHEDULER, SOURCE
+from ..errors import Busy, InvalidInput
+from ..payloads import payload_of
+from ..records.names import SCHEDULER
 from ..records.run import Run
 from ..units import count
 from . import attempts, scheduler
@@ -99,8 +100,7 @@ def _engine(runs: Sequence[Run]) -> str:
             )
         if run.status().phase == "running":
             raise Busy(f"{run.id} is being executed.", f"%jobs watch {run.id} shows it; %jobs kill {run.id} ends it.")
-        if run.record.get("payload", {}).get("kind") == "notebook" and not (run.folder / SOURCE).is_file():
-            raise NotFound(f"The notebook of {run.id} is gone: {run.folder / SOURCE}", "Run the %fork line again.")
+        payload_of(run.record).check(run)
     engines = sorted({str(run.record.get("engine") or "local") for run in runs})
     if len(engines) > 1:
         raise InvalidInput(

@@ -16,24 +16,25 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import psutil
 
 from .. import process
-from ..engines import zygotes
-from ..engines.forking import import_lean
-from ..errors import Busy, ColabMagicsError, InvalidInput, NotFound
+from ..errors import Busy, ColabMagicsError
 from ..kernels.journal import AGAIN, GONE
 from ..mirror import control
+from ..payloads import payload_of
+from ..payloads.base import Payload
 from ..records import lock
-from ..records.names import LOG, NOTEBOOK, RECORD, SOURCE, STATE
+from ..records.names import LOG, STATE
 from ..records.run import HEARTBEAT, Run
 from ..session import RUN_VARIABLE
 from ..units import show_seconds
-from . import live, start_up, usage
+from . import usage
 from .log import open_log
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -109,10 +110,52 @@ class StateFile:
         while (problem := self.set(**values)) is not None and problem.errno not in GONE and not give_up():
             time.sleep(AGAIN)
 
-    @property
-    def note(self) -> str:
-        """What the user is told of the run when it has ended."""
-        return str(self._value.get("note") or "")
+    def note(self, text: str) -> None:
+        """Add to what the user is told of the run when it has ended; the next write has it."""
+        self.keep(note="; ".join(filter(None, [str(self._value.get("note") or ""), text])))
+
+
+@dataclass
+class _Attempt:
+    """What a payload is given; see `colab_magics.payloads.base.Attempt`."""
+
+    run: Run
+    log: TextIO
+    state: StateFile
+    killer: Killer
+
+    def forks_elsewhere(self) -> None:
+        """Its processes will be no descendants of this one: they are found by the run's variable."""
+        self.killer.forked = True
+
+    def kernel(self, pid: int | None) -> None:
+        """Note the process that works for the run."""
+        self.killer.kernel = self.state.meter.kernel = None if pid is None else process.identity(pid)
+        self.state.set(kernel=pid, kernel_process=self.killer.kernel)
+
+    def tell_soon(self, **values: Any) -> None:
+        """Write values within a moment."""
+        self.state.set_soon(**values)
+
+    def keep(self, **values: Any) -> None:
+        """Write values with the next ones."""
+        self.state.keep(**values)
+
+    def note(self, text: str) -> None:
+        """Tell the user."""
+        self.state.note(text)
+
+    def look(self) -> None:
+        """Look at peaks of memory."""
+        self.state.meter.peaks()
+
+    def why_ended(self) -> str:
+        """Say why the payload is being ended on purpose."""
+        return self.killer.why()
+
+    def is_killed(self) -> bool:
+        """Whether the run was killed."""
+        return self.killer.asked.is_set()
 
 
 class Killer:
@@ -226,7 +269,7 @@ def execute(folder: Path) -> int:
         try:
             with log:
                 log.write(f"══ {run.id}, attempt {run.attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-                error = _payload(run)(run, state, killer, log)
+                error = payload_of(run.record).execute(_Attempt(run, log, state, killer))
         except ColabMagicsError as problem:
             error = {"cell": 0, "ename": type(problem).__name__, "evalue": str(problem), "traceback": str(problem)}
         except Exception as problem:  # noqa: BLE001 - whatever it was, the run's folder must say so
@@ -243,8 +286,7 @@ def execute(folder: Path) -> int:
         killer.end_payload()
         phase = "killed" if killer.asked.is_set() else "failed" if error else "done"
         if raw.lost:
-            note = f"{run.id}: {raw.lost:,} bytes of {LOG} were not written: {raw.why}."
-            state.keep(note="; ".join(filter(None, [state.note, note])))
+            state.note(f"{run.id}: {raw.lost:,} bytes of {LOG} were not written: {raw.why}.")
         state.end(phase, killer.asked.is_set, error=error, **({} if phase == "killed" else _hand_over(folder)))
         _tell_the_end(folder)
         return {"done": 0, "failed": 1, "killed": 2}[phase]
@@ -269,73 +311,6 @@ def _took_too_long(text: str, error: dict[str, Any] | None) -> dict[str, Any]:
     return {"cell": cell, "ename": "TimeLimit", "evalue": text, "traceback": (error or {}).get("traceback", text)}
 
 
-Payload = Callable[[Run, StateFile, Killer, TextIO], dict[str, Any] | None]
-
-
-def _payload(run: Run) -> Payload:
-    kind = run.record.get("payload", {}).get("kind")
-    payloads: dict[str | None, Payload] = {"notebook": _notebook}
-    if kind not in payloads:
-        raise InvalidInput(
-            f"{run.folder / RECORD} names no payload that this version knows: {kind!r}.",
-            "Update colab_magics where the run executes.",
-        )
-    return payloads[kind]
-
-
-def _notebook(run: Run, state: StateFile, killer: Killer, log: TextIO) -> dict[str, Any] | None:
-    """Execute a notebook; returns the error, or None."""
-    from ..kernels import papermill_engine
-    from ..kernels.execution import Execution
-    from ..kernels.warm import zygote_of_this_runner
-
-    content = process.read_json(run.folder / SOURCE)
-    if content is None:
-        raise NotFound(f"The run's notebook {run.folder / SOURCE} is gone.", "Run the %fork line again.")
-
-    began, waited = time.monotonic(), list[float]()
-
-    def cell_begins(cell: int, cells: int, cell_began: float) -> None:
-        waited.append(time.monotonic() - began)
-        state.set_soon(cell=cell, cells=cells, cell_began=cell_began)
-
-    def kernel_runs(pid: int | None, note: str) -> None:
-        killer.kernel = state.meter.kernel = None if pid is None else process.identity(pid)
-        state.set(kernel=pid, kernel_process=killer.kernel, **({"note": note} if note else {}))
-
-    zygote, start = zygote_of_this_runner(), run.record.get("start", "cold")
-    if start == "live":
-        if zygote is None:
-            raise zygotes.gone()
-        content = live.below_fork(content, run.record)
-    killer.forked = zygote is not None
-    execution = Execution(
-        run.folder / NOTEBOOK,
-        log,
-        on_kernel=kernel_runs,
-        on_cell=cell_begins,
-        on_cell_end=state.meter.peaks,
-        why_ended=killer.why,
-        start=start,
-        zygote=zygote,
-        give_up=killer.asked.is_set,
-    )
-    cwd = Path(run.record.get("cwd") or run.folder)
-    outcome = papermill_engine.execute(
-        content,
-        execution,
-        parameters=run.variables,
-        kernel=run.record["payload"].get("kernel"),
-        cwd=cwd if cwd.is_dir() else run.folder,
-        cell_time=run.record["payload"].get("cell_time"),
-    )
-    for what, why in execution.not_written.items():
-        state.keep(note="; ".join(filter(None, [state.note, f"{run.id}: its {what} found no room: {why}."])))
-    if start == "cold" and waited:
-        state.keep(start_up=start_up.measured(execution.notebook, waited[0]))
-    return outcome.error
-
-
 class Runner:
     """This program, as engines start it; see `colab_magics.engines.base.Program`."""
 
@@ -343,12 +318,14 @@ class Runner:
         """Return what starts it for a run's folder."""
         return process.python("colab_magics.runs.runner", folder)
 
-    def load(self, kernels: Collection[str]) -> None:
-        """Import what executing takes, and do what all executions begin with."""
-        import_lean()
-        from ..kernels import papermill_engine
-
-        papermill_engine.rehearse(kernels)
+    def load(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Do what executing these runs begins with."""
+        by_payload: dict[type, tuple[Payload, list[Mapping[str, Any]]]] = {}
+        for record in records:
+            payload = payload_of(record)
+            by_payload.setdefault(type(payload), (payload, []))[1].append(record)
+        for payload, mine in by_payload.values():
+            payload.rehearse(mine)
 
     def execute(self, folder: Path) -> int:
         """Execute the run in `folder`; see `execute`."""
@@ -357,7 +334,6 @@ class Runner:
 
 def main() -> None:
     """Run as a program."""
-    import_lean()
     sys.exit(execute(Path(sys.argv[1])))
 
 

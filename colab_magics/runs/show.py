@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NotFound
+from ..payloads import payload_of
 from ..records import metrics, schema
 from ..records.run import ENDED, Run
 from ..records.schema import linked
 from ..units import show_seconds, show_size, show_time, without_controls
 from . import scheduler, usage
 from .board import tail
-from .recover import recover
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def link(run: Run, *, where: str, start_folder: Path) -> Link:
         When the run has not been executed yet.
     """
     with contextlib.suppress(OSError, NotFound):  # where nothing can be written, it is what it is
-        recover(run.folder)
+        payload_of(run.record).seal(run.folder)
     status, file = run.status(), executed(run)
     if file is None:
         raise NotFound(f"{run.id} has no executed notebook: {status.text}.", f"%jobs logs {run.id} shows its log.")

@@ -16,10 +16,11 @@ from ..checkout.project import real_folder
 from ..engines import ENGINES
 from ..engines.base import Begun, Engine
 from ..errors import Busy, ColabMagicsError, InvalidInput
+from ..payloads import code, modules
 from ..records.names import SCHEDULER, folder_name
 from ..records.run import Run
 from ..ui import Notebook, Table
-from . import attempts, code, forks, joined, live, modules, plan, scheduler
+from . import attempts, forks, joined, live, plan, scheduler
 from .board import Board
 from .forks import Fork
 from .plan import Plan, Point

@@ -9,9 +9,9 @@ from typing import NoReturn
 from ..checkout.project import Project
 from ..errors import ColabMagicsError
 from ..mirror import control
+from ..payloads import start_up
 from ..ui import UI
 from ..units import show_seconds
-from . import start_up
 from .board import Board, failure
 from .plan import describe
 

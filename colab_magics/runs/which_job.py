@@ -23,9 +23,9 @@ from ..checkout.project import (
 from ..errors import ColabMagicsError, InvalidInput, NotFound
 from ..line import split
 from ..mirror import control
+from ..payloads.code import changed_cells, code_cells
 from ..records.run import runs_of
 from ..ui import UI, Notebook
-from .code import changed_cells, code_cells
 
 _LINE = re.compile(r"(?:[\w.]+\s*=\s*)?%project\b(.*)")
 _CELL = re.compile(r"%%project\b(.*)")

@@ -16,8 +16,8 @@ from . import bare, body, call_only
 
 if TYPE_CHECKING:
     from ..checkout.project import Project
+    from ..payloads.code import Cell
     from ..runs.board import Board
-    from ..runs.code import Cell
     from ..runs.forks import Fork
     from ..runs.plan import Plan, Point
     from ..runs.scheduler import Feed
@@ -331,8 +331,8 @@ def _place_here(ui: UI) -> Fork:
 
 def _check_cells(order: Order, place: Fork, names: Sequence[str], then: str | None) -> Cell | None:
     """Check the notebook against the parameters; return the cell at which the main notebook goes on."""
+    from ..payloads.code import as_python
     from ..runs import checks
-    from ..runs.code import as_python
 
     if names:
         checks.check_parameters(order.program.content, order.fork, names)

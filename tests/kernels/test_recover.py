@@ -12,8 +12,9 @@ from runs.notebooks import outputs, write_notebook
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.kernels import journal
+from colab_magics.payloads.notebook import Notebook
 from colab_magics.records.run import Run
-from colab_magics.runs import attempts, recover
+from colab_magics.runs import attempts
 from colab_magics.session import Session
 
 # Within the second after a save, so that the file does not have it.
@@ -44,7 +45,7 @@ def test_the_scheduler_completes_the_notebook_of_a_runner_that_was_killed(tmp_pa
     fork(n=1, notebook=str(write_notebook(project.root / "a.ipynb", CELL)), detach=True)
     folder = project.data_job / "sub_job_000"
     poll(lambda: arrived(folder), timeout=60)
-    assert not recover.recover(folder)  # its runner lives
+    assert not Notebook().seal(folder)  # its runner lives
     os.kill(Run.load(folder).state()["process"]["pid"], signal.SIGKILL)  # type: ignore[index]
     poll(lambda: Run.load(folder).status().phase == "interrupted")
     poll(lambda: not journal.path_of(folder / "notebook.ipynb").exists())

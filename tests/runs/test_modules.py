@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import HOSTILE_NAMES
 
-from colab_magics.runs.modules import changed, imported
+from colab_magics.payloads.modules import changed, imported
 
 
 def write(root: Path, files: dict[str, str]) -> None:

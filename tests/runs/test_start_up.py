@@ -11,8 +11,8 @@ import pytest
 
 from colab_magics import fork, process, session
 from colab_magics.checkout.project import Project
+from colab_magics.payloads import start_up
 from colab_magics.records.run import Run
-from colab_magics.runs import start_up
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 from runs.notebooks import write_notebook

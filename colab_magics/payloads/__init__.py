@@ -1,0 +1,22 @@
+"""What runs execute. A payload is one file plus one line here, or an entry point of group ``colab_magics.payload``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from ..errors import InvalidInput
+from ..registry import Registry
+from .base import Payload, Unknown
+
+NOTEBOOK = "notebook"
+PAYLOADS = Registry("payload", {NOTEBOOK: "colab_magics.payloads.notebook:Notebook"})
+
+
+def payload_of(record: Mapping[str, Any]) -> Payload:
+    """Return what a run executes, by its record; a notebook where that says nothing, `Unknown` for other kinds."""
+    kind = str((record.get("payload") or {}).get("kind", NOTEBOOK))
+    try:
+        return cast("Payload", PAYLOADS.load(kind)())
+    except InvalidInput:
+        return Unknown(kind)
