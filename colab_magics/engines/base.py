@@ -121,8 +121,3 @@ class Engine(ABC):
     @abstractmethod
     def collect(self, folders: Sequence[Path]) -> None:
         """Bring results home."""
-
-
-def describe(ref: Mapping[str, Any]) -> str:
-    """Write a reference for people."""
-    return " ".join(f"{key} {value}" for key, value in ref.items() if key in ("pid", "host", "id"))

@@ -294,7 +294,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         status = None if process is None else process.poll()
         if getattr(process, "unknown", False):
             status = None
-        return death.describe(status, kills=death.kills_for_memory() - self._kills)
+        return death.cause(status, kills=death.kills_for_memory() - self._kills)
 
     # ------------------------------------------------------------------ what the kernel says
     async def _read_shell(self) -> None:

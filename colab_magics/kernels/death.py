@@ -38,7 +38,7 @@ def _read(file: Path) -> str:
         return ""
 
 
-def describe(status: int | None, *, kills: int = 0) -> str:
+def cause(status: int | None, *, kills: int = 0) -> str:
     """Say how a process ended.
 
     Parameters

@@ -202,7 +202,7 @@ class Daemon:
             return not record["ok"] and record["mode"] != "none"
         if self.config.restore == "none":
             self.status["restore"] = {"mode": "none", "ok": False, "began": time.monotonic()}
-            self.keeper.doubtful = bool(self.keeper.journal.acknowledged)
+            self.keeper.doubtful = bool(self.keeper.ledger.acknowledged)
             return False
         return True
 

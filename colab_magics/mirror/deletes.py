@@ -16,7 +16,7 @@ from typing import Any
 from .. import process
 from ..transport.places import Hand
 from ..units import show_seconds
-from .journal import Journal
+from .ledger import Ledger
 from .patterns import AGES, TRASH
 
 LEAST, SHARE, WINDOW = 20, 0.25, 600.0
@@ -69,14 +69,14 @@ class Trash:
             return ""
         return f"{count} files are gone here at once; up to {budget} in {show_seconds(WINDOW)} go by themselves"
 
-    def take(self, hand: Hand, names: Iterable[str], journal: Journal, *, free: Collection[str] = ()) -> int:
+    def take(self, hand: Hand, names: Iterable[str], ledger: Ledger, *, free: Collection[str] = ()) -> int:
         """Move files of the Place to the trash there; those of `free` do not count against the budget."""
-        names, folders = list(names), folders_of(journal.acknowledged)
+        names, folders = list(names), folders_of(ledger.acknowledged)
         for name in folders.intersection(names):
             # A folder has taken the name of a file that was put aside: what lies in it was just handed over.
-            journal.forget(name)
+            ledger.forget(name)
         folder = f"{TRASH}/{time.strftime(STAMP)}"
-        moved = [(name, f"{folder}/{name}", journal.acknowledged[name].size) for name in names if name not in folders]
+        moved = [(name, f"{folder}/{name}", ledger.acknowledged[name].size) for name in names if name not in folders]
         if not moved:
             return 0
         # Written down first: what is moved and not known of would stay in the trash for ever.
@@ -86,8 +86,8 @@ class Trash:
         self._save()
         hand.move([(name, there) for name, there, _ in moved], aside=folder)
         for name, _, _ in moved:
-            journal.forget(name)
-        journal.flush()
+            ledger.forget(name)
+        ledger.flush()
         return len(moved)
 
     def adopt(self, hand: Hand) -> None:
@@ -145,26 +145,24 @@ class Trash:
         )
 
 
-def renamed(gone: Collection[str], journal: Journal) -> set[str]:
+def renamed(gone: Collection[str], ledger: Ledger) -> set[str]:
     """Return those of the files that are gone which the Place has got under another name meanwhile: nothing is lost.
 
     Size and time of writing tell them, each new file for one of old; of times in whole seconds, which many files may
     share, the last part of the name must be the same, too.
     """
-    there = Counter(
-        _looks(name, journal) for name in journal.fresh if name not in gone and name in journal.acknowledged
-    )
+    there = Counter(_looks(name, ledger) for name in ledger.fresh if name not in gone and name in ledger.acknowledged)
     found = set()
     for name in gone:
-        looks = _looks(name, journal)
+        looks = _looks(name, ledger)
         if there[looks] > 0:
             there[looks] -= 1
             found.add(name)
     return found
 
 
-def _looks(name: str, journal: Journal) -> tuple[int, int, str]:
-    entry = journal.acknowledged[name]
+def _looks(name: str, ledger: Ledger) -> tuple[int, int, str]:
+    entry = ledger.acknowledged[name]
     exact = entry.mtime % 1_000_000 != 0
     return entry.size, entry.mtime, "" if exact else name.rpartition("/")[2]
 

@@ -15,9 +15,9 @@ from ..errors import ColabMagicsError, Unavailable, Unmounted
 from ..transport.places import Mark, Opened, rights_of
 from . import guard, native, owner, patterns, restore, rsync, scan, state
 from .deletes import Trash, folders_of, renamed
-from .journal import Journal
 from .lease import Leases
-from .looking import Looker, Seen
+from .ledger import Ledger
+from .looking import Findings, Looker
 from .native import CHANGED, DONE, GONE, OPEN, OTHER
 from .patterns import TEMPORARY
 from .pending import HOT_SECONDS, Pending
@@ -60,7 +60,7 @@ class Keeper(Looker):
         self.folder, self.status, self.say = folder, status, say
         self.leases = Leases()
         self.pending = Pending()
-        self.seen = Seen()
+        self.seen = Findings()
         self.handed_files = self.handed_bytes = 0
         self.handed_at: float | None = None
         self.conflicts = 0
@@ -85,7 +85,7 @@ class Keeper(Looker):
         self.place = config.target()
         if config.place_id != self.place_id:
             self.place_id, self.mark = config.place_id, None
-            self.journal = Journal(self.folder / "journal.jsonl", self.place_id)
+            self.ledger = Ledger(self.folder / "journal.jsonl", self.place_id)
             self.trash = Trash(self.folder / "trash.json", self.place_id)
             self.adopted, self.folders = False, set()
         self.left_out = patterns.matcher([*patterns.OURS, *patterns.NOT_SENT, *config.exclude])
@@ -96,7 +96,7 @@ class Keeper(Looker):
             self.folders = {name for name in self.folders if os.path.lexists(os.path.join(self.source, name))}
         keep = Keep(config.keep[0], patterns.matcher([config.keep[1]])) if config.keep else None
         self.sender = Sender(
-            self.source, self.place, self.journal, self.leases, keep=keep, flags=guard.special_flags(flags)
+            self.source, self.place, self.ledger, self.leases, keep=keep, flags=guard.special_flags(flags)
         )
         self.flags = flags
         self.pending.large = config.large
@@ -203,7 +203,7 @@ class Keeper(Looker):
             found = scan.look(self.source, name)
             if found is None:
                 self.pending.drop(name)
-                if name in self.journal.acknowledged:
+                if name in self.ledger.acknowledged:
                     self.seen.gone.add(name)
                 continue
             if not self._note(name, *found, quiet=True):
@@ -280,20 +280,20 @@ class Keeper(Looker):
         if gone and self.deleting:
             held = guard.why_no_deletes(record, Path(self.source), self.held_source, confirmed=confirmed)
             if not held:
-                moved = renamed(gone, self.journal)
+                moved = renamed(gone, self.ledger)
                 if not confirmed:
-                    known = len(self.journal.acknowledged) - len(moved) - len(self.seen.earlier)
+                    known = len(self.ledger.acknowledged) - len(moved) - len(self.seen.earlier)
                     held = self.trash.over_budget(len(gone - moved), known)
                 if going := moved if held else gone:
                     self._delete(sorted(going), free=moved)
                     gone = self.seen.gone = gone - going
-            if held and not confirmed and self.pending.is_young(self.journal.acknowledged):
+            if held and not confirmed and self.pending.is_young(self.ledger.acknowledged):
                 held = ""  # what waits may be the same files under other names; then they go by themselves
         self._tell_earlier()
         self.status["held_deletes"] = {"count": len(gone), "reason": held, "names": sorted(gone)[:5]} if held else ""
 
     def _still_gone(self, names: Iterable[str]) -> set[str]:
-        known = self.journal.acknowledged
+        known = self.ledger.acknowledged
         return {name for name in names if name in known and scan.look(self.source, name) is None}
 
     def _delete_earlier(self, record: dict[str, Any]) -> None:
@@ -304,7 +304,7 @@ class Keeper(Looker):
 
     def _delete(self, names: list[str], *, free: set[str]) -> None:
         with self.guarded() as opened:
-            self.trash.take(opened.hand, names, self.journal, free=free)
+            self.trash.take(opened.hand, names, self.ledger, free=free)
             left = [name for name in folders_of(names) if not os.path.lexists(os.path.join(self.source, name))]
             opened.hand.drop_folders(left)
 
@@ -328,10 +328,10 @@ class Keeper(Looker):
             if one.alike:
                 continue
             lacking.append(one.name)
-            self.journal.forget(one.name)
+            self.ledger.forget(one.name)
             if (here := scan.look(self.source, one.name)) is not None:
                 self._note(one.name, *here, quiet=True)
-        self.journal.flush()
+        self.ledger.flush()
         self.doubtful = False
         return lacking
 
@@ -344,15 +344,15 @@ class Keeper(Looker):
                 plan = restore.Plan()
             else:
                 plan = restore.plan(
-                    self.place, opened, source, self.journal, exclude=self.config.exclude, light=mode == "light"
+                    self.place, opened, source, self.ledger, exclude=self.config.exclude, light=mode == "light"
                 )
-                restore.carry_out(plan, self.place, opened, source, self.journal, flags=self.flags)
+                restore.carry_out(plan, self.place, opened, source, self.ledger, flags=self.flags)
         if mode == "all":
-            for name in [name for name in self.journal.acknowledged if name not in plan.there]:
-                self.journal.forget(name)  # deleted there, or by another hand: sent again if it is here
-            self.journal.flush()
+            for name in [name for name in self.ledger.acknowledged if name not in plan.there]:
+                self.ledger.forget(name)  # deleted there, or by another hand: sent again if it is here
+            self.ledger.flush()
             self.saw_all = True
-        self.journal.nothing_new()
+        self.ledger.nothing_new()
         self.conflicts += len(plan.aside)
         if self.held_source is not None:
             os.close(self.held_source)

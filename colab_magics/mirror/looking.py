@@ -13,7 +13,7 @@ from ..errors import Unavailable
 from ..foreign import looks_secret
 from ..transport.places import Place
 from . import patterns, scan
-from .journal import Journal
+from .ledger import Ledger
 from .patterns import Matcher
 from .pending import Pending
 from .scan import LINK, Entry
@@ -22,8 +22,8 @@ from .watch import Watch
 
 
 @dataclass
-class Seen:
-    """What a keeper remembers of files beside the journal."""
+class Findings:
+    """What a keeper remembers of files beside the ledger."""
 
     open_since: dict[str, float] = field(default_factory=dict)
     whole: dict[str, float] = field(default_factory=dict)
@@ -43,9 +43,9 @@ class Looker:
 
     source: str
     place: Place
-    journal: Journal
+    ledger: Ledger
     pending: Pending
-    seen: Seen
+    seen: Findings
     watch: Watch
     sender: Sender
     left_out: Matcher
@@ -59,7 +59,7 @@ class Looker:
 
     def follow(self) -> None:
         """Begin to follow deletions: what is gone by now stays at the Place."""
-        self.seen.earlier = {name for name in self.journal.acknowledged if self._is_gone(name)}
+        self.seen.earlier = {name for name in self.ledger.acknowledged if self._is_gone(name)}
         self._tell_earlier()
 
     def _is_gone(self, name: str) -> bool:
@@ -85,7 +85,7 @@ class Looker:
             found = scan.look(self.source, name)
             if found is not None:
                 self._note(name, *found, at=at)
-            elif name in self.journal.acknowledged:
+            elif name in self.ledger.acknowledged:
                 self.pending.drop(name)
                 self.seen.gone.add(name)
             elif os.path.isdir(os.path.join(self.source, name)):
@@ -99,7 +99,7 @@ class Looker:
             self._all_gone_below(set(folders_gone))
 
     def _all_gone_below(self, folders: set[str]) -> None:
-        for name in self.journal.acknowledged:
+        for name in self.ledger.acknowledged:
             at = name.rfind("/")
             while at > 0:
                 if name[:at] in folders:
@@ -113,7 +113,7 @@ class Looker:
         if kind == scan.OTHER or (kind == LINK and not self.place.keeps_links):
             self.seen.skipped.add(name)
             return False
-        if self.journal.acknowledged.get(name) == entry:
+        if self.ledger.acknowledged.get(name) == entry:
             self.pending.drop(name)
             return False
         if name in self.seen.refused and self.seen.refused[name][0] == entry:
@@ -126,7 +126,7 @@ class Looker:
     def scan(self) -> None:
         """Look at everything."""
         self.say("SCANNING")
-        self.journal.looked()
+        self.ledger.looked()
         began, cpu, wall = time.monotonic(), time.process_time(), time.time()
         first = self.scan_began is None
         why = self.watch.suspicion()
@@ -135,7 +135,7 @@ class Looker:
         else:
             self.watch.scanned()
         unreadable = scan.Unreadable([])
-        missing = set(self.journal.acknowledged) if self.deleting or first else set()
+        missing = set(self.ledger.acknowledged) if self.deleting or first else set()
         self.seen.skipped.clear()
         self.seen.empty.clear()
         count, surprises = 0, []
@@ -146,7 +146,7 @@ class Looker:
             missing.discard(name)
             known = name in self.pending.waiting
             if self._note(name, entry, kind, quiet=entry.seconds < wall - 1) and not known:
-                base = self.journal.acknowledged.get(name)
+                base = self.ledger.acknowledged.get(name)
                 if entry.ctime / 1e9 < wall - 2 and (base is None or base.mtime != entry.mtime):
                     surprises.append(name)
         gone = {name for name in missing if not unreadable.hides(name)}
@@ -161,7 +161,7 @@ class Looker:
             **{name: one for name, one in self.seen.refused.items() if not name.endswith("/")},
             **{f"{folder}/": (None, "the folder cannot be read") for folder in unreadable.folders},
         }
-        self.seen.earlier &= self.journal.acknowledged.keys()
+        self.seen.earlier &= self.ledger.acknowledged.keys()
         self._tell_earlier()
         self.scan_began, self.scan_cpu = began, time.process_time() - cpu
         self.status["scan"] = {"at": wall, "seconds": round(time.monotonic() - began, 3), "files": count}

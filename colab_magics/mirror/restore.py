@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..transport.places import PRIVATE, Hand, Opened, Place
 from . import rsync, scan
-from .journal import Journal
+from .ledger import Ledger
 from .patterns import CONFLICT
 from .rsync import There
 from .scan import Entry
@@ -36,7 +36,7 @@ class Plan:
         return sum(one.size for one in self.fetch)
 
 
-def plan(place: Place, opened: Opened, source: Path, journal: Journal, *, exclude: Iterable[str], light: bool) -> Plan:
+def plan(place: Place, opened: Opened, source: Path, ledger: Ledger, *, exclude: Iterable[str], light: bool) -> Plan:
     """Compare both sides and decide for each file; changes nothing."""
     found = Plan()
     listed = rsync.listing(place, opened, source, exclude=exclude, light=light, folders=found.folders)
@@ -46,7 +46,7 @@ def plan(place: Place, opened: Opened, source: Path, journal: Journal, *, exclud
         if one.name in found.outward:
             continue
         here = None if one.new else scan.look(str(source), one.name)
-        base = journal.acknowledged.get(one.name)
+        base = ledger.acknowledged.get(one.name)
         if here is None:
             found.fetch.append(one)
         elif one.alike:
@@ -74,7 +74,7 @@ def _decide(found: Plan, one: There, here: Entry, base: Entry | None) -> None:
 
 
 def carry_out(
-    plan: Plan, place: Place, opened: Opened, source: Path, journal: Journal, *, flags: Sequence[str] = ()
+    plan: Plan, place: Place, opened: Opened, source: Path, ledger: Ledger, *, flags: Sequence[str] = ()
 ) -> None:
     """Fetch what a plan says and write down what both sides hold then.
 
@@ -96,17 +96,17 @@ def carry_out(
     finally:
         plan.outward.update(rsync.drop_outward(source, plan.fetch))
         for name in plan.outward:
-            journal.forget(name)  # that it is not here is our doing: it is no file that was deleted
+            ledger.forget(name)  # that it is not here is our doing: it is no file that was deleted
         for one in plan.fetch:
             here = scan.look(str(source), one.name)
             if here is not None and here[0].size == one.size and abs(here[0].seconds - one.mtime) < 2:
-                journal.acknowledge(one.name, here[0])
-        _acknowledge_alike(plan, place, opened.hand, source, journal)
-        journal.flush()
+                ledger.acknowledge(one.name, here[0])
+        _acknowledge_alike(plan, place, opened.hand, source, ledger)
+        ledger.flush()
 
 
-def _acknowledge_alike(plan: Plan, place: Place, hand: Hand, source: Path, journal: Journal) -> None:
-    unknown = [name for name in plan.alike if name not in journal.acknowledged]
+def _acknowledge_alike(plan: Plan, place: Place, hand: Hand, source: Path, ledger: Ledger) -> None:
+    unknown = [name for name in plan.alike if name not in ledger.acknowledged]
     # rsync compares whole seconds; where times can be compared exactly, a file that was written twice in one is seen.
     exact = hand.look(unknown) if hand.local is not None and not place.uploads_later else None
     for name in unknown:
@@ -114,4 +114,4 @@ def _acknowledge_alike(plan: Plan, place: Place, hand: Hand, source: Path, journ
         if here is None:
             continue
         if exact is None or (name in exact and abs(exact[name].mtime - here[0].seconds) < 2e-3):
-            journal.acknowledge(name, here[0])
+            ledger.acknowledge(name, here[0])

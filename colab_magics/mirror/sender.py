@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import Unavailable
-from ..transport.places import Hand, Opened, Place, Seen
+from ..transport.places import FileThere, Hand, Opened, Place
 from ..units import show_size
 from . import native, rsync
-from .journal import Journal
 from .lease import BUSY, Leases
+from .ledger import Ledger
 from .native import CHANGED, DONE, GONE, OPEN, OTHER, UNREADABLE, Copied
 from .patterns import CONFLICT, INCOMING, TEMPORARY, VERSIONS, Matcher
 from .scan import Entry, entry_of
@@ -76,7 +76,7 @@ def slices(names: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]
         yield batch
 
 
-def alike(seen: Seen, entry: Entry) -> bool:
+def alike(seen: FileThere, entry: Entry) -> bool:
     """Whether a file at the Place looks like this version; some Places keep whole seconds only."""
     if seen.size != entry.size:
         return False
@@ -93,7 +93,7 @@ class Sender:
         The folder here.
     place : Place
         The folder there.
-    journal : Journal
+    ledger : Ledger
         What was handed over.
     leases : Leases
         Where to take leases.
@@ -105,7 +105,7 @@ class Sender:
 
     source: str
     place: Place
-    journal: Journal
+    ledger: Ledger
     leases: Leases
     keep: Keep | None = None
     flags: Sequence[str] = ()
@@ -172,21 +172,21 @@ class Sender:
                 batch.files += 1
                 batch.bytes += copied.entry.size
                 if opened.hand.local is not None:
-                    self.journal.acknowledge(name, copied.entry)
+                    self.ledger.acknowledge(name, copied.entry)
             if moves:
                 opened.hand.move(moves, aside=_aside())
                 for name, copied in batch.copied.items():
                     if copied.outcome == DONE and copied.entry is not None:
-                        self.journal.acknowledge(name, copied.entry)
+                        self.ledger.acknowledge(name, copied.entry)
             self._drop_versions(opened.hand)
             batch.full = no_space(self._full) if self._full else None
         finally:
-            self.journal.flush()
+            self.ledger.flush()
         return batch
 
-    def _is_there(self, name: str, seen: Seen | None, batch: Batch) -> bool:
+    def _is_there(self, name: str, seen: FileThere | None, batch: Batch) -> bool:
         """Whether the Place has this very version already, though nobody had written that down."""
-        if seen is None or not seen.plain or name in self.journal.acknowledged:
+        if seen is None or not seen.plain or name in self.ledger.acknowledged:
             return False
         try:
             here = os.lstat(os.path.join(self.source, name))
@@ -195,17 +195,19 @@ class Sender:
         if not stat.S_ISREG(here.st_mode) or not alike(seen, entry_of(here)):
             return False
         batch.copied[name] = Copied(DONE, entry_of(here))
-        self.journal.acknowledge(name, entry_of(here))
+        self.ledger.acknowledge(name, entry_of(here))
         return True
 
-    def _steps(self, name: str, temporary: str, entry: Entry, seen: Seen | None, batch: Batch) -> list[tuple[str, str]]:
+    def _steps(
+        self, name: str, temporary: str, entry: Entry, seen: FileThere | None, batch: Batch
+    ) -> list[tuple[str, str]]:
         """Decide which renames give the file its name."""
         if seen is None:
             return [(temporary, name)]
-        known = self.journal.acknowledged.get(name)
+        known = self.ledger.acknowledged.get(name)
         # A process that was killed between the rename and the line that tells of it: what is there is ours.
         ours = (known is not None and alike(seen, known)) or (
-            name in self.journal.intended and seen.mtime <= entry.seconds and seen.plain
+            name in self.ledger.intended and seen.mtime <= entry.seconds and seen.plain
         )
         if not ours and seen.plain and known is None and alike(seen, entry):
             ours = True
@@ -244,7 +246,7 @@ class Sender:
             if not fits:
                 continue
             if not begun:
-                self.journal.intend(names)
+                self.ledger.intend(names)
                 begun = True
             self._number += 1
             temporary = f"{TEMPORARY}{os.getpid()}.{self._number}"
@@ -288,9 +290,9 @@ class Sender:
         """Copy files by one rsync; those that somebody wrote meanwhile do not count."""
         before = {name: self.resting(name, open_since, urgent) for name in names}
         ready = self._fitting(opened.hand, {n: copied for n, copied in before.items() if copied.outcome == DONE})
-        staged: dict[str, Seen] = {}
+        staged: dict[str, FileThere] = {}
         if ready:
-            self.journal.intend(ready)
+            self.ledger.intend(ready)
             rsync.push(self.place, opened, Path(self.source), list(ready), flags=self.flags)
             staged = opened.hand.look([f"{INCOMING}/{name}" for name in ready])
         for name, first in before.items():

@@ -14,7 +14,7 @@ from .. import process, units
 from ..errors import ColabMagicsError, CommandFailed, InvalidInput, Unavailable
 from . import restore as restore_of
 from . import show, state
-from .journal import Journal
+from .ledger import Ledger
 
 LOOK_SECONDS = 0.05
 URGE_SECONDS = 2.0
@@ -159,11 +159,11 @@ class Sync:
         """Say what a restore would do, and do nothing."""
         config = self.config
         place = config.target()
-        journal = Journal(self.folder / "journal.jsonl", config.place_id, write=False)
+        ledger = Ledger(self.folder / "journal.jsonl", config.place_id, write=False)
         with place.opened(config.place_id) as opened:
             if not place.names():
                 return restore_of.Plan()
-            return restore_of.plan(place, opened, self.source, journal, exclude=config.exclude, light=False)
+            return restore_of.plan(place, opened, self.source, ledger, exclude=config.exclude, light=False)
 
     def verify(self, timeout: float | None = None) -> int:
         """Compare everything with the Place by size and time, and hand over again what is not alike there.

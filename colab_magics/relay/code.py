@@ -35,7 +35,7 @@ LEFT_OUT = {
 MOST_FILES, MOST_BYTES, MOST_OF_ONE = 5_000, 100_000_000, 20_000_000
 
 
-class Seen(NamedTuple):
+class Version(NamedTuple):
     """What of a file tells that it changed."""
 
     time: int
@@ -60,7 +60,7 @@ class Code:
     root: Path
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
-    sent: dict[str, Seen] = field(default_factory=dict)
+    sent: dict[str, Version] = field(default_factory=dict)
     ignored: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class Code:
         self._now = wanted
         return changed, gone
 
-    _now: dict[str, Seen] = field(default_factory=dict, repr=False)
+    _now: dict[str, Version] = field(default_factory=dict, repr=False)
     _secret: set[str] = field(default_factory=set, repr=False)
     _told: set[str] = field(default_factory=set, repr=False)
 
@@ -142,7 +142,7 @@ class Code:
             del self.sent[path]
         return len(changed), size
 
-    def _scan(self) -> Iterator[tuple[str, Seen]]:
+    def _scan(self) -> Iterator[tuple[str, Version]]:
         """Yield the files, folder by folder; folders that git ignores are not entered."""
         level = [""]
         while level:
@@ -167,7 +167,7 @@ class Code:
     def _excluded(self, path: str, name: str) -> bool:
         return any(fnmatch(path, pattern) or fnmatch(name, pattern) for pattern in self.exclude)
 
-    def _look(self, path: str, entry: os.DirEntry[str]) -> Seen | None:
+    def _look(self, path: str, entry: os.DirEntry[str]) -> Version | None:
         """Return what tells whether a file changed; None for what is no code, and for secrets that nobody named."""
         # A notebook is no module, and this one changes with each cell.
         if entry.name.endswith(".ipynb") and not self._included(path):
@@ -184,7 +184,7 @@ class Code:
         if (foreign.looks_secret(path) or (target and foreign.looks_secret(str(target)))) and not self._named(path):
             self._secret.add(path)
             return None
-        return Seen(about.st_mtime_ns, about.st_size, stat.S_IMODE(about.st_mode))
+        return Version(about.st_mtime_ns, about.st_size, stat.S_IMODE(about.st_mode))
 
     def _included(self, path: str) -> bool:
         """Whether a file, or a folder on the way to one, was asked for."""

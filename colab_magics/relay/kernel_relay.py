@@ -24,7 +24,7 @@ import zmq
 
 from . import files_there, kernel_process, processes_there, wire
 from .client_there import Client
-from .requests_seen import Seen
+from .requests_seen import RequestsSeen
 from .spool import Spool
 
 TICK = 1.0
@@ -50,7 +50,7 @@ class Relay:
         self.began = self.active = time.time()
         # Paths of unix sockets are short, and no unix socket works on every home folder.
         self.sockets = tempfile.mkdtemp(prefix="colab_magics-", dir="/tmp")
-        self.seen = Seen()
+        self.seen = RequestsSeen()
         self.clients: list[Client] = []
         self.by_descriptor: dict[int, Client] = {}
         self.ending = self.asked_to_end = False

@@ -20,7 +20,7 @@ _PLACES = ("reply_at", "end_at")
 """Where in the spool the reply ends, and the end of its output. They come by two channels, either may be first."""
 
 
-class Seen:
+class RequestsSeen:
     """Requests by msg_id, in the order in which they came."""
 
     def __init__(self) -> None:

@@ -98,7 +98,7 @@ def _take_over(run: Run, name: str, common: Mapping[str, Any]) -> None:
         process.write_json(run.folder / RECORD, {**record, **own})
 
 
-def again(folder: Path) -> None:
+def renew(folder: Path) -> None:
     """Make a run that ended ready for another attempt, as it is."""
     record, before = process.read_json(folder / RECORD) or {}, ended_attempts(folder)
     fresh = {"attempt": _next_attempt(folder), "attempts": before, "submitted": time.time()}

@@ -19,8 +19,8 @@ from ..ui import UI, Table
 from ..units import show_seconds, show_time, without_controls
 from . import compare, scheduler, usage
 from .compare import Result
-from .plan import describe
-from .select import again
+from .plan import count_phases
+from .select import reread
 
 _NOT_THE_USERS = re.compile(r"── |══ |\[IPKernelApp\]|run .+: i_sub_job = ")
 """How lines of a log begin that the run's cells did not print: ours, the kernel's last words, %fork's one line."""
@@ -58,7 +58,7 @@ class Board:
     def of(cls, runs: Sequence[Run]) -> Board:
         """Make a board of these very runs, however they stand later."""
         chosen = list(runs)
-        return cls(lambda: again(chosen))
+        return cls(lambda: reread(chosen))
 
     @property
     def runs(self) -> list[Run]:
@@ -168,7 +168,7 @@ class Board:
                     quiet = not any(run.runner_lives() for run, _ in statuses)
                 if not fed and not any(status.phase == "running" for _, status in statuses):
                     raise ColabMagicsError(
-                        f"Nobody executes the runs any more ({describe(statuses)}).\n{_last_words(jobs)}",
+                        f"Nobody executes the runs any more ({count_phases(statuses)}).\n{_last_words(jobs)}",
                         "Run the %fork line again: finished runs are kept, the others go on.",
                     )
                 # Looking at a thousand runs must not take from them what they need themselves.
@@ -190,7 +190,7 @@ class Board:
         except KeyboardInterrupt:
             words = self.job_words()
             ui.stop(
-                f"Stopped watching ({describe(self.statuses())}). The runs go on: %jobs watch {words} shows them, "
+                f"Stopped watching ({count_phases(self.statuses())}). The runs go on: %jobs watch {words} shows them, "
                 f"%jobs kill {words} ends them."
             )
 
@@ -285,7 +285,7 @@ def as_table(
 def caption(statuses: Sequence[tuple[Run, Status]]) -> str:
     """Say how many runs are in which phase; and when that was so, while it still changes: tables stay on the screen."""
     moving = any(status.phase not in ENDED for _, status in statuses)
-    return describe(statuses) + (f", as of {show_time(time.time())}" if moving else "")
+    return count_phases(statuses) + (f", as of {show_time(time.time())}" if moving else "")
 
 
 def _time(status: Status, *, kept: bool) -> str:

@@ -25,7 +25,7 @@ from ..records.names import PLAN, SCHEDULER, STATE
 from ..records.run import ENDED, Run, runs_of
 from ..session import RUN_VARIABLE
 from . import workers as said_workers
-from .attempts import again
+from .attempts import renew
 from .runner import Runner
 from .scheduler import CURRENT, Feed, judge, last_plan
 
@@ -146,7 +146,7 @@ class Scheduler:
         if status.ended_well or status.phase == "killed":
             return
         if self.tries[run.folder] < self.feed.retries and not Run.look(run.folder).problem:
-            again(run.folder)
+            renew(run.folder)
             fresh = Run.load(run.folder)
             self.tries[run.folder] += 1
             self.trial = fresh if self.trial == run else self.trial

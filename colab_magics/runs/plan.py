@@ -354,7 +354,7 @@ def _code_changed(changed: Sequence[tuple[Run, list[str]]]) -> InvalidInput:
     )
 
 
-def describe(statuses: Sequence[tuple[Run, Status]]) -> str:
+def count_phases(statuses: Sequence[tuple[Run, Status]]) -> str:
     """Write one line on how many runs are in which phase."""
     counts: dict[str, int] = {}
     for _, status in statuses:

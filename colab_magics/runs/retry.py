@@ -18,7 +18,7 @@ from ..records.run import Run
 from ..units import count
 from . import attempts, scheduler
 from .scheduler import Feed
-from .select import Choice, again
+from .select import Choice, reread
 
 
 def chosen(found: Sequence[Choice]) -> list[Run]:
@@ -77,14 +77,14 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
             lock = scheduler.lock(job_folder)
             stack.callback(os.close, lock)
             # Under the lock: nobody else starts or ends them now.
-            mine = again(mine)
+            mine = reread(mine)
             ready.append((job_folder, mine, lock, _engine(mine)))
         for job_folder, mine, lock, engine in ready:
             chosen = dataclasses.replace(_feed_before(job_folder), **feed)
             try:
                 for run in mine:
                     if run.status().phase != "waiting":
-                        attempts.again(run.folder)
+                        attempts.renew(run.folder)
             except OSError as error:
                 raise scheduler.cannot_start(error, job_folder) from error
             scheduler.start(job_folder, [run.folder for run in mine], lock, engine=engine, feed=chosen)

@@ -177,7 +177,7 @@ def one(runs: Sequence[Run], words: Sequence[str]) -> Run:
     return runs[0]
 
 
-def again(runs: Iterable[Run]) -> list[Run]:
+def reread(runs: Iterable[Run]) -> list[Run]:
     """Read runs anew: their attempts, and whether they are still there."""
     found = []
     for run in runs:

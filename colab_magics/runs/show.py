@@ -35,7 +35,7 @@ class Text:
         printer.text(str(self))
 
 
-def describe(run: Run) -> str:
+def details(run: Run) -> str:
     """Write everything about a run: parameters, code version, times, files, the error of a failed one."""
     status = run.status()
     record = run.record

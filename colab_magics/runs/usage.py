@@ -31,7 +31,7 @@ MOST_OF_THE_TIME = 0.01
 
 
 @dataclass
-class _Seen:
+class _Held:
     """A process at the last measure: its memory, of which that in the measure before too, and how much it shared.
 
     `high` is the most it had ever held, what it shares included, when its peak was last counted.
@@ -59,7 +59,7 @@ class Meter:
         self._before: tuple[float, float] | None = None
         self._next = 0.0
         self._value: dict[str, Any] = {}
-        self._seen: dict[tuple[int, float], _Seen] = {}
+        self._seen: dict[tuple[int, float], _Held] = {}
         self._lock = threading.Lock()
 
     def measure(self) -> dict[str, Any]:
@@ -108,11 +108,11 @@ class Meter:
                 self._see(one, before)
         self._take(memory=sum(one.memory for one in self._seen.values()))
 
-    def _see(self, one: psutil.Process, before: Mapping[tuple[int, float], _Seen]) -> None:
+    def _see(self, one: psutil.Process, before: Mapping[tuple[int, float], _Held]) -> None:
         who = (one.pid, one.create_time())
         memory, shared = _memory(one)
-        was = before.get(who, _Seen(0, 0, 0, 0))
-        self._seen[who] = _Seen(memory, min(memory, was.memory), max(shared, was.shared), was.high)
+        was = before.get(who, _Held(0, 0, 0, 0))
+        self._seen[who] = _Held(memory, min(memory, was.memory), max(shared, was.shared), was.high)
 
     def _count_peaks(self) -> None:
         """Count what a process has held at most since we looked, beside what the others have held all the time."""

@@ -13,7 +13,7 @@ from ..payloads import start_up
 from ..ui import UI
 from ..units import show_seconds
 from .board import Board, failure
-from .plan import describe
+from .plan import count_phases
 
 
 def watch(ui: UI, board: Board, project: Project, *, tolerant: bool) -> None:
@@ -40,7 +40,7 @@ def watch(ui: UI, board: Board, project: Project, *, tolerant: bool) -> None:
 
 def _stopped_watching(ui: UI, board: Board, job: str) -> NoReturn:
     ui.stop(
-        f"Stopped watching ({describe(board.statuses())}). The runs go on: %jobs watch {job} shows them, "
+        f"Stopped watching ({count_phases(board.statuses())}). The runs go on: %jobs watch {job} shows them, "
         f"%jobs kill {job} ends them."
     )
 
@@ -64,4 +64,4 @@ def summary(board: Board) -> str:
     ended = [status.ended for status in executed if status.ended]
     kept = f", {len(statuses) - len(executed)} of them kept{',' * bool(began)}" if len(executed) < len(statuses) else ""
     took = f" in {show_seconds(max(ended) - min(began))}" if began and ended else ""
-    return f"{describe(statuses)}{kept}{took}."
+    return f"{count_phases(statuses)}{kept}{took}."

@@ -20,7 +20,7 @@ from .. import files, process
 from ..colab import mount
 from ..colab.runtime import my_drive, on_colab
 from ..errors import ColabMagicsError, CommandFailed, InvalidInput, Unavailable, Unmounted
-from .places import ANSWER_SECONDS, PRIVATE, SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel, safe_name
+from .places import ANSWER_SECONDS, PRIVATE, SENTINEL, FileThere, Hand, Mark, Opened, Place, new_sentinel, safe_name
 
 TICK = 3.0
 """Within so many seconds two versions of a file may look alike: some file systems keep whole seconds."""
@@ -47,7 +47,7 @@ class FolderHand(Hand):
         """Return a name as a path."""
         return os.path.join(self.local, name)
 
-    def look(self, names: Sequence[str]) -> dict[str, Seen]:
+    def look(self, names: Sequence[str]) -> dict[str, FileThere]:
         found = {}
         for name in names:
             if not self._is_within(os.path.dirname(name)):
@@ -56,7 +56,7 @@ class FolderHand(Hand):
                 seen = os.lstat(self.path(name))
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            found[name] = Seen(seen.st_size, seen.st_mtime, stat.S_ISREG(seen.st_mode))
+            found[name] = FileThere(seen.st_size, seen.st_mtime, stat.S_ISREG(seen.st_mode))
         return found
 
     def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:

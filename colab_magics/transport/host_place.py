@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from .. import process
 from ..errors import CommandFailed, InvalidInput, Unavailable
 from . import ssh
-from .places import SENTINEL, Hand, Mark, Opened, Place, Seen, new_sentinel
+from .places import SENTINEL, FileThere, Hand, Mark, Opened, Place, new_sentinel
 
 if TYPE_CHECKING:
     import subprocess
@@ -45,7 +45,7 @@ class HostHand(Hand):
     def __init__(self, host: str, folder: str) -> None:
         self.host, self.folder = host, folder
 
-    def look(self, names: Sequence[str]) -> dict[str, Seen]:
+    def look(self, names: Sequence[str]) -> dict[str, FileThere]:
         # stat's formats differ between GNU and BSD; a name is told by its number, so that it may hold anything.
         script = _WITHIN + (
             'for f; do within "$f" && { [ -e "$f" ] || [ -L "$f" ]; } || { echo; continue; }; '
@@ -56,7 +56,7 @@ class HostHand(Hand):
         found = {}
         for name, line in zip(names, lines, strict=False):
             if fields := line.split():
-                found[name] = Seen(int(fields[1]), float(fields[2]), fields[0] == "f")
+                found[name] = FileThere(int(fields[1]), float(fields[2]), fields[0] == "f")
         return found
 
     def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:

@@ -40,7 +40,7 @@ PLACES = Registry(
 )
 
 
-class Seen(NamedTuple):
+class FileThere(NamedTuple):
     """What a file at a Place looks like."""
 
     size: int
@@ -61,7 +61,7 @@ class Hand(ABC):
         return rights_of(os.path.join(self.source, folder)) if self.source is not None else PRIVATE
 
     @abstractmethod
-    def look(self, names: Sequence[str]) -> dict[str, Seen]:
+    def look(self, names: Sequence[str]) -> dict[str, FileThere]:
         """Look at files; those that are not there are left out."""
 
     @abstractmethod

@@ -74,9 +74,9 @@ def show(*ids: str, all: bool = False) -> Text:
         See ``%jobs``.
     """
     from ..runs import here
-    from ..runs.show import Text, describe
+    from ..runs.show import Text, details
 
-    return Text("\n\n".join(describe(run) for run in here.meant(ids, every_job=all)))
+    return Text("\n\n".join(details(run) for run in here.meant(ids, every_job=all)))
 
 
 @subcommand(jobs)

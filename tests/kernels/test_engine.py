@@ -254,8 +254,8 @@ def test_out_of_memory_is_said_with_evidence_only(tmp_path: Path) -> None:
     (cgroups / "memory" / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n")
     assert death.kills_for_memory(cgroups=cgroups, own=own, machine=machine) == 9
     assert death.kills_for_memory(cgroups=tmp_path / "no", own=tmp_path / "no", machine=tmp_path / "no") == 0
-    assert death.describe(-9, kills=1).endswith("killed by the kernel (out of memory)")
-    assert death.describe(-9, kills=0) == "the kernel died: ended by SIGKILL"
-    assert death.describe(-11, kills=1) == "the kernel died: ended by SIGSEGV"
-    assert death.describe(7) == "the kernel died: exit status 7"
-    assert death.describe(None) == "the kernel died"
+    assert death.cause(-9, kills=1).endswith("killed by the kernel (out of memory)")
+    assert death.cause(-9, kills=0) == "the kernel died: ended by SIGKILL"
+    assert death.cause(-11, kills=1) == "the kernel died: ended by SIGSEGV"
+    assert death.cause(7) == "the kernel died: exit status 7"
+    assert death.cause(None) == "the kernel died"

@@ -63,7 +63,7 @@ def test_who_opens_it_and_the_next_attempt_complete_it_where_no_scheduler_lives(
         process.write_json(folder / "state.json", state)
         notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         journal.Journal(folder / "notebook.ipynb", notebook).close()
-    attempts.again(project.data_job / "sub_job_000")
+    attempts.renew(project.data_job / "sub_job_000")
     assert (project.data_job / "sub_job_000" / "attempt_1.ipynb").exists()
     assert not (project.data_job / "sub_job_001" / "notebook.ipynb").exists()
     assert len(jobs()) == 2

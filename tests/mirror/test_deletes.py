@@ -10,7 +10,7 @@ import pytest
 from conftest import poll
 
 from colab_magics.mirror.deletes import Trash
-from colab_magics.mirror.journal import Journal
+from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.scan import Entry
 from colab_magics.mirror.sync import Sync
 from colab_magics.transport.places import Hand
@@ -29,13 +29,13 @@ class Moves:
 
 
 def test_a_folder_that_took_the_name_of_a_file_stays_with_what_is_in_it(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal", "place")
+    ledger = Ledger(tmp_path / "ledger", "place")
     for name in ("thing", "thing/new", "other", "things"):
-        journal.acknowledge(name, Entry(1, 1, 1))
+        ledger.acknowledge(name, Entry(1, 1, 1))
     hand = Moves()
-    taken = Trash(tmp_path / "trash.json", "place").take(cast(Hand, hand), ["thing", "other"], journal)
+    taken = Trash(tmp_path / "trash.json", "place").take(cast(Hand, hand), ["thing", "other"], ledger)
     assert (hand.names, taken) == (["other"], 1)
-    assert sorted(journal.acknowledged) == ["thing/new", "things"]
+    assert sorted(ledger.acknowledged) == ["thing/new", "things"]
 
 
 def earlier(sync: Sync) -> str:

@@ -11,7 +11,7 @@ from conftest import poll
 from sshd import sshd
 
 from colab_magics.mirror.deletes import renamed
-from colab_magics.mirror.journal import Journal
+from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.scan import Entry
 from mirror.tools import begin, tree, write
 
@@ -19,7 +19,7 @@ EXACT, WHOLE = 1_700_000_000_123_456_789, 1_700_000_000_000_000_000
 
 
 def test_only_new_names_with_the_same_looks_count(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal", "place")
+    ledger = Ledger(tmp_path / "ledger", "place")
     for name, size, mtime in (
         ("old/a", 1, EXACT),
         ("old/b", 2, EXACT),
@@ -29,19 +29,19 @@ def test_only_new_names_with_the_same_looks_count(tmp_path: Path) -> None:
         ("long/f", 9, EXACT),
         ("old/f", 9, EXACT),
     ):
-        journal.acknowledge(name, Entry(size, mtime, 1))
-    journal.nothing_new()
-    gone = {name for name in journal.acknowledged if name.startswith("old/")}
-    assert renamed(gone, journal) == set(), "what stood there before is no copy of it"
+        ledger.acknowledge(name, Entry(size, mtime, 1))
+    ledger.nothing_new()
+    gone = {name for name in ledger.acknowledged if name.startswith("old/")}
+    assert renamed(gone, ledger) == set(), "what stood there before is no copy of it"
     for name, size, mtime in (("new/a", 1, EXACT), ("x", 2, EXACT + 1), ("new/d", 3, WHOLE), ("new/x", 3, WHOLE)):
-        journal.acknowledge(name, Entry(size, mtime, 2))
-    found = renamed(gone, journal)
+        ledger.acknowledge(name, Entry(size, mtime, 2))
+    found = renamed(gone, ledger)
     assert len(found & {"old/a", "old/c"}) == 1, "one for one"
     assert found - {"old/a", "old/c"} == {"old/d"}
-    journal.looked()
-    assert renamed(gone, journal) == found
-    journal.looked()
-    assert renamed(gone, journal) == set(), "names that were there before both looks"
+    ledger.looked()
+    assert renamed(gone, ledger) == found
+    ledger.looked()
+    assert renamed(gone, ledger) == set(), "names that were there before both looks"
 
 
 def test_a_moved_tree_is_no_deletion_and_the_rest_of_it_waits(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from conftest import poll
 from colab_magics import process
 from colab_magics.errors import Unavailable
 from colab_magics.mirror import control
-from colab_magics.mirror.journal import Journal
+from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.scan import Entry
 from colab_magics.transport.places import SENTINEL
 from mirror.tools import begin, for_python, state_of, tmpfs, tree, write
@@ -102,23 +102,23 @@ def test_all_is_compared_only_where_the_place_may_lack_something(tmp_path: Path)
 
 
 def test_what_was_begun_is_known_after_two_kills(tmp_path: Path) -> None:
-    file = tmp_path / "journal"
-    journal = Journal(file, "place")
-    journal.acknowledge("a", Entry(1, 1, 1))
-    journal.intend(["a", "b"])
+    file = tmp_path / "ledger"
+    ledger = Ledger(file, "place")
+    ledger.acknowledge("a", Entry(1, 1, 1))
+    ledger.intend(["a", "b"])
     size = file.stat().st_size
-    journal.intend(["b", "a"])
+    ledger.intend(["b", "a"])
     assert file.stat().st_size == size, "noted once"
     for _ in range(2):  # each makes the file anew, and is killed before it copies
-        journal = Journal(file, "place")
-        assert journal.intended == {"a", "b"}
-    journal.acknowledge("b", Entry(2, 2, 2))
-    journal.flush()
-    journal = Journal(file, "place")
-    assert journal.intended == {"a"}
-    assert journal.acknowledged == {"a": Entry(1, 1, 1), "b": Entry(2, 2, 2)}
-    journal.compact()
-    assert Journal(file, "place", write=False).intended == {"a"}
+        ledger = Ledger(file, "place")
+        assert ledger.intended == {"a", "b"}
+    ledger.acknowledge("b", Entry(2, 2, 2))
+    ledger.flush()
+    ledger = Ledger(file, "place")
+    assert ledger.intended == {"a"}
+    assert ledger.acknowledged == {"a": Entry(1, 1, 1), "b": Entry(2, 2, 2)}
+    ledger.compact()
+    assert Ledger(file, "place", write=False).intended == {"a"}
 
 
 def test_a_limit_of_watches_that_is_reached_is_told_at_once(tmp_path: Path) -> None:  # new folders go unwatched

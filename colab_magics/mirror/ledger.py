@@ -17,7 +17,7 @@ from .scan import Entry
 VERSION = 2
 
 
-class Journal:
+class Ledger:
     """The versions of files that the Place holds by our doing.
 
     Parameters
@@ -127,6 +127,6 @@ class Journal:
             os.replace(temporary, self.file)
         except OSError as error:
             # The old file still tells all; a full disk here must not end the sync.
-            process.log.warning("the journal could not be written anew: %s", error)
+            process.log.warning("the ledger could not be written anew: %s", error)
             temporary.unlink(missing_ok=True)
         self._lines = len(self.acknowledged)
