@@ -7,6 +7,7 @@ the first call: loading the extension must not wait for it.
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
 import itertools
 import os
@@ -69,6 +70,8 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
     try:
         return function(*cell, *bound.args, **bound.kwargs, **named)
     except OSError as error:
+        if error.errno not in _MENDS:
+            raise  # nobody has foreseen it: where it came from is what helps
         raise _from_os(error, shown) from error
 
 
@@ -192,11 +195,26 @@ def _help(shown: str, face: Words) -> str:
     return f"{shown.split()[0]}?" if face.face == "magic" else f"{shown} --help"
 
 
+_MENDS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Choose a place where you may write."),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or choose another place."),
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE), "Close what is open (a restart of the kernel does), or raise ulimit -n."
+    ),
+    **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), "End something that takes memory or processes, then say it again."),
+    **dict.fromkeys(
+        (errno.EIO, errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.ENXIO),
+        "The disk or its mount has a problem: look at it, then say it again.",
+    ),
+    errno.ENAMETOOLONG: "Choose shorter names.",
+}
+"""What a user can do about what the system refuses."""
+
+
 def _from_os(error: OSError, shown: str) -> ColabMagicsError:
-    reason = error.strerror or str(error) or type(error).__name__
+    reason = error.strerror or str(error)
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    mends = {13: "Choose a place where you may write.", 28: "Free some space, or choose another place."}
     return ColabMagicsError(
         f"could not {shown}: {': '.join([reason, ' → '.join(names)] if names else [reason])}",
-        mends.get(error.errno or 0, ""),
+        _MENDS[error.errno or 0],
     )

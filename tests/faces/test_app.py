@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -121,28 +123,33 @@ def test_a_verb_without_options_says_so() -> None:
     assert "Quote" in caught.value.mend
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.EIO])
 def test_what_the_system_refuses_is_an_error_without_a_trace(
-    toy_sync: Calls, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    toy_sync: Calls, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     import sys
 
     def refuse(*, to: str = "") -> None:
-        (tmp_path / "gone" / "file").write_text("x")
+        raise OSError(number, os.strerror(number), "there/file")
 
     monkeypatch.setattr(sys.modules["colab_magics.verbs.sync"], "sync", refuse)
-    with pytest.raises(ColabMagicsError, match=r"could not %sync: No such file or directory: .*gone/file"):
+    with pytest.raises(ColabMagicsError, match=f"could not %sync: {os.strerror(number)}: there/file") as caught:
         line("")
+    assert caught.value.mend
 
 
 def test_our_own_defects_keep_their_trace(toy_sync: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     def broken() -> None:
-        raise KeyError("ours")
+        raise error
 
     monkeypatch.setattr(sys.modules["colab_magics.verbs.sync"], "sync", broken)
-    with pytest.raises(KeyError, match="ours"):
-        line("")
+    # Also what the system says, where it says that we asked for something that is not there.
+    for error in (KeyError("ours"), FileNotFoundError(errno.ENOENT, "ours"), OSError(errno.EBADF, "ours")):
+        with pytest.raises(type(error), match="ours") as caught:
+            line("")
+        assert not isinstance(caught.value, ColabMagicsError)
 
 
 # Bodies
