@@ -28,6 +28,7 @@ from . import workers as said_workers
 from .attempts import renew
 from .runner import Runner
 from .scheduler import CURRENT, Feed, judge, last_plan
+from .sources import Planned, Source
 
 _TICK = 0.1
 _BEAT = 5.0
@@ -44,21 +45,21 @@ class Scheduler:
         ``data_job`` of the job.
     engine : Engine
         Where runs execute.
-    runs : sequence of Run
-        What to execute, in order.
+    source : Source
+        What to execute.
     feed : Feed
         How to feed it.
     adopt : sequence of Run
         What is being executed already.
     """
 
-    def __init__(
-        self, job_folder: Path, engine: Engine, runs: Sequence[Run], feed: Feed, adopt: Sequence[Run] = ()
-    ) -> None:
+    def __init__(self, job_folder: Path, engine: Engine, source: Source, feed: Feed, adopt: Sequence[Run] = ()) -> None:
         self.job_folder = job_folder
         self.engine = engine
         self.feed = feed
-        self.waiting = collections.deque(runs)
+        self.source = source
+        self.waiting = collections.deque[Run]()
+        """What was taken, or is to be tried again, and not started yet."""
         self.active: list[tuple[Run, Ref, float]] = []
         self.unsettled: list[tuple[Run, Ref]] = []
         """Runs that have ended, and of which something is still to be written."""
@@ -70,7 +71,9 @@ class Scheduler:
         for run in adopt:
             # What is no runner of that run has ended.
             self.active.append((run, run.runner() or {}, float((run.state() or {}).get("started") or time.time())))
-        self.trial: Run | None = runs[0] if runs and feed.trial is not None else None
+        self.on_trial = feed.trial is not None
+        self.trial: Run | None = None
+        """The run that goes alone, once there is one."""
         self.failed: list[Run] = []
         self.tries: collections.Counter[Path] = collections.Counter()
         self.started = time.time()
@@ -79,16 +82,19 @@ class Scheduler:
 
     def run(self) -> None:
         """Work until nothing is left."""
-        while self.waiting or self.active or self.unsettled:
+        while self._is_left():
             self._collect_ended()
             self._settle()
             self._cancel_killed()
             self._start_more()
             self._write_state()
-            if self.waiting or self.active or self.unsettled:
+            if self._is_left():
                 self.engine.wait(_TICK)
         self.engine.finish(well=all(run.status().ended_well for run in runs_of(self.job_folder)))
         self._write_state(force=True)
+
+    def _is_left(self) -> bool:
+        return bool(self.waiting or self.active or self.unsettled) or not self.source.exhausted()
 
     def _waits(self, what: str, error: OSError) -> None:
         """Note why something cannot be done now, and say it once: a moment later it is tried again."""
@@ -144,6 +150,7 @@ class Scheduler:
                 judge(run, "lost", self.engine.log(ref))
         status = run.status()
         if status.ended_well or status.phase == "killed":
+            self.source.settle(run, status)
             return
         if self.tries[run.folder] < self.feed.retries and not Run.look(run.folder).problem:
             renew(run.folder)
@@ -155,6 +162,7 @@ class Scheduler:
         self._failed(run)
 
     def _failed(self, run: Run) -> None:
+        self.source.settle(run, run.status())
         self.failed.append(run)
         if self.feed.max_failures is not None and len(self.failed) >= self.feed.max_failures:
             self.no_more = f"{len(self.failed)} failed (max_failures={self.feed.max_failures})"
@@ -168,10 +176,13 @@ class Scheduler:
 
     def _cancel_waiting(self) -> None:
         """Cancel what waits, when a reason was found to start no more."""
-        while self.no_more and self.waiting:
+        if not self.no_more:
+            return
+        while self.waiting:
             if (run := self.waiting[0]).verdict() is None and run.folder.is_dir():
                 judge(run, "cancelled", self.no_more)
             self.waiting.popleft()
+        self.source.cancel(self.no_more)
         self.no_more = ""
 
     def _start_more(self) -> None:
@@ -181,7 +192,9 @@ class Scheduler:
             return
         try:
             self._cancel_waiting()
-            room = (1 if self._on_trial() else self.feed.workers) - len(self.active)
+            room = (1 if self._is_on_trial() else self.feed.workers) - len(self.active)
+            if room > len(self.waiting):
+                self.waiting += self.source.take(room - len(self.waiting))
             if room > 0 and self.waiting:
                 self._submit(room)
         except OSError as error:
@@ -200,23 +213,25 @@ class Scheduler:
         started, now = chosen[: len(refs)], time.time()
         for run in started:
             self.waiting.remove(run)
+        if self.on_trial and started:
+            self.trial = started[0]
         self.active += [(run, ref, now) for run, ref in zip(started, refs, strict=True)]
         self.problem = ""
         self._write_current()
 
-    def _on_trial(self) -> bool:
+    def _is_on_trial(self) -> bool:
         """Whether the first run still has to show that the others are worth starting."""
         if self.trial is None or self.feed.trial is None:
-            return False
+            return self.on_trial
         status = self.trial.status()
         lived = status.phase == "running" and time.time() - (status.started or time.time()) >= self.feed.trial
         if status.ended_well or lived:
-            self.trial = None
+            self.trial, self.on_trial = None, False
         left = [*self.waiting, *(run for run, _ in self.unsettled)]
         if self.trial is not None and status.phase in ENDED and not any(run == self.trial for run in left):
             self.no_more = f"{self.trial.id} did not end well (--try)"
             self._cancel_waiting()
-        return self.trial is not None
+        return self.on_trial
 
     def _write_current(self) -> None:
         """Write ``current_sub_job_is.txt``: the index first, for notebooks and people that read it."""
@@ -236,7 +251,7 @@ class Scheduler:
                 "process": process.identity(),
                 "started": self.started,
                 "beat": time.time(),
-                "phase": "running" if self.waiting or self.active else "ended",
+                "phase": "running" if self._is_left() else "ended",
                 "workers": self.feed.workers,
                 "active": [{"index": run.index, "ref": ref} for run, ref, _ in self.active],
                 "problem": self.problem,
@@ -269,7 +284,7 @@ def main() -> None:
     runs = [by_name[name] for name in plan["runs"] if name in by_name]
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
     engine.prepare([run.folder for run in runs], [run.folder for run in adopt], plan.get("begun"))
-    Scheduler(job_folder, engine, runs, Feed(**plan["feed"]), adopt).run()
+    Scheduler(job_folder, engine, Planned(runs), Feed(**plan["feed"]), adopt).run()
     # Who waits for the job need not wait for this process's end too.
     os.close(int(sys.argv[2]))
 

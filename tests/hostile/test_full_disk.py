@@ -26,7 +26,7 @@ from colab_magics.errors import ColabMagicsError, CommandFailed
 from colab_magics.kernels import journal
 from colab_magics.records.names import SCHEDULER
 from colab_magics.records.run import Run, runs_of
-from colab_magics.runs import feeding, joined, scheduler
+from colab_magics.runs import feeding, joined, scheduler, sources
 from colab_magics.runs.log import open_log
 from colab_magics.runs.runner import Runner
 from colab_magics.session import Session
@@ -216,7 +216,7 @@ def test_a_fork_that_fails_is_tried_again(of_nobody: Path) -> None:
             os.setuid(NOBODY)
             engine = LocalEngine()
             engine.program = Runner()
-            feeding.Scheduler(job, engine, runs, scheduler.Feed(workers=2)).run()
+            feeding.Scheduler(job, engine, sources.Planned(runs), scheduler.Feed(workers=2)).run()
         except BaseException:  # noqa: BLE001 - the test shows it
             log.write_text(traceback.format_exc())
         finally:

@@ -28,7 +28,7 @@ from colab_magics.checkout.project import Project
 from colab_magics.faces import jupyter_server
 from colab_magics.records.names import LOCK, STATE
 from colab_magics.records.run import Run
-from colab_magics.runs import feeding, scheduler
+from colab_magics.runs import feeding, scheduler, sources
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 
@@ -170,7 +170,7 @@ def test_a_process_that_a_file_names_is_not_ended_unless_it_is_that_runs(
     assert run.runner_lives(), "the file is a good one"
     scheduler.kill([run])
     (named / "verdict.json").unlink()
-    feeding.Scheduler(project.data_job, _engine(), [], scheduler.Feed(), adopt=[run]).run()
+    feeding.Scheduler(project.data_job, _engine(), sources.Planned([]), scheduler.Feed(), adopt=[run]).run()
     assert bystander.poll() is None
     assert run.verdict() is not None, "it is lost: nobody executes it"
 
