@@ -53,25 +53,19 @@ def import_lean() -> None:
     """Import jsonschema and papermill without what they take along where it is installed, and no run of ours asks for.
 
     Checkers of addresses and durations, of which one compiles its grammar at every start, for a second; clients of
-    stores, from which papermill could read notebooks, and other packages' engines and stores. requests, which it takes
-    along for notebooks of the web, and click are imported when they are used. Only for processes of ours.
+    stores, from which papermill could read notebooks. requests, which it takes along for notebooks of the web, and
+    click are imported when they are used. Only for processes of ours.
     """
     import_without("jsonschema", _CHECKERS)
-    import_without("papermill.execute", _STORES, later=("requests", "click"), instead={"entrypoints": _no_plugins()})
+    import_without("papermill.execute", _STORES, later=("requests", "click"))
 
 
-def import_without(
-    module: str, also: Sequence[str], *, later: Sequence[str] = (), instead: Mapping[str, ModuleType] | None = None
-) -> None:
-    """Import a module as if others, which it can do without, were not installed.
-
-    `later` are imported when used; `instead` stand for those of their names.
-    """
+def import_without(module: str, also: Sequence[str], *, later: Sequence[str] = ()) -> None:
+    """Import a module as if others, which it can do without, were not installed; `later` are imported when used."""
     if module in sys.modules:
         return
     # What stands as None cannot be imported, and the module goes on without.
     others: dict[str, ModuleType | None] = {**dict.fromkeys(also), **{name: _when_used(name) for name in later}}
-    others |= instead or {}
     others = {name: other for name, other in others.items() if name not in sys.modules}
     sys.modules.update(others)  # type: ignore[arg-type]
     try:
@@ -85,13 +79,6 @@ def _when_used(name: str) -> ModuleType:
     """Return what looks like a module and imports it when anything is asked of it (PEP 562)."""
     module = ModuleType(name)
     module.__getattr__ = lambda what: getattr(importlib.import_module(name), what)  # type: ignore[method-assign]
-    return module
-
-
-def _no_plugins() -> ModuleType:
-    """Return what looks like the package entrypoints where nothing is installed: it looks through all that is."""
-    module = ModuleType("entrypoints")
-    module.get_group_all = lambda group: []  # type: ignore[attr-defined]
     return module
 
 
