@@ -66,8 +66,8 @@ class LocalEngine(Engine):
         if self.program is None:
             return
         scratch.sweep()
-        records = [_record(folder) for folder in folders]
-        starts = {_start(record) for record in records}
+        records = [_record(folder) for folder in (*folders, *adopted)]
+        starts = {_start(record) for record in records[: len(folders)]}
         for start, kernel in starts:
             if start == "warm":
                 ready = begun if begun and begun.get("kernel") == kernel else None
@@ -75,8 +75,8 @@ class LocalEngine(Engine):
                 self._zygotes[start, kernel] = notes.get("zygote", "")
             elif start == "live":
                 self._hold_copy(folders[0].parent)
-        if every := [*folders, *adopted]:
-            self._desk = Desk(every[0].parent, [_record(folder).get("gpus") for folder in every])
+        if records:
+            self._desk = Desk([*folders, *adopted][0].parent, [record.get("gpus") for record in records])
         gc.disable()  # what is imported stays: looking for what does not takes a fifth of the time
         self.program.load(records)
         gc.enable()

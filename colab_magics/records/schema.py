@@ -45,7 +45,7 @@ class Who(TypedDict, total=False):
     pids: str
 
 
-class Attempt(TypedDict, total=False):
+class EarlierAttempt(TypedDict, total=False):
     """How an earlier attempt ended."""
 
     attempt: Count
@@ -81,7 +81,7 @@ class Record(TypedDict, total=False):
     repeat: Count
     fork: Count
     attempt: Count
-    attempts: list[Attempt] | None
+    attempts: list[EarlierAttempt] | None
     parameters: dict[str, Any]
     notebook: str | None
     notebook_path: str | None

@@ -1,4 +1,4 @@
-"""What a run executes that is a fork of the running notebook: the rest of the ``%fork`` cell and the cells below it."""
+"""Where a run goes on that is a fork of the running notebook: with the rest of the ``%fork`` cell."""
 
 from __future__ import annotations
 
