@@ -1,1 +1,1 @@
-"""A run is one folder: what it is to do, how far it is, what it left; plans, the runner and the scheduler."""
+"""From a line to runs that are executed: their plan, the scheduler and its source, the runner, the board."""
