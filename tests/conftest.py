@@ -23,10 +23,18 @@ HOSTILE_NAMES = ["with space", "a'; echo foo", "$(touch gone)", 'quo"te', "ünï
 
 
 def poll(condition: Callable[[], Any], *, timeout: float = 30.0, what: str = "") -> Any:
-    """Wait until `condition()` is true and return its value; fail after `timeout` seconds."""
+    """Wait until `condition()` is true and return its value; fail after `timeout` seconds.
+
+    A file that goes between a look into its folder and one into itself is looked for again.
+    """
     end = time.monotonic() + timeout
     while True:
-        value = condition()
+        try:
+            value = condition()
+        except FileNotFoundError:
+            if time.monotonic() > end:
+                raise
+            value = None
         if value:
             return value
         if time.monotonic() > end:
