@@ -38,7 +38,10 @@ class ColabMagicsError(Exception):
         self.mend = mend
 
     def __str__(self) -> str:
-        return f"{self.what}\n→ {self.mend}" if self.mend else self.what
+        from .units import without_controls  # which raises errors of ours
+
+        # Names in it may come from elsewhere: of files, of metrics that another user's run has reported.
+        return without_controls(f"{self.what}\n→ {self.mend}" if self.mend else self.what, colours=True)
 
     def _render_traceback_(self) -> list[str]:
         # IPython (7.34 and later) shows these lines in place of a stack trace. A list that is empty or None hides the

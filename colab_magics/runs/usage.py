@@ -214,7 +214,7 @@ def _size(used: Mapping[str, Any], name: str, running: bool, how: str = "") -> s
 
 def short_gpu(uuid: str, devices: Mapping[str, str]) -> str:
     """Return the number of a device, as nvidia-smi counts; the beginning of its UUID where nobody knows it."""
-    return devices[uuid].split()[0] if uuid in devices else uuid[:12]
+    return next(iter(devices.get(uuid, "").split()), uuid[:12])
 
 
 def known_devices(job_folder: Path) -> dict[str, str]:

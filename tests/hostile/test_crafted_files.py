@@ -199,6 +199,21 @@ def test_a_line_of_metrics_that_is_none_is_left_out(project: Project, raw: bytes
     assert "0.25" in str(jobs())
 
 
+def test_what_others_have_named_says_nothing_to_a_terminal(project: Project) -> None:
+    # ✗ the names of metrics in an error; a device without a name: IndexError
+    leave_run(project.data_job, 0, "done")
+    changed("state.json", gpus=["GPU-1"])(project.data_job / "sub_job_000")
+    line = {"time": 1, "attempt": 1, "values": {"\x1f": 0.5, "\x1b]0;theirs\x07": 1}}
+    (project.data_job / "sub_job_000" / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (project.data_job / ".scheduler").mkdir()
+    (project.data_job / ".scheduler" / "gpus.json").write_text('{"devices": {"GPU-1": ""}}')
+    for text in shown():
+        assert without_controls(text, colours=True) == text
+    with pytest.raises(InvalidInput, match="Which metric") as caught:
+        jobs.plot()
+    assert "\x1b" not in str(caught.value)
+
+
 @pytest.mark.parametrize("raw", [b"", b"[]", b'{"runs": 3}', b'{"feed": {"workers": "many"}}', DEEP.encode()])
 @pytest.mark.parametrize("name", ["plan.json", "state.json", "forks.json", "gpus.json", "workers.json"])
 def test_what_a_scheduler_left_is_not_believed(project: Project, name: str, raw: bytes) -> None:
