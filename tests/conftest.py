@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -14,6 +15,9 @@ import psutil
 import pytest
 
 from colab_magics import process, session
+from colab_magics.checkout.project import Project
+from colab_magics.session import Session
+from colab_magics.ui import UI, TerminalUI
 
 # A shell that starts the tests in the background makes them, and all that they start, ignore interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,6 +50,27 @@ def git(*args: str | os.PathLike[str], cwd: Path | None = None) -> str:
     """Run git and return what it printed."""
     done = subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True)
     return done.stdout.strip()
+
+
+def set_up(root: Path, ui: UI | None = None) -> Project:
+    """Make a project of data folders alone, and use it in this process's session."""
+    root.mkdir()
+    made = Project(name="net", job="baseline", root=root, notebooks=root)
+    made.save()
+    session.activate(Session(project=made) if ui is None else Session(ui=ui, project=made))
+    return made
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    """What the session of `project` tells its user."""
+    return io.StringIO()
+
+
+@pytest.fixture
+def project(tmp_path: Path, said: io.StringIO) -> Project:
+    """A project of data folders alone, set up in this process's session."""
+    return set_up(tmp_path / "net", TerminalUI(out=said))
 
 
 @pytest.fixture(autouse=True)

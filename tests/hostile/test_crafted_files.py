@@ -14,34 +14,17 @@ import pytest
 from runs.folders import leave_run
 from runs.notebooks import write_notebook
 
-from colab_magics import fork, jobs, process, session
+from colab_magics import fork, jobs, process
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, RunsFailed
 from colab_magics.records import schema
 from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import joined, retry, scheduler
-from colab_magics.session import Session
-from colab_magics.ui import TerminalUI
 from colab_magics.units import without_controls
 
 from .looking import shown
 
 DEEP = "[" * 3000 + "]" * 3000
-
-
-@pytest.fixture
-def said() -> io.StringIO:
-    return io.StringIO()
-
-
-@pytest.fixture
-def project(tmp_path: Path, said: io.StringIO) -> Project:
-    root = tmp_path / "net"
-    root.mkdir()
-    made = Project(name="net", job="baseline", root=root, notebooks=root)
-    made.save()
-    session.activate(Session(ui=TerminalUI(out=said), project=made))
-    return made
 
 
 def changed(file: str, **fields: Any) -> Callable[[Path], None]:

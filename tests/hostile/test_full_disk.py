@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import poll
+from conftest import poll, set_up
 from faults.kit import as_root, tmpfs
 from runs.folders import leave_run
 from runs.notebooks import outputs, write_notebook
@@ -29,7 +29,6 @@ from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import feeding, joined, scheduler, sources
 from colab_magics.runs.log import open_log
 from colab_magics.runs.runner import Runner
-from colab_magics.session import Session
 from colab_magics.transport.places import parse
 
 NOBODY = 65534
@@ -52,14 +51,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         for run in [run for job in (folder / "net" / "data_job").glob("*") for run in runs_of(job)]:
             process.end_all_with(session.RUN_VARIABLE, str(run.folder))
         poll(lambda: not scheduler.is_running(folder / "net" / "data_job" / "baseline"))
-
-
-def in_project(root: Path) -> Project:
-    root.mkdir()
-    made = Project(name="net", job="baseline", root=root, notebooks=root)
-    made.save()
-    session.activate(Session(project=made))
-    return made
 
 
 def fill(disk: Path) -> None:
@@ -88,7 +79,7 @@ def go(tmp_path: Path, *numbers: int) -> None:
 
 
 def test_a_full_disk_ends_no_run_and_what_waits_is_started(disk: Path, tmp_path: Path) -> None:
-    project = in_project(disk / "net")
+    project = set_up(disk / "net")
     waiting_runs(project, tmp_path, n=3, workers=1)
     poll(lambda: phases(project) == ["running", "waiting", "waiting"])
     fill(disk)
@@ -106,7 +97,7 @@ def test_a_full_disk_ends_no_run_and_what_waits_is_started(disk: Path, tmp_path:
 
 
 def test_a_run_begins_and_goes_well_without_room_for_our_own_files(disk: Path, tmp_path: Path) -> None:
-    project = in_project(disk / "net")
+    project = set_up(disk / "net")
     waiting_runs(project, tmp_path, n=2, workers=1)
     poll(lambda: phases(project) == ["running", "waiting"])
     fill(disk)
@@ -122,7 +113,7 @@ def test_a_run_begins_and_goes_well_without_room_for_our_own_files(disk: Path, t
 
 
 def test_the_cells_own_write_decides(disk: Path, tmp_path: Path) -> None:
-    project = in_project(disk / "net")
+    project = set_up(disk / "net")
     cell = f"GO = {str(tmp_path / 'go')!r}\n{GO}\nopen(data_job + '/result', 'w').write('x' * 100_000)"
     fork(n=1, notebook=str(write_notebook(tmp_path / "a.ipynb", cell)), detach=True)
     poll(lambda: "line 0" in str(jobs.logs("0")), what="its cell is at work")
@@ -137,7 +128,7 @@ def test_the_cells_own_write_decides(disk: Path, tmp_path: Path) -> None:
 
 
 def test_runs_are_killed_on_a_full_disk_also_those_that_wait(disk: Path, tmp_path: Path) -> None:
-    project = in_project(disk / "net")
+    project = set_up(disk / "net")
     waiting_runs(project, tmp_path, n=3, workers=1)
     poll(lambda: phases(project) == ["running", "waiting", "waiting"])
     fill(disk)
@@ -152,7 +143,7 @@ def test_runs_are_killed_on_a_full_disk_also_those_that_wait(disk: Path, tmp_pat
 
 
 def test_without_room_nothing_is_started_and_it_is_said(disk: Path) -> None:
-    project = in_project(disk / "net")
+    project = set_up(disk / "net")
     run = leave_run(project.data_job, 0, "failed")
     (project.data_job / SCHEDULER).mkdir()
     fill(disk)
@@ -165,7 +156,7 @@ def test_without_room_nothing_is_started_and_it_is_said(disk: Path) -> None:
 
 @pytest.mark.parametrize("how", ["removed", "moved"])
 def test_a_folder_that_is_taken_away_ends_no_other_run(tmp_path: Path, how: str) -> None:
-    project = in_project(tmp_path / "net")
+    project = set_up(tmp_path / "net")
     waiting_runs(project, tmp_path, n=4, workers=1, retries=1)
     poll(lambda: phases(project) == ["running", "waiting", "waiting", "waiting"])
     for index in (0, 2):

@@ -15,13 +15,12 @@ from conftest import poll
 from faults.kit import as_root
 from runs.folders import leave_run
 
-from colab_magics import jobs, process, session
+from colab_magics import jobs, process
 from colab_magics.checkout.project import Project
 from colab_magics.engines.gpus import Device
 from colab_magics.engines.leases import Leases
 from colab_magics.records.names import STATE
 from colab_magics.records.run import Run
-from colab_magics.session import Session
 
 UNTIL_GO = "import os, time\nwhile not os.path.exists(data_job + '/go'):\n    time.sleep(0.02)"
 
@@ -38,16 +37,6 @@ def in_a_container(*command: str) -> Iterator[subprocess.Popen[bytes]]:
             yield child
         finally:
             child.kill()
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    root = tmp_path / "net"
-    root.mkdir()
-    made = Project(name="net", job="baseline", root=root, notebooks=root)
-    made.save()
-    session.activate(Session(project=made))
-    return made
 
 
 def test_a_run_that_another_container_executes_is_running_and_stays(project: Project) -> None:

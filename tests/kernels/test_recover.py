@@ -6,16 +6,14 @@ import os
 import signal
 from pathlib import Path
 
-from conftest import poll
+from conftest import poll, set_up
 from runs.notebooks import outputs, write_notebook
 
-from colab_magics import fork, jobs, process, session
-from colab_magics.checkout.project import Project
+from colab_magics import fork, jobs, process
 from colab_magics.kernels import journal
 from colab_magics.payloads.notebook import Notebook
 from colab_magics.records.run import Run
 from colab_magics.runs import attempts
-from colab_magics.session import Session
 
 # Within the second after a save, so that the file does not have it.
 CELL = """
@@ -26,22 +24,13 @@ for i in range(10**6):
 """
 
 
-def in_a_project(tmp_path: Path) -> Project:
-    root = tmp_path / "net"
-    root.mkdir()
-    made = Project(name="net", job="baseline", root=root, notebooks=root)
-    made.save()
-    session.activate(Session(project=made))
-    return made
-
-
 def arrived(folder: Path) -> bool:
     book = journal.path_of(folder / "notebook.ipynb")
     return book.exists() and "line 100\\n" in book.read_text()
 
 
 def test_the_scheduler_completes_the_notebook_of_a_runner_that_was_killed(tmp_path: Path) -> None:
-    project = in_a_project(tmp_path)
+    project = set_up(tmp_path / "net")
     fork(n=1, notebook=str(write_notebook(project.root / "a.ipynb", CELL)), detach=True)
     folder = project.data_job / "sub_job_000"
     poll(lambda: arrived(folder), timeout=60)
@@ -53,7 +42,7 @@ def test_the_scheduler_completes_the_notebook_of_a_runner_that_was_killed(tmp_pa
 
 
 def test_who_opens_it_and_the_next_attempt_complete_it_where_no_scheduler_lives(tmp_path: Path) -> None:
-    project = in_a_project(tmp_path)
+    project = set_up(tmp_path / "net")
     for index in range(2):
         folder = project.data_job / f"sub_job_00{index}"
         folder.mkdir(parents=True)

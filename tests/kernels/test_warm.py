@@ -21,7 +21,7 @@ import pytest
 from conftest import poll
 from runs.notebooks import outputs, write_notebook
 
-from colab_magics import fork, jobs, process, session
+from colab_magics import fork, jobs, process
 from colab_magics.checkout.project import Project
 from colab_magics.engines import forking
 from colab_magics.engines.local import LocalEngine
@@ -30,8 +30,6 @@ from colab_magics.kernels import preload, zygote
 from colab_magics.records.run import Run
 from colab_magics.runs import scheduler
 from colab_magics.runs.runner import Runner
-from colab_magics.session import Session
-from colab_magics.ui import TerminalUI
 
 LOOK = """
 import json, os, random, sys
@@ -116,21 +114,6 @@ child.wait()
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 unfit("starts threads")
 """
-
-
-@pytest.fixture
-def said() -> io.StringIO:
-    return io.StringIO()
-
-
-@pytest.fixture
-def project(tmp_path: Path, said: io.StringIO) -> Project:
-    root = tmp_path / "net"
-    root.mkdir()
-    made = Project(name="net", job="baseline", root=root, notebooks=root)
-    made.save()
-    session.activate(Session(ui=TerminalUI(out=said), project=made))
-    return made
 
 
 def zygotes(project: Project) -> list[psutil.Process]:
