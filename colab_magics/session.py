@@ -35,6 +35,11 @@ class Session:
         Which cell made this process use a GPU, and how; empty when none did.
     remotes : dict of str to Any
         The `colab_magics.verbs.remote.Remote` of each host that ``%remote`` connected to.
+    beats : dict of Path to (float, float)
+        The last heartbeat that was seen of runs on other machines, and when it came here, by this machine's monotonic
+        clock; 0 before one was seen to change.
+    secrets : list of str
+        Names of the environment variables that ``%project secrets=`` set; runs get them wherever they execute.
     """
 
     ui: UI = field(default_factory=TerminalUI)
@@ -45,6 +50,8 @@ class Session:
     forked: list[Any] = field(default_factory=list)
     uses_gpu: str = ""
     remotes: dict[str, Any] = field(default_factory=dict)
+    beats: dict[Path, tuple[float, float]] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
 
 
 RUN_VARIABLE = "COLAB_MAGICS_RUN"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .. import units
+from .. import session, units
 from ..colab import mount, runtime, secrets
 from ..errors import ColabMagicsError, CommandFailed, InvalidInput
 from ..ui import UI
@@ -69,6 +69,8 @@ def export_secrets(names: Sequence[str]) -> list[str]:
             )
         values[name] = secrets.read(name)
     os.environ.update(values)
+    known = session.current().secrets
+    known += [name for name in values if name not in known]
     return list(values.values())
 
 

@@ -2,41 +2,35 @@
 
 The scheduler does the rest: which run is next, how many at once, what a failure means. An engine deals in whole lists,
 so that a cluster needs one submission and one poll whatever the number of runs.
+
+A run goes through an engine as a `Submission`. Its key stands in ``ref.json`` before the engine hears of it, its
+reference after; whoever finds a key without a reference asks the engine to `find` it, and nothing is submitted twice.
+What an engine cannot tell it says so: `UNKNOWN` never leads to another attempt.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+from ..errors import InvalidInput
+from ..ui import UI
 
 Ref = dict[str, Any]
 """How an engine names a submitted run; kept as JSON, so that another process can ask about it."""
 
-
-@dataclass(frozen=True)
-class Begun:
-    """What an engine has started before its scheduler.
-
-    Parameters
-    ----------
-    notes : dict
-        What the engine must know of it in the scheduler; JSON.
-    files : sequence of int
-        Open files, which the scheduler inherits under the same numbers.
-    """
-
-    notes: dict[str, Any] = field(default_factory=dict)
-    files: Sequence[int] = ()
-
-    def close(self) -> None:
-        """Close the files here."""
-        for fd in self.files:
-            os.close(fd)
+Phase = Literal["queued", "running", "ended", "unknown"]
+QUEUED: Phase = "queued"
+"""Submitted, and waiting for a machine."""
+RUNNING: Phase = "running"
+ENDED: Phase = "ended"
+"""Nothing of it is there any more; how it ended stands in its folder, once that was brought home."""
+UNKNOWN: Phase = "unknown"
+"""Nobody can tell now: the host is away, the cluster's controller does not answer."""
 
 
 class Program(Protocol):
@@ -52,14 +46,126 @@ class Program(Protocol):
         """Be it, in this process; return its exit status."""
 
 
-class Engine(ABC):
-    """Where runs execute. `native` names what the engine does by itself: array, retry, parallelism, survives."""
+@dataclass(frozen=True)
+class Submission:
+    """A run on its way through an engine.
 
-    native: frozenset[str] = frozenset()
+    Parameters
+    ----------
+    folder : Path
+        The run's folder, here.
+    key : str
+        Names this attempt at this run, and no other anywhere.
+    ref : dict or None
+        How the engine names it; None while nobody knows whether it was submitted.
+    """
+
+    folder: Path
+    key: str
+    ref: Ref | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a scheduler has for its engine.
+
+    Parameters
+    ----------
+    job_folder : Path
+        ``data_job`` of the job.
+    program : Program
+        What executes a run. Here, in a process that serves the engine alone, it may be loaded and forked.
+    folders : sequence of Path
+        Folders of the runs to execute.
+    adopted : sequence of Path
+        Folders of those that are being executed already.
+    environment : mapping
+        What the runs' environment has besides that of the place: secrets. Never written to a disk.
+    """
+
+    job_folder: Path
+    program: Program
+    folders: Sequence[Path] = ()
+    adopted: Sequence[Path] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What runs get where they execute.
+
+    Parameters
+    ----------
+    workers : int
+        How many runs at once.
+    gpus : float or None
+        How many GPUs each run gets, below 1 a part of one; None: it sees what there is.
+    only_free : bool
+        Whether GPUs that other programs use are left out.
+    devices : sequence of str
+        Which GPUs are given out, in words.
+    warnings : sequence of str
+        What the user should know.
+    note : str
+        Why ``workers=auto`` is one run at a time, and how to change that; for a call that has more to execute.
+    """
+
+    workers: int = 1
+    gpus: float | None = None
+    only_free: bool = True
+    devices: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    note: str = ""
+
+    def __str__(self) -> str:
+        if self.gpus:
+            of = f" of: {'; '.join(self.devices)}" if self.devices else ""
+            return f"each with gpus={self.gpus:g}{of}"
+        return "without GPUs" if self.gpus == 0 else ""
+
+
+class Engine(ABC):
+    """Where runs execute.
+
+    Parameters
+    ----------
+    where : str, default ""
+        What follows the engine's name in ``on=``: the hosts of ``ssh:gpu1,gpu2``.
+
+    Raises
+    ------
+    InvalidInput
+        When it cannot be read.
+    """
+
     starts: frozenset[str] = frozenset({"cold"})
     """How kernels of its runs can start."""
-    program: Program | None = None
-    """What a scheduler gives it, whose process then serves the engine alone: only that may be forked."""
+    poll_every: float = 10.0
+    """Seconds between two polls."""
+
+    def __init__(self, where: str = "") -> None:
+        self.where = where
+
+    @abstractmethod
+    def settle(self, workers: str | int = "auto", gpus: str | float | None = None, ui: UI | None = None) -> Resources:
+        """Decide what runs get, from what there is at this place; nothing asks this machine on its behalf.
+
+        Parameters
+        ----------
+        workers : str or int, default "auto"
+            How many at once.
+        gpus : str or float, optional
+            GPUs of each run.
+        ui : UI, optional
+            Shows that it takes a time, where it does.
+
+        Raises
+        ------
+        InvalidInput
+            When one of them cannot be read, or a run needs more than any machine there has.
+        Unavailable
+            When the place cannot be reached, or has no GPUs at all.
+        """
 
     @abstractmethod
     def available(self, *, gpus: float = 0) -> None:
@@ -71,53 +177,64 @@ class Engine(ABC):
             When they cannot, with the mend.
         """
 
-    def begin(self, job_folder: Path, start: str, kernel: str | None) -> Begun:
-        """Start what takes a while, in the submitter and before the plan is written; by default there is nothing.
-
-        It must end by itself when the files that it returns are closed.
-        """
-        return Begun()
+    @abstractmethod
+    def prepare(self, work: Work) -> None:
+        """Bring code, package and whatever the runs share to the place; in the scheduler, before anything else."""
 
     @abstractmethod
-    def prepare(
-        self, folders: Sequence[Path], adopted: Sequence[Path] = (), begun: Mapping[str, Any] | None = None
-    ) -> None:
-        """Bring code, package and folders to the place of work.
+    def submit(self, runs: Sequence[Submission]) -> list[Ref | None]:
+        """Submit runs, none of which the engine has; a reference for each, in order.
 
-        The runs in `adopted` are being executed already; `begun` is what `begin` noted in the submitter, if it was
-        asked.
-        """
-
-    def ready(self, folders: Sequence[Path]) -> list[Path]:
-        """Return the runs that can start now, the first of `folders` or more; the others wait for a device."""
-        return list(folders)
-
-    @abstractmethod
-    def submit(self, folders: Sequence[Path]) -> list[Ref]:
-        """Start the runs in `folders`; one reference each, in order.
-
-        Fewer mean that the others cannot be started now. Raises OSError when none can.
+        None means that it cannot be started now, and goes on waiting. Raises OSError or Unavailable when none can, or
+        when nobody knows: then they are looked for, by `find`, before they are submitted again.
         """
 
     @abstractmethod
-    def poll(self, refs: Iterable[Ref]) -> list[bool]:
-        """Tell for each reference whether its runner is still there."""
+    def find(self, runs: Sequence[Submission]) -> list[Ref | None]:
+        """Look for runs by their keys; None for what was never submitted, or has vanished without a trace.
+
+        Raises OSError or Unavailable when nobody can tell.
+        """
+
+    @abstractmethod
+    def poll(self, runs: Sequence[Submission]) -> list[Phase]:
+        """Tell how runs are doing that have a reference; it raises nothing.
+
+        It is asked every `poll_every` seconds, also when there are none: the engine looks after its own then.
+        """
+
+    def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:
+        """Bring home what runs have written; for each why that could not be, empty when it was.
+
+        Those that live are asked for after each poll: heartbeat, log and metrics come home then, results as often as
+        the engine finds right. With `final` they have ended, and everything comes; nothing is decided about a run
+        before that. By default runs write here.
+        """
+        return [""] * len(runs)
+
+    @abstractmethod
+    def cancel(self, runs: Sequence[Submission]) -> None:
+        """End runs, softly first; returns at once, `poll` tells when they are gone. Safe to be called again."""
+
+    def log(self, run: Submission) -> str:
+        """Return what the engine itself knows of a run that left no log: why it could not start."""
+        return ""
 
     def wait(self, seconds: float) -> None:
         """Wait so long; less when a run that was polled has ended meanwhile and the engine can tell."""
         time.sleep(seconds)
 
-    @abstractmethod
-    def cancel(self, refs: Iterable[Ref]) -> None:
-        """Kill runs, softly first; returns at once, `poll` tells when they are gone."""
-
-    @abstractmethod
-    def log(self, ref: Ref) -> str:
-        """Return what the engine itself knows of a run that left no log: why it could not start."""
-
     def finish(self, *, well: bool) -> None:  # noqa: B027 - most engines keep nothing
         """Let go of what `prepare` made, when the runs have ended; `well` tells whether all of them did well."""
 
-    @abstractmethod
-    def collect(self, folders: Sequence[Path]) -> None:
-        """Bring results home."""
+
+def nothing_more(name: str, where: str) -> None:
+    """Check that nothing follows the name of an engine that is at one place only.
+
+    Raises
+    ------
+    InvalidInput
+        When something does.
+    """
+    if where:
+        raise InvalidInput(f"on={name}:{where}: {name} is one place, and takes no more words.", f"Write on={name}.")

@@ -12,14 +12,17 @@ import logging
 import os
 import shutil
 import socket
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from .. import process
 from ..errors import Unavailable
 from ..records.names import LIVE, PRELOAD, SCHEDULER
 from . import forking, scratch
-from .base import Begun
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,38 @@ VARIABLE = "COLAB_MAGICS_ZYGOTE"
 """Environment variable by which a runner learns of the socket; its kernel does not see it."""
 OVER = b"."
 """What a copy is told when all its runs have ended well."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What was started before the scheduler.
+
+    Parameters
+    ----------
+    notes : dict
+        What the engine must know of it in the scheduler; JSON.
+    files : sequence of int
+        Open files, which the scheduler inherits under the same numbers.
+    """
+
+    notes: dict[str, Any] = field(default_factory=dict)
+    files: Sequence[int] = ()
+
+    def close(self) -> None:
+        """Close the files here."""
+        for fd in self.files:
+            os.close(fd)
+
+
+class ForksKernels(ABC):
+    """An engine on whose machine this process is: what kernels are forked from can be started before its scheduler."""
+
+    @abstractmethod
+    def begin(self, job_folder: Path, start: str, kernel: str | None) -> Begun:
+        """Start what takes a while, in the submitter and before the plan is written.
+
+        It must end by itself when the files that it returns are closed.
+        """
 
 
 def start(job_folder: Path, kernel: str | None) -> Begun:

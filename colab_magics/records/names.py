@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 RECORD, STATE, VERDICT = "run.json", "state.json", "verdict.json"
+REFERENCE = "ref.json"
 SOURCE, NOTEBOOK, LOG = "source.ipynb", "notebook.ipynb", "log.txt"
 METRICS = "metrics.jsonl"
 LOCK = ".colab_magics.lock"
@@ -22,7 +23,7 @@ PRELOAD = "preload.json"
 _FOLDER = re.compile(r"sub_job_(\d{3,12})")
 _ASIDE = re.compile(r"sub_job_\d{3,}\.\d+")
 _OURS = re.compile(
-    r"run\.json|state\.json|verdict\.json|source\.ipynb|(notebook|attempt_\d+)\.ipynb|log\.txt|metrics\.jsonl|\..*"
+    r"run\.json|state\.json|verdict\.json|ref\.json|source\.ipynb|(notebook|attempt_\d+)\.ipynb|log\.txt|metrics\.jsonl|\..*"
 )
 
 

@@ -3,73 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import process, units
+from .. import process, session
 from ..errors import NotFound
 from ..session import RUN_VARIABLE
-from . import metrics, schema
-from .names import LOG, NOTEBOOK, RECORD, STATE, VERDICT, is_ours, number_of
+from . import lock, metrics, schema
+from .names import LOG, NOTEBOOK, RECORD, REFERENCE, STATE, VERDICT, is_ours, number_of
 from .schema import Unreadable, linked
+from .status import ENDED, SILENT, Status, derive
 
 _NO_RECORD = f"{RECORD} is not there"
 
-HEARTBEAT = 5.0
-"""Seconds between two heartbeats of a runner."""
-SILENT = 12 * HEARTBEAT
-"""A runner on another machine that was silent for so many seconds counts as dead."""
-
-ENDED = frozenset({"done", "failed", "killed", "interrupted", "cancelled", "unreadable"})
-"""Phases in which nothing moves any more."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a run stands.
-
-    Parameters
-    ----------
-    phase : str
-        ``waiting``, ``running``, ``done``, ``failed``, ``killed``, ``interrupted``, ``cancelled`` (not started,
-        because of how others ended) or ``unreadable`` (its files are not what they must be).
-    text : str
-        For people: ``running``, ``interrupted 03:02, cell 9 of 14``.
-    cell, cells : int
-        Code cell that runs or ran last, and how many there are; 0 when nothing is known.
-    started, ended : float or None
-        Seconds since the epoch.
-    error : dict
-        For failed runs: ``cell``, ``ename``, ``evalue``, ``traceback`` (text).
-    attempts : str
-        Of a run that was tried before and has not ended well: ``attempt 2; attempt 1 was killed too``.
-    """
-
-    phase: str
-    text: str
-    cell: int = 0
-    cells: int = 0
-    started: float | None = None
-    ended: float | None = None
-    error: Mapping[str, Any] = field(default_factory=dict)
-    attempts: str = ""
-
-    @property
-    def full(self) -> str:
-        """The text, with what became of earlier attempts."""
-        return f"{self.text} ({self.attempts})" if self.attempts else self.text
-
-    @property
-    def ended_well(self) -> bool:
-        """Whether the run finished and its results count."""
-        return self.phase == "done"
+LOCAL = "local"
+"""The engine of this machine: its references are what `process.identity` says of a runner."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +105,11 @@ class Run:
         return f"{self.job}/{self.index}"
 
     @property
+    def engine(self) -> str:
+        """Where it executes, as ``on=`` says it."""
+        return str(self.record.get("engine") or LOCAL)
+
+    @property
     def attempt(self) -> int:
         """How often this run was submitted, from 1."""
         return int(self.record.get("attempt", 1))
@@ -188,6 +149,42 @@ class Run:
             return self._verdict()
         return None
 
+    def reference(self) -> dict[str, Any] | None:
+        """Return ref.json of this attempt: how an engine knows it; None when it was never submitted."""
+        with contextlib.suppress(Unreadable):
+            return self._of_this_attempt(REFERENCE, schema.Reference)
+        return None
+
+    def is_out(self) -> bool:
+        """Whether an engine has it, by all that is known here: it was submitted, and nobody saw its end."""
+        found = self._out()
+        if found is None or self.engine != LOCAL:
+            return found is not None
+        ended = self.verdict() is not None or (self.state() or {}).get("phase") in ENDED
+        return not ended and self._is_executed_by(found.get("ref") or {})
+
+    def _out(self) -> dict[str, Any] | None:
+        found = self.reference()
+        return found if found is not None and found.get("seen") != "ended" else None
+
+    def _lives_elsewhere(self, beat: float, now: float) -> bool:
+        """Whether a runner lives that is no process of this machine.
+
+        Whoever executes a run holds its folder's lock, which a shared file system shows to other machines, too. Where
+        it shows none, a beat is fresh when it was seen to change, for clocks differ; at the first look only by the
+        clock.
+        """
+        if lock.is_held(self.folder):
+            return True
+        seen, moment = session.current().beats, time.monotonic()
+        before, since = seen.get(self.folder, (beat, 0.0))
+        if before != beat:
+            since = moment
+        seen[self.folder] = (beat, since)
+        if since:
+            return moment - since < SILENT
+        return abs(now - beat) < SILENT
+
     def _state(self) -> dict[str, Any] | None:
         found = self._of_this_attempt(STATE, schema.State)
         # What is done is what was executed: a record that came later, under the same number, has done nothing.
@@ -218,6 +215,16 @@ class Run:
         own = [self.record.get(name) for name in ("index", "attempt", "submitted", "parameters", "code")]
         return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
+    def judge(self, verdict: str, reason: str = "") -> None:
+        """Write what the scheduling side has to say of it; a kill can be said on a full disk, too."""
+        said = {"attempt": self.attempt, "verdict": verdict, "at": time.time(), "reason": reason}
+        try:
+            process.write_json(self.folder / VERDICT, {**said, "by": process.identity()})
+        except OSError as error:
+            if verdict != "killed" or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.killed_mark.touch()
+
     def runner_lives(self) -> bool:
         """Whether this attempt's runner is a living process of this machine."""
         return bool(process.is_alive((self.state() or {}).get("process") or {}))
@@ -228,10 +235,13 @@ class Run:
         Whoever writes a state.json may name any process.
         """
         who: dict[str, Any] = (self.state() or {}).get("process") or {}
+        return who if self._is_executed_by(who) else None
+
+    def _is_executed_by(self, who: Mapping[str, Any]) -> bool:
         if not process.is_alive(who):
-            return None
+            return False
         said = process.variable(who["pid"], RUN_VARIABLE)
-        return who if said and os.path.realpath(said) == os.path.realpath(self.folder) else None
+        return bool(said) and os.path.realpath(str(said)) == os.path.realpath(self.folder)
 
     def status(self, *, now: float | None = None) -> Status:
         """Derive how the run stands.
@@ -246,7 +256,14 @@ class Run:
             return Status("unreadable", f"unreadable: {self.problem}")
         try:
             state = self._state()
-            found = derive(state, self._verdict(), now=moment, step=self._step(state))
+            found = derive(
+                state,
+                self._verdict(),
+                now=moment,
+                step=self._step(state),
+                out=None if self.engine == LOCAL else self._out(),
+                lives=lambda beat: self._lives_elsewhere(beat, moment),
+            )
         except Unreadable as problem:
             return Status("unreadable", f"unreadable: {problem}")
         return replace(found, attempts=self._attempts(found.phase))
@@ -296,45 +313,6 @@ def ended_attempts(folder: Path) -> list[dict[str, Any]]:
     status = run.status()
     last = {"attempt": run.attempt, "phase": status.phase, "text": status.text, "ended": status.ended}
     return [*run.earlier, last]
-
-
-def derive(state: Mapping[str, Any] | None, verdict: Mapping[str, Any] | None, *, now: float, step: str = "") -> Status:
-    """Derive a status from what the runner and the scheduler wrote.
-
-    A phase in which the runner says that it ended is final. Otherwise the verdict counts, and without one the
-    process: alive, dead, or (on another machine) as fresh as its last heartbeat. `step` is how far the run says that
-    its cell is.
-    """
-    if state is None:
-        said = str((verdict or {}).get("verdict", "waiting"))
-        if said == "cancelled":
-            return Status(said, f"not started: {(verdict or {}).get('reason')}")
-        phase = "interrupted" if said == "lost" else said
-        return Status(phase, f"{said} before it started" if verdict else said)
-    beat = float(state.get("beat") or 0)
-    cell, cells = int(state.get("cell") or 0), int(state.get("cells") or 0)
-    at = ", ".join(filter(None, [f"cell {cell} of {cells}" if cells else "starting", step]))
-    when = units.show_time(beat, now=now)
-    phase = str(state.get("phase"))
-    status = Status(phase, phase, cell, cells, state.get("started"))
-    if phase in ENDED:
-        error = state.get("error") or {}
-        if phase == "failed":
-            where = f"in cell {number}" if (number := error.get("cell") or cell) else "before its first cell"
-            where += f", {step}" if step else ""
-            name = str(error.get("ename"))
-            status = replace(status, text=f"failed {where}: {units.without_controls(name)}", error=error)
-        elif phase == "killed":
-            status = replace(status, text=f"killed {when}, {at}")
-        return replace(status, ended=state.get("ended"))
-    if verdict is not None:
-        said = str(verdict.get("verdict"))
-        phase = "killed" if said == "killed" else "interrupted"
-        return replace(status, phase=phase, text=f"{said} {when}, {at}", ended=verdict.get("at"))
-    alive = process.is_alive(state.get("process") or {})
-    if alive or (alive is None and now - beat < SILENT):
-        return replace(status, phase="running", text=step or at)
-    return replace(status, phase="interrupted", text=f"interrupted {when}, {at}", ended=beat)
 
 
 def runs_of(job_folder: Path) -> list[Run]:

@@ -147,6 +147,17 @@ class Verdict(TypedDict, total=False):
     reason: str
 
 
+class Reference(TypedDict, total=False):
+    """ref.json: how an engine knows an attempt."""
+
+    attempt: Required[Count]
+    key: Required[str]
+    engine: Required[str]
+    ref: dict[str, Any] | None
+    seen: Literal["queued", "running", "unknown", "ended"]
+    since: Moment
+
+
 class Fed(TypedDict, total=False):
     """How an engine is fed; see `scheduler.Feed`."""
 
@@ -165,6 +176,7 @@ class Plan(TypedDict, total=False):
     feed: Fed
     by: Who
     begun: dict[str, Any]
+    secrets: list[str]
 
 
 class Scheduler(TypedDict, total=False):
@@ -172,6 +184,7 @@ class Scheduler(TypedDict, total=False):
 
     process: Who
     started: Moment
+    phase: str
     problem: str
 
 
@@ -338,7 +351,7 @@ def _is_deep(value: Any, left: int = _DEEPEST) -> bool:
 
 def _learn() -> None:
     """Have msgspec look through the schemas now: it remembers, and processes that are forked need not."""
-    for kind in (Record, State, Verdict):
+    for kind in (Record, State, Verdict, Reference):
         with contextlib.suppress(msgspec.ValidationError):
             msgspec.convert({}, kind)
 

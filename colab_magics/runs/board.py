@@ -14,7 +14,8 @@ from ..errors import ColabMagicsError, RunsFailed, Unavailable
 from ..mirror import control
 from ..records import metrics, schema
 from ..records.names import LOG, SCHEDULER
-from ..records.run import ENDED, Run, Status, runs_of
+from ..records.run import Run, runs_of
+from ..records.status import ENDED, Status
 from ..ui import UI, Table
 from ..units import show_seconds, show_time, without_controls
 from . import compare, scheduler, usage

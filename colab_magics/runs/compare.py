@@ -15,7 +15,8 @@ from ..payloads.code import Cell, code_cells
 from ..records import metrics, schema
 from ..records.metrics import Line
 from ..records.names import SOURCE
-from ..records.run import Run, Status
+from ..records.run import Run
+from ..records.status import Status
 from ..ui import Table
 from ..units import show_seconds
 

@@ -17,23 +17,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import process
-from ..engines import ENGINES, forking
-from ..engines.base import Engine, Ref
-from ..errors import ColabMagicsError
+from ..engines import base, forking, open_engine
+from ..engines.base import Engine, Phase, Ref, Submission, Work
+from ..errors import ColabMagicsError, Unavailable
 from ..payloads import payload_of
 from ..records.names import PLAN, SCHEDULER, STATE
-from ..records.run import ENDED, Run, runs_of
+from ..records.run import LOCAL, Run, runs_of
+from ..records.status import ENDED
 from ..session import RUN_VARIABLE
+from . import submitted
 from . import workers as said_workers
 from .attempts import renew
 from .runner import Runner
-from .scheduler import CURRENT, Feed, judge, last_plan
+from .scheduler import CURRENT, Feed, last_plan
 from .sources import Planned, Source
 
 _TICK = 0.1
+_LONGEST_TICK = 1.0
+"""Seconds until a kill is seen, where the engine is asked less often."""
 _BEAT = 5.0
 _PATIENCE = 1.0
 """Seconds until what could not be written or started is tried again."""
+
+
+@dataclasses.dataclass
+class Active:
+    """A run that the engine has."""
+
+    run: Run
+    submission: Submission
+    began: float
+    seen: Phase | None = None
+    """What was written of it last."""
 
 
 class Scheduler:
@@ -50,7 +65,7 @@ class Scheduler:
     feed : Feed
         How to feed it.
     adopt : sequence of Run
-        What is being executed already.
+        What an earlier scheduler has submitted.
     """
 
     def __init__(self, job_folder: Path, engine: Engine, source: Source, feed: Feed, adopt: Sequence[Run] = ()) -> None:
@@ -60,17 +75,24 @@ class Scheduler:
         self.source = source
         self.waiting = collections.deque[Run]()
         """What was taken, or is to be tried again, and not started yet."""
-        self.active: list[tuple[Run, Ref, float]] = []
-        self.unsettled: list[tuple[Run, Ref]] = []
-        """Runs that have ended, and of which something is still to be written."""
+        self.active: list[Active] = []
+        self.sought: list[Active] = []
+        """Runs of which nobody knows whether they were submitted: they have a key and no reference."""
+        self.announced: dict[Path, Submission] = {}
+        """Those that wait and have a key."""
+        self.unsettled: list[Active] = []
+        """Runs that have ended, and whose results are to come home, or of which something is still to be written."""
         self.no_more = ""
         """Why what waits is not to be started; empty while it is."""
         self.problem = ""
         """Why something had to wait; empty when nothing does."""
-        self._again = {"end": 0.0, "start": 0.0}
+        self._again = {"end": 0.0, "start": 0.0, "find": 0.0, "cancel": 0.0}
+        self._asked = -float("inf")
         for run in adopt:
-            # What is no runner of that run has ended.
-            self.active.append((run, run.runner() or {}, float((run.state() or {}).get("started") or time.time())))
+            # Of an earlier version, or one that was started by hand; what is no runner of that run has ended.
+            submission = submitted.known(run) or Submission(run.folder, "", run.runner() or {})
+            began = float((run.state() or {}).get("started") or time.time())
+            (self.sought if submission.ref is None else self.active).append(Active(run, submission, began))
         self.on_trial = feed.trial is not None
         self.trial: Run | None = None
         """The run that goes alone, once there is one."""
@@ -83,71 +105,93 @@ class Scheduler:
     def run(self) -> None:
         """Work until nothing is left."""
         while self._is_left():
-            self._collect_ended()
+            self._ask()
             self._settle()
             self._cancel_killed()
+            self._find()
             self._start_more()
             self._write_state()
             if self._is_left():
-                self.engine.wait(_TICK)
+                self.engine.wait(min(max(_TICK, self.engine.poll_every), _LONGEST_TICK))
         self.engine.finish(well=all(run.status().ended_well for run in runs_of(self.job_folder)))
         self._write_state(force=True)
 
     def _is_left(self) -> bool:
-        return bool(self.waiting or self.active or self.unsettled) or not self.source.exhausted()
+        return bool(self.waiting or self.active or self.sought or self.unsettled) or not self.source.exhausted()
 
-    def _waits(self, what: str, error: OSError) -> None:
+    def _waits(self, what: str, error: OSError | Unavailable) -> None:
         """Note why something cannot be done now, and say it once: a moment later it is tried again."""
         self._again[what] = time.monotonic() + _PATIENCE
-        problem = f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
+        if isinstance(error, Unavailable):
+            problem = error.what.rstrip(".")
+        else:
+            problem = f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
         if problem != self.problem:
             self.problem, self._beat = problem, 0.0
             _say(f"waits: {problem}")
 
-    def _collect_ended(self) -> None:
-        alive = self.engine.poll([ref for _, ref, _ in self.active])
-        still = []
-        for (run, ref, began), here in zip(self.active, alive, strict=True):
-            if here:
-                still.append((run, ref, began))
-            else:
-                self.engine.collect([run.folder])
-                self.unsettled.append((run, ref))
-        if len(still) != len(self.active):
-            self.active = still
+    def _ask(self) -> None:
+        """Ask the engine how the runs are doing, as often as it wishes; what they have written comes home."""
+        if time.monotonic() < self._asked + self.engine.poll_every:
+            return
+        self._asked = time.monotonic()
+        phases = self.engine.poll([one.submission for one in self.active])
+        ended = [one for one, phase in zip(self.active, phases, strict=True) if phase == base.ENDED]
+        for one, phase in zip(self.active, phases, strict=True):
+            self._see(one, phase)
+        if ended:
+            self.unsettled += ended
+            self.active = [one for one in self.active if one not in ended]
             self._write_current()
+        if self.active:
+            self.engine.fetch([one.submission for one in self.active], final=False)
+
+    def _see(self, one: Active, phase: Phase) -> None:
+        """Write down what was seen of a run, for those who read its folder; of this machine's that tells itself."""
+        if one.run.engine == LOCAL or phase in (one.seen, base.ENDED):
+            return
+        with contextlib.suppress(OSError):  # for people's eyes: the next one may find room
+            submitted.note(one.run, one.submission, phase)
+            one.seen = phase
 
     def _settle(self) -> None:
-        """Decide about runs that have ended; where that cannot be written, the run waits for it."""
+        """Bring home what has ended, and decide about it; where that cannot be written, the run waits for it."""
         if not self.unsettled or time.monotonic() < self._again["end"]:
             return
         left, self.unsettled = self.unsettled, []
-        for number, (run, ref) in enumerate(left):
+        troubles = self.engine.fetch([one.submission for one in left], final=True)
+        problem = ""
+        for one, trouble in zip(left, troubles, strict=True):
             try:
-                self._ended(run, ref)
+                if trouble:
+                    raise OSError(0, trouble)
+                self._ended(one)
             except OSError as error:
-                if run.folder.is_dir():
-                    self.unsettled += left[number:]
+                if one.run.folder.is_dir():
+                    self.unsettled.append(one)
                     self._waits("end", error)
-                    return
-                self._is_gone(run)
-        self.problem = ""
+                    problem = self.problem
+                else:
+                    self._is_gone(one.run)
+        self.problem = problem
 
     def _is_gone(self, run: Run) -> None:
         _say(f"{run.id} is left out: {run.folder} is not there any more")
         self._failed(run)
 
-    def _ended(self, run: Run, ref: Ref) -> None:
+    def _ended(self, one: Active) -> None:
+        run = one.run
         if not run.folder.is_dir():
             self._is_gone(run)
             return
-        state = run.state()
-        if state is None or state.get("phase") not in ENDED:
+        if run.engine != LOCAL:
+            submitted.note(run, one.submission, base.ENDED)
+        if not submitted.is_over(run):
             # Its kernel may have outlived it, and would write beside the next attempt's.
             process.end_all_with(RUN_VARIABLE, str(run.folder))
             payload_of(run.record).seal(run.folder)
             if run.verdict() is None:
-                judge(run, "lost", self.engine.log(ref))
+                run.judge("lost", self.engine.log(one.submission))
         status = run.status()
         if status.ended_well or status.phase == "killed":
             self.source.settle(run, status)
@@ -168,7 +212,11 @@ class Scheduler:
             self.no_more = f"{len(self.failed)} failed (max_failures={self.feed.max_failures})"
 
     def _cancel_killed(self) -> None:
-        self.engine.cancel([ref for run, ref, _ in self.active if run.verdict() is not None])
+        if killed := [one.submission for one in self.active if one.run.verdict() is not None]:
+            try:
+                self.engine.cancel(killed)
+            except (OSError, Unavailable) as error:
+                self._waits("cancel", error)
         # Of those that wait the first alone: the others are looked at when their turn comes, or a thousand would be
         # a thousand files to read each time.
         while self.waiting and self.waiting[0].verdict() is not None:
@@ -180,7 +228,7 @@ class Scheduler:
             return
         while self.waiting:
             if (run := self.waiting[0]).verdict() is None and run.folder.is_dir():
-                judge(run, "cancelled", self.no_more)
+                run.judge("cancelled", self.no_more)
             self.waiting.popleft()
         self.source.cancel(self.no_more)
         self.no_more = ""
@@ -192,32 +240,65 @@ class Scheduler:
             return
         try:
             self._cancel_waiting()
-            room = (1 if self._is_on_trial() else self.feed.workers) - len(self.active)
+            room = (1 if self._is_on_trial() else self.feed.workers) - len(self.active) - len(self.sought)
             if room > len(self.waiting):
                 self.waiting += self.source.take(room - len(self.waiting))
             if room > 0 and self.waiting:
                 self._submit(room)
-        except OSError as error:
+        except (OSError, Unavailable) as error:
             self._waits("start", error)
 
     def _submit(self, room: int) -> None:
         while self.waiting and not self.waiting[0].folder.is_dir():
             self._is_gone(self.waiting.popleft())
-        next_ones = list(itertools.islice((run for run in self.waiting if run.verdict() is None), room))
-        ready = set(self.engine.ready([run.folder for run in next_ones]))
-        chosen = [run for run in next_ones if run.folder in ready]
+        chosen = list(itertools.islice((run for run in self.waiting if run.verdict() is None), room))
         if not chosen:
             return
-        refs = self.engine.submit([run.folder for run in chosen])
-        # Fewer than asked for: the others could not be started now, and go on waiting.
-        started, now = chosen[: len(refs)], time.time()
-        for run in started:
-            self.waiting.remove(run)
-        if self.on_trial and started:
-            self.trial = started[0]
-        self.active += [(run, ref, now) for run, ref in zip(started, refs, strict=True)]
+        now = time.time()
+        for run in chosen:
+            if run.folder not in self.announced:
+                self.announced[run.folder] = submitted.announce(run)
+        tried = [Active(run, self.announced[run.folder], now) for run in chosen]
+        try:
+            refs = self.engine.submit([one.submission for one in tried])
+        except (OSError, Unavailable):
+            # It may have heard of them all the same.
+            for one in tried:
+                self.waiting.remove(one.run)
+            self.sought += tried
+            raise
+        for one, ref in zip(tried, refs, strict=True):
+            # Those without one could not be started now, and go on waiting.
+            if ref is not None:
+                self.waiting.remove(one.run)
+                self._submitted(one, ref)
         self.problem = ""
         self._write_current()
+
+    def _submitted(self, one: Active, ref: Ref) -> None:
+        self.announced.pop(one.run.folder, None)
+        one.submission = dataclasses.replace(one.submission, ref=ref)
+        self.active.append(one)
+        if self.on_trial and self.trial is None:
+            self.trial = one.run
+        with contextlib.suppress(OSError):  # whoever comes later looks for it by its key
+            submitted.confirm(one.run, one.submission, ref)
+
+    def _find(self) -> None:
+        """Look for the runs of which nobody knows whether they were submitted."""
+        if not self.sought or time.monotonic() < self._again["find"]:
+            return
+        try:
+            refs = self.engine.find([one.submission for one in self.sought])
+        except (OSError, Unavailable) as error:
+            self._waits("find", error)
+            return
+        sought, self.sought = self.sought, []
+        for one, ref in reversed(list(zip(sought, refs, strict=True))):
+            if ref is None:
+                self.waiting.appendleft(one.run)
+            else:
+                self._submitted(one, ref)
 
     def _is_on_trial(self) -> bool:
         """Whether the first run still has to show that the others are worth starting."""
@@ -227,7 +308,7 @@ class Scheduler:
         lived = status.phase == "running" and time.time() - (status.started or time.time()) >= self.feed.trial
         if status.ended_well or lived:
             self.trial, self.on_trial = None, False
-        left = [*self.waiting, *(run for run, _ in self.unsettled)]
+        left = [*self.waiting, *(one.run for one in (*self.unsettled, *self.sought))]
         if self.trial is not None and status.phase in ENDED and not any(run == self.trial for run in left):
             self.no_more = f"{self.trial.id} did not end well (--try)"
             self._cancel_waiting()
@@ -237,9 +318,10 @@ class Scheduler:
         """Write ``current_sub_job_is.txt``: the index first, for notebooks and people that read it."""
         if not self.active:
             return
-        run, _, began = self.active[-1]
-        lines = [f"{run.i_sub_job}", f"sub-job started {_clock(began)}", f"group started {_clock(self.started)}"]
-        lines += [f"running: {run.i_sub_job} since {_clock(began)}" for run, _, began in self.active]
+        last = self.active[-1]
+        lines = [f"{last.run.i_sub_job}", f"sub-job started {_clock(last.began)}"]
+        lines += [f"group started {_clock(self.started)}"]
+        lines += [f"running: {one.run.i_sub_job} since {_clock(one.began)}" for one in self.active]
         # For people's eyes: the next one may find room.
         with contextlib.suppress(OSError):
             process.write_whole(self.job_folder / CURRENT, "\n".join(lines) + "\n", durable=False)
@@ -253,7 +335,7 @@ class Scheduler:
                 "beat": time.time(),
                 "phase": "running" if self._is_left() else "ended",
                 "workers": self.feed.workers,
-                "active": [{"index": run.index, "ref": ref} for run, ref, _ in self.active],
+                "active": [{"index": one.run.index, "ref": one.submission.ref} for one in self.active],
                 "problem": self.problem,
             }
             with contextlib.suppress(OSError):
@@ -279,11 +361,12 @@ def main() -> None:
     names = {*plan.get("runs", ()), *plan.get("adopt", ())}
     by_name = {run.folder.name: run for run in runs_of(job_folder) if run.folder.name in names}
     forking.make_room()
-    engine: Engine = ENGINES.load(plan["engine"])()
-    engine.program = Runner()
+    engine = open_engine(plan["engine"])
     runs = [by_name[name] for name in plan["runs"] if name in by_name]
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
-    engine.prepare([run.folder for run in runs], [run.folder for run in adopt], plan.get("begun"))
+    secrets = {name: os.environ[name] for name in plan.get("secrets", ()) if name in os.environ}
+    folders = [run.folder for run in runs]
+    engine.prepare(Work(job_folder, Runner(), folders, [run.folder for run in adopt], secrets))
     Scheduler(job_folder, engine, Planned(runs), Feed(**plan["feed"]), adopt).run()
     # Who waits for the job need not wait for this process's end too.
     os.close(int(sys.argv[2]))

@@ -16,8 +16,9 @@ from ..errors import Busy, InvalidInput
 from ..payloads import code
 from ..records import metrics
 from ..records.names import folder_name, number_of
-from ..records.run import Run, Status, runs_of
+from ..records.run import LOCAL, Run, runs_of
 from ..records.schema import linked
+from ..records.status import ENDED, Status
 from ..units import show_time
 
 
@@ -200,13 +201,13 @@ def make(
         elif resume == "rerun":
             plan.aside.append(_at_rest(run))
             plan.execute.append((index, point))
-        elif status.phase != "running" and not status.ended_well:
+        elif status.phase != "running" and not status.ended_well and not _is_out(run, status):
             plan.execute.append((index, point))
             if status.started and run.holds_results():
                 plan.resumed[index] = _reached(run)
         elif (cells := code.changed_cells(run.record.get("code", {}), hashes)) and resume != "keep":
             changed.append((run, cells))
-        elif status.phase == "running":
+        elif not status.ended_well:
             plan.adopt.append(_ours(run))
         else:
             plan.keep.append(run)
@@ -289,20 +290,26 @@ def _at_rest(run: Run) -> Run:
     Busy
         When it is being executed.
     """
-    if run.status().phase == "running":
+    status = run.status()
+    if status.phase == "running" or _is_out(run, status):
         raise Busy(f"{run.id} is being executed: it cannot be executed anew now.", f"End it first: %jobs kill {run.id}")
     return run
 
 
+def _is_out(run: Run, status: Status) -> bool:
+    """Whether an engine has it; of what has ended on this machine nothing is read for that."""
+    return (run.engine != LOCAL or status.phase not in ENDED) and run.is_out()
+
+
 def _ours(run: Run) -> Run:
-    """Return a run that this machine executes.
+    """Return a run that this machine executes, or an engine has that can be asked.
 
     Raises
     ------
     Busy
         When another machine does.
     """
-    if run.runner_lives():
+    if run.runner_lives() or run.is_out():
         return run
     state = run.state() or {}
     who, beat = state.get("process") or {}, show_time(float(state.get("beat") or 0))

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..checkout.project import real_folder
-from ..engines import ENGINES
+from ..engines import open_engine
 from ..errors import Busy, InvalidInput
 from ..payloads import payload_of
 from ..records.names import SCHEDULER
 from ..records.run import Run
 from ..units import count
-from . import attempts, scheduler
+from . import attempts, scheduler, submitted
 from .scheduler import Feed
 from .select import Choice, reread
 
@@ -77,6 +77,7 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
             lock = scheduler.lock(job_folder)
             stack.callback(os.close, lock)
             # Under the lock: nobody else starts or ends them now.
+            submitted.settle(job_folder)
             mine = reread(mine)
             ready.append((job_folder, mine, lock, _engine(mine)))
         for job_folder, mine, lock, engine in ready:
@@ -98,7 +99,7 @@ def _engine(runs: Sequence[Run]) -> str:
                 f"{run.id} cannot be executed again: {run.problem}.",
                 f"Name the others; the %fork line makes it anew, %jobs rm {run.id} removes it.",
             )
-        if run.status().phase == "running":
+        if run.status().phase == "running" or run.is_out():
             raise Busy(f"{run.id} is being executed.", f"%jobs watch {run.id} shows it; %jobs kill {run.id} ends it.")
         payload_of(run.record).check(run)
     engines = sorted({str(run.record.get("engine") or "local") for run in runs})
@@ -107,7 +108,7 @@ def _engine(runs: Sequence[Run]) -> str:
             f"The runs of {runs[0].job} were submitted to {' and '.join(engines)}.",
             "Name those of one engine at a time: %jobs retry 3-5",
         )
-    ENGINES.load(engines[0])().available(gpus=max(run.record.get("gpus") or 0 for run in runs))
+    open_engine(engines[0]).available(gpus=max(run.record.get("gpus") or 0 for run in runs))
     return engines[0]
 
 

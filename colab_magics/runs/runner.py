@@ -31,7 +31,8 @@ from ..payloads import payload_of
 from ..payloads.base import Payload
 from ..records import lock
 from ..records.names import LOG, STATE
-from ..records.run import HEARTBEAT, Run
+from ..records.run import Run
+from ..records.status import HEARTBEAT
 from ..session import RUN_VARIABLE
 from ..units import show_seconds
 from . import usage

@@ -10,7 +10,6 @@ another number of runs at once as workers.json beside the plan.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import time
 from collections.abc import Sequence
@@ -18,15 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import process
+from .. import process, session
 from ..engines import forking
-from ..engines.base import Begun
+from ..engines.zygotes import Begun
 from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..records import lock as locks
 from ..records import schema
-from ..records.names import LOG, PLAN, SCHEDULER, STATE, VERDICT
-from ..records.run import ENDED, Run, runs_of
+from ..records.names import LOG, PLAN, SCHEDULER, STATE
+from ..records.run import Run, runs_of
 from ..records.schema import linked
+from ..records.status import ENDED
+from . import submitted
 from . import workers as said_workers
 from .plan import since
 
@@ -142,9 +143,9 @@ def start(
     feed : Feed
         How to feed it.
     adopt : sequence of Path
-        Folders of runs whose scheduler is gone and whose runners live.
+        Folders of runs whose scheduler is gone, and which their engine still has.
     begun : Begun, optional
-        What the engine has started; the caller closes its files afterwards.
+        What was started for it; the caller closes its files afterwards.
 
     Returns
     -------
@@ -158,6 +159,7 @@ def start(
     plan["by"] = process.identity()
     begun = begun or Begun()
     plan["begun"] = begun.notes
+    plan["secrets"] = session.current().secrets
     try:
         folder.mkdir(exist_ok=True)
         said_workers.forget(folder)
@@ -222,26 +224,28 @@ def set_workers(job_folder: Path, workers: int) -> bool:
 def kill(runs: Sequence[Run]) -> list[Run]:
     """Ask for the end of runs that have not ended.
 
-    Their scheduler sees the request, cancels those that run and drops those that wait. Without a scheduler, runners on
-    this machine are ended here.
+    Their scheduler sees the request, cancels those that run and drops those that wait. Without a scheduler, those that
+    run are ended here, wherever they do.
 
     Returns
     -------
     list of Run
         The runs that had not ended.
+
+    Raises
+    ------
+    ColabMagicsError
+        When the request cannot be written, or one of them cannot be reached.
     """
     asked = [run for run in runs if run.status().phase not in ENDED]
     unsaid: dict[Path, OSError] = {}
     for run in asked:
         try:
-            judge(run, "killed")
+            run.judge("killed")
         except OSError as problem:
             unsaid[run.folder] = problem
     fed = {job_folder for job_folder in {run.folder.parent for run in asked} if is_running(job_folder)}
-    for run in asked:
-        # Of a process that a file names, no more is ended than what this run's own environment shows to be its.
-        if (run.folder.parent not in fed or run.folder in unsaid) and (who := run.runner()):
-            process.end_tree(who["pid"], grace=12.0)
+    submitted.end(run for run in asked if run.folder.parent not in fed or run.folder in unsaid)
     if unsaid:
         folder, error = next(iter(unsaid.items()))
         raise ColabMagicsError(
@@ -249,14 +253,3 @@ def kill(runs: Sequence[Run]) -> list[Run]:
             "Those that wait may still be started: make room, or get the right to write there, and say it again.",
         )
     return asked
-
-
-def judge(run: Run, verdict: str, reason: str = "") -> None:
-    """Write what the scheduling side has to say of a run; a kill can be said on a full disk, too."""
-    said = {"attempt": run.attempt, "verdict": verdict, "at": time.time(), "reason": reason, "by": process.identity()}
-    try:
-        process.write_json(run.folder / VERDICT, said)
-    except OSError as error:
-        if verdict != "killed" or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        run.killed_mark.touch()

@@ -15,8 +15,9 @@ from typing import Any
 from ..errors import NotFound
 from ..payloads import payload_of
 from ..records import metrics, schema
-from ..records.run import ENDED, Run
+from ..records.run import Run
 from ..records.schema import linked
+from ..records.status import ENDED
 from ..units import show_seconds, show_size, show_time, without_controls
 from . import scheduler, usage
 from .board import tail

@@ -10,8 +10,8 @@ import collections
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
-from ..records.run import Run, Status
-from .scheduler import judge
+from ..records.run import Run
+from ..records.status import Status
 
 
 class Source(ABC):
@@ -71,5 +71,5 @@ class Planned(Source):
         """Judge those that were not taken."""
         while self._left:
             if (run := self._left[0]).verdict() is None and run.folder.is_dir():
-                judge(run, "cancelled", reason)
+                run.judge("cancelled", reason)
             self._left.popleft()

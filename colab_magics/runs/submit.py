@@ -13,18 +13,18 @@ from typing import Any
 
 from ..checkout import git
 from ..checkout.project import real_folder
-from ..engines import ENGINES
-from ..engines.base import Begun, Engine
+from ..engines import open_engine
+from ..engines.base import Engine, Resources
+from ..engines.zygotes import Begun, ForksKernels
 from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..payloads import code, modules
 from ..records.names import SCHEDULER, folder_name
 from ..records.run import Run
 from ..ui import Notebook, Table
-from . import attempts, forks, joined, live, plan, scheduler
+from . import attempts, forks, joined, live, plan, scheduler, submitted
 from .board import Board
 from .forks import Fork
 from .plan import Plan, Point
-from .resources import Resources
 from .scheduler import Feed
 
 
@@ -150,7 +150,7 @@ class Order:
             from ..kernels import preparation
 
             preparation.write(self.job_folder / SCHEDULER, kernel, self.notebook)
-        return engine.begin(self.job_folder, self.start, kernel)
+        return engine.begin(self.job_folder, self.start, kernel) if isinstance(engine, ForksKernels) else Begun()
 
 
 def submit(order: Order) -> tuple[Board, Plan]:
@@ -166,7 +166,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
     ColabMagicsError
         Before anything was started: see `plan.make`, `attempts.write`, `scheduler.lock`.
     """
-    engine = ENGINES.load(order.engine)()
+    engine = open_engine(order.engine)
     if order.start not in engine.starts:
         raise InvalidInput(
             f"start={order.start} is not possible on={order.engine}.", f"Possible: {', '.join(sorted(engine.starts))}."
@@ -187,6 +187,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
         (job_folder / SCHEDULER).mkdir(exist_ok=True)
         begun = order.begin(engine)
         record = order.record()
+        submitted.settle(job_folder)
         made = order.plan()
         if order.start == "live":
             from ..kernels.live import freeze

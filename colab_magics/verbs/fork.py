@@ -164,11 +164,12 @@ def fork(
     ui = session.current().ui
     if in_run.is_run(ui):
         return in_run.assign(ui)
-    from ..runs import forks, joined, resources, submit, watching, which_job
+    from ..engines import open_engine
+    from ..runs import forks, joined, submit, watching, which_job
 
     points, names = _points(grid, n, yes=yes)
     said = str(workers) != "auto"
-    machine = resources.settle(workers, gpus, ui)
+    machine = open_engine(on).settle(workers, gpus, ui)
     at_once = machine.workers
     if start == "live":
         at_once = _workers_that_fit(ui, at_once, fixed=said)

@@ -21,6 +21,7 @@ from runs.notebooks import outputs, write_notebook
 
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
+from colab_magics.engines.base import Work
 from colab_magics.engines.local import LocalEngine
 from colab_magics.errors import ColabMagicsError, CommandFailed
 from colab_magics.kernels import journal
@@ -206,7 +207,7 @@ def test_a_fork_that_fails_is_tried_again(of_nobody: Path) -> None:
             os.setgid(NOBODY)
             os.setuid(NOBODY)
             engine = LocalEngine()
-            engine.program = Runner()
+            engine.prepare(Work(job, Runner()))
             feeding.Scheduler(job, engine, sources.Planned(runs), scheduler.Feed(workers=2)).run()
         except BaseException:  # noqa: BLE001 - the test shows it
             log.write_text(traceback.format_exc())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -23,7 +24,8 @@ from runs.notebooks import outputs, write_notebook
 
 from colab_magics import fork, jobs, process
 from colab_magics.checkout.project import Project
-from colab_magics.engines import forking
+from colab_magics.engines import base, forking
+from colab_magics.engines.base import Submission, Work
 from colab_magics.engines.local import LocalEngine
 from colab_magics.errors import ColabMagicsError, RunsFailed
 from colab_magics.kernels import preload, zygote
@@ -455,34 +457,39 @@ def test_a_forked_process_shows_its_own_arguments_and_environment() -> None:
         child.communicate("\n")
 
 
-def an_engine() -> LocalEngine:
+def an_engine(job_folder: Path) -> LocalEngine:
     engine = LocalEngine()
-    engine.program = Runner()
+    engine.prepare(Work(job_folder, Runner()))
     return engine
 
 
+def submit(engine: LocalEngine, folder: Path) -> Submission:
+    submission = Submission(folder, "key")
+    return dataclasses.replace(submission, ref=engine.submit([submission])[0])
+
+
 def test_only_a_process_without_threads_is_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, over = an_engine(), threading.Event()
+    engine, over = an_engine(tmp_path), threading.Event()
     threading.Thread(target=over.wait, daemon=True).start()
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("a process that is not the engine's was forked"))
     folder = tmp_path / "sub_job_000"
     folder.mkdir()
     process.write_json(folder / "run.json", {"index": 0, "payload": {"kind": "unknown"}})
-    refs = engine.submit([folder])
+    submitted = submit(engine, folder)
     over.set()
-    poll(lambda: engine.poll(refs) == [False])
+    poll(lambda: engine.poll([submitted]) == [base.ENDED])
     assert Run.load(folder).status().phase == "failed"
 
 
 def test_the_end_of_a_runner_ends_the_wait(tmp_path: Path) -> None:  # ✗ the first wait took its whole time
-    engine, folder = an_engine(), tmp_path / "sub_job_000"
+    engine, folder = an_engine(tmp_path), tmp_path / "sub_job_000"
     folder.mkdir()
     process.write_json(folder / "run.json", {"index": 0, "payload": {"kind": "unknown"}})
-    refs = engine.submit([folder])
+    submitted = submit(engine, folder)
     began = time.monotonic()
     engine.wait(100)
     assert time.monotonic() - began < 60
-    poll(lambda: engine.poll(refs) == [False])
+    poll(lambda: engine.poll([submitted]) == [base.ENDED])
 
 
 AT_FORK = """

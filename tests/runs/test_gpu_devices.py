@@ -16,10 +16,11 @@ from fake_gpus import FakeGpus, gpus
 
 from colab_magics import process
 from colab_magics.engines import gpus as devices
+from colab_magics.engines import machine
+from colab_magics.engines.base import Resources
 from colab_magics.engines.gpus import Device, Use
 from colab_magics.engines.leases import Leases
 from colab_magics.errors import InvalidInput, Unavailable
-from colab_magics.runs import resources
 from colab_magics.session import RUN_VARIABLE
 
 __all__ = ["gpus"]  # a fixture
@@ -97,17 +98,17 @@ def test_how_many_runs_devices_hold(need: float, count: int, slots: int) -> None
 def test_a_program_that_fails_or_hangs_is_one_message(gpus: FakeGpus, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus.say(1, mode="fail")
     with pytest.raises(Unavailable, match=r"^nvidia-smi failed: NVIDIA-SMI has failed because.*\n→ .*gpus=0"):
-        resources.settle("auto", "1")
-    settled = resources.settle("auto", None)
+        machine.settle("auto", "1")
+    settled = machine.settle("auto", None)
     assert (settled.gpus, len(settled.warnings)) == (None, 1)
     assert "Runs get no GPU of their own" in settled.warnings[0]
     monkeypatch.setattr(devices, "PATIENCE", 0.5)
     gpus.say(1, mode="hang")
     began = time.monotonic()
     with pytest.raises(Unavailable, match=r"nvidia-smi has not answered in 0\.5 s\.\n→"):
-        resources.settle(1, "1")
+        machine.settle(1, "1")
     assert time.monotonic() - began < 20
-    assert resources.settle("4", "0").gpus == 0  # nobody is asked
+    assert machine.settle("4", "0").gpus == 0  # nobody is asked
 
 
 def test_a_watch_that_gets_no_answer_ends_and_says_so(gpus: FakeGpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,31 +129,31 @@ def test_a_watch_that_gets_no_answer_ends_and_says_so(gpus: FakeGpus, monkeypatc
 
 def test_what_a_machine_gives(gpus: FakeGpus, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus.say(2)
-    assert (resources.settle("auto", None).workers, resources.settle("auto", None).gpus) == (2, 1.0)
-    assert resources.settle("auto", "0.5").workers == 4
-    assert resources.settle("auto", 2).workers == 1
-    assert (resources.settle(7, None).workers, resources.settle(7, None).gpus) == (7, None)
-    assert (resources.settle(7, 1).workers, resources.settle(7, 1).only_free) == (7, False)
+    assert (machine.settle("auto", None).workers, machine.settle("auto", None).gpus) == (2, 1.0)
+    assert machine.settle("auto", "0.5").workers == 4
+    assert machine.settle("auto", 2).workers == 1
+    assert (machine.settle(7, None).workers, machine.settle(7, None).gpus) == (7, None)
+    assert (machine.settle(7, 1).workers, machine.settle(7, 1).only_free) == (7, False)
     cores = max(1, (os.cpu_count() or 1) // 2)
-    assert resources.settle("auto", 0).workers == cores
+    assert machine.settle("auto", 0).workers == cores
     with pytest.raises(InvalidInput, match=r"gpus=3: this machine has 2 GPUs: 0 NVIDIA T4, .*; 1 NVIDIA T4") as caught:
-        resources.settle("auto", 3)
+        machine.settle("auto", 3)
     assert "gpus=2 or less" in str(caught.value)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with pytest.raises(InvalidInput, match=r"has 1 GPU that CUDA_VISIBLE_DEVICES=1 lets be used: 1 NVIDIA T4"):
-        resources.settle("auto", 2)
-    assert resources.settle("auto", 1).workers == 1
+        machine.settle("auto", 2)
+    assert machine.settle("auto", 1).workers == 1
 
 
 def test_several_parts_made_by_mig_are_of_no_use_to_one_run(gpus: FakeGpus) -> None:
     uuids = gpus.say(3, mig=[("3g.20gb", "3g.20gb")])
-    assert resources.settle("auto", None).workers == 4
-    assert resources.settle("auto", 0.5).workers == 8
-    assert resources.settle("auto", 2).workers == 1
+    assert machine.settle("auto", None).workers == 4
+    assert machine.settle("auto", 0.5).workers == 8
+    assert machine.settle("auto", 2).workers == 1
     with pytest.raises(
         InvalidInput, match=r"has 4 GPUs: 0:0 .* \(a run can use one part made by MIG alone\)"
     ) as caught:
-        resources.settle("auto", 3)
+        machine.settle("auto", 3)
     assert "gpus=2 or less" in str(caught.value)
     assert [device.uuid for device in devices.suited(2, devices.find())] == uuids[2:]
 
@@ -162,7 +163,7 @@ def test_a_program_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="nvidia-smi cannot be started: No such file"):
-        resources.settle("auto", 1)
+        machine.settle("auto", 1)
     watch = devices.Watch()
     assert watch.look()
     assert "cannot be started" in watch.problem
@@ -171,9 +172,9 @@ def test_a_program_that_cannot_be_started(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_machine_without_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     cores = max(1, (os.cpu_count() or 1) // 2)
-    assert dataclasses.replace(resources.settle("auto", None), note="") == resources.Resources(cores)
+    assert dataclasses.replace(machine.settle("auto", None), note="") == Resources(cores)
     with pytest.raises(Unavailable, match=r"gpus=1: this machine has no NVIDIA GPU \(there is no nvidia-smi\)"):
-        resources.settle("auto", 1)
+        machine.settle("auto", 1)
 
 
 def test_who_uses_a_gpu_is_said(gpus: FakeGpus) -> None:
@@ -183,11 +184,11 @@ def test_who_uses_a_gpu_is_said(gpus: FakeGpus) -> None:
         (2**22 + 5, "GPU-000f-dead-beef", 1),
     ]
     gpus.say(2, apps=apps)
-    here, other = resources.settle("auto", None).warnings
+    here, other = machine.settle("auto", None).warnings
     assert here == "This notebook itself uses 2.1 GB of GPU 0: runs there have less."
     assert other == "GPU 1 is in use by another program (process 1, 524 MB): left out while it is."
     gpus.say(1, apps=[(1, "GPU-000f-dead-beef", 500)])
-    assert "the runs wait until one is free. workers=1" in resources.settle("auto", None).warnings[-1]
+    assert "the runs wait until one is free. workers=1" in machine.settle("auto", None).warnings[-1]
 
 
 class Table:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from colab_magics import process
-from colab_magics.records.run import SILENT, derive
+from colab_magics.records.status import SILENT, derive
 
 NOW = time.time()
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from conftest import poll
 
 from colab_magics.checkout.project import Project
+from colab_magics.engines.base import Work
 from colab_magics.engines.local import LocalEngine
-from colab_magics.records.run import Run, Status, runs_of
+from colab_magics.records.run import Run, runs_of
+from colab_magics.records.status import Status
 from colab_magics.runs import feeding, scheduler, sources
 from colab_magics.runs.runner import Runner
 
@@ -43,7 +45,7 @@ class Table(sources.Source):
 def fed(job: Path, table: Table, **feed: int) -> threading.Thread:
     """Feed an engine from a table, in a thread: its runs are programs."""
     engine = LocalEngine()
-    engine.program = Runner()
+    engine.prepare(Work(job, Runner()))
     (job / ".scheduler").mkdir(parents=True, exist_ok=True)
     work = feeding.Scheduler(job, engine, table, scheduler.Feed(**feed)).run
     thread = threading.Thread(target=work, daemon=True)

@@ -5,49 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ..engines import gpus
-from ..engines.gpus import Device, Use
 from ..errors import Unavailable
 from ..ui import UI
 from ..units import count, show_size
+from . import gpus
+from .base import Resources
+from .gpus import Device, Use
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What was decided.
-
-    Parameters
-    ----------
-    workers : int
-        How many runs at once.
-    gpus : float or None
-        How many GPUs each run gets, below 1 a part of one; None: it sees what this notebook sees.
-    only_free : bool
-        Whether GPUs that other programs use are left out.
-    devices : sequence of Device
-        Which GPUs are given out.
-    warnings : sequence of str
-        What the user should know.
-    note : str
-        Why ``workers=auto`` is one run at a time, and how to change that; for a call that has more to execute.
-    """
-
-    workers: int = 1
-    gpus: float | None = None
-    only_free: bool = True
-    devices: Sequence[Device] = ()
-    warnings: Sequence[str] = ()
-    note: str = ""
-
-    def __str__(self) -> str:
-        if self.gpus:
-            return f"each with gpus={self.gpus:g} of: {'; '.join(map(str, self.devices))}"
-        return "without GPUs" if self.gpus == 0 else ""
-
-
-def settle(workers: str | int, gpus_each: str | float | None, ui: UI | None = None) -> Resources:
+def settle(workers: str | int = "auto", gpus_each: str | float | None = None, ui: UI | None = None) -> Resources:
     """Decide from ``workers=`` and ``gpus=`` what runs get on this machine.
 
     Where neither says anything and there are GPUs, each run gets one. `ui` shows that it takes a time, where it does.
@@ -80,7 +48,7 @@ def settle(workers: str | int, gpus_each: str | float | None, ui: UI | None = No
     others, words = _used(devices, uses, "left out while it is" if auto else "taken last")
     if auto and others == {device.uuid for device in devices}:
         words.append("All GPUs are in use: the runs wait until one is free. workers=1 takes them as they are.")
-    return Resources(chosen or gpus.slots(need, devices), need, auto, devices, words)
+    return Resources(chosen or gpus.slots(need, devices), need, auto, [str(device) for device in devices], words)
 
 
 def _by_cores(need: float | None = None) -> Resources:

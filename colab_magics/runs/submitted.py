@@ -1,0 +1,161 @@
+"""Runs that an engine has: how it knows each of them, and what becomes of those whose scheduler has died.
+
+A run's ``ref.json`` holds the key of its attempt from before the engine hears of it, and the engine's reference from
+after. So whoever comes later, in whatever process, can tell what was submitted, look for what may have been, and go on
+with it; nothing is submitted a second time. The scheduler writes it; where there is none, who holds the job's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from .. import process
+from ..engines import base, open_engine
+from ..engines.base import Engine, Phase, Ref, Submission
+from ..errors import ColabMagicsError, Unavailable
+from ..records import schema
+from ..records.names import REFERENCE, SCHEDULER, STATE
+from ..records.run import LOCAL, Run, runs_of
+from ..records.status import ENDED
+
+_PATIENCE = 15.0
+"""Seconds in which runs have to end that are ended without a scheduler."""
+
+
+def known(run: Run) -> Submission | None:
+    """Return how an engine knows a run, by its folder; None when it was never submitted, or its end was seen."""
+    found = run.reference()
+    if found is not None:
+        return None if found.get("seen") == base.ENDED else Submission(run.folder, found["key"], found.get("ref"))
+    # Earlier versions wrote no reference, and nobody does who executes a run by hand.
+    runner = run.runner()
+    return None if runner is None else Submission(run.folder, "", runner)
+
+
+def announce(run: Run) -> Submission:
+    """Write down the key of an attempt that is about to be submitted; raises OSError.
+
+    On this machine a full disk is no reason to wait: no two runners get the lock of one folder.
+    """
+    submission = Submission(run.folder, uuid.uuid4().hex)
+    try:
+        _write(run, submission)
+    except OSError:
+        if run.engine != LOCAL or not run.folder.is_dir():
+            raise
+    return submission
+
+
+def confirm(run: Run, submission: Submission, ref: Ref) -> Submission:
+    """Write down how the engine knows a run; raises OSError."""
+    submitted = replace(submission, ref=ref)
+    _write(run, submitted)
+    return submitted
+
+
+def note(run: Run, submission: Submission, seen: Phase) -> None:
+    """Write down what was seen of a run that is elsewhere; raises OSError."""
+    _write(run, submission, seen=seen, since=time.time())
+
+
+def forget(run: Run) -> None:
+    """Take back what was never submitted."""
+    (run.folder / REFERENCE).unlink(missing_ok=True)
+
+
+def _write(run: Run, submission: Submission, **seen: object) -> None:
+    said = {"attempt": run.attempt, "key": submission.key, "engine": run.engine, "ref": submission.ref, **seen}
+    # What this machine executes ends with it; what others do outlives its loss of power.
+    process.write_json(run.folder / REFERENCE, {**said, "by": process.identity()}, durable=run.engine != LOCAL)
+
+
+def is_over(run: Run) -> bool:
+    """Whether its runner itself has said how it ended."""
+    return (run.state() or {}).get("phase") in ENDED
+
+
+def settle(job_folder: Path) -> None:
+    """Ask the engines about what an earlier scheduler has left, before anything is decided about it.
+
+    What has ended elsewhere comes home, and what was never submitted is forgotten. The rest is out, or nobody can tell:
+    it is no run to be started. Called by who holds the job's lock.
+    """
+    if schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler).get("phase") == "ended":
+        return
+    for engine, runs in _by_engine(run for run in runs_of(job_folder) if not run.problem):
+        for run, submission in _sought(engine, runs):
+            if run.engine == LOCAL or submission.ref is None:
+                continue
+            if engine.poll([submission]) == [base.ENDED] and engine.fetch([submission], final=True) == [""]:
+                note(run, submission, base.ENDED)
+                if not is_over(run) and run.verdict() is None:
+                    run.judge("lost", engine.log(submission))
+
+
+def _by_engine(runs: Iterable[Run]) -> Iterator[tuple[Engine, list[tuple[Run, Submission]]]]:
+    """Yield each engine with those of the runs that were submitted to it."""
+    by_name: dict[str, list[tuple[Run, Submission]]] = {}
+    for run in runs:
+        if submission := known(run):
+            by_name.setdefault(run.engine, []).append((run, submission))
+    for name, mine in by_name.items():
+        yield open_engine(name), mine
+
+
+def _sought(engine: Engine, runs: Iterable[tuple[Run, Submission]]) -> list[tuple[Run, Submission]]:
+    """Look for those that have no reference; what was never submitted is forgotten, what nobody can tell stays."""
+    found = []
+    for run, submission in runs:
+        if submission.ref is None:
+            try:
+                ref = engine.find([submission])[0]
+            except (OSError, Unavailable):
+                found.append((run, submission))
+                continue
+            if ref is None:
+                forget(run)
+                continue
+            submission = confirm(run, submission, ref)
+        found.append((run, submission))
+    return found
+
+
+def end(runs: Iterable[Run]) -> None:
+    """End runs that no scheduler attends, wherever they are; what has ended elsewhere comes home.
+
+    Raises
+    ------
+    ColabMagicsError
+        When one cannot be reached.
+    """
+    unreached = []
+    for engine, mine in _by_engine(runs):
+        left = [submission for _, submission in _sought(engine, mine)]
+        over = time.monotonic() + _PATIENCE
+        while left and time.monotonic() < over:
+            with contextlib.suppress(OSError, Unavailable):
+                engine.cancel([submission for submission in left if submission.ref is not None])
+            left = [one for one, phase in zip(left, _phases(engine, left), strict=True) if phase != base.ENDED]
+            if left:
+                engine.wait(min(max(engine.poll_every, 0.1), 1.0))
+        still = {submission.folder for submission in left}
+        for run, _ in mine:
+            if run.folder in still:
+                unreached.append(f"{run.id} ({run.engine})")
+            elif run.engine != LOCAL and (now := known(run)) and engine.fetch([now], final=True) == [""]:
+                note(run, now, base.ENDED)
+    if unreached:
+        raise ColabMagicsError(
+            f"Nobody could see the end of {', '.join(unreached)}.",
+            "It was asked for; when they can be reached again, say it once more.",
+        )
+
+
+def _phases(engine: Engine, submissions: list[Submission]) -> list[Phase]:
+    seen = iter(engine.poll([one for one in submissions if one.ref is not None]))
+    return [next(seen) if one.ref is not None else base.UNKNOWN for one in submissions]
