@@ -243,13 +243,15 @@ class Run:
         said = process.variable(who["pid"], RUN_VARIABLE)
         return bool(said) and os.path.realpath(str(said)) == os.path.realpath(self.folder)
 
-    def status(self, *, now: float | None = None) -> Status:
+    def status(self, *, now: float | None = None, is_home: bool = False) -> Status:
         """Derive how the run stands.
 
         Parameters
         ----------
         now : float, optional
             The present moment in seconds since the epoch, for tests.
+        is_home : bool, default False
+            That the engine has it no more, and all that it has written is here, though nothing says so yet.
         """
         moment = time.time() if now is None else now
         if self.problem:
@@ -261,7 +263,7 @@ class Run:
                 self._verdict(),
                 now=moment,
                 step=self._step(state),
-                out=None if self.engine == LOCAL else self._out(),
+                out=None if is_home or self.engine == LOCAL else self._out(),
                 lives=lambda beat: self._lives_elsewhere(beat, moment),
             )
         except Unreadable as problem:
@@ -310,7 +312,7 @@ def ended_attempts(folder: Path) -> list[dict[str, Any]]:
         return []
     if run.state() is None and run.verdict() is None:
         return run.earlier
-    status = run.status()
+    status = run.status(is_home=True)
     last = {"attempt": run.attempt, "phase": status.phase, "text": status.text, "ended": status.ended}
     return [*run.earlier, last]
 

@@ -14,7 +14,7 @@ from ..errors import ColabMagicsError, RunsFailed, Unavailable
 from ..mirror import control
 from ..records import metrics, schema
 from ..records.names import LOG, SCHEDULER
-from ..records.run import Run, runs_of
+from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED, Status
 from ..ui import UI, Table
 from ..units import show_seconds, show_time, without_controls
@@ -224,7 +224,15 @@ def kill(runs: Sequence[Run], ui: UI) -> Board:
 def _job_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
     jobs = {run.folder.parent for run, status in statuses if status.phase not in ENDED}
     fed = [job for job in jobs if scheduler.is_running(job)]
-    return [note for job in fed for note in [*usage.gpu_notes(job), *scheduler.waits_for(job)]]
+    notes = [note for job in fed for note in [*usage.gpu_notes(job), *scheduler.waits_for(job)]]
+    alone = [run for run, _ in statuses if run.engine != LOCAL and run.folder.parent not in fed and run.is_out()]
+    for job in dict.fromkeys(run.folder.parent for run in alone):
+        where = next(run.engine for run in alone if run.folder.parent == job)
+        notes.append(
+            f"Nobody looks after the runs of {job.name} on {where}, and this is what was seen last: "
+            f"%jobs watch {job.name} asks there and brings results home."
+        )
+    return notes
 
 
 def _pause(seconds: float, jobs: set[Path]) -> None:

@@ -184,26 +184,28 @@ class Scheduler:
         if not run.folder.is_dir():
             self._is_gone(run)
             return
-        if run.engine != LOCAL:
-            submitted.note(run, one.submission, base.ENDED)
         if not submitted.is_over(run):
             # Its kernel may have outlived it, and would write beside the next attempt's.
             process.end_all_with(RUN_VARIABLE, str(run.folder))
             payload_of(run.record).seal(run.folder)
             if run.verdict() is None:
                 run.judge("lost", self.engine.log(one.submission))
-        status = run.status()
-        if status.ended_well or status.phase == "killed":
-            self.source.settle(run, status)
-            return
-        if self.tries[run.folder] < self.feed.retries and not Run.look(run.folder).problem:
+        status = run.status(is_home=True)
+        went_wrong = not status.ended_well and status.phase != "killed"
+        if went_wrong and self.tries[run.folder] < self.feed.retries and not Run.look(run.folder).problem:
             renew(run.folder)
             fresh = Run.load(run.folder)
             self.tries[run.folder] += 1
             self.trial = fresh if self.trial == run else self.trial
             self.waiting.appendleft(fresh)
             return
-        self._failed(run)
+        # Not before: whoever watches takes the run for ended then.
+        if run.engine != LOCAL:
+            submitted.note(run, one.submission, base.ENDED)
+        if went_wrong:
+            self._failed(run)
+        else:
+            self.source.settle(run, status)
 
     def _failed(self, run: Run) -> None:
         self.source.settle(run, run.status())

@@ -14,7 +14,7 @@ from ..engines import open_engine
 from ..errors import Busy, InvalidInput
 from ..payloads import payload_of
 from ..records.names import SCHEDULER
-from ..records.run import Run
+from ..records.run import LOCAL, Run, runs_of
 from ..units import count
 from . import attempts, scheduler, submitted
 from .scheduler import Feed
@@ -89,6 +89,23 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
             except OSError as error:
                 raise scheduler.cannot_start(error, job_folder) from error
             scheduler.start(job_folder, [run.folder for run in mine], lock, engine=engine, feed=chosen)
+
+
+def attend(runs: Sequence[Run]) -> None:
+    """Start a scheduler for each job that has runs on other machines and none: they come home while it lives."""
+    for job_folder in dict.fromkeys(run.folder.parent for run in runs if run.engine != LOCAL and run.is_out()):
+        if scheduler.is_running(job_folder):
+            continue
+        real_folder(job_folder, SCHEDULER)
+        lock = scheduler.lock(job_folder)
+        try:
+            submitted.settle(job_folder)
+            out = [run for run in runs_of(job_folder) if run.engine != LOCAL and run.is_out()]
+            mine = [run.folder for run in out if run.engine == out[0].engine]  # a scheduler feeds one engine
+            if mine:
+                scheduler.start(job_folder, [], lock, engine=out[0].engine, feed=_feed_before(job_folder), adopt=mine)
+        finally:
+            os.close(lock)
 
 
 def _engine(runs: Sequence[Run]) -> str:

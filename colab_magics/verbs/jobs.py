@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import session
 from ..errors import InvalidInput, NotFound
-from ..units import seconds, words
+from ..units import seconds
 from . import call_only, short, subcommand
 
 if TYPE_CHECKING:
     from ..runs.board import Board
-    from ..runs.chart import Chart, Charts
     from ..runs.show import Link, Text
     from ..ui import Table
 
@@ -83,6 +82,8 @@ def show(*ids: str, all: bool = False) -> Text:
 def watch(*ids: str, all: bool = False) -> Board:
     """Show runs live until they have ended; interrupting stops watching only.
 
+    Of runs on other machines that nobody looks after any more, it starts a process that does, as ``%fork`` had.
+
     Parameters
     ----------
     *ids, all : str, bool
@@ -93,13 +94,14 @@ def watch(*ids: str, all: bool = False) -> Board:
     Board
         The runs as they ended.
     """
-    from ..runs import here
+    from ..runs import here, retry
     from ..runs.board import Board
 
     runs = here.select(ids, every_job=all)
     board = Board.of(runs)
     board.notes += here.left_out(ids, every_job=all)
     if runs:
+        retry.attend(runs)
         board.watch_or_stop(session.current().ui)
     else:
         board.notes.insert(0, here.none(ids, every_job=all))
@@ -227,105 +229,6 @@ def retry(
 
 
 @subcommand(jobs)
-def diff(old: str, new: str, /) -> Text:
-    """Show in what two runs differ: parameters, last metrics, commit, duration, and the code cell by cell.
-
-    Parameters
-    ----------
-    old, new : str
-        The two runs: ``3 7``, ``baseline/3 other/3``.
-
-    Returns
-    -------
-    Text
-        What differs; comments count.
-    """
-    from ..runs import compare, here
-    from ..runs.show import Text
-
-    return Text(compare.diff(here.the(old), here.the(new)))
-
-
-@subcommand(jobs)
-def table(*ids: str, all: bool = False) -> Any:
-    """Return runs as a table: run, state, seconds, parameters and last metrics are its columns.
-
-    Where names meet, a metric's column is called ``metric.NAME`` and a parameter's ``parameter.NAME``.
-
-    Parameters
-    ----------
-    *ids, all : str, bool
-        See ``%jobs``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        With typed columns. In shells and scripts without pandas, a table of text.
-
-    Raises
-    ------
-    Unavailable
-        In a notebook without pandas.
-    """
-    from ..runs import compare, here
-
-    return compare.frame_or_text(
-        here.meant(ids, every_job=all, some=False), text=session.current().ui.where == "script"
-    )
-
-
-@subcommand(jobs)
-def metrics(*ids: str, all: bool = False, names: str | None = None) -> Table:
-    """Show all that runs reported by ``colab_magics.report(loss=0.3, step=10)``: a row for each metric, with its trend.
-
-    Parameters
-    ----------
-    *ids, all : str, bool
-        See ``%jobs``.
-    names : str, optional
-        These metrics alone: ``loss,accuracy``.
-
-    Returns
-    -------
-    Table
-        Trend, last value, least and greatest; what earlier attempts computed too is left out of the trend.
-    """
-    from ..runs import here, trends
-
-    runs = here.meant(ids, every_job=all)
-    with session.current().ui.progress("reading metrics"):
-        return trends.table(runs, words(names))
-
-
-@subcommand(jobs)
-def plot(metric: str | None = None, /, *ids: str, all: bool = False) -> Chart | Charts:
-    """Draw a metric that runs reported by ``colab_magics.report(loss=0.3, step=10)``, a line for each run.
-
-    Parameters
-    ----------
-    metric : str
-        Its name, such as ``loss``; several as ``loss,accuracy``. Without one it lists what there is.
-    *ids, all : str, bool
-        See ``%jobs``.
-
-    Returns
-    -------
-    Chart or Charts
-        Shows itself as a drawing with its numbers; in a terminal as bars.
-
-    Raises
-    ------
-    InvalidInput, NotFound
-        When no run has reported it; lists what they have.
-    """
-    from ..runs import chart, here
-
-    runs = here.meant(ids, every_job=all)
-    with session.current().ui.progress("reading metrics"):
-        return chart.charts(runs, metric or "")
-
-
-@subcommand(jobs)
 def du(*ids: str, all: bool = False) -> Table:
     """Show what runs take of the disk, also what reruns moved aside, and what is free.
 
@@ -398,3 +301,6 @@ def open_(id: str, /) -> Link:
 def _need(ids: Sequence[str], all: bool, example: str) -> None:
     if not ids and not all:
         raise NotFound("Which runs?", f"Name a job or runs: %jobs {example}")
+
+
+from . import jobs_results  # noqa: E402, F401 - hangs its subcommands on this verb
