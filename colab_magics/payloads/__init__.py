@@ -7,15 +7,14 @@ from typing import Any, cast
 
 from ..errors import InvalidInput
 from ..registry import Registry
-from .base import Payload, Unknown
+from .base import NOTEBOOK, Payload, Unknown, kind_of
 
-NOTEBOOK = "notebook"
 PAYLOADS = Registry("payload", {NOTEBOOK: "colab_magics.payloads.notebook:Notebook"})
 
 
 def payload_of(record: Mapping[str, Any]) -> Payload:
     """Return what a run executes, by its record; a notebook where that says nothing, `Unknown` for other kinds."""
-    kind = str((record.get("payload") or {}).get("kind", NOTEBOOK))
+    kind = kind_of(record)
     try:
         return cast("Payload", PAYLOADS.load(kind)())
     except InvalidInput:

@@ -11,8 +11,71 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from ..engines.base import Engine
+from ..engines.zygotes import Begun
 from ..errors import InvalidInput
 from ..records.run import Run
+
+NOTEBOOK = "notebook"
+
+
+def kind_of(record: Mapping[str, Any]) -> str:
+    """Return what a run executes, by its record: the name of a payload; a notebook where it says nothing."""
+    return str((record.get("payload") or {}).get("kind", NOTEBOOK))
+
+
+class Owner(Protocol):
+    """Tells which of the runs that there are belong to a line."""
+
+    def is_maker_of(self, run: Run) -> bool:
+        """Whether the same notebook made a run, or the same verb: else it is a stranger's."""
+
+    def made(self, run: Run, hashes: Mapping[str, str]) -> bool:
+        """Whether this very line made a run."""
+
+    def may_take(self, run: Run, hashes: Mapping[str, str]) -> bool:
+        """Whether a run that another line made is this one's all the same."""
+
+
+class Draft(ABC):
+    """A payload as a line asks for it, in the submitter: before there are runs."""
+
+    start: str = "cold"
+    """How it is to be started; an engine says what it can."""
+
+    @property
+    @abstractmethod
+    def hashes(self) -> Mapping[str, str]:
+        """Its fingerprint, by parts: numbers of cells, and paths of files relative to the project.
+
+        A finished run is kept while they are the same.
+        """
+
+    @property
+    @abstractmethod
+    def whose(self) -> Owner:
+        """Which runs are its own."""
+
+    def check(self) -> None:  # noqa: B027 - there may be nothing to check
+        """Check that it can be executed; raises InvalidInput before a folder is made."""
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """Return what the records of all its runs say: ``payload``, with its kind, and what tells whose they are."""
+
+    def write(self, folder: Path) -> None:  # noqa: B027 - the record may say all
+        """Write what a run executes into its new folder."""
+
+    def begin(self, engine: Engine, folder: Path) -> Begun:
+        """Start what takes a while, before the plan is written; `folder` is the scheduler's."""
+        return Begun()
+
+    def freeze(self, folder: Path, close: Sequence[int]) -> dict[str, Any]:
+        """Do what must be done when it is clear that runs will be executed; returns more of their records.
+
+        `close` are open files that nothing which is started here may hold.
+        """
+        return {}
 
 
 class Attempt(Protocol):

@@ -13,8 +13,9 @@ from .. import process
 from ..checkout.project import real_folder
 from ..errors import ColabMagicsError, NotFound
 from ..payloads import payload_of
+from ..payloads.base import Draft
 from ..records import schema
-from ..records.names import RECORD, SOURCE, STATE, VERDICT, folder_name
+from ..records.names import RECORD, STATE, VERDICT, folder_name
 from ..records.run import Run, ended_attempts
 from ..records.schema import State, Verdict
 from .plan import Plan
@@ -24,9 +25,7 @@ SUPERSEDED = ".superseded"
 """Folder of a job that keeps what reruns moved aside."""
 
 
-def write(
-    plan: Plan, job_folder: Path, *, content: Mapping[str, Any], name: str, common: Mapping[str, Any]
-) -> list[Path]:
+def write(plan: Plan, job_folder: Path, draft: Draft, common: Mapping[str, Any]) -> list[Path]:
     """Write the folders of the runs to execute.
 
     Parameters
@@ -35,12 +34,10 @@ def write(
         What `make` decided.
     job_folder : Path
         ``data_job`` of the job.
-    content : mapping
-        What the runs execute; see `forks.program`.
-    name : str
-        Its file name.
+    draft : Draft
+        What the runs execute.
     common : mapping
-        What all records of this call share: payload, engine, start, cwd, code, commit, fork.
+        What all records of this call share: that of the draft, engine, cwd, code, commit.
 
     Returns
     -------
@@ -59,13 +56,13 @@ def write(
         for run in plan.aside:
             _move_aside(run, job_folder)
         for run in plan.taken:
-            _take_over(run, name, common)
+            _take_over(run, common)
         for index, point in plan.execute:
             folder = job_folder / folder_name(index)
             check_real(folder)
             folder.mkdir(parents=True, exist_ok=True)
             before, attempt = ended_attempts(folder), _next_attempt(folder)
-            process.write_json(folder / SOURCE, content)
+            draft.write(folder)
             record = {
                 "format": 1,
                 "index": index,
@@ -74,7 +71,6 @@ def write(
                 "parameters": dict(point.parameters),
                 "attempt": attempt,
                 "attempts": before,
-                "notebook": name,
                 "submitted": time.time(),
                 **common,
             }
@@ -88,13 +84,13 @@ def write(
     return folders
 
 
-def _take_over(run: Run, name: str, common: Mapping[str, Any]) -> None:
+def _take_over(run: Run, common: Mapping[str, Any]) -> None:
     """Write down that a run belongs to this notebook and fork now."""
     record = process.read_json(run.folder / RECORD)
     if record is not None and run.status().phase != "running":
         before = record.get("notebook")
-        own = {key: common[key] for key in ("notebook_path", "fork") if key in common}
-        own |= {"notebook": name, "made_by": record.get("made_by", before)}
+        own = {key: common[key] for key in ("notebook", "notebook_path", "fork") if key in common}
+        own |= {"made_by": record.get("made_by", before)}
         process.write_json(run.folder / RECORD, {**record, **own})
 
 

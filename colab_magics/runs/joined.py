@@ -7,7 +7,7 @@ call. So points that were taken out of a grid are not among them, though their f
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from ..records.run import Run, runs_of
 from ..session import Session
 from ..ui import RunningCell
 from .board import Board
-from .plan import Whose
 from .scheduler import cannot_start
 
 FILE = "forks.json"
@@ -38,10 +37,12 @@ def board(job_folder: Path, order: Sequence[int], kept: Sequence[Run] = ()) -> B
     return Board(find, kept=[run.folder for run in kept])
 
 
-def remember(job_folder: Path, whose: Whose, order: Sequence[int]) -> None:
-    """Write down which runs a fork has."""
-    entry = {"notebook": whose.notebook, "notebook_path": whose.path, "fork": whose.fork, "at": time.time()}
+def remember(job_folder: Path, record: Mapping[str, Any], order: Sequence[int]) -> None:
+    """Write down which runs a fork has, by what their records share; runs of no fork are joined by nothing."""
     same = ("notebook", "notebook_path", "fork")
+    if "fork" not in record:
+        return
+    entry = {**{key: record[key] for key in same}, "at": time.time()}
     kept = [one for one in _entries(job_folder) if any(one.get(key) != entry[key] for key in same)]
     try:
         process.write_json(job_folder / SCHEDULER / FILE, {"forks": [*kept, {**entry, "runs": list(order)}]})

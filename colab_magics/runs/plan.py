@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import Busy, InvalidInput
 from ..payloads import code
+from ..payloads.base import NOTEBOOK, Owner, kind_of
 from ..records import metrics
 from ..records.names import folder_name, number_of
 from ..records.run import LOCAL, Run, runs_of
@@ -40,58 +41,6 @@ class Point:
     def i_sub_job(self, index: int) -> int:
         """Return the number that users know this point's run by, in folder `index`."""
         return index if self.parameters else self.repeat
-
-
-@dataclass(frozen=True)
-class Whose:
-    """To which notebook and which of its forks runs belong.
-
-    Parameters
-    ----------
-    notebook : str
-        The notebook's file name.
-    path : str or None
-        Where it stands in the project; None when that is not known, or outside of it.
-    fork : int
-        The place of the fork among the notebook's, from 1.
-    others : mapping of int to mapping
-        `code.cell_hashes` of the notebook's other forks, by their places.
-    keeps : bool
-        Whether the user said that results are to be kept whatever made them.
-    """
-
-    notebook: str = ""
-    path: str | None = None
-    fork: int = 1
-    others: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    keeps: bool = False
-
-    def is_notebook_of(self, run: Run) -> bool:
-        """Whether this notebook made a run."""
-        path = run.record.get("notebook_path")
-        if path is not None and self.path is not None:
-            return bool(path == self.path)
-        return not self.notebook or str(run.record.get("notebook", self.notebook)) == self.notebook
-
-    def made(self, run: Run, hashes: Mapping[str, str]) -> bool:
-        """Whether this fork made a run: at this place, unless the fork that was here then stands elsewhere now."""
-        had = run.record.get("code", {})
-        moved = code.changed_cells(had, hashes) and not all(
-            code.changed_cells(had, other) for other in self.others.values()
-        )
-        return self.is_notebook_of(run) and run.fork == self.fork and not moved
-
-    def may_take(self, run: Run, hashes: Mapping[str, str]) -> bool:
-        """Whether a run that something else made is this fork's all the same.
-
-        That is so when the notebook was renamed, or forks were added above, and the code is the same; and when another
-        notebook's results are to be kept by the user's own word.
-        """
-        had = run.record.get("code", {})
-        if not self.is_notebook_of(run):
-            return not code.changed_cells(had, hashes) or (self.keeps and run.fork == self.fork)
-        still_there = run.fork in self.others and not code.changed_cells(had, self.others[run.fork])
-        return not still_there and not code.changed_cells(had, hashes)
 
 
 @dataclass
@@ -150,7 +99,7 @@ def make(
     job_folder: Path,
     hashes: Mapping[str, str],
     *,
-    whose: Whose | None = None,
+    whose: Owner,
     only: Sequence[int] | None = None,
     first: int = 0,
     done_file: str | None = None,
@@ -166,8 +115,8 @@ def make(
         ``data_job`` of the job, with the folders of earlier runs.
     hashes : mapping
         `code.cell_hashes` of what the runs execute.
-    whose : Whose, optional
-        The notebook and the fork. By default the first of whichever.
+    whose : Owner
+        Tells which runs are this line's.
     only, first : sequence of int, int
         Leave out the points whose ``i_sub_job`` is not among `only`, or is below `first`.
     done_file : str, optional
@@ -187,7 +136,7 @@ def make(
         When a run is being executed elsewhere, or was to be executed anew.
     """
     plan = Plan()
-    known = _known(points, runs_of(job_folder), whose or Whose(), hashes, plan)
+    known = _known(points, runs_of(job_folder), whose, hashes, plan)
     changed: list[tuple[Run, list[str]]] = []
     for point, index in _numbered(points, known, job_folder):
         run = known.get(_key(point.repeat, point.parameters))
@@ -228,7 +177,7 @@ def these(labels: Sequence[int]) -> str:
 
 
 def _known(
-    points: Sequence[Point], existing: Sequence[Run], whose: Whose, hashes: Mapping[str, str], plan: Plan
+    points: Sequence[Point], existing: Sequence[Run], whose: Owner, hashes: Mapping[str, str], plan: Plan
 ) -> dict[tuple[Any, ...], Run]:
     """Find the runs of the points that there are; those that something else made stand in the plan's `taken`."""
     wanted = {_key(point.repeat, point.parameters) for point in points}
@@ -239,7 +188,7 @@ def _known(
         if key not in known and whose.may_take(run, hashes):
             known[key] = run
             plan.taken.append(run)
-    strangers = (run for run in existing if not whose.is_notebook_of(run) and run not in plan.taken)
+    strangers = (run for run in existing if not whose.is_maker_of(run) and run not in plan.taken)
     plan.strangers += dict.fromkeys(map(_notebook_of, strangers))
     return known
 
@@ -338,6 +287,8 @@ def check_code(runs: Sequence[Run], hashes: Mapping[str, str], resume: str | Non
 
 
 def _notebook_of(run: Run) -> str:
+    if (kind := kind_of(run.record)) != NOTEBOOK:
+        return f"{kind}s"
     return str(run.record.get("notebook_path") or run.record.get("notebook"))
 
 

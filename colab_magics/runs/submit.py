@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,16 +12,15 @@ from typing import Any
 from ..checkout import git
 from ..checkout.project import real_folder
 from ..engines import open_engine
-from ..engines.base import Engine, Resources
-from ..engines.zygotes import Begun, ForksKernels
+from ..engines.base import Resources
+from ..engines.zygotes import Begun
 from ..errors import Busy, ColabMagicsError, InvalidInput
-from ..payloads import code, modules
+from ..payloads.base import Draft
 from ..records.names import SCHEDULER, folder_name
 from ..records.run import Run
-from ..ui import Notebook, Table
-from . import attempts, forks, joined, live, plan, scheduler, submitted
+from ..ui import Table
+from . import attempts, joined, plan, scheduler, submitted
 from .board import Board
-from .forks import Fork
 from .plan import Plan, Point
 from .scheduler import Feed
 
@@ -36,33 +33,28 @@ class Order:
     ----------
     job_folder : Path
         ``data_job`` of the job.
-    notebook : Notebook
-        The payload; its content as `forks.prepare` makes it.
-    fork : Fork
-        The fork whose runs these are.
+    draft : Draft
+        What the runs execute.
     points : sequence of Point
         The runs.
     cwd : Path
-        Folder in which the runs' kernels start.
+        Folder in which they start.
     checkout : Path
         The project's folder, for the commit that the runs' records name.
     only, first, done_file, resume
         See `plan.make`.
-    engine, start, seed : str
-        Where runs execute, how their kernels start, and whether live ones keep the notebook's random state.
+    engine : str
+        Where runs execute.
     feed : Feed
         How many at once, and what failures mean.
     workers : int, optional
         How many at once, where the user said it: then it counts for runs that go on, too.
     resources : Resources
         Which GPUs each run gets.
-    limits : dict
-        ``time`` and ``cell_time``, in seconds: how long a run, and a cell, may take; None is for ever.
     """
 
     job_folder: Path
-    notebook: Notebook
-    fork: Fork
+    draft: Draft
     points: Sequence[Point]
     cwd: Path
     checkout: Path
@@ -71,86 +63,34 @@ class Order:
     done_file: str | None = None
     resume: str | None = None
     engine: str = "local"
-    start: str = "cold"
-    seed: str | None = None
     feed: Feed = field(default_factory=Feed)
     workers: int | None = None
     resources: Resources = field(default_factory=Resources)
-    limits: dict[str, float | None] = field(default_factory=dict)
-
-    @functools.cached_property
-    def program(self) -> forks.Program:
-        """What the runs execute."""
-        return forks.program(self.notebook.content, self.fork, self.notebook.running)
-
-    @functools.cached_property
-    def hashes(self) -> dict[str, str]:
-        """What of the code counts: the cells that the runs execute, and the project's files that they import."""
-        content = self.program.content
-        sources = [cell.source for cell in code.executed_cells(content)]
-        roots = [self.checkout, self.checkout / "src", self.cwd]
-        return code.cell_hashes(content) | modules.imported(sources, roots, self.checkout)
-
-    @functools.cached_property
-    def whose(self) -> plan.Whose:
-        """The notebook and the fork that these runs belong to."""
-        others = {}
-        for other in forks.find(self.notebook.content, self.notebook.running):
-            if other.number != self.fork.number:
-                # One whose runs would end above it has none.
-                with contextlib.suppress(InvalidInput):
-                    others[other.number] = dataclasses.replace(self, fork=other).hashes
-        return plan.Whose(
-            self.notebook.name,
-            self.notebook.path_in(self.checkout),
-            self.fork.number or 1,
-            others,
-            keeps=self.resume == "keep",
-        )
 
     def plan(self, *, resume: str | None = None) -> Plan:
         """Decide which runs are kept, executed, left out; `resume` in place of the user's word."""
         return plan.make(
             self.points,
             self.job_folder,
-            self.hashes,
-            whose=self.whose,
+            self.draft.hashes,
+            whose=self.draft.whose,
             only=self.only,
             first=self.first,
             done_file=self.done_file,
             resume=resume or self.resume,
         )
 
-    def kernel(self) -> str | None:
-        """Return the kernel of the runs: this notebook's own interpreter, or the kernelspec that another one names."""
-        from ..kernels.cold import check_kernel
-
-        return None if self.notebook.current else check_kernel(self.notebook.content, self.notebook.name)
-
     def record(self) -> dict[str, Any]:
         """Return what the records of all runs share."""
         return {
             "engine": self.engine,
-            "start": self.start,
             "gpus": self.resources.gpus,
             "only_free_gpus": self.resources.only_free,
             "cwd": str(self.cwd),
             "commit": commit(self.checkout),
-            "payload": {"kind": "notebook", "kernel": self.kernel(), **self.limits},
-            "code": self.hashes,
-            "notebook_path": self.whose.path,
-            "fork": self.whose.fork,
-            "others": self.program.others,
+            "code": dict(self.draft.hashes),
+            **self.draft.record(),
         }
-
-    def begin(self, engine: Engine) -> Begun:
-        """Start what takes a while: with a warm start, the process that has the modules of the runs."""
-        kernel = self.kernel()
-        if self.start == "warm":
-            from ..kernels import preparation
-
-            preparation.write(self.job_folder / SCHEDULER, kernel, self.notebook)
-        return engine.begin(self.job_folder, self.start, kernel) if isinstance(engine, ForksKernels) else Begun()
 
 
 def submit(order: Order) -> tuple[Board, Plan]:
@@ -167,14 +107,14 @@ def submit(order: Order) -> tuple[Board, Plan]:
         Before anything was started: see `plan.make`, `attempts.write`, `scheduler.lock`.
     """
     engine = open_engine(order.engine)
-    if order.start not in engine.starts:
+    if order.draft.start not in engine.starts:
         raise InvalidInput(
-            f"start={order.start} is not possible on={order.engine}.", f"Possible: {', '.join(sorted(engine.starts))}."
+            f"start={order.draft.start} is not possible on={order.engine}.",
+            f"Possible: {', '.join(sorted(engine.starts))}.",
         )
     engine.available()
     job_folder = order.job_folder
-    forked = live.check(order.notebook, order.fork) if order.start == "live" else {}
-    order.program  # noqa: B018 - what cannot be executed is said before a folder is made
+    order.draft.check()
     make_folder(job_folder)
     real_folder(job_folder, SCHEDULER)
     try:
@@ -185,19 +125,14 @@ def submit(order: Order) -> tuple[Board, Plan]:
     try:
         scheduler.check_real(job_folder / SCHEDULER)
         (job_folder / SCHEDULER).mkdir(exist_ok=True)
-        begun = order.begin(engine)
+        begun = order.draft.begin(engine, job_folder / SCHEDULER)
         record = order.record()
         submitted.settle(job_folder)
         made = order.plan()
-        if order.start == "live":
-            from ..kernels.live import freeze
-
-            frozen = freeze(job_folder / SCHEDULER, seed=order.seed, close=[lock]) if made.execute else {}
-            record["forked"] = {**forked, **frozen}
-        folders = attempts.write(
-            made, job_folder, content=order.program.content, name=order.notebook.name, common=record
-        )
-        joined.remember(job_folder, order.whose, made.order)
+        if made.execute:
+            record |= order.draft.freeze(job_folder / SCHEDULER, [lock])
+        folders = attempts.write(made, job_folder, order.draft, record)
+        joined.remember(job_folder, record, made.order)
         if folders or made.adopt:
             adopt = [run.folder for run in made.adopt]
             scheduler.start(job_folder, folders, lock, engine=order.engine, feed=order.feed, adopt=adopt, begun=begun)
@@ -222,10 +157,10 @@ def _join_those_that_run(order: Order, busy: Busy) -> tuple[Board, Plan]:
     if others or made.aside:
         raise busy
     waiting = [Run.load(order.job_folder / folder_name(index)) for index, _ in made.execute]
-    plan.check_code(waiting, order.hashes, order.resume)
+    plan.check_code(waiting, order.draft.hashes, order.resume)
     if order.workers is not None:
         scheduler.set_workers(order.job_folder, order.workers)
-    joined.remember(order.job_folder, order.whose, made.order)
+    joined.remember(order.job_folder, order.record(), made.order)
     made.adopt += waiting
     made.execute, made.resumed = [], {}
     return _board(order, made), made
@@ -292,9 +227,7 @@ def claim(order: Order, label: int) -> Claimed:
         return Claimed(beside, parameters, name, beside=folder)
     aside = [run for run in made.aside if run.index == index]
     chosen = Plan(execute=[(index, point)], aside=aside, taken=[run for run in made.taken if run.index == index])
-    attempts.write(
-        chosen, order.job_folder, content=order.program.content, name=order.notebook.name, common=order.record()
-    )
+    attempts.write(chosen, order.job_folder, order.draft, order.record())
     return Claimed(folder, parameters, name)
 
 

@@ -17,8 +17,9 @@ from . import bare, body, call_only
 if TYPE_CHECKING:
     from ..checkout.project import Project
     from ..payloads.code import Cell
+    from ..payloads.forks import Fork
+    from ..payloads.notebook_draft import NotebookDraft
     from ..runs.board import Board
-    from ..runs.forks import Fork
     from ..runs.plan import Plan, Point
     from ..runs.scheduler import Feed
     from ..runs.submit import Order
@@ -165,7 +166,9 @@ def fork(
     if in_run.is_run(ui):
         return in_run.assign(ui)
     from ..engines import open_engine
-    from ..runs import forks, joined, submit, watching, which_job
+    from ..payloads import forks
+    from ..payloads.notebook_draft import NotebookDraft
+    from ..runs import joined, submit, watching, which_job
 
     points, names = _points(grid, n, yes=yes)
     said = str(workers) != "auto"
@@ -179,27 +182,25 @@ def fork(
     current = replace(current, content=forks.prepare(current.content))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
     project = which_job.which(ui, current)
+    limits, resume = _limits(time=time, cell_time=cell_time), _resume(resume, force=force)
+    draft = NotebookDraft(current, mine, project.root, _cwd(current), start, seed, limits, keeps=resume == "keep")
     order = submit.Order(
         project.data_job,
-        current,
-        mine,
+        draft,
         points,
-        _cwd(current),
+        draft.cwd,
         project.root,
         only=indices(only),
         first=count(first, name="first", least=0),
         done_file=done_file,
-        resume=_resume(resume, force=force),
+        resume=resume,
         engine=on,
-        start=start,
-        seed=seed,
         feed=_feed(at_once, try_, max_failures, retries),
         workers=at_once if said else None,
         resources=machine,
-        limits=_limits(time=time, cell_time=cell_time),
     )
     place = mine if current.current else _place_here(ui)
-    joins = _check_cells(order, place, names, then)
+    joins = _check_cells(draft, place, names, then)
     if here is not None:
         _be_here(ui, order, count(here, name="here", least=0))
         return None
@@ -208,7 +209,7 @@ def fork(
     session.current().run_here = None
     if start == "live":
         ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
-    if hint := which_job.of_former_name(project, current, order.hashes):
+    if hint := which_job.of_former_name(project, current, draft.hashes):
         ui.say(hint)
     board, made = submit.submit(order)
     _say(ui, project.job, made, machine.note)
@@ -260,7 +261,7 @@ def _be_here(ui: UI, order: Order, label: int) -> None:
     become(ui, claimed.name, {"i_sub_job": label, "data_job": str(claimed.folder), **claimed.parameters})
 
 
-def _resume(resume: Literal["keep", "rerun"] | None, *, force: bool) -> str | None:
+def _resume(resume: Literal["keep", "rerun"] | None, *, force: bool) -> Literal["keep", "rerun"] | None:
     if force and resume == "keep":
         raise InvalidInput("resume=keep and --force say the opposite of one another.", "Leave one of them out.")
     return "rerun" if force else resume
@@ -320,7 +321,7 @@ def _workers_that_fit(ui: UI, wanted: int, *, fixed: bool) -> int:
 
 def _place_here(ui: UI) -> Fork:
     """Find the line in this notebook that forks another one: the cells up to its ``%join`` are left out here, too."""
-    from ..runs import forks
+    from ..payloads import forks
 
     own = ui.notebook_as_saved()
     if own is not None:
@@ -330,13 +331,13 @@ def _place_here(ui: UI) -> Fork:
     return forks.NOWHERE
 
 
-def _check_cells(order: Order, place: Fork, names: Sequence[str], then: str | None) -> Cell | None:
+def _check_cells(draft: NotebookDraft, place: Fork, names: Sequence[str], then: str | None) -> Cell | None:
     """Check the notebook against the parameters; return the cell at which the main notebook goes on."""
+    from ..payloads import checks
     from ..payloads.code import as_python
-    from ..runs import checks
 
     if names:
-        checks.check_parameters(order.program.content, order.fork, names)
+        checks.check_parameters(draft.program.content, draft.fork, names)
     if then == "stop" or place.join is None:
         return None
     tree = as_python(place.rest)

@@ -151,7 +151,7 @@ def test_without_room_nothing_is_started_and_it_is_said(disk: Path) -> None:
     with pytest.raises(ColabMagicsError, match="No space left"):
         jobs.retry("0")
     with pytest.raises(ColabMagicsError, match="No space left"):
-        joined.remember(project.data_job, joined.Whose(), [0])
+        joined.remember(project.data_job, {"notebook": "", "notebook_path": None, "fork": 1}, [0])
     assert run.status().phase == "failed"
 
 

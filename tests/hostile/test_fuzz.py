@@ -25,6 +25,7 @@ from colab_magics import process, session
 from colab_magics.checkout.project import Project, find_project
 from colab_magics.errors import ColabMagicsError
 from colab_magics.faces import jupyter_server
+from colab_magics.payloads.notebook_draft import Whose
 from colab_magics.records import metrics, schema
 from colab_magics.records.names import METRICS, SCHEDULER
 from colab_magics.records.run import Run, runs_of
@@ -191,7 +192,7 @@ def readers(project: Project) -> list[Callable[[], Any]]:
 
     def made() -> None:
         for resume in (None, "keep"):
-            plan.make(points, job, {"1": "ab"}, resume=resume)
+            plan.make(points, job, {"1": "ab"}, whose=Whose(), resume=resume)
 
     return [
         made,

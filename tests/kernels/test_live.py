@@ -19,9 +19,10 @@ from runs.notebooks import outputs, write_notebook
 from colab_magics import process
 from colab_magics.errors import InvalidInput
 from colab_magics.kernels import live, memory
+from colab_magics.payloads import forks
+from colab_magics.payloads import live as cells_of
 from colab_magics.records.run import Run
-from colab_magics.runs import forks, scheduler
-from colab_magics.runs import live as cells_of
+from colab_magics.runs import scheduler
 from colab_magics.ui import Notebook, RunningCell
 
 pytest_plugins = ("shells",)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from colab_magics.errors import InvalidInput
-from colab_magics.runs import checks, forks
-from colab_magics.runs.forks import Fork
+from colab_magics.payloads import checks, forks
+from colab_magics.payloads.forks import Fork
 from colab_magics.ui import RunningCell
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from colab_magics.payloads import forks
 from colab_magics.payloads.code import cell_hashes as hashes_of
 from colab_magics.payloads.code import changed_cells, normal_form
-from colab_magics.runs import forks
 from colab_magics.ui import RunningCell
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from colab_magics.errors import InvalidInput
+from colab_magics.payloads import forks
 from colab_magics.payloads.code import SKIP, executed_cells
-from colab_magics.runs import forks
 from colab_magics.ui import RunningCell
 
 

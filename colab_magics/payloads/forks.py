@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ..errors import InvalidInput
-from ..payloads.code import SKIP, Cell, code_cells, parse, without_outputs
 from ..ui import RunningCell
+from .code import SKIP, Cell, code_cells, parse, without_outputs
 
 _VERB = re.compile(r"(?:[\w.]+\s*=\s*)?%(fork|join|stop)\b\s*(.*)")
 _CELL_MAGIC = re.compile(r"\s*%%(\w+)")

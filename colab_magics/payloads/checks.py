@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidInput
-from ..payloads.code import GETS, as_python, executed_cells
+from .code import GETS, as_python, executed_cells
 from .forks import Fork
 
 
