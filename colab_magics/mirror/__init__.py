@@ -33,7 +33,7 @@ conflicts           files moved to ``.sync_conflict`` by this process
 free                bytes free at the Place, or None
 observer, restarts  ``watching`` or why not; how often it was made anew
 skipped, skipped_count    links (on Drive), sockets, fifos …
-refused             ``{path: why}``: names the Place cannot hold, files that cannot be read
+refused             ``{path: why}``: names the Place cannot hold, what cannot be read, folders whose rights are refused
 owner               who else keeps this folder of the Place, if anybody
 error, error_at     the last error
 notices             ``[{"key", "at", "text"}]``

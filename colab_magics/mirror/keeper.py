@@ -21,6 +21,7 @@ from .looking import Findings, Looker
 from .native import CHANGED, DONE, GONE, OPEN, OTHER
 from .patterns import TEMPORARY
 from .pending import HOT_SECONDS, Pending
+from .rights import FolderRights
 from .sender import Batch, Full, Keep, Sender, no_space, slices
 from .watch import Watch
 
@@ -98,6 +99,7 @@ class Keeper(Looker):
         self.sender = Sender(
             self.source, self.place, self.ledger, self.leases, keep=keep, flags=guard.special_flags(flags)
         )
+        self.rights = FolderRights(self.source, self.place, self.ledger)
         self.flags = flags
         self.pending.large = config.large
         self.pending.hot = min(HOT_SECONDS, config.every) if self.place.uploads_later else 0.0
@@ -169,6 +171,7 @@ class Keeper(Looker):
             again, full = False, None
             for batch in slices(names, {name: self.pending.waiting[name].size for name in names}):
                 with self.guarded() as opened:
+                    self.rights.carry(opened.hand, folders_of(batch))
                     stubborn = {n for n in batch if n in self.pending.waiting and self.pending.waiting[n].tries >= 3}
                     done = self.sender.send(
                         opened, batch, open_since=self.seen.open_since, urgent=urgent, stubborn=stubborn
@@ -189,18 +192,18 @@ class Keeper(Looker):
         gone = {name for name in self.folders if not os.path.lexists(os.path.join(self.source, name))}
         if not self.deleting or guard.why_no_deletes(self.status["restore"], Path(self.source), self.held_source):
             gone = set()
-        if fresh or gone:
+        if fresh or gone or self.rights.due:
             with self.guarded() as opened:
                 opened.hand.make_folders(sorted(fresh))
                 opened.hand.drop_folders(sorted(gone))
+                self.rights.carry(opened.hand)
             self.folders = (self.folders | fresh) - gone
 
     def _pick(self, names: Iterable[str], *, urgent: bool) -> list[str]:
         """Leave out what need not or cannot go now, without asking the Place."""
         names = list(names)
         few, now, chosen = len(names) <= 200, time.monotonic(), []
-        for name in names:
-            found = scan.look(self.source, name)
+        for name, found in self._looks(names):
             if found is None:
                 self.pending.drop(name)
                 if name in self.ledger.acknowledged:
@@ -294,7 +297,7 @@ class Keeper(Looker):
 
     def _still_gone(self, names: Iterable[str]) -> set[str]:
         known = self.ledger.acknowledged
-        return {name for name in names if name in known and scan.look(self.source, name) is None}
+        return {name for name, found in self._looks(name for name in names if name in known) if found is None}
 
     def _delete_earlier(self, record: dict[str, Any]) -> None:
         going = self._still_gone(self.seen.earlier)
@@ -331,6 +334,7 @@ class Keeper(Looker):
             self.ledger.forget(one.name)
             if (here := scan.look(self.source, one.name)) is not None:
                 self._note(one.name, *here, quiet=True)
+        self.rights.doubt()
         self.ledger.flush()
         self.doubtful = False
         return lacking
@@ -347,6 +351,7 @@ class Keeper(Looker):
                     self.place, opened, source, self.ledger, exclude=self.config.exclude, light=mode == "light"
                 )
                 restore.carry_out(plan, self.place, opened, source, self.ledger, flags=self.flags)
+        self.rights.brought(plan.folders)
         if mode == "all":
             for name in [name for name in self.ledger.acknowledged if name not in plan.there]:
                 self.ledger.forget(name)  # deleted there, or by another hand: sent again if it is here
@@ -370,7 +375,7 @@ class Keeper(Looker):
 
     def tell(self) -> None:
         """Fill in the status."""
-        seen, now = self.seen, time.time()
+        seen, now, told = self.seen, time.time(), list(self.rights.told().items())
         busy = [name for name in seen.open_since if name in self.pending.waiting or now - seen.open_since[name] < 60]
         self.status |= {
             "pending": self.pending.summary(),
@@ -386,7 +391,7 @@ class Keeper(Looker):
             "restarts": max(0, self.watch.restarts),
             "skipped": sorted(seen.skipped)[:5],
             "skipped_count": len(seen.skipped),
-            "refused": {name: why for name, (_, why) in list(seen.refused.items())[:5]},
-            "refused_count": len(seen.refused),
+            "refused": dict([*((name, why) for name, (_, why) in seen.refused.items()), *told][:5]),
+            "refused_count": len(seen.refused) + len(told),
             "secrets": sorted(seen.secrets)[:5],
         }

@@ -1,7 +1,8 @@
 """What was handed over, and what is about to be: a file of lines that survives a kill at any byte.
 
 A line each: ``["+", name, size, mtime, ctime]`` acknowledged, ``["-", name]`` forgotten, ``["i", [names]]`` a batch
-that begins. The first line names the Place's id: at another Place nothing of it counts.
+that begins, ``["d", name, mode]`` the rights of a folder carried, ``["d", name]`` forgotten. The first line names the
+Place's id: at another Place nothing of it counts.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Ledger:
     def __init__(self, file: Path, place_id: str, *, write: bool = True) -> None:
         self.file, self.place_id = file, place_id
         self.acknowledged: dict[str, Entry] = {}
+        self.folders: dict[str, int] = {}
+        """The modes of folders that were carried to the Place; a ledger of an older version has none."""
         self.intended: set[str] = set()
         """Files whose batch began in an earlier process, and nobody knows how it ended."""
         self.fresh: set[str] = set()
@@ -70,6 +73,10 @@ class Ledger:
             self.acknowledged.pop(str(words[1]), None)
         elif kind == "i" and isinstance(words[1], list):
             self.intended.update(map(str, words[1]))
+        elif kind == "d" and len(words) > 2:
+            self.folders[str(words[1])] = int(str(words[2]))
+        elif kind == "d":
+            self.folders.pop(str(words[1]), None)
 
     def intend(self, names: Iterable[str]) -> None:
         """Note that these files are about to be written at the Place; in the file when this returns."""
@@ -102,6 +109,16 @@ class Ledger:
         if self.acknowledged.pop(name, None) is not None:
             self._waiting.append(json.dumps(["-", name]))
 
+    def carry(self, name: str, mode: int) -> None:
+        """Note that the folder at the Place has the rights that the one here has with this mode."""
+        self.folders[name] = mode
+        self._waiting.append(json.dumps(["d", name, mode]))
+
+    def forget_folder(self, name: str) -> None:
+        """Note that nobody knows what rights a folder at the Place has."""
+        if self.folders.pop(name, None) is not None:
+            self._waiting.append(json.dumps(["d", name]))
+
     def flush(self) -> None:
         """Write what was noted."""
         if not self._waiting:
@@ -111,7 +128,7 @@ class Ledger:
             stream.write(text)
         self._lines += len(self._waiting)
         self._waiting = []
-        if self._lines > 2 * len(self.acknowledged) + 10_000:
+        if self._lines > 2 * (len(self.acknowledged) + len(self.folders)) + 10_000:
             self.compact()
 
     def compact(self) -> None:
@@ -122,6 +139,8 @@ class Ledger:
                 stream.write(json.dumps({"version": VERSION, "place": self.place_id}) + "\n")
                 for name, entry in self.acknowledged.items():
                     stream.write(json.dumps(["+", name, *entry]) + "\n")
+                for name, mode in self.folders.items():
+                    stream.write(json.dumps(["d", name, mode]) + "\n")
                 if self._begun:
                     stream.write(json.dumps(["i", sorted(self._begun)]) + "\n")
             os.replace(temporary, self.file)
@@ -129,4 +148,4 @@ class Ledger:
             # The old file still tells all; a full disk here must not end the sync.
             process.log.warning("the ledger could not be written anew: %s", error)
             temporary.unlink(missing_ok=True)
-        self._lines = len(self.acknowledged)
+        self._lines = len(self.acknowledged) + len(self.folders)

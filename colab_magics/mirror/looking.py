@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from . import patterns, scan
 from .ledger import Ledger
 from .patterns import Matcher
 from .pending import Pending
+from .rights import FolderRights
 from .scan import LINK, Entry
 from .sender import Sender
 from .watch import Watch
@@ -48,6 +49,7 @@ class Looker:
     seen: Findings
     watch: Watch
     sender: Sender
+    rights: FolderRights
     left_out: Matcher
     deleting: bool = False
     status: dict[str, Any]
@@ -77,12 +79,9 @@ class Looker:
         """Look at the names that the kernel told."""
         names, at = self.watch.take()
         folders_gone = []
-        for name in names:
-            if patterns.within(name, self.left_out):
-                continue
+        for name, found in self._looks(name for name in names if not patterns.within(name, self.left_out)):
             if name in self.seen.open_since and name in self.pending.waiting:
                 self.pending.waiting[name].not_before = 0.0
-            found = scan.look(self.source, name)
             if found is not None:
                 self._note(name, *found, at=at)
             elif name in self.ledger.acknowledged:
@@ -97,6 +96,16 @@ class Looker:
                 folders_gone.append(name)
         if folders_gone and self.deleting:
             self._all_gone_below(set(folders_gone))
+
+    def _looks(self, names: Iterable[str]) -> Iterator[tuple[str, tuple[Entry, str] | None]]:
+        """Look at files; those in a folder that is closed to us are left to the look at everything."""
+        for name in names:
+            try:
+                found = scan.look(self.source, name)
+            except PermissionError:
+                self.pending.drop(name)
+                continue
+            yield name, found
 
     def _all_gone_below(self, folders: set[str]) -> None:
         for name in self.ledger.acknowledged:
@@ -138,10 +147,11 @@ class Looker:
         missing = set(self.ledger.acknowledged) if self.deleting or first else set()
         self.seen.skipped.clear()
         self.seen.empty.clear()
+        modes: dict[str, int] | None = {} if self.place.keeps_links else None
         count, surprises = 0, []
         if not os.path.isdir(self.source):
             raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
-        for name, entry, kind in scan.walk(self.source, self.left_out, unreadable, self.seen.empty):
+        for name, entry, kind in scan.walk(self.source, self.left_out, unreadable, self.seen.empty, modes):
             count += 1
             missing.discard(name)
             known = name in self.pending.waiting
@@ -161,6 +171,8 @@ class Looker:
             **{name: one for name, one in self.seen.refused.items() if not name.endswith("/")},
             **{f"{folder}/": (None, "the folder cannot be read") for folder in unreadable.folders},
         }
+        if modes is not None:
+            self.rights.looked(modes, unreadable)
         self.seen.earlier &= self.ledger.acknowledged.keys()
         self._tell_earlier()
         self.scan_began, self.scan_cpu = began, time.process_time() - cpu
@@ -171,8 +183,8 @@ class Looker:
         if self.watch.state != "watching":
             return
         told, _ = self.watch.take()
-        for name in told:
-            if (found := scan.look(self.source, name)) is not None and not patterns.within(name, self.left_out):
+        for name, found in self._looks(told):
+            if found is not None and not patterns.within(name, self.left_out):
                 self._note(name, *found)
         for name in surprises:
             if name not in told and self.sender.resting(name, {}, False).closed:

@@ -189,7 +189,8 @@ def push(place: Place, opened: Opened, source: Path, names: Sequence[str], *, fl
     CommandFailed
         When rsync failed.
     """
-    common = ["-rtIS", "--omit-dir-times", "--copy-dest=..", *place.rsync_options, *flags]
+    # Out of a folder that its owner may not write nothing could be renamed.
+    common = ["-rtIS", "--omit-dir-times", "--copy-dest=..", "--chmod=Du+rwx", *place.rsync_options, *flags]
     staged = opened._replace(target=f"{opened.target}/{INCOMING}")
     _rsync([*common, "--files-from=-", "--from0"], (), source, staged, fetch=False, listed=_list(names))
 

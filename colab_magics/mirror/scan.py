@@ -66,7 +66,11 @@ class Unreadable(NamedTuple):
 
 
 def walk(
-    root: str, left_out: Matcher, unreadable: Unreadable, empty: set[str] | None = None
+    root: str,
+    left_out: Matcher,
+    unreadable: Unreadable,
+    empty: set[str] | None = None,
+    modes: dict[str, int] | None = None,
 ) -> Iterator[tuple[str, Entry, str]]:
     """Yield name, version and kind of everything below a folder that is no folder.
 
@@ -80,7 +84,11 @@ def walk(
         Takes up the folders that cannot be listed.
     empty : set of str, optional
         Takes up the folders that hold nothing.
+    modes : dict of str to int, optional
+        Takes up the modes of the folders, of `root` by an empty name; those that cannot be listed have one too.
     """
+    if modes is not None:
+        modes[""] = os.stat(root).st_mode
     waiting = [""]
     while waiting:
         folder = waiting.pop()
@@ -103,10 +111,17 @@ def walk(
                 holds = True
                 if is_folder:
                     waiting.append(name)
-                    continue
+                    if modes is None:
+                        continue
                 try:
                     seen = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
+                    continue
+                except PermissionError:  # its names can be listed, and nothing else
+                    unreadable.folders.append(folder)
+                    break
+                if is_folder and modes is not None:
+                    modes[name] = seen.st_mode
                     continue
                 yield name, entry_of(seen), kind_of(seen.st_mode)
         if not holds and folder and empty is not None:

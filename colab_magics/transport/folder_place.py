@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,8 @@ TICK = 3.0
 
 _NO_SUCH_NAME = {errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EPERM, errno.EACCES}
 """A folder of that name cannot be made; others can."""
+_NO_SUCH_RIGHTS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+"""The rights of a folder cannot be changed: it is another's, or its file system has none."""
 
 
 class FolderHand(Hand):
@@ -143,6 +145,22 @@ class FolderHand(Hand):
                             raise
                         break
                     self._made.add(folder)
+
+    def set_rights(self, folders: Mapping[str, int], *, less: bool) -> list[str]:
+        refused = []
+        for name, wanted in folders.items():
+            if not self._is_within(name):
+                continue
+            try:
+                # Our own folder is reached through an open one, which is a link in /proc.
+                files.set_rights(self.path(name or "."), wanted, less=less)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                if error.errno not in _NO_SUCH_RIGHTS:
+                    raise
+                refused.append(name)
+        return refused
 
     def drop_folders(self, names: Sequence[str]) -> None:
         for name in sorted(names, reverse=True):

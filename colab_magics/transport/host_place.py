@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -86,6 +86,20 @@ class HostHand(Hand):
         )
         self._each(script, [word for name in names for word in (name, self._modes(f"{name}/"))])
 
+    def set_rights(self, folders: Mapping[str, int], *, less: bool) -> list[str]:
+        # One chmod for many; those that it cannot change are told apart one by one.
+        script = _WITHIN + (
+            'm=$1; shift; for f; do within "$f/." && set -- "$@" "$f"; shift; done; '
+            '[ $# -eq 0 ] || chmod -- "$m" "$@" 2>/dev/null || '
+            'for f; do chmod -- "$m" "$f" 2>/dev/null || printf "%s\\0" "$f"; done; true'
+        )
+        alike: dict[str, list[str]] = {}
+        for name, mode in folders.items():
+            alike.setdefault(_taken(mode) if less else f"{mode:o}", []).append(name)
+        alike.pop("", None)
+        refused = {name for mode, names in alike.items() for name in self._each(script, names, mode).split("\0")}
+        return [name for name in folders if os.fsencode("./" + name).decode("utf-8", "backslashreplace") in refused]
+
     def drop_folders(self, names: Sequence[str]) -> None:
         script = 'for f; do within "$f" && [ ! -L "$f" ] && rmdir -- "$f" 2>/dev/null; done; true'
         self._each(_WITHIN + script, sorted(names, reverse=True))
@@ -122,6 +136,12 @@ class HostHand(Hand):
         return ssh.run(
             self.host, ["sh", "-c", whole, "sh", self.folder, *words], input=input, ok=ok, timeout=ssh.LONG_SECONDS
         )
+
+
+def _taken(mode: int) -> str:
+    """Say for chmod what a mode takes away from others; empty for one that grants all."""
+    bits = {who: "".join(w for n, w in enumerate("xwr") if not mode >> at + n & 1) for who, at in (("g", 3), ("o", 0))}
+    return ",".join(f"{who}-{words}" for who, words in bits.items() if words)
 
 
 @dataclass(frozen=True)

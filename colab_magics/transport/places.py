@@ -14,7 +14,7 @@ import stat
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -79,6 +79,20 @@ class Hand(ABC):
     @abstractmethod
     def make_folders(self, names: Sequence[str]) -> None:
         """Make folders; where something else than a folder has the name, or that of one above, nothing is done."""
+
+    @abstractmethod
+    def set_rights(self, folders: Mapping[str, int], *, less: bool) -> list[str]:
+        """Change the rights of folders; returns those whose rights the Place does not let us change.
+
+        What is not there, is no folder, or lies behind a link is left out.
+
+        Parameters
+        ----------
+        folders : mapping of str to int
+            Their names, an empty one for the folder itself, and their modes: of the nine bits, the owner's three set.
+        less : bool
+            Only take away what they have beyond their modes.
+        """
 
     @abstractmethod
     def drop_folders(self, names: Sequence[str]) -> None:
@@ -339,7 +353,12 @@ def rights_of(folder: str) -> int:
         seen = os.lstat(folder)
     except OSError:
         return PRIVATE
-    return stat.S_IMODE(seen.st_mode) & 0o777 | PRIVATE if stat.S_ISDIR(seen.st_mode) else PRIVATE
+    return granted(seen.st_mode) if stat.S_ISDIR(seen.st_mode) else PRIVATE
+
+
+def granted(mode: int) -> int:
+    """Return the mode for a copy of a folder that has this one."""
+    return mode & 0o777 | PRIVATE
 
 
 def new_sentinel() -> str:
