@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .verbs.project import project as project
     from .verbs.remote import remote as remote
     from .verbs.stop import stop as stop
+    from .verbs.submit import submit as submit
     from .verbs.sync import sync as sync
     from .verbs.trust import trust as trust
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .errors import ColabMagicsError, InvalidInput, did_you_mean
+from .errors import ColabMagicsError, InvalidInput, RunsFailed, did_you_mean
 from .verbs import VERBS, load, subcommands
 
 INTERRUPTED = 130
@@ -25,11 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 1 for an error, 2 for wrong words, 130 after Ctrl-C.
+        0, or 1 for an error, 2 for wrong words, 130 after Ctrl-C; of a command that was waited for, its own.
     """
     try:
         result = _run(list(sys.argv[1:] if argv is None else argv))
-        if result is not None:
+        if result is not None and not getattr(result, "shown", False):
             # A DataFrame prints itself with columns and rows left out.
             to_text = getattr(type(result), "to_string", str)
             print(to_text(result))  # noqa: T201
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except ColabMagicsError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 2 if isinstance(error, InvalidInput) else 1
+        return 2 if isinstance(error, InvalidInput) else error.status if isinstance(error, RunsFailed) else 1
     except KeyboardInterrupt as interrupt:
         print(" ".join(map(str, interrupt.args)) or "interrupted", file=sys.stderr)  # noqa: T201
         return INTERRUPTED

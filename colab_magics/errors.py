@@ -70,7 +70,19 @@ class Busy(ColabMagicsError):
 
 
 class RunsFailed(ColabMagicsError):
-    """One or more runs of a job ended with an error."""
+    """One or more runs of a job ended with an error.
+
+    Parameters
+    ----------
+    what, mend : str
+        See `ColabMagicsError`.
+    status : int, default 1
+        The exit status that a shell gets for it: that of a command that failed alone.
+    """
+
+    def __init__(self, what: str, mend: str = "", *, status: int = 1) -> None:
+        super().__init__(what, mend)
+        self.status = status
 
 
 class CommandFailed(ColabMagicsError):

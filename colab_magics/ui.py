@@ -174,6 +174,9 @@ class UI(Protocol):
     def say(self, text: str) -> None:
         """Show one or more lines now."""
 
+    def show(self, text: str) -> None:
+        """Show lines that are the result of the call, as far as they are there."""
+
     def warn(self, text: str) -> None:
         """Show a warning now."""
 
@@ -256,6 +259,9 @@ class TerminalUI:
         # Names of files may hold bytes that are no text.
         shown = without_controls(text, colours=True).encode("utf-8", "backslashreplace").decode()
         print(shown, file=self.out, flush=True)
+
+    def show(self, text: str) -> None:
+        TerminalUI(sys.stdout).say(text)
 
     def warn(self, text: str) -> None:
         self.say(f"warning: {text}")

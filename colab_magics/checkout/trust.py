@@ -29,6 +29,9 @@ HARMLESS: Mapping[str, frozenset[str]] = {
         {"n", "only", "first", "done-file", "workers", "gpus", "start", "seed", "time", "cell-time", "try"}
         | {"retries", "max-failures"}
     ),
+    "submit": frozenset(
+        {"n", "only", "first", "done-file", "workers", "gpus", "time", "retries", "max-failures", "try", "wait"}
+    ),
     "jobs": frozenset({"all", "lines", "names", "older", "workers", "retries", "max-failures"}),
     "remote": frozenset({"exclude", "idle", "spool"}),
 }

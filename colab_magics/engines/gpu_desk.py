@@ -62,8 +62,12 @@ class Desk:
         need = record.get("gpus")
         if not need:
             return []
-        if time.monotonic() < self._next or self._watch is None:
+        if time.monotonic() < self._next:
             return None
+        if self._watch is None or not self._devices:
+            # It came later than the others, which needed none.
+            self._watch, self._devices = self._watch or gpus.Watch(), gpus.find()
+            self._next = 0.0 if self._devices else time.monotonic() + gpus.EVERY
         if not self._watch.looked and not self._watch.problem:
             # Nobody knows yet which devices others use.
             return None

@@ -38,7 +38,12 @@ def _yaml(name: str, body: str) -> dict[str, Any]:
     return values
 
 
-BODIES: dict[str, Callable[[str, str], Any]] = {"project": _toml, "fork": _yaml, "remote": lambda name, body: body}
+BODIES: dict[str, Callable[[str, str], Any]] = {
+    "project": _toml,
+    "fork": _yaml,
+    "submit": _yaml,
+    "remote": lambda name, body: body,
+}
 """The verbs that take a body; all others say that they take none."""
 
 

@@ -152,6 +152,9 @@ class IPythonTerminalUI(InShell, TerminalUI):
         # The shell's output is the user's screen; what it is may change while the shell lives.
         print(text, flush=True)  # noqa: T201
 
+    def show(self, text: str) -> None:
+        self.say(text)
+
 
 class NotebookUI(InShell):
     """Printed lines and one display that changes, for kernels."""
@@ -162,6 +165,9 @@ class NotebookUI(InShell):
 
     def say(self, text: str) -> None:
         print(text, flush=True)  # noqa: T201
+
+    def show(self, text: str) -> None:
+        self.say(text)
 
     def warn(self, text: str) -> None:
         self.say(f"⚠ {text}")

@@ -9,7 +9,10 @@ from ..errors import InvalidInput
 from ..registry import Registry
 from .base import NOTEBOOK, Payload, Unknown, kind_of
 
-PAYLOADS = Registry("payload", {NOTEBOOK: "colab_magics.payloads.notebook:Notebook"})
+PAYLOADS = Registry(
+    "payload",
+    {NOTEBOOK: "colab_magics.payloads.notebook:Notebook", "command": "colab_magics.payloads.command:Command"},
+)
 
 
 def payload_of(record: Mapping[str, Any]) -> Payload:

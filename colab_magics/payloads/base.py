@@ -15,6 +15,7 @@ from ..engines.base import Engine
 from ..engines.zygotes import Begun
 from ..errors import InvalidInput
 from ..records.run import Run
+from .code import Cell
 
 NOTEBOOK = "notebook"
 
@@ -42,6 +43,8 @@ class Draft(ABC):
 
     start: str = "cold"
     """How it is to be started; an engine says what it can."""
+    queues: bool = False
+    """Whether its runs may join others of the job that are being executed."""
 
     @property
     @abstractmethod
@@ -144,6 +147,22 @@ class Payload(ABC):
     def set_aside(self, folder: Path, attempt: int) -> None:
         """Keep what an attempt has left from being overwritten by the next."""
 
+    @abstractmethod
+    def title(self, record: Mapping[str, Any]) -> tuple[str, str]:
+        """Return what a run executes for people, by its record: of what kind it is, and its name."""
+
+    def product(self, run: Run) -> Path | None:
+        """Return the file that shows what a run did, the newest there is: its log, where it makes none."""
+        return run.log if run.log.exists() else None
+
+    def cells(self, run: Run) -> list[Cell] | None:
+        """Return the code of a run, piece by piece; None when it cannot be read."""
+        return []
+
+    @abstractmethod
+    def mend(self) -> str:
+        """Say how to go on when runs have failed."""
+
 
 class Unknown(Payload):
     """What another version has submitted; `kind` is the name that the record gives it."""
@@ -165,6 +184,14 @@ class Unknown(Payload):
 
     def set_aside(self, folder: Path, attempt: int) -> None:
         """Leave it as it is."""
+
+    def title(self, record: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the kind alone."""
+        return self.kind, ""
+
+    def mend(self) -> str:
+        """Say what is needed."""
+        return self._unknown().mend.rstrip(".")
 
     def _unknown(self) -> InvalidInput:
         return InvalidInput(

@@ -13,12 +13,13 @@ from .. import process
 from ..engines import forking, zygotes
 from ..errors import NotFound
 from ..kernels import journal
-from ..records import lock
+from ..records import lock, schema
 from ..records.names import NOTEBOOK, SOURCE
 from ..records.run import Run
 from ..units import show_size, show_time
 from . import start_up
 from .base import Attempt, Payload
+from .code import Cell, code_cells
 
 
 class Notebook(Payload):
@@ -91,6 +92,26 @@ class Notebook(Payload):
         """Check that the notebook is there; see `Payload`."""
         if not (run.folder / SOURCE).is_file():
             raise NotFound(f"The notebook of {run.id} is gone: {run.folder / SOURCE}", "Run the %fork line again.")
+
+    def title(self, record: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the notebook's name; see `Payload`."""
+        return "notebook", str(record.get("notebook") or "")
+
+    def product(self, run: Run) -> Path | None:
+        """Return the newest executed notebook; see `Payload`."""
+        if run.notebook.exists():
+            return run.notebook
+        earlier = [run.folder / f"attempt_{number}.ipynb" for number in range(run.attempt, 0, -1)]
+        return next((path for path in earlier if path.exists()), None)
+
+    def cells(self, run: Run) -> list[Cell] | None:
+        """Return the code cells; see `Payload`."""
+        found = None if run.problem else schema.read_or_nothing(run.folder / SOURCE, schema.Source)
+        return list(code_cells(found)) if found else None
+
+    def mend(self) -> str:
+        """Say how to go on after a failure; see `Payload`."""
+        return "Mend the cell and run the %fork line again"
 
     def seal(self, folder: Path) -> bool:
         """Complete the executed notebook from its journal, when nobody executes it any more; see `Payload`."""

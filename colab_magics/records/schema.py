@@ -61,6 +61,7 @@ class Payload(TypedDict, total=False):
     kernel: str | None
     time: Number | None
     cell_time: Number | None
+    words: list[str]
 
 
 class Forked(TypedDict, total=False):
@@ -135,6 +136,7 @@ class State(TypedDict, total=False):
     usage: dict[str, Number] | None
     start_up: StartUp | None
     error: Failure | None
+    exit: int | None
     note: str | None
 
 

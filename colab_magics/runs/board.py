@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import session
-from ..errors import ColabMagicsError, RunsFailed, Unavailable
+from ..errors import ColabMagicsError, Unavailable
 from ..mirror import control
+from ..payloads import payload_of
+from ..payloads.base import NOTEBOOK, kind_of
 from ..records import metrics, schema
 from ..records.names import LOG, SCHEDULER
 from ..records.run import LOCAL, Run, runs_of
@@ -52,6 +54,8 @@ class Board:
     find: Callable[[], list[Run]]
     notes: list[str] = field(default_factory=list)
     kept: Collection[Path] = ()
+    shown: bool = field(default=False, compare=False)
+    """Whether what the runs printed was shown until they ended: a face shows nothing more."""
     on_screen: int = field(default=0, compare=False)
     """Number of the cell whose live table has shown these runs: as its value they need not show again."""
 
@@ -120,6 +124,9 @@ class Board:
         return str(self.overview())
 
     def _ipython_display_(self) -> None:
+        if self.shown:
+            self.shown = False
+            return
         if not self.on_screen or self.on_screen != session.current().ui.cell:
             # IPython's word for "show it in the usual way".
             raise NotImplementedError
@@ -278,6 +285,7 @@ def as_table(
     columns: list[tuple[str, list[str]]] = [("run", [run.id for run in runs])]
     columns.append(("state", [status.full for _, status in shown]))
     columns.append(("time", [_time(status, kept=run.folder in kept) for run, status in shown]))
+    columns.append(("command", [_command(run) for run in runs]))
     columns += _columns(compare.places(runs))
     columns += _values(runs, wide=wide)
     columns += _columns(
@@ -295,6 +303,13 @@ def caption(statuses: Sequence[tuple[Run, Status]]) -> str:
     """Say how many runs are in which phase; and when that was so, while it still changes: tables stay on the screen."""
     moving = any(status.phase not in ENDED for _, status in statuses)
     return count_phases(statuses) + (f", as of {show_time(time.time())}" if moving else "")
+
+
+def _command(run: Run) -> str:
+    """Write what a run executes; nothing for a notebook, which is known."""
+    if run.problem or kind_of(run.record) == NOTEBOOK:
+        return ""
+    return metrics.one_line(payload_of(run.record).title(run.record)[1], width=60)
 
 
 def _time(status: Status, *, kept: bool) -> str:
@@ -361,24 +376,3 @@ def tail(log: Path, *, lines: int) -> str:
     # What a carriage return overwrote on a terminal is no line of its own.
     kept = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     return "\n".join(kept[-lines - 1 :]).strip("\n")
-
-
-def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
-    """Build the error for runs that did not end well; None when all did."""
-    bad = [(run, status) for run, status in statuses if not status.ended_well]
-    if not bad:
-        return None
-    lines = [f"{len(bad)} of {len(statuses)} runs did not end well:"]
-    for run, status in bad[:10]:
-        what = status.text
-        if status.error:
-            message = without_controls(status.error.get("evalue", "")).strip().splitlines() or [""]
-            what += f": {message[0]}" if message[0] else ""
-        what += f" ({status.attempts})" if status.attempts else ""
-        lines += [f"  {run.id}  {what}", f"      log {run.log}", f"      notebook {run.notebook}"]
-    if len(bad) > 10:
-        lines.append(f"  … and {len(bad) - 10} more: %jobs")
-    # A mended cell is other code than that of the runs that are done, here or in an earlier call.
-    done = len(bad) < len(statuses) or any(run.status().ended_well for run in runs_of(bad[0][0].folder.parent))
-    how = " with resume=keep: it keeps the runs that are done, whose code was another" if done else ""
-    return RunsFailed("\n".join(lines), f"Mend the cell and run the %fork line again{how}.")

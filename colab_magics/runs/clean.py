@@ -7,7 +7,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -251,17 +251,14 @@ def remove(doomed: Doomed) -> Doomed:
 @contextmanager
 def _nobody_starts(job_folder: Path) -> Iterator[bool]:
     """Keep schedulers from starting; yields whether one works already, whose runs are left alone."""
-    lock = None
-    if not scheduler.is_running(job_folder):
-        try:
-            lock = scheduler.lock(job_folder)
-        except Busy:
-            lock = None
-    try:
-        yield lock is None
-    finally:
-        if lock is not None:
-            os.close(lock)
+    with ExitStack() as stack:
+        fed = scheduler.is_running(job_folder)
+        if not fed:
+            try:
+                stack.enter_context(scheduler.taken(job_folder))
+            except Busy:
+                fed = True
+        yield fed
 
 
 def _remove(folder: Path) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import NotFound, Unavailable, did_you_mean
-from ..payloads.code import Cell, code_cells
-from ..records import metrics, schema
+from ..payloads import payload_of
+from ..payloads.base import NOTEBOOK, kind_of
+from ..payloads.code import Cell
+from ..records import metrics
 from ..records.metrics import Line
 from ..records.names import SOURCE
 from ..records.run import Run
@@ -56,7 +58,7 @@ def _facts(run: Run, now: float) -> dict[str, str]:
         "state": status.text,
         "duration": show_seconds(seconds) if seconds is not None else "",
         "attempt": str(run.attempt),
-        "notebook": str(run.record.get("notebook") or ""),
+        **dict([payload_of(run.record).title(run.record)]),
         "commit": str(run.record.get("commit") or ""),
         "engine": f"{run.record.get('engine')}, start {run.record.get('start')}",
     }
@@ -67,14 +69,9 @@ def _seconds(status: Status, now: float) -> float | None:
     return (status.ended or now) - status.started if status.started else None
 
 
-def _cells(run: Run) -> list[Cell] | None:
-    found = None if run.problem else schema.read_or_nothing(run.folder / SOURCE, schema.Source)
-    return list(code_cells(found)) if found else None
-
-
 def _code(old: Run, new: Run) -> Iterator[str]:
     """Yield the lines of a unified diff for each code cell that differs, comments included."""
-    before, after = _cells(old), _cells(new)
+    before, after = (payload_of(run.record).cells(run) for run in (old, new))
     for run, cells in ((old, before), (new, after)):
         if cells is None:
             yield f"  {run.folder / SOURCE} cannot be read"
@@ -114,7 +111,10 @@ def places(runs: Sequence[Run]) -> list[dict[str, int]]:
     a run's name.
     """
     forks = [int(run.record.get("fork") or 1) for run in runs]
-    numbers = [int(run.record.get("i_sub_job", run.index)) for run in runs]
+    # A command has its words.
+    numbers = [
+        int(run.record.get("i_sub_job", run.index)) if kind_of(run.record) == NOTEBOOK else run.index for run in runs
+    ]
     several = len(set(forks)) > 1
     differ = any(number != run.index for number, run in zip(numbers, runs, strict=True))
     return [

@@ -29,7 +29,7 @@ from . import submitted
 from . import workers as said_workers
 from .attempts import renew
 from .runner import Runner
-from .scheduler import CURRENT, Feed, last_plan
+from .scheduler import CURRENT, Feed, last_plan, planning
 from .sources import Planned, Source
 
 _TICK = 0.1
@@ -113,6 +113,9 @@ class Scheduler:
             self._write_state()
             if self._is_left():
                 self.engine.wait(min(max(_TICK, self.engine.poll_every), _LONGEST_TICK))
+
+    def finish(self) -> None:
+        """Say that nothing is left."""
         self.engine.finish(well=all(run.status().ended_well for run in runs_of(self.job_folder)))
         self._write_state(force=True)
 
@@ -187,7 +190,8 @@ class Scheduler:
         if not submitted.is_over(run):
             # Its kernel may have outlived it, and would write beside the next attempt's.
             process.end_all_with(RUN_VARIABLE, str(run.folder))
-            payload_of(run.record).seal(run.folder)
+            with contextlib.suppress(OSError):  # without room it is done by who opens it, or tries it again
+                payload_of(run.record).seal(run.folder)
             if run.verdict() is None:
                 run.judge("lost", self.engine.log(one.submission))
         status = run.status(is_home=True)
@@ -369,9 +373,17 @@ def main() -> None:
     secrets = {name: os.environ[name] for name in plan.get("secrets", ()) if name in os.environ}
     folders = [run.folder for run in runs]
     engine.prepare(Work(job_folder, Runner(), folders, [run.folder for run in adopt], secrets))
-    Scheduler(job_folder, engine, Planned(runs), Feed(**plan["feed"]), adopt).run()
-    # Who waits for the job need not wait for this process's end too.
-    os.close(int(sys.argv[2]))
+    source = Planned(job_folder, runs, len(plan["runs"]))
+    scheduler = Scheduler(job_folder, engine, source, Feed(**plan["feed"]), adopt)
+    while True:
+        scheduler.run()
+        # Whoever adds to the plan finds the job's lock held, and then this look comes after; or finds it free.
+        with planning(job_folder):
+            if source.exhausted():
+                scheduler.finish()
+                # Who waits for the job need not wait for this process's end too.
+                os.close(int(sys.argv[2]))
+                return
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ from ..errors import InvalidInput
 from ..units import count
 from .plan import Point
 
+MANY = 1000
+"""More runs than this are started with ``--yes`` only."""
+
 OURS = ("i_sub_job", "data_job", "data_project")
 """Variables that `%fork` and `%project` assign; no parameter may be called so."""
 
@@ -91,6 +94,34 @@ class Grid:
             if _text(point) not in seen:
                 seen.add(_text(point))
                 yield point
+
+
+def asked_for(grid: Mapping[str, Any] | None, n: int | None, *, yes: bool = False) -> tuple[list[Point], list[str]]:
+    """Return the points that a line asks for, and the names of their parameters.
+
+    Parameters
+    ----------
+    grid : mapping or None
+        Parameters and their values.
+    n : int or None
+        How many runs; with a grid, how often each point.
+    yes : bool, default False
+        Whether more than `MANY` are meant.
+
+    Raises
+    ------
+    InvalidInput
+        When neither says how many, one cannot be read, or there are too many.
+    """
+    if grid is None and n is None:
+        raise InvalidInput("How many runs? %fork needs a number, or a grid.", "Write %fork n=5.")
+    made = None if grid is None else read(grid, n=n)
+    size = count(n or 0, name="n") if made is None else made.size()
+    if size > MANY and not yes:
+        raise InvalidInput(f"That makes {size:,} runs.", "Say --yes to start so many, or take values out.")
+    if made is None:
+        return [Point(repeat) for repeat in range(size)], []
+    return list(made.points()), made.names
 
 
 def read(values: Mapping[str, Any], *, n: int | None = None) -> Grid:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import Busy, InvalidInput
 from ..payloads import code
@@ -41,6 +41,13 @@ class Point:
     def i_sub_job(self, index: int) -> int:
         """Return the number that users know this point's run by, in folder `index`."""
         return index if self.parameters else self.repeat
+
+
+def resume_word(resume: Literal["keep", "rerun"] | None, *, force: bool) -> Literal["keep", "rerun"] | None:
+    """Read ``resume=`` and ``--force``, which is its ``rerun``."""
+    if force and resume == "keep":
+        raise InvalidInput("resume=keep and --force say the opposite of one another.", "Leave one of them out.")
+    return "rerun" if force else resume
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -74,8 +73,7 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
         ready = []
         for job_folder, mine in jobs.items():
             real_folder(job_folder, SCHEDULER)
-            lock = scheduler.lock(job_folder)
-            stack.callback(os.close, lock)
+            lock = stack.enter_context(scheduler.taken(job_folder))[0]
             # Under the lock: nobody else starts or ends them now.
             submitted.settle(job_folder)
             mine = reread(mine)
@@ -97,15 +95,12 @@ def attend(runs: Sequence[Run]) -> None:
         if scheduler.is_running(job_folder):
             continue
         real_folder(job_folder, SCHEDULER)
-        lock = scheduler.lock(job_folder)
-        try:
+        with scheduler.taken(job_folder) as (lock, *_):
             submitted.settle(job_folder)
             out = [run for run in runs_of(job_folder) if run.engine != LOCAL and run.is_out()]
             mine = [run.folder for run in out if run.engine == out[0].engine]  # a scheduler feeds one engine
             if mine:
                 scheduler.start(job_folder, [], lock, engine=out[0].engine, feed=_feed_before(job_folder), adopt=mine)
-        finally:
-            os.close(lock)
 
 
 def _engine(runs: Sequence[Run]) -> str:

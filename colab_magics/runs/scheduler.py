@@ -9,10 +9,12 @@ another number of runs at once as workers.json beside the plan.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from ..records.names import LOG, PLAN, SCHEDULER, STATE
 from ..records.run import Run, runs_of
 from ..records.schema import linked
 from ..records.status import ENDED
+from ..units import count, seconds
 from . import submitted
 from . import workers as said_workers
 from .plan import since
@@ -34,32 +37,80 @@ from .plan import since
 CURRENT = "current_sub_job_is.txt"
 _TICK = 0.1
 _BEAT = 5.0
+_PLANNING = 60.0
+"""Seconds for which a line waits while another decides about runs of the same job."""
 
 
-def lock(job_folder: Path) -> int:
-    """Take a job for a scheduler.
+@contextlib.contextmanager
+def planning(job_folder: Path) -> Iterator[list[int]]:
+    """Be the only one who decides what a job's runs are: two lines at once would take the same folders.
 
-    Returns
-    -------
-    int
-        File descriptor that holds the lock; `start` hands it over.
+    Yields
+    ------
+    list of int
+        File descriptors that say so while they are open, here or in a fork; none where no run was ever planned.
+
+    Raises
+    ------
+    Busy
+        When somebody else takes too long for it.
+    ColabMagicsError
+        When the job's folder cannot be written.
+    """
+    folder, patience = job_folder / SCHEDULER, time.monotonic() + _PLANNING
+    while True:
+        try:
+            held = [locks.take(folder)] if folder.exists() else []
+            break
+        except BlockingIOError:
+            if time.monotonic() > patience:
+                raise Busy(
+                    f"Another line has been deciding about the runs of {job_folder.name} for {_PLANNING:g} s.",
+                    "Wait for it, then say it again.",
+                ) from None
+            time.sleep(0.02)
+        except OSError as error:
+            raise cannot_start(error, folder) from error
+    try:
+        yield held
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def taken(job_folder: Path) -> Iterator[list[int]]:
+    """Take a job for a scheduler, and decide about its runs.
+
+    Yields
+    ------
+    list of int
+        File descriptors: the first holds the job's lock, and `start` hands it over; nothing that is forked meanwhile
+        may keep any.
 
     Raises
     ------
     Busy
         When the job's runs are being executed already.
     """
-    patience = time.monotonic() + 0.5
+    began = time.monotonic()
     while True:
-        try:
-            return locks.take(job_folder)
-        except BlockingIOError:
-            # A scheduler whose runs have all ended is about to end too.
-            over = all(run.status().phase in ENDED for run in runs_of(job_folder))
-            if time.monotonic() < patience + (10 if over else 0):
-                time.sleep(0.05)
-                continue
-            raise _busy(job_folder) from None
+        with planning(job_folder) as held:
+            try:
+                fd = locks.take(job_folder)
+            except BlockingIOError:
+                fd = -1
+            else:
+                try:
+                    yield [fd, *held]
+                finally:
+                    os.close(fd)
+                return
+        # A scheduler whose runs have all ended is about to end too: not while we hold what it waits for.
+        over = all(run.status().phase in ENDED for run in runs_of(job_folder))
+        if time.monotonic() > began + 0.5 + (10 if over else 0):
+            raise _busy(job_folder)
+        time.sleep(0.05)
 
 
 def _busy(job_folder: Path) -> Busy:
@@ -96,6 +147,37 @@ def last_plan(job_folder: Path) -> dict[str, Any]:
     return schema.read_or_nothing(job_folder / SCHEDULER / PLAN, schema.Plan)
 
 
+def add(job_folder: Path, folders: Sequence[Path]) -> None:
+    """Give more runs to the scheduler of a job; called while `planning`, with their folders written."""
+    plan = last_plan(job_folder)
+    plan["runs"] = [*plan.get("runs", ()), *(folder.name for folder in folders)]
+    process.write_json(job_folder / SCHEDULER / PLAN, plan)
+
+
+def check_addable(job_folder: Path, feed: Feed, engine: str) -> None:
+    """Check that runs can be given to the scheduler of a job beside those that it has.
+
+    Raises
+    ------
+    InvalidInput
+        When they are to be executed elsewhere than the others, or otherwise.
+    """
+    plan = last_plan(job_folder)
+    had = {**dataclasses.asdict(Feed()), **(plan.get("feed") or {})}
+    differ = [
+        f"{name}={value}"
+        for name, value in dataclasses.asdict(feed).items()
+        if name != "workers" and value != had.get(name)
+    ]
+    if plan.get("engine") != engine:
+        differ.append(f"on={engine}")
+    if differ:
+        raise InvalidInput(
+            f"Runs of {job_folder.name} are being executed, and {' and '.join(differ)} is not how.",
+            "Leave it out, wait for them (%jobs watch), or use another job: %project job=NAME",
+        )
+
+
 @dataclass(frozen=True)
 class Feed:
     """How an engine is fed.
@@ -117,6 +199,22 @@ class Feed:
     max_failures: int | None = None
     retries: int = 0
 
+    @classmethod
+    def said(cls, workers: int, trial: str | None, max_failures: int | None, retries: int) -> Feed:
+        """Read what a line says.
+
+        Raises
+        ------
+        InvalidInput
+            For what is no number, or no time.
+        """
+        return cls(
+            workers,
+            trial=None if trial is None else math.inf if trial == "end" else seconds(trial, name="try"),
+            max_failures=None if max_failures is None else count(max_failures, name="max_failures"),
+            retries=count(retries, name="retries", least=0),
+        )
+
 
 def start(
     job_folder: Path,
@@ -137,7 +235,7 @@ def start(
     folders : sequence of Path
         Run folders in the order of execution.
     fd : int
-        What `lock` returned; the caller closes it afterwards.
+        What `taken` gives; the caller closes it afterwards.
     engine : str
         Name of the engine.
     feed : Feed

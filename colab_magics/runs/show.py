@@ -44,7 +44,7 @@ def details(run: Run) -> str:
     rows = {
         "parameters": ", ".join(f"{key}={value!r}" for key, value in run.parameters.items()),
         "metrics": metrics.show(metrics.last(metrics.recent(run.folder))),
-        "notebook": record.get("notebook", ""),
+        **dict([payload_of(record).title(record)]),
         "fork": _place(run),
         "code": record.get("commit") or "",
         "attempt": "; ".join([str(run.attempt), *map(_ended, run.earlier)]) if run.attempt > 1 else "",
@@ -74,6 +74,8 @@ def _files(folder: Path) -> Iterator[Path]:
 def _place(run: Run) -> str:
     """Say which ``%fork`` of its notebook a run comes from, and its ``i_sub_job`` where its name does not tell it."""
     fork, number = run.record.get("fork"), run.record.get("i_sub_job", run.index)
+    if fork is None:
+        return ""
     own = f"i_sub_job {number}" if number != run.index else ""
     return ", ".join(filter(None, [str(fork) if fork else "", own]))
 
@@ -96,11 +98,41 @@ def _used(run: Run, *, running: bool) -> dict[str, str]:
     return found | {"gpu": "; ".join(named)}
 
 
-def grow(run: Run, *, every: float = 0.2) -> Iterator[str]:
+def grow(run: Run, *, every: float = 0.2, grep: str | None = None, printed_only: bool = False) -> Iterator[str]:
     """Yield what a run prints, whole lines at a time, until it has ended.
 
     A progress bar, which ends its lines with a carriage return, is shown as it moves.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    every : float, default 0.2
+        Seconds between two looks.
+    grep : str, optional
+        Only lines that hold this text.
+    printed_only : bool, default False
+        Leave out earlier attempts, and the lines that are ours.
     """
+    for text in _grow(run, every):
+        if not printed_only and grep is None:
+            yield text
+            continue
+        lines = text.split("\n")
+        if printed_only:
+            began = [at for at, line in enumerate(lines) if line.startswith(f"══ {run.id}, attempt {run.attempt},")]
+            printed_only = not began
+            lines = lines[began[0] + 2 :] if began else []
+        if lines := [line for line in lines if grep is None or _holds(line, grep)]:
+            yield "\n".join(lines)
+
+
+def _holds(line: str, text: str) -> bool:
+    """Whether a line that a run printed holds a text; our own do not count."""
+    return text in line and not line.startswith(("── ", "══ "))
+
+
+def _grow(run: Run, every: float) -> Iterator[str]:
     position = 0
     while True:
         # Before the look, so that nothing is missed. A run that will be tried again is another attempt by then.
@@ -128,12 +160,14 @@ def _is_plain(log: Path) -> bool:
     return log.is_file() and not log.is_symlink()
 
 
-def printed(run: Run, lines: int = 0) -> str:
-    """Return what a run printed; its last lines alone when `lines` is not 0."""
-    if lines:
+def printed(run: Run, lines: int = 0, grep: str | None = None) -> str:
+    """Return what a run printed: its last lines alone when `lines` is not 0, and those that hold `grep`."""
+    if lines and grep is None:
         text = tail(run.log, lines=lines)
     else:
         text = _log(run).decode("utf-8", "replace") or "nothing was printed yet"
+    if grep is not None:
+        text = "\n".join([line for line in text.splitlines() if _holds(line, grep)][-lines:])
     return f"{run.id}: {run.log}\n{text}".rstrip()
 
 
@@ -145,14 +179,6 @@ def _log(run: Run, start: int = 0) -> bytes:
         return schema.read_bytes(run.log, start=start) or b""
     except OSError as error:
         return f"{run.log} cannot be read: {error.strerror}\n".encode() if not start else b""
-
-
-def executed(run: Run) -> Path | None:
-    """Return the newest executed notebook of a run; None when it has none."""
-    if run.notebook.exists():
-        return run.notebook
-    earlier = [run.folder / f"attempt_{number}.ipynb" for number in range(run.attempt, 0, -1)]
-    return next((path for path in earlier if path.exists()), None)
 
 
 @dataclass(frozen=True)
@@ -197,7 +223,7 @@ class Link:
 
 
 def link(run: Run, *, where: str, start_folder: Path) -> Link:
-    """Make the link to an executed notebook, with what to do about a run that failed.
+    """Make the link to an executed notebook, or to a command's log, with what to do about a run that failed.
 
     Parameters
     ----------
@@ -215,13 +241,14 @@ def link(run: Run, *, where: str, start_folder: Path) -> Link:
     """
     with contextlib.suppress(OSError, NotFound):  # where nothing can be written, it is what it is
         payload_of(run.record).seal(run.folder)
-    status, file = run.status(), executed(run)
+    status, file = run.status(), payload_of(run.record).product(run)
     if file is None:
-        raise NotFound(f"{run.id} has no executed notebook: {status.text}.", f"%jobs logs {run.id} shows its log.")
+        kind = payload_of(run.record).title(run.record)[0]
+        raise NotFound(f"{run.id} has no executed {kind}: {status.text}.", f"%jobs logs {run.id} shows its log.")
     named = os.environ.get("JPY_SESSION_NAME") or ""
     notebook = Path(named) if named.endswith(".ipynb") and os.path.isabs(named) else None
     base = (notebook.parent if notebook else start_folder) if where in ("jupyter", "vscode") else None
-    notes = [] if file == run.notebook else [f"This is an earlier attempt: {run.id} is {status.full}."]
+    notes = [] if file in (run.notebook, run.log) else [f"This is an earlier attempt: {run.id} is {status.full}."]
     if where.startswith("colab"):
         notes.append(
             "Colab opens no file of its machine as a notebook: find it under Files at the left, and download it."

@@ -1,4 +1,4 @@
-"""Where a scheduler takes its runs from: what ``%fork`` has planned.
+"""Where a scheduler takes its runs from: what ``%fork`` and ``%submit`` have planned.
 
 A source is asked for as many runs as there is room for, and told how each has ended; so it need not know how many there
 will be. The scheduler does not know which source it has.
@@ -7,11 +7,15 @@ will be. The scheduler does not know which source it has.
 from __future__ import annotations
 
 import collections
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 
+from ..records.names import PLAN, SCHEDULER, number_of
 from ..records.run import Run
 from ..records.status import Status
+from .scheduler import last_plan
 
 
 class Source(ABC):
@@ -35,19 +39,41 @@ class Source(ABC):
 
 
 class Planned(Source):
-    """The runs of a plan, in its order.
+    """The runs of a job's plan, in its order; others may be added to it while they are executed.
 
     Parameters
     ----------
+    job_folder : Path
+        ``data_job`` of the job.
     runs : iterable of Run
         Those that are to be executed.
+    count : int, default 0
+        How many of the plan's are among them or were left out; what follows was added.
     """
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, job_folder: Path, runs: Iterable[Run], count: int = 0) -> None:
+        self._job_folder = job_folder
         self._left = collections.deque(runs)
+        self._count = count
+        self._seen = (0, 0)
+
+    def _look(self) -> None:
+        """Take up what was added to the plan, which is another file then."""
+        try:
+            found = os.stat(self._job_folder / SCHEDULER / PLAN)
+        except OSError:
+            return
+        if (seen := (found.st_ino, found.st_mtime_ns)) == self._seen:
+            return
+        self._seen = seen
+        names = last_plan(self._job_folder).get("runs", [])
+        added = [name for name in names[self._count :] if number_of(name) is not None]
+        self._count = max(self._count, len(names))
+        self._left += (run for name in added if not (run := Run.look(self._job_folder / name)).problem)
 
     def take(self, number: int) -> list[Run]:
         """Return the next ones that nobody has killed meanwhile."""
+        self._look()
         taken: list[Run] = []
         while self._left and len(taken) < number:
             run = self._left.popleft()
@@ -63,12 +89,14 @@ class Planned(Source):
 
         Of those that wait the first alone is looked at: a thousand would be a thousand files to read each time.
         """
+        self._look()
         while self._left and self._left[0].verdict() is not None:
             self._left.popleft()
         return not self._left
 
     def cancel(self, reason: str) -> None:
         """Judge those that were not taken."""
+        self._look()
         while self._left:
             if (run := self._left[0]).verdict() is None and run.folder.is_dir():
                 run.judge("cancelled", reason)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from ..checkout import git
 from ..checkout.project import real_folder
 from ..engines import open_engine
-from ..engines.base import Resources
+from ..engines.base import Engine, Resources
 from ..engines.zygotes import Begun
 from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..payloads.base import Draft
@@ -104,7 +104,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
     Raises
     ------
     ColabMagicsError
-        Before anything was started: see `plan.make`, `attempts.write`, `scheduler.lock`.
+        Before anything was started: see `plan.make`, `attempts.write`, `scheduler.taken`.
     """
     engine = open_engine(order.engine)
     if order.draft.start not in engine.starts:
@@ -117,29 +117,70 @@ def submit(order: Order) -> tuple[Board, Plan]:
     order.draft.check()
     make_folder(job_folder)
     real_folder(job_folder, SCHEDULER)
+    scheduler.check_real(job_folder / SCHEDULER)
+    make_folder(job_folder / SCHEDULER)
+    with contextlib.ExitStack() as stack:
+        if order.draft.queues and _is_queued(stack, job_folder):
+            return _queue(order)
+        try:
+            held = stack.enter_context(scheduler.taken(job_folder))
+        except Busy as busy:
+            return _join_those_that_run(order, busy)
+        return _start(order, engine, held)
+
+
+def _is_queued(stack: contextlib.ExitStack, job_folder: Path) -> bool:
+    """Whether runs go to a scheduler that is there; then nobody else decides about them until the stack is left."""
+    with contextlib.ExitStack() as held:
+        held.enter_context(scheduler.planning(job_folder))
+        if scheduler.is_running(job_folder):
+            stack.push(held.pop_all())
+            return True
+    return False
+
+
+def _start(order: Order, engine: Engine, held: list[int]) -> tuple[Board, Plan]:
+    """Write the runs' folders and start the scheduler, to whom the lock goes."""
+    job_folder, begun = order.job_folder, Begun()
     try:
-        lock = scheduler.lock(job_folder)
-    except Busy as busy:
-        return _join_those_that_run(order, busy)
-    begun = Begun()
-    try:
-        scheduler.check_real(job_folder / SCHEDULER)
-        (job_folder / SCHEDULER).mkdir(exist_ok=True)
         begun = order.draft.begin(engine, job_folder / SCHEDULER)
         record = order.record()
         submitted.settle(job_folder)
         made = order.plan()
         if made.execute:
-            record |= order.draft.freeze(job_folder / SCHEDULER, [lock])
+            record |= order.draft.freeze(job_folder / SCHEDULER, held)
         folders = attempts.write(made, job_folder, order.draft, record)
         joined.remember(job_folder, record, made.order)
         if folders or made.adopt:
             adopt = [run.folder for run in made.adopt]
-            scheduler.start(job_folder, folders, lock, engine=order.engine, feed=order.feed, adopt=adopt, begun=begun)
+            feed = order.feed
+            scheduler.start(job_folder, folders, held[0], engine=order.engine, feed=feed, adopt=adopt, begun=begun)
     finally:
         begun.close()
-        os.close(lock)
     return _board(order, made), made
+
+
+def _queue(order: Order) -> tuple[Board, Plan]:
+    """Give the runs to the scheduler that executes others of this job; they come when it is their turn."""
+    scheduler.check_addable(order.job_folder, order.feed, order.engine)
+    made, fed = order.plan(), scheduler.fed(order.job_folder)
+    if made.aside:
+        raise Busy(
+            f"Runs of {order.job_folder.name} are being executed: none can be executed anew now.",
+            f"Wait for them: %jobs watch {order.job_folder.name}",
+        )
+    waiting = {index for index, _ in made.execute if folder_name(index) in fed and _waits(order, index)}
+    made.adopt += [Run.load(order.job_folder / folder_name(index)) for index in sorted(waiting)]
+    made.execute = [(index, point) for index, point in made.execute if index not in waiting]
+    folders = attempts.write(made, order.job_folder, order.draft, order.record())
+    scheduler.add(order.job_folder, folders)
+    if order.workers is not None:
+        scheduler.set_workers(order.job_folder, order.workers)
+    return _board(order, made), made
+
+
+def _waits(order: Order, index: int) -> bool:
+    return Run.look(order.job_folder / folder_name(index)).status().phase == "waiting"
 
 
 def _join_those_that_run(order: Order, busy: Busy) -> tuple[Board, Plan]:

@@ -10,10 +10,14 @@ from ..checkout.project import Project
 from ..errors import ColabMagicsError
 from ..mirror import control
 from ..payloads import start_up
+from ..records.run import Run
 from ..ui import UI
 from ..units import show_seconds
-from .board import Board, failure
+from . import scheduler
+from .board import Board
+from .failures import failure
 from .plan import count_phases
+from .show import grow
 
 
 def watch(ui: UI, board: Board, project: Project, *, tolerant: bool) -> None:
@@ -36,6 +40,41 @@ def watch(ui: UI, board: Board, project: Project, *, tolerant: bool) -> None:
         raise error
     if error is not None:
         ui.warn(str(error))
+
+
+def wait(ui: UI, board: Board, project: Project, retries: int = 0) -> None:
+    """Show what a command prints until it has ended, or how many are doing, and raise for those that failed.
+
+    `retries` is how often it is tried again: each attempt is shown.
+    """
+    if len(board) != 1 or board.kept:
+        watch(ui, board, project, tolerant=False)
+        return
+    (run,) = board.runs
+    last = run.attempt + retries
+    try:
+        while True:
+            for text in grow(run, printed_only=True):
+                ui.show(text)
+            while _is_tried_again(run, last):
+                time.sleep(0.05)
+            if (again := Run.look(run.folder)).attempt == run.attempt:
+                break
+            run = again
+    except KeyboardInterrupt:
+        _stopped_watching(ui, board, project.job)
+    board.shown = True
+    hand_over(ui, project.data_job)
+    error = failure(board.statuses())
+    if error is not None:
+        raise error
+
+
+def _is_tried_again(run: Run, last: int) -> bool:
+    """Whether another attempt at a run is to come that has ended badly, and is not there yet."""
+    now = Run.look(run.folder)
+    failed = now.status().phase in ("failed", "interrupted")
+    return now.attempt == run.attempt < last and failed and scheduler.is_running(run.folder.parent)
 
 
 def _stopped_watching(ui: UI, board: Board, job: str) -> NoReturn:

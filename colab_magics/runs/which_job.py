@@ -12,6 +12,7 @@ from .. import session
 from ..checkout import git
 from ..checkout.project import (
     DATA_JOB,
+    DEFAULT_JOB,
     Project,
     check_name,
     find_project,
@@ -65,6 +66,25 @@ def which(ui: UI, notebook: Notebook) -> Project:
             "Nothing was started. Choose another folder: %project name=… root=FOLDER",
         ) from error
     if not control.running(source=found.data_job):
+        ui.say(f"No %project was set up here: results go to {found.data_job}, on this machine only.")
+    here.project = found
+    return found
+
+
+def of_commands(ui: UI) -> Project:
+    """Return the project whose job gets the runs of commands: that of this shell, of the folder, or a new one here."""
+    here = session.current()
+    found: Project | None = here.project or find_project(Path.cwd())
+    if found is None:
+        cwd = Path.cwd()
+        found = Project(name=cwd.name or "project", job=DEFAULT_JOB, root=cwd, notebooks=cwd)
+        try:
+            found.save()
+        except OSError as error:
+            raise ColabMagicsError(
+                f"{cwd} cannot be written: {error.strerror}.",
+                "Nothing was started. Choose another folder: %project name=… root=FOLDER",
+            ) from error
         ui.say(f"No %project was set up here: results go to {found.data_job}, on this machine only.")
     here.project = found
     return found

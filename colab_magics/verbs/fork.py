@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,13 +19,9 @@ if TYPE_CHECKING:
     from ..payloads.forks import Fork
     from ..payloads.notebook_draft import NotebookDraft
     from ..runs.board import Board
-    from ..runs.plan import Plan, Point
-    from ..runs.scheduler import Feed
+    from ..runs.plan import Plan
     from ..runs.submit import Order
     from ..ui import UI, Notebook, Table
-
-MANY = 1000
-"""More runs than this are started with ``--yes`` only."""
 
 
 @body("grid")
@@ -168,9 +163,11 @@ def fork(
     from ..engines import open_engine
     from ..payloads import forks
     from ..payloads.notebook_draft import NotebookDraft
-    from ..runs import joined, submit, watching, which_job
+    from ..runs import joined, plan, submit, watching, which_job
+    from ..runs.grid import asked_for
+    from ..runs.scheduler import Feed
 
-    points, names = _points(grid, n, yes=yes)
+    points, names = asked_for(grid, n, yes=yes)
     said = str(workers) != "auto"
     machine = open_engine(on).settle(workers, gpus, ui)
     at_once = machine.workers
@@ -182,7 +179,7 @@ def fork(
     current = replace(current, content=forks.prepare(current.content))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
     project = which_job.which(ui, current)
-    limits, resume = _limits(time=time, cell_time=cell_time), _resume(resume, force=force)
+    limits, resume = _limits(time=time, cell_time=cell_time), plan.resume_word(resume, force=force)
     draft = NotebookDraft(current, mine, project.root, _cwd(current), start, seed, limits, keeps=resume == "keep")
     order = submit.Order(
         project.data_job,
@@ -195,7 +192,7 @@ def fork(
         done_file=done_file,
         resume=resume,
         engine=on,
-        feed=_feed(at_once, try_, max_failures, retries),
+        feed=Feed.said(at_once, try_, max_failures, retries),
         workers=at_once if said else None,
         resources=machine,
     )
@@ -230,17 +227,6 @@ def fork(
     return board
 
 
-def _feed(workers: int, trial: str | None, max_failures: int | None, retries: int) -> Feed:
-    from ..runs.scheduler import Feed
-
-    return Feed(
-        workers,
-        trial=None if trial is None else math.inf if trial == "end" else seconds(trial, name="try"),
-        max_failures=None if max_failures is None else count(max_failures, name="max_failures"),
-        retries=count(retries, name="retries", least=0),
-    )
-
-
 def _limits(**texts: str | None) -> dict[str, float | None]:
     return {name: None if text is None else seconds(text, name=name) for name, text in texts.items()}
 
@@ -259,12 +245,6 @@ def _be_here(ui: UI, order: Order, label: int) -> None:
             "(resume=keep uses the run's own)."
         )
     become(ui, claimed.name, {"i_sub_job": label, "data_job": str(claimed.folder), **claimed.parameters})
-
-
-def _resume(resume: Literal["keep", "rerun"] | None, *, force: bool) -> Literal["keep", "rerun"] | None:
-    if force and resume == "keep":
-        raise InvalidInput("resume=keep and --force say the opposite of one another.", "Leave one of them out.")
-    return "rerun" if force else resume
 
 
 def _say(ui: UI, job: str, made: Plan, note: str) -> None:
@@ -288,23 +268,6 @@ def _below(mine: Fork) -> str:
         f"The cells below belong to the runs, up to the next %fork (cell {mine.before_next.number}); a %join above it "
         "lets this notebook go on there."
     )
-
-
-def _points(grid: Mapping[str, Any] | None, n: int | None, *, yes: bool) -> tuple[list[Point], list[str]]:
-    """Return the points of this call, and the names of their parameters."""
-    from ..runs.grid import read
-    from ..runs.plan import Point
-
-    if grid is None and n is None:
-        raise InvalidInput("How many runs? %fork needs a number, or a grid.", "Write %fork n=5.")
-    if grid is None:
-        size, names = count(n or 0, name="n"), []
-    else:
-        made = read(grid, n=n)
-        size, names = made.size(), made.names
-    if size > MANY and not yes:
-        raise InvalidInput(f"That makes {size:,} runs.", "Say --yes to start so many, or take values out.")
-    return [Point(repeat) for repeat in range(size)] if grid is None else list(made.points()), names
 
 
 def _workers_that_fit(ui: UI, wanted: int, *, fixed: bool) -> int:

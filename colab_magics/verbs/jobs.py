@@ -110,7 +110,14 @@ def watch(*ids: str, all: bool = False) -> Board:
 
 @subcommand(jobs)
 @short(f="follow")
-def logs(*ids: str, all: bool = False, follow: bool = False, lines: int = 0) -> Text:
+def logs(
+    *ids: str,
+    all: bool = False,
+    follow: bool = False,
+    lines: int = 0,
+    every: str | float = 0.2,
+    grep: str | None = None,
+) -> Text:
     """Show what runs printed.
 
     Parameters
@@ -121,6 +128,10 @@ def logs(*ids: str, all: bool = False, follow: bool = False, lines: int = 0) -> 
         Go on showing what is printed until the run has ended; for one run. Shortly ``-f``.
     lines : int, default 0
         The last so many lines alone; 0 is everything.
+    every : str, default 0.2
+        How often to look with ``--follow``: ``20s``.
+    grep : str, optional
+        Only the lines that hold this text.
 
     Returns
     -------
@@ -133,10 +144,10 @@ def logs(*ids: str, all: bool = False, follow: bool = False, lines: int = 0) -> 
 
     runs = here.meant(ids, every_job=all) if ids else here.latest(here.meant(ids, every_job=all))
     if not follow:
-        return Text("\n\n".join(printed(run, lines) for run in runs))
+        return Text("\n\n".join(printed(run, lines, grep) for run in runs))
     run = one(runs, ids)
-    for text in grow(run):
-        session.current().ui.say(text)
+    for text in grow(run, every=seconds(every, name="every"), grep=grep):
+        session.current().ui.show(text)
     return Text(f"{run.id}: {type(run).load(run.folder).status().full}")
 
 
@@ -203,7 +214,8 @@ def retry(
     """
     from ..runs import here
     from ..runs import retry as room
-    from ..runs.board import Board, failure
+    from ..runs.board import Board
+    from ..runs.failures import failure
     from ..runs.watching import hand_over
 
     if session.run_folder() is not None:

@@ -10,7 +10,7 @@ import pytest
 from conftest import poll, set_up
 from runs.notebooks import write_notebook
 
-from colab_magics import fork, jobs, process
+from colab_magics import fork, jobs, process, submit
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, RunsFailed
 from colab_magics.records.names import SCHEDULER
@@ -138,6 +138,23 @@ class EngineSuite:
         fork(n=1, on=on, notebook=notebook)
         assert self.phases(project) == ["done"]
         assert self.executions(tmp_path) == ["0"]
+
+    def test_a_command_is_executed_there_and_what_it_prints_comes_home(
+        self, on: str, project: Project, tmp_path: Path
+    ) -> None:
+        lines = [
+            "import os, sys",
+            "print('lr is', sys.argv[1])",
+            "open(os.environ['data_job'] + '/out', 'w').write('x')",
+        ]
+        (project.root / "train.py").write_text("\n".join(lines))
+        board = submit("python", "train.py", "{lr}", grid={"lr": [1, 2]}, on=on, wait=True)
+        assert self.phases(project) == ["done", "done"]
+        for run, lr in zip(board.runs, (1, 2), strict=True):  # type: ignore[union-attr]
+            assert f"lr is {lr}\n" in (run.folder / "log.txt").read_text()
+            assert (run.folder / "out").read_text() == "x"
+        with pytest.raises(RunsFailed, match="exit code 3"):
+            submit("exit 3 ", on=on, wait=True)
 
     def test_secrets_arrive_and_stand_in_no_file(
         self, on: str, project: Project, monkeypatch: pytest.MonkeyPatch

@@ -208,7 +208,7 @@ def test_a_fork_that_fails_is_tried_again(of_nobody: Path) -> None:
             os.setuid(NOBODY)
             engine = LocalEngine()
             engine.prepare(Work(job, Runner()))
-            feeding.Scheduler(job, engine, sources.Planned(runs), scheduler.Feed(workers=2)).run()
+            feeding.Scheduler(job, engine, sources.Planned(job, runs), scheduler.Feed(workers=2)).run()
         except BaseException:  # noqa: BLE001 - the test shows it
             log.write_text(traceback.format_exc())
         finally:

@@ -170,7 +170,9 @@ def test_a_process_that_a_file_names_is_not_ended_unless_it_is_that_runs(
     assert run.runner_lives(), "the file is a good one"
     scheduler.kill([run])
     (named / "verdict.json").unlink()
-    feeding.Scheduler(project.data_job, _engine(), sources.Planned([]), scheduler.Feed(), adopt=[run]).run()
+    feeding.Scheduler(
+        project.data_job, _engine(), sources.Planned(project.data_job, []), scheduler.Feed(), adopt=[run]
+    ).run()
     assert bystander.poll() is None
     assert run.verdict() is not None, "it is lost: nobody executes it"
 

@@ -13,6 +13,7 @@ from conftest import poll
 from colab_magics import fork, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import Busy, InvalidInput, NotFound, RunsFailed
+from colab_magics.records import lock as locks
 from colab_magics.records.names import SCHEDULER
 from colab_magics.records.run import Run
 from colab_magics.runs import scheduler
@@ -86,7 +87,7 @@ def test_nothing_starts_when_a_job_is_being_executed(project: Project) -> None:
     for job in ("one", "two"):
         leave_run(project.data_job.parent / job, 0, "failed")
     leave_run(project.data_job.parent / "two", 1, None)
-    lock = scheduler.lock(project.data_job.parent / "two")
+    lock = locks.take(project.data_job.parent / "two")
     try:
         with pytest.raises(Busy, match="'two' are being executed already"):
             jobs.retry("one/failed", "two/failed")

@@ -15,9 +15,10 @@ from colab_magics import __main__ as face
 from colab_magics import jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, NotFound
+from colab_magics.records import lock as locks
 from colab_magics.records.names import LOCK, RECORD, SCHEDULER, STATE
 from colab_magics.records.run import Run
-from colab_magics.runs import clean, scheduler
+from colab_magics.runs import clean
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 
@@ -146,7 +147,7 @@ def test_runs_of_a_scheduler_stay_but_what_is_done_or_not_its_own_goes(project: 
     plan = {"runs": ["sub_job_000", "sub_job_001", "sub_job_002"], "adopt": []}
     (job / SCHEDULER).mkdir()
     process.write_json(job / SCHEDULER / "plan.json", plan)
-    lock = scheduler.lock(job)
+    lock = locks.take(job)
     try:
         text = str(jobs.rm("0-3", yes=True))
     finally:

@@ -1,0 +1,45 @@
+"""The error that says which runs did not end well, why, and how to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import RunsFailed
+from ..payloads import payload_of
+from ..payloads.base import NOTEBOOK, kind_of
+from ..records.run import Run, runs_of
+from ..records.status import Status
+from ..units import without_controls
+
+
+def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
+    """Build the error for runs that did not end well; None when all did."""
+    bad = [(run, status) for run, status in statuses if not status.ended_well]
+    if not bad:
+        return None
+    lines = [f"{len(bad)} of {len(statuses)} runs did not end well:"]
+    for run, status in bad[:10]:
+        what = status.text
+        if status.error:
+            message = without_controls(status.error.get("evalue", "")).strip().splitlines() or [""]
+            what += f": {message[0]}" if message[0] else ""
+        what += f" ({status.attempts})" if status.attempts else ""
+        lines += [f"  {run.id}  {what}", f"      log {run.log}"]
+        if kind_of(run.record) == NOTEBOOK:
+            lines.append(f"      notebook {run.notebook}")
+    if len(bad) > 10:
+        lines.append(f"  … and {len(bad) - 10} more: %jobs")
+    # A mended cell is other code than that of the runs that are done, here or in an earlier call.
+    done = len(bad) < len(statuses) or any(
+        run.status().ended_well and run.record.get("payload") == bad[0][0].record.get("payload")
+        for run in runs_of(bad[0][0].folder.parent)
+    )
+    how = " with resume=keep: it keeps the runs that are done, whose code was another" if done else ""
+    return RunsFailed("\n".join(lines), f"{payload_of(bad[0][0].record).mend()}{how}.", status=_exit_status(bad))
+
+
+def _exit_status(bad: Sequence[tuple[Run, Status]]) -> int:
+    """Return the exit status that stands for runs that failed: the command's own, where it is one."""
+    codes = {(run.state() or {}).get("exit") for run, _ in bad}
+    code = codes.pop() if len(bad) == 1 else None
+    return code if isinstance(code, int) and 0 < code < 256 else 1

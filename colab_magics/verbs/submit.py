@@ -1,0 +1,155 @@
+"""``%submit``: run a command, or one command with many values, as ``%fork`` runs a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import session
+from ..units import count, indices, seconds
+from . import bare, body, call_only
+
+if TYPE_CHECKING:
+    from ..runs.board import Board
+    from ..ui import Table
+
+
+@body("grid")
+@bare(try_="end")
+@call_only("yes", "force")
+def submit(
+    *command: str,
+    grid: Mapping[str, Any] | None = None,
+    n: int = 1,
+    only: str | None = None,
+    first: int = 0,
+    done_file: str | None = None,
+    workers: str = "auto",
+    gpus: str | float | None = None,
+    on: str = "local",
+    time: str | None = None,
+    retries: int = 0,
+    max_failures: int | None = None,
+    resume: Literal["keep", "rerun"] | None = None,
+    try_: str | None = None,
+    wait: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+    yes: bool = False,
+) -> Board | Table | None:
+    """Run a command as a run of this job, and come back at once.
+
+    The words stand behind ``--`` and go to the program as they are; a whole line in quotes goes to the shell::
+
+        %submit -- python train.py --lr 0.1
+        %submit -- "python prepare.py && python train.py > $data_job/out.txt"
+
+    It starts in the project's folder; ``python`` is the interpreter of this notebook. ``{i_sub_job}`` and
+    ``{data_job}`` in the words are the run's number and its own folder, which it finds as environment variables too.
+    ``%%submit`` takes a grid from the cell (YAML, see ``%fork``), and makes a run of each of its points::
+
+        %%submit workers=2 -- python train.py --lr {lr} --out {data_job}
+        lr: [1e-3, 1e-4]
+
+    What it prints is in the run's log (``%jobs logs -f``); ``%jobs`` shows it beside the runs of notebooks. It goes on
+    when this kernel restarts, and ends with everything that it has started, ``nohup`` or not. Commands of a job that
+    has others in execution wait for their turn. A command that has done its work is kept when the line is said again;
+    when files of the project that it executes have changed since, the line asks: ``resume=keep`` or ``resume=rerun``.
+
+    Parameters
+    ----------
+    *command : str
+        The program and its words, or one line for the shell.
+    grid : mapping, optional
+        Parameters and their values; the cell's body, or a mapping in Python.
+    n : int, default 1
+        How often; with a grid, how often each point.
+    only, first, done_file : str, int, str, optional
+        Which runs; see ``%fork``.
+    workers : str, default "auto"
+        How many at once. ``auto`` is one for each free GPU, without GPUs one for every two cores. Where runs of the job
+        are in execution it counts for them, too.
+    gpus : str, optional
+        GPUs of each run; see ``%fork``.
+    on : str, default "local"
+        The engine: where runs execute. ``local`` is this machine.
+    time : str, optional
+        How long a run may take: ``2h``. For ever by default.
+    retries, max_failures : int, optional
+        How often a run that failed is executed again, and how many may fail; see ``%fork``.
+    resume : {"keep", "rerun"}, optional
+        What to do with runs that are done. ``rerun`` executes them anew: the old folders move aside.
+    try_ : str, optional
+        The first run goes alone; see ``%fork``.
+    wait : bool, default False
+        Show what it prints until it has ended, or the table of many; an error tells how it ended, and in a shell the
+        exit status is the command's own. Interrupting stops the watching only.
+    dry_run : bool, default False
+        Start nothing: show the runs.
+    force : bool, default False
+        The same as ``resume=rerun``.
+    yes : bool, default False
+        Start more than 1,000 runs without asking again.
+
+    Returns
+    -------
+    Board, Table or None
+        The runs, as a handle that shows itself; the preview with ``--dry-run``; None in a run.
+
+    Raises
+    ------
+    InvalidInput, Unavailable, Busy
+        Before anything was started; the text says what to do.
+    RunsFailed
+        With ``--wait``, when one or more failed.
+    """
+    from ..engines import open_engine
+    from ..payloads.command import CommandDraft
+    from ..runs import in_run, plan, watching, which_job
+    from ..runs import submit as room
+    from ..runs.grid import asked_for
+    from ..runs.scheduler import Feed
+
+    ui = session.current().ui
+    if in_run.is_run(ui):
+        ui.say("A run starts no others: %submit is the main notebook's.")
+        return None
+    points, names = asked_for(grid, count(n, name="n"), yes=yes)
+    project = which_job.of_commands(ui)
+    limit = None if time is None else seconds(time, name="time")
+    draft = CommandDraft(list(map(str, command)), project.root, limit, names)
+    machine = open_engine(on).settle(workers, gpus, ui)
+    for warning in machine.warnings:
+        ui.warn(warning)
+    if draft.unknown:
+        ui.warn(f"{{{draft.unknown[0]}}} is no parameter, and stays in the command as it is.")
+    order = room.Order(
+        project.data_job,
+        draft,
+        points,
+        project.root,
+        project.root,
+        only=indices(only),
+        first=count(first, name="first", least=0),
+        done_file=done_file,
+        resume=plan.resume_word(resume, force=force),
+        engine=on,
+        feed=Feed.said(machine.workers, try_, max_failures, retries),
+        workers=machine.workers if str(workers) != "auto" else None,
+        resources=machine,
+    )
+    if dry_run:
+        return room.preview(order)
+    board, made = room.submit(order)
+    if made.keep or made.resumed or made.adopt or made.skip:
+        ui.say(f"{project.job}: {made}" + ("; --force executes what is done anew." if made.keep else ""))
+    if wait:
+        watching.wait(ui, board, project, order.feed.retries)
+    elif made.execute:
+        words = board.job_words()
+        board.notes.append(
+            f"%jobs logs -f {words} shows what it prints, %jobs kill {words} ends it."
+            if len(board) == 1
+            else f"%jobs watch {words} shows them, %jobs kill {words} ends them."
+        )
+    return board
