@@ -7,7 +7,6 @@ goes on, and the next one is sent what was not taken.
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import shutil
@@ -282,13 +281,16 @@ class Relay:
             self.kernel.signal(signal.SIGINT)
 
     def _do(self, kind: int, parts: list[bytes]) -> None:
-        """Hand a message to the kernel, or write a file that comes before it."""
+        """Hand a message to the kernel, write a file that comes before it, or take other settings."""
         if kind == wire.FILE:
             head = json.loads(parts[0])
             try:
                 self.sent.put(head, parts[1])
             except (OSError, files_there.Refused) as error:
                 self._append(wire.note(wire.NOTE, file=head["path"], error=str(error)), 1)
+        elif kind == wire.SETTINGS:
+            self.settings.update(json.loads(parts[0]))
+            self.spool.limit(self.settings["cap"])
         elif kind <= wire.STDIN and not self.died and (kind == wire.STDIN or self.seen.begin(parts)):
             self.kernel.send(kind, parts)
 
@@ -313,7 +315,7 @@ class Relay:
         now = time.time()
         status: dict[str, Any] = {"pid": self.kernel.pid, "age": now - self.began, "memory": self.kernel.memory()}
         waits = self.spool.end - max(self.spool.start, self.spool.taken)
-        status.update(spool=waits, running=self.seen.running(), idle=self.settings["idle"])
+        status.update(spool=waits, running=self.seen.running(), idle=self.settings["idle"], cap=self.settings["cap"])
         status.update(hostname=socket.gethostname(), folder=self.settings["folder"], python=sys.executable)
         status.update(version=sys.version.split()[0], dead=processes_there.how(self.kernel.status) if self.died else "")
         return status
@@ -364,7 +366,7 @@ class Relay:
         self.listener.close()
         if hasattr(self, "kernel"):
             self.kernel.end()
-        if self.asked_to_end and not self._others_work_here():
+        if self.asked_to_end and not processes_there.others_work_in(self.settings["folder"], self.home):
             self.sent.take_away()
         self.spool.remove()
         shutil.rmtree(self.sockets)
@@ -374,19 +376,6 @@ class Relay:
             with contextlib.suppress(OSError):
                 client.finish(2.0)
             self._drop(client)
-
-    def _others_work_here(self) -> bool:
-        """Whether another kernel has the same folder; one of another machine counts as long as it has not ended."""
-        for other in glob.glob(
-            os.path.join(glob.escape(os.path.dirname(os.path.dirname(self.home))), "*/*/relay.json")
-        ):
-            with contextlib.suppress(OSError, ValueError), open(other) as stream:
-                about = json.load(stream)
-                elsewhere = os.path.dirname(os.path.dirname(other)) != os.path.dirname(self.home)
-                same = about.get("folder", self.settings["folder"]) == self.settings["folder"]
-                if same and (elsewhere or processes_there.is_alive(about["relay"])):
-                    return True
-        return False
 
 
 def write_json(path: str, value: dict[str, Any]) -> None:

@@ -48,3 +48,21 @@ def is_alive(who: dict[str, Any]) -> bool:
     """Whether the process that `identity` described still runs."""
     pid, started = who.get("pid"), who.get("started")
     return who.get("boot") == boot() and isinstance(pid, int) and started is not None and start_of(pid) == started
+
+
+def others_work_in(folder: str, home: str) -> bool:
+    """Whether a relay other than that of `home` has a kernel in a folder; one of another machine counts until it ends.
+
+    Home folders may be shared by machines, and the process of another machine cannot be looked at.
+    """
+    import contextlib
+    import glob
+    import json
+
+    for other in glob.glob(os.path.join(glob.escape(os.path.dirname(os.path.dirname(home))), "*/*/relay.json")):
+        with contextlib.suppress(OSError, ValueError), open(other) as stream:
+            about = json.load(stream)
+            elsewhere = os.path.dirname(os.path.dirname(other)) != os.path.dirname(home)
+            if about.get("folder", folder) == folder and (elsewhere or is_alive(about["relay"])):
+                return True
+    return False

@@ -76,8 +76,7 @@ class RemoteKernel(Requests):
         self.missed: list[Cell] = []
         self.started = False
         settings = {"folder": folder, "cap": cap, "idle": idle}
-        if cap < 1 << 16 or idle < 0:
-            raise InvalidInput("The cap of the spool is at least 64 KiB, and idle= is no negative time.")
+        _check(settings)
         self._link = Link(
             host,
             spelled(name),
@@ -134,7 +133,7 @@ class RemoteKernel(Requests):
         dict
             ``state``, ``since``, ``reason``, ``host``, ``name``, ``last_seen``, ``rtt``; and of the relay, as it said
             last: ``pid``, ``age`` (seconds), ``memory`` and ``spool`` (bytes), ``running`` (msg_id or None),
-            ``folder``, ``python``, ``version``, ``hostname``, ``idle``.
+            ``folder``, ``python``, ``version``, ``hostname``, ``idle``, ``cap``.
         """
         fresh = self._link.status(timeout)
         known = {key: value for key, value in self.welcome.items() if key != "cells"}
@@ -193,6 +192,14 @@ class RemoteKernel(Requests):
     def remove_file(self, path: str) -> None:
         """Remove a file below the kernel's folder; see `write_file`."""
         self._link.send(wire.FILE, wire.frames([json.dumps({"path": path, "remove": True}).encode(), b""]))
+
+    def change(self, **settings: float) -> None:
+        """Have the relay take other settings, ``idle`` or ``cap``; while it is offline they wait.
+
+        `status` says which it has. A relay that an earlier version started takes none, and says no ``cap``.
+        """
+        _check(settings)
+        self._link.send(wire.SETTINGS, wire.frames([json.dumps(settings).encode()]))
 
     def shutdown(self, restart: bool = False, timeout: float = END_SECONDS) -> None:
         """End the kernel and its relay, and delete what it kept there.
@@ -338,6 +345,11 @@ class RemoteKernel(Requests):
             if not request.idle:
                 idle = {"execution_state": "idle"}
                 self._deliver(cell["msg_id"], Message("iopub", {"msg_type": "status"}, parent, {}, idle, []))
+
+
+def _check(settings: dict[str, Any]) -> None:
+    if settings.get("cap", CAP) < 1 << 16 or settings.get("idle", 0.0) < 0:
+        raise InvalidInput("The cap of the spool is at least 64 KiB, and idle= is no negative time.")
 
 
 def attach(

@@ -60,13 +60,19 @@ class Spool:
     """
 
     def __init__(self, folder: str, cap: int) -> None:
-        self.folder, self.cap = folder, cap
-        self.per_file = max(1 << 16, min(1 << 26, cap // 8))
+        self.folder = folder
         self.files: list[_File] = [_File(folder, 0)]
         self.taken = 0
         self.full_at = 0
         """What lay before this position was dropped because the disk was full."""
         self._dropped: list[tuple[int, int]] = []
+        self.limit(cap)
+
+    def limit(self, cap: int) -> None:
+        """Hold so many bytes from now on; what is beyond them goes at once, the oldest first."""
+        self.cap, self.per_file = cap, max(1 << 16, min(1 << 26, cap // 8))
+        while self.end - self.start > cap and self._drop_oldest():
+            pass
 
     @property
     def start(self) -> int:

@@ -29,7 +29,7 @@ SHELL, CONTROL, STDIN, IOPUB = range(4)
 CHANNELS = ("shell", "control", "stdin", "iopub")
 NOTE = 8
 """Spooled words of the relay itself: the kernel ended, a file could not be written."""
-FILE, SIGNAL, PING, ACK, END, HELLO, STATUS = range(16, 23)
+FILE, SIGNAL, PING, ACK, END, HELLO, STATUS, SETTINGS = range(16, 24)
 """Of the client."""
 DATA, WELCOME, PONG, LOST, TAKEN, FAILED, ENDED = range(32, 39)
 """Of the relay."""

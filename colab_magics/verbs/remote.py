@@ -31,8 +31,8 @@ def remote(
     folder: str | None = None,
     include: str | None = None,
     exclude: str | None = None,
-    idle: str = "8h",
-    spool: str = "2GB",
+    idle: str | None = None,
+    spool: str | None = None,
     new: bool = False,
 ) -> Remote | None:
     """Run the cells on another machine from here on.
@@ -60,10 +60,11 @@ def remote(
         Patterns of files that are sent although git ignores them, or by their very name although they look like
         secrets (``include=.env``), and that are not sent. On a host that is connected
         they count from the next cell on; what is excluded later stays there.
-    idle : str, default "8h"
-        The kernel ends by itself when nobody is connected and nothing runs for so long; ``0`` for never.
-    spool : str, default "2GB"
-        So much output is kept there while nobody takes it.
+    idle : str, optional
+        The kernel ends by itself when nobody is connected and nothing runs for so long: ``8h`` if you say nothing,
+        ``0`` for never. Said again, it counts for the kernel that runs.
+    spool : str, optional
+        So much output is kept there while nobody takes it: ``2GB`` if you say nothing. Said again, it counts, too.
     new : bool, default False
         End the kernel that runs there and start afresh.
 
@@ -92,11 +93,11 @@ def remote(
             python=python,
             env=env,
             folder=folder if folder is not None else _folder(here),
-            idle=seconds(idle, name="idle") if idle not in ("0", "never") else 0.0,
-            cap=size(spool, name="spool"),
+            settings=_settings(idle, spool),
         )
     else:
         _change(here, held, include, exclude, {"python": python, "env": env, "folder": folder})
+        _set(here, held, _settings(idle, spool))
     if cell is not None:
         here.ui.run_elsewhere(held, cell)
         return None
@@ -274,7 +275,12 @@ def _names(names: tuple[str, ...]) -> list[str]:
 
 
 def _connect(
-    here: session.Session, host: str, name: str | None, patterns: dict[str, str | None], **options: Any
+    here: session.Session,
+    host: str,
+    name: str | None,
+    patterns: dict[str, str | None],
+    settings: dict[str, Any],
+    **options: Any,
 ) -> Remote:
     """Attach in place of what this notebook held there, with its name and patterns where none are said."""
     before: Remote | None = here.remotes.get(host)
@@ -282,12 +288,14 @@ def _connect(
     if before is not None:
         name = name or before.kernel.name
         chosen = {"include": before.code.include, "exclude": before.code.exclude, **chosen} if before.code else chosen
-    held = _attach(host, name or _name(here), **chosen, **options)
+    held = _attach(host, name or _name(here), **chosen, **{**_settings("8h", "2GB"), **settings}, **options)
     if before is not None:
         before.kernel.close()
     here.remotes[host] = held
     if here.ui.cells_are_at() == host:
         here.ui.cells_go_to(held)
+    if not held.kernel.started:
+        _set(here, held, settings)
     return held
 
 
@@ -349,6 +357,31 @@ def _change(
     if left:
         number = f"{left} file{'s' if left > 1 else ''}"
         here.ui.say(f"{number} that went to {held.host} before will not be sent any more; what is there stays.")
+
+
+def _settings(idle: str | None, spool: str | None) -> dict[str, Any]:
+    """Return what was said of them, as the relay knows it."""
+    said: dict[str, Any] = {}
+    if idle is not None:
+        said["idle"] = 0.0 if idle in ("0", "never") else seconds(idle, name="idle")
+    if spool is not None:
+        said["cap"] = size(spool, name="spool")
+    return said
+
+
+def _set(here: session.Session, held: Remote, settings: dict[str, Any]) -> None:
+    """Have a kernel that runs already take other settings; says so when they were others."""
+    now = held.kernel.status(timeout=2.0)
+    if all(now.get(word) == value for word, value in settings.items()):
+        return
+    if "cap" not in now:
+        here.ui.say(f"An earlier version started the kernel on {held.host}: idle= and spool= need a new one (--new).")
+        return
+    held.kernel.change(**settings)
+    now.update(settings)
+    ends = f"ends when idle for {show_seconds(now['idle'])}" if now["idle"] else "does not end by itself"
+    when = "" if now["state"] == "connected" else " as soon as it is connected again"
+    here.ui.say(f"The kernel on {held.host} {ends}, and keeps up to {show_size(now['cap'])} of output{when}.")
 
 
 def _root(here: session.Session) -> Path:

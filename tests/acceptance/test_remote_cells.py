@@ -228,6 +228,24 @@ def test_status_and_a_live_fork_of_a_notebook_whose_cells_run_elsewhere(
     assert ok(front.run("print(os.getpid())")).out == f"{there}\n"
 
 
+def test_idle_and_spool_said_again_count_for_the_kernel_that_runs(notebook: Callable[[], Front]) -> None:
+    front = notebook()
+    ok(front.run(remote()))
+    said = ok(front.run("%remote box idle=2h")).out
+    assert "ends when idle for 2 h 00 min, and keeps up to 2.0 GB of output." in said
+    assert "keeps up to 300 MB" in ok(front.run("%remote box spool=300MB")).out
+    # What it has already needs no words, and what is not said stays.
+    assert ok(front.run("%remote box idle=2h")).out == ""
+    assert ok(front.run("%remote box")).out == ""
+    assert "no duration" in "\n".join(front.run("%remote box idle=soon").traceback)
+    # Another kernel of this notebook that attaches to the one there.
+    again = notebook()
+    out = ok(again.run(remote("idle=never"))).out
+    assert "Attached to the kernel" in out
+    assert "does not end by itself, and keeps up to 300 MB" in out
+    ok(again.run("%remote end box"))
+
+
 def test_tab_and_help_come_from_there(notebook: Callable[[], Front]) -> None:
     front = notebook()
     ok(front.run(remote()))

@@ -16,9 +16,10 @@ import pytest
 from conftest import poll
 from sshd import Sshd
 
-from colab_magics.errors import Busy, Unavailable
+from colab_magics.errors import Busy, InvalidInput, Unavailable
 from colab_magics.relay import wire
-from colab_magics.relay.remote_kernel import Message, RemoteKernel, attach
+from colab_magics.relay.remote_kernel import CAP, Message, RemoteKernel, attach
+from colab_magics.relay.spool import Spool
 from relay.conftest import printed, run, ssh_of, value
 
 Connect = Callable[..., RemoteKernel]
@@ -291,6 +292,39 @@ def test_it_ends_by_itself_when_idle(connect: Connect, home: Path) -> None:
     poll(lambda: not list((home / ".cache/colab_magics/kernels").glob("*/main/spool-*")))
     with pytest.raises(Unavailable, match="No kernel runs on box"):
         connect(start=False)
+
+
+def test_settings_of_a_relay_that_runs(connect: Connect, home: Path) -> None:
+    late: list[Message] = []
+    kernel = connect(on_message=late.append)
+    pid = kernel.welcome["pid"]
+    assert (kernel.status()["idle"], kernel.status()["cap"]) == (0.0, CAP)
+    kernel.change(cap=1 << 16)
+    poll(lambda: kernel.status()["cap"] == 1 << 16)
+    with pytest.raises(InvalidInput):
+        kernel.change(cap=1)
+    # What is said while there is no connection counts when it is back.
+    os.kill(ssh_of(kernel), signal.SIGKILL)
+    poll(lambda: kernel.state.kind == "offline")
+    kernel.change(idle=1.0)
+    poll(lambda: kernel.state.kind == "connected")
+    poll(lambda: kernel.status()["idle"] == 1.0)
+    kernel.execute("import time\ntime.sleep(1)\nfrom IPython.display import display\nfor i in range(3000): display(i)")
+    kernel.close()
+    poll(lambda: not psutil.pid_exists(pid))
+
+
+def test_a_smaller_spool_drops_at_once_what_is_too_much(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path), 1 << 20)
+    for _ in range(16):
+        assert spool.append(b"x" * (1 << 16), 1)
+    assert spool.end - spool.start == 1 << 20
+    spool.limit(1 << 18)
+    assert spool.end - spool.start <= 1 << 18
+    assert spool.lost(0) == 12
+    assert spool.append(b"x" * (1 << 16), 1)
+    assert spool.end - spool.start <= 1 << 18
+    spool.remove()
 
 
 def test_another_users_folder_is_refused(connect: Connect, home: Path) -> None:
