@@ -161,6 +161,8 @@ def connect(hello: dict[str, Any]) -> socket.socket:
     """Return a connection to the relay that a client asks for."""
     folder = kernels_folder()
     home = os.path.join(folder, hello["name"])
+    if (hello["epoch"] or not hello["start"]) and not os.path.isdir(home):
+        raise Failed("gone" if hello["epoch"] else "none", "")
     os.umask(0o077)
     os.makedirs(home, mode=0o700, exist_ok=True)
     for part in (os.path.dirname(folder), folder, home):

@@ -23,8 +23,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.channelsabc import HBChannelABC
 from jupyter_client.session import DELIM
 
-from ..units import show_size
-from .messages import Message
+from .messages import Message, as_output
 from .remote_kernel import RemoteKernel
 
 _NAMES = ("shell", "iopub", "stdin", "control")
@@ -94,7 +93,7 @@ class _Ends:
         """Hand a message to the client."""
         if message.channel == "relay":
             self._before(message)
-            message = _as_output(message)
+            message = as_output(message)
         wanted = (message.header, message.parent, message.metadata, message.content)
         parts = [json.dumps(part).encode() for part in wanted]
         with self._lock:
@@ -109,20 +108,6 @@ class _Ends:
             for socket in self._sockets.values():
                 socket.close()
             self._sockets.clear()
-
-
-def _as_output(message: Message) -> Message:
-    """Write what the relay says of itself as output of the kernel, for those who know no relay."""
-    kind, content = message.header["msg_type"], message.content
-    if kind == "output_lost":
-        text = f"{content['messages']:,} messages ({show_size(content['bytes'])}) of output were dropped."
-    elif kind == "file_error":
-        text = f"{content['path']} could not be written: {content['error']}."
-    else:
-        text = f"The kernel died ({content.get('how', 'nobody knows how')})."
-    header = {"msg_id": "", "session": "", "username": "", "msg_type": "stream", "version": "5.3", **message.header}
-    header["msg_type"] = "stream"
-    return Message("iopub", header, {}, {}, {"name": "stderr", "text": f"⚠ {text}\n"}, [])
 
 
 class _Within:

@@ -29,6 +29,8 @@ from .spool import Spool
 TICK = 1.0
 OWN_CODE_SECONDS = 0.05
 """So long ipykernel and IPython are at a cell before its own lines are executed; they swallow interrupts then."""
+UNMET_SECONDS = 60.0
+"""So long a relay waits for its first client: whoever had it started may be gone."""
 AFTER_DEATH = 3600.0
 """So long a relay whose kernel died waits for somebody to be told."""
 
@@ -185,7 +187,7 @@ class Relay:
             self._append(wire.note(wire.NOTE, died=processes_there.how(self.kernel.status)), 1)
         if any(client.hello for client in self.clients) or self.seen.running():
             self.active = now
-        idle = self.settings["idle"]
+        idle = self.settings["idle"] if self.seen.session else UNMET_SECONDS
         told = self.spool.taken >= self.spool.end
         if self.died:
             self.ending = self.ending or (told and not self.clients) or now - self.died > AFTER_DEATH

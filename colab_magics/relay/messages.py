@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ..units import show_size
+
 
 class Message(NamedTuple):
     """A Jupyter message; `channel` is ``shell``, ``control``, ``stdin``, ``iopub``, or ``relay`` for its own words.
@@ -24,6 +26,20 @@ class Message(NamedTuple):
 def own(kind: str, content: dict[str, Any]) -> Message:
     """Make a message of our own, which no kernel said."""
     return Message("relay", {"msg_type": kind}, {}, {}, content, [])
+
+
+def as_output(message: Message) -> Message:
+    """Write what the relay says of itself as output of the kernel, for those who know no relay."""
+    kind, content = message.header["msg_type"], message.content
+    if kind == "output_lost":
+        text = f"{content['messages']:,} messages ({show_size(content['bytes'])}) of output were dropped."
+    elif kind == "file_error":
+        text = f"{content['path']} could not be written: {content['error']}."
+    else:
+        text = f"The kernel died ({content.get('how', 'nobody knows how')})."
+    header = {"msg_id": "", "session": "", "username": "", "msg_type": "stream", "version": "5.3", **message.header}
+    header["msg_type"] = "stream"
+    return Message("iopub", header, {}, {}, {"name": "stderr", "text": f"⚠ {text}\n"}, [])
 
 
 @dataclass(frozen=True)

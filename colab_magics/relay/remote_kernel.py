@@ -47,6 +47,8 @@ class RemoteKernel(Requests):
         Bytes of output that are kept there while nobody takes them.
     idle : float
         Seconds without a client and without work after which it ends; 0 for never.
+    once : bool
+        Whether no other kernel will ever have this name: nothing of it stays there when it has ended.
     ping : float
         Seconds without an answer after which the connection is made anew.
     on_message : callable, optional
@@ -65,6 +67,7 @@ class RemoteKernel(Requests):
         folder: str = "",
         cap: int = CAP,
         idle: float = 0.0,
+        once: bool = False,
         ping: float = PING_SECONDS,
         on_message: Callable[[Message], None] = lambda message: None,
         on_state: Callable[[State], None] = lambda state: None,
@@ -75,7 +78,7 @@ class RemoteKernel(Requests):
         self.welcome: dict[str, Any] = {}
         self.missed: list[Cell] = []
         self.started = False
-        settings = {"folder": folder, "cap": cap, "idle": idle}
+        settings = {"folder": folder, "cap": cap, "idle": idle, "once": once}
         _check(settings)
         self._link = Link(
             host,

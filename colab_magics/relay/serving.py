@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from typing import Any
 
@@ -36,6 +37,9 @@ def serve(settings: dict[str, Any], ready: int) -> None:
             relay.run()
     finally:
         relay.finish()
+        if settings.get("once"):
+            # No other kernel will have this name.
+            shutil.rmtree(settings["home"], ignore_errors=True)
 
 
 def _locked(lock: int) -> bool:

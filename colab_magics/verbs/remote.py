@@ -389,7 +389,6 @@ def _root(here: session.Session) -> Path:
 
 
 def _folder(here: session.Session) -> str:
-    """Name the folder there after the project's path: projects of the same name do not meet."""
-    root, home = _root(here).resolve(), Path.home().resolve()
-    below = root.relative_to(home) if root.is_relative_to(home) else root.relative_to(root.anchor)
-    return f"colab_magics/{below if below.parts else 'project'}"
+    from ..relay.code import folder_there
+
+    return folder_there(_root(here))
