@@ -143,6 +143,7 @@ class _Process:
     def _end(self, kernel: RemoteKernel) -> None:
         """End the kernel there; where it cannot be told now, it is told later."""
         limit = time.monotonic() + AGAIN_SECONDS
+        self.served.interrupt()  # a kernel that is busy hears of its end late
         while True:
             try:
                 kernel.shutdown(timeout=END_SECONDS)

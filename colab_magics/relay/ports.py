@@ -150,6 +150,7 @@ class Served:
         """Cells that were sent there and have not ended, the oldest first."""
         self._asker: Received | None = None
         self._interrupts: str | None = None
+        self._offline = self._over = False
         self._ends: Received | None = None
 
     # from the link's threads
@@ -235,7 +236,8 @@ class Served:
         for _ in range(min(len(self._came), MOST_AT_ONCE)):
             of, what = self._came.popleft()
             if isinstance(what, State):
-                self._note(what)
+                if not self._over:
+                    self._note(what)
             elif what.channel == "relay":
                 self._tell(as_output(what).content["text"].strip(), self._of_running())
                 if what.header["msg_type"] == "kernel_died":
@@ -264,12 +266,17 @@ class Served:
         self.ports.send(message.channel, to, [*known, packed, *message.buffers])
 
     def _note(self, state: State) -> None:
-        log.warning("%s", state)
         if state.kind == "gone" and state.error is not None:
-            self._tell(f"⚠ {state.error}", self._of_running())
-            self.error = state.error
-        elif state.kind == "connected" and self._interrupts in self._cells:
-            self.interrupt()
+            self.error = Unavailable(state.error.what, "Restart the kernel.")
+            self._tell(f"⚠ {self.error}", self._of_running())
+        elif state.kind == "offline":
+            self._offline = True
+            log.warning("%s; the kernel goes on there", state)
+        elif state.kind == "connected" and self._offline:
+            self._offline = False
+            log.warning("%s again", state)
+            if self._interrupts in self._cells:
+                self.interrupt()
 
     def _of_running(self) -> dict[str, Any]:
         return next((one.header for one in self._cells.values()), {})
@@ -279,7 +286,8 @@ class Served:
         self.ports.say("iopub", [b"kernel.stream"], "stream", parent, {"name": "stderr", "text": f"{text}\n"})
 
     def finish(self) -> None:
-        """Hand on what is left, answer whoever asked for the end, and close the ports."""
+        """Hand on what is left, answer whoever asked for the end, and close the ports; the kernel was left before."""
+        self._over = True
         while self._came:
             self.hand_on()
         if self._ends is not None:
