@@ -70,26 +70,26 @@ class _Process:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        file = json.loads(Path(options.file).read_text())
+        self.file = file = json.loads(Path(options.file).read_text())
         mark = f"{process.host()}\0{os.path.realpath(options.file)}\0{file.get('key')}"
         # The same when Jupyter starts the kernel again: it ends what is left of the one before.
         self.name = f"jupyter-{hashlib.sha256(mark.encode()).hexdigest()[:16]}"
         self.ending = False
         parent = os.environ.get("JPY_PARENT_PID", "")
         self.parent = os.getppid() if parent == str(os.getppid()) else 0
-        self.served = Served(Ports(file))
 
     def run(self) -> int:
         """Return the exit status."""
         signal.signal(signal.SIGTERM, self._stop_starting)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        ahead = Ahead(self.options)
         try:
+            # Requests that come while the kernel starts wait here.
+            self.served = Served(Ports(self.file))
+            ahead = Ahead(self.options)
             kernel = self._connect(ahead)
         except ColabMagicsError as error:
             self._tell(error=str(error))
             log.error("%s", error)
-            self.served.finish()
             return NOTHING_LEFT
         self._tell(name=self.name)
         signal.signal(signal.SIGTERM, self._stop)
@@ -138,7 +138,7 @@ class _Process:
         self.served.wake()
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self.served.interrupt()
+        self.served.interrupt_soon()
 
     def _end(self, kernel: RemoteKernel) -> None:
         """End the kernel there; where it cannot be told now, it is told later."""

@@ -54,13 +54,13 @@ class HostKernel:
         options = [f"--host={self.host}", *words, f"--idle={self.idle}"]
         return [*process.python(MODULE, "-f", "{connection_file}"), *options]
 
-    def as_spec(self) -> dict[str, Any]:
+    def as_spec(self, name: str) -> dict[str, Any]:
         """Return the content of ``kernel.json``."""
         # Jupyter may be started elsewhere; the host is known by this file alone.
         config = os.environ.get("COLAB_MAGICS_SSH_CONFIG")
         return {
             "argv": self.command,
-            "display_name": f"{self.host} (colab_magics)",
+            "display_name": f"{name} (colab_magics)",
             "language": "python",
             "interrupt_mode": "message",
             "env": {"COLAB_MAGICS_SSH_CONFIG": os.path.abspath(config)} if config else {},
@@ -118,7 +118,7 @@ def install(name: str, kernel: HostKernel) -> Path:
     check(name)
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        (Path(folder) / "kernel.json").write_text(json.dumps(kernel.as_spec(), indent=1) + "\n")
+        (Path(folder) / "kernel.json").write_text(json.dumps(kernel.as_spec(name), indent=1) + "\n")
         return Path(KernelSpecManager().install_kernel_spec(folder, name, user=True))
 
 

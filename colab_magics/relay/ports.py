@@ -150,7 +150,7 @@ class Served:
         """Cells that were sent there and have not ended, the oldest first."""
         self._asker: Received | None = None
         self._interrupts: str | None = None
-        self._offline = self._over = False
+        self._offline = self._over = self._asked_to_interrupt = False
         self._ends: Received | None = None
 
     # from the link's threads
@@ -165,6 +165,11 @@ class Served:
 
     def _put(self, of: Received | None, what: Message | State) -> None:
         self._came.append((of, what))
+        self.wake()
+
+    def interrupt_soon(self) -> None:
+        """Interrupt the cell that runs, as `interrupt` does; for signal handlers."""
+        self._asked_to_interrupt = True
         self.wake()
 
     def wake(self) -> None:
@@ -201,6 +206,9 @@ class Served:
                     os.read(self._woken, 4096)
                 else:
                     self._take(names[source], kernel, ahead)
+            if self._asked_to_interrupt:
+                self._asked_to_interrupt = False
+                self.interrupt()
             self.hand_on()
 
     def _take(self, name: str, kernel: RemoteKernel, ahead: Callable[[RemoteKernel], list[str]]) -> None:
@@ -295,5 +303,3 @@ class Served:
             self.ports.say("control", self._ends.sender, "shutdown_reply", self._ends.header, content)
             self.ports.say("iopub", [b"kernel.shutdown_reply"], "shutdown_reply", self._ends.header, content)
         self.ports.close()
-        os.close(self._woken)
-        os.close(self._waker)

@@ -47,7 +47,7 @@ class JupyterKernel:
     def __str__(self) -> str:
         return (
             f"The kernel {self.name!r} is on {self.host} ({self.python}).\n"
-            f"In JupyterLab's launcher it is “{self.host} (colab_magics)” (reload the page); or use\n"
+            f"In JupyterLab's launcher it is “{self.name} (colab_magics)” (reload the page); or use\n"
             f"  papermill -k {self.name} in.ipynb out.ipynb\n"
             f"  jupyter console --kernel {self.name}\n"
             f"It is described in {self.folder}."

@@ -43,7 +43,7 @@ def test_a_notebook_whose_kernel_is_elsewhere(
         monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
         colab_magics.host.kernel("box", name="gpu1", env=sys.executable)
         lab.page.goto(f"{lab.url}/lab?token=t0k&reset")
-        lab.page.locator(".jp-LauncherCard", has_text="box (colab_magics)").first.wait_for(timeout=60_000)
+        lab.page.locator(".jp-LauncherCard", has_text="gpu1 (colab_magics)").first.wait_for(timeout=60_000)
         lab.page.screenshot(path=tmp_path / "launcher.png")
         (lab.root / "net").mkdir()
         (lab.root / "net" / "helper.py").write_text("x = 41\n")

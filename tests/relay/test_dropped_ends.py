@@ -40,6 +40,19 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
     Path(made.sockets).rmdir()
 
 
+def test_a_relay_that_no_client_ever_reached_ends(relay: Relay) -> None:
+    relay.kernel.has_ended = lambda: False  # type: ignore[method-assign]
+    relay._look()
+    assert not relay.ending
+    relay.active -= 61
+    relay._look()
+    assert relay.ending
+    relay.ending = False
+    relay.seen.enter("a session")
+    relay._look()
+    assert not relay.ending
+
+
 def parts(kind: str, parent: str, *, msg_id: str = "", **content: Any) -> list[bytes]:
     header = {"msg_id": msg_id, "msg_type": kind}
     return [json.dumps(one).encode() for one in (header, {"msg_id": parent}, {}, content)]

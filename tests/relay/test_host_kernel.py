@@ -46,7 +46,7 @@ def start(tmp_path: Path, spec: str) -> Iterator[Start]:
         project = tmp_path / "net"
         project.mkdir(exist_ok=True)
         manager = KernelManager(kernel_name=name)
-        manager.start_kernel(cwd=str(project), **options)
+        manager.start_kernel(**{"cwd": str(project), **options})
         client = manager.client()
         running.append(Front(client))
         client.start_channels()
@@ -254,13 +254,49 @@ def test_a_message_without_the_key_is_dropped(start: Start) -> None:
 def test_a_jupyter_that_knows_no_provisioner_starts_it_too(start: Start, spec: str) -> None:
     folder = Path(KernelSpecManager().find_kernel_specs()[spec])
     plain = json.loads((folder / "kernel.json").read_text())
-    del plain["metadata"]["kernel_provisioner"]
+    del plain["metadata"]["kernel_provisioner"], plain["interrupt_mode"]
     (folder.parent / "plain").mkdir()
     (folder.parent / "plain" / "kernel.json").write_text(json.dumps(plain))
     front = start("plain")
     pid = pid_of(front)
+    sent = front.send("import time\nprint('in it', flush=True)\ntime.sleep(300)")
+    poll(lambda: "in it" in str(front.client.get_iopub_msg(timeout=30)["content"]))
+    front.client.parent.interrupt_kernel()
+    assert front.collect(sent)[0].ename == "KeyboardInterrupt"
     front.client.parent.shutdown_kernel()
     poll(lambda: not psutil.pid_exists(pid))
+
+
+def test_what_of_a_folder_goes_along(start: Start, tmp_path: Path, home: Path) -> None:
+    net = tmp_path / "net"
+    (net / "many").mkdir(parents=True)
+    (net / ".env").write_text("TOKEN=1")
+    (net / "helper.py").touch()
+    list_there = "import os\nprint(os.path.basename(os.getcwd()), sorted(os.listdir()))"
+    front = start()
+    first = ok(front.run(list_there))
+    assert first.out == "net ['helper.py']\n"
+    assert first.err == (
+        "⚠ .env stayed here, as secrets do by their names. "
+        "If box may have it: colab-magics host kernel box include=.env\n"
+    )
+    assert ok(front.run("1")).err == ""
+    for i in range(5001):
+        (net / "many" / f"{i}.txt").touch()
+    refused = ok(front.run("1"))
+    assert "holds 5,001 files" in refused.err
+    assert "Nothing of it goes to box." in refused.err
+    assert ok(front.run("1")).err == ""
+    # The folder of a project is its root's; a home folder is nobody's code.
+    (net / "many" / "0.txt").unlink()
+    colab_magics.project(name="p", root=str(tmp_path))
+    (tmp_path / "p" / "notebooks").mkdir(exist_ok=True)
+    (tmp_path / "p" / "of_p.py").touch()
+    front = start(cwd=str(tmp_path / "p" / "notebooks"))
+    assert ok(front.run(list_there)).out == "p ['of_p.py']\n"
+    (home / "x.py").touch()
+    front = start(cwd=str(home))
+    assert ok(front.run(list_there)).out == "project []\n"
 
 
 def papermill(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -330,7 +366,7 @@ def test_what_is_not_ours_stays(box: Sshd, home: Path) -> None:
             colab_magics.host.kernel("box", **options)
     made = colab_magics.host.kernel("box", name="mine", env=sys.executable)
     assert "papermill -k mine" in str(made)
-    assert "box (colab_magics)" in (specs / "mine" / "kernel.json").read_text()
+    assert "mine (colab_magics)" in (specs / "mine" / "kernel.json").read_text()
     # Said again, it is written anew; what somebody put beside it stays when it is removed.
     colab_magics.host.kernel("box", name="mine", env=sys.executable, idle="1h")
     assert "--idle=3600.0" in (specs / "mine" / "kernel.json").read_text()
