@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -198,10 +198,10 @@ class Ahead:
         return [f"{', '.join(left)} stayed here, as secrets do by their names. {again}"]
 
 
-def leave(host: str, name: str, idle: float) -> None:
-    """Have a process of its own end a kernel there as soon as there is a connection."""
+def leave(host: str, name: str, idle: float, env: Mapping[str, str] | None = None) -> None:
+    """Have a process of its own, with these variables, end a kernel there as soon as there is a connection."""
     words: list[Any] = [f"--host={host}", f"--end={name}", f"--idle={idle}"]
-    process.start_detached(process.python(MODULE, *words), log_file=os.devnull, cwd="/")
+    process.start_detached(process.python(MODULE, *words), log_file=os.devnull, cwd="/", env=env)
 
 
 def end_left(host: str, name: str, seconds: float) -> int:

@@ -80,7 +80,8 @@ class HostProvisioner(LocalProvisioner):  # type: ignore[misc]
         """Have the kernel there end if its process could not see to it."""
         if not restart and self._there and self._status not in (None, 0, NOTHING_LEFT):
             settings = self.kernel_spec.metadata[SETTINGS]
-            leave(settings["host"], self._there, settings["idle"])
+            # The host may be known by a variable of the kernelspec alone.
+            leave(settings["host"], self._there, settings["idle"], self.kernel_spec.env)
         await super().cleanup(restart)
 
     def get_shutdown_wait_time(self, recommended: float = 5.0) -> float:

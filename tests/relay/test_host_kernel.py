@@ -218,7 +218,9 @@ def test_the_death_of_the_kernel_is_told(start: Start) -> None:
     assert ok(front.run("print(6 * 7)")).out == "42\n"
 
 
-def test_nothing_is_left_there_whatever_happens_here(start: Start, box: Sshd, home: Path) -> None:
+def test_nothing_is_left_there_whatever_happens_here(
+    start: Start, box: Sshd, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Jupyter shuts it down while there is no connection.
     front = start()
     pid = pid_of(front)
@@ -227,7 +229,8 @@ def test_nothing_is_left_there_whatever_happens_here(start: Start, box: Sshd, ho
     assert psutil.pid_exists(pid)
     let_in(box, key)
     poll(lambda: not psutil.pid_exists(pid), timeout=60)
-    # Its process here is killed.
+    # Its process here is killed, under a Jupyter that knows the host by the kernelspec alone.
+    monkeypatch.delenv("COLAB_MAGICS_SSH_CONFIG")
     front = start()
     pid = pid_of(front)
     os.kill(front.client.parent.provisioner.pid, signal.SIGKILL)
@@ -319,6 +322,7 @@ def test_papermill(spec: str, tmp_path: Path, home: Path, engine: tuple[str, ...
     assert done.returncode != 0
     assert "DeadKernelError" in done.stderr
     assert "The kernel died (killed by SIGKILL)" in str(nbformat.read(tmp_path / "out.ipynb", 4).cells)
+    poll(lambda: left_there(home) == [])
 
 
 def test_papermill_is_killed(spec: str, tmp_path: Path, home: Path) -> None:
