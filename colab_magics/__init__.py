@@ -14,6 +14,7 @@ from .verbs import VERBS, load
 if TYPE_CHECKING:
     from .records.metrics import report as report
     from .verbs.fork import fork as fork
+    from .verbs.host import host as host
     from .verbs.jobs import jobs as jobs
     from .verbs.join import join as join
     from .verbs.project import project as project

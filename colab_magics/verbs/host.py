@@ -1,0 +1,137 @@
+"""``%host``: other machines, as ssh's configuration names them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import session
+from ..errors import InvalidInput
+from ..units import seconds
+from . import call_only, subcommand
+
+if TYPE_CHECKING:
+    from ..transport.probed import Probed
+    from ..ui import Table
+
+
+def host() -> Table:
+    """List the machines that ssh's configuration names; ``%host add`` adds one.
+
+    Returns
+    -------
+    Table
+        Name, address, the host through which it is reached, and the line where it stands.
+    """
+    from ..transport import hosts
+    from ..ui import Table
+
+    named = hosts.names()
+    if not named:
+        return Table([], [], caption="ssh's configuration names no host.", notes=["Add one: %host add NAME user@host"])
+    with session.current().ui.progress("reading ssh's configuration"):
+        found = hosts.machines(named)
+    rows = [[one.name, str(machine.direct), machine.jump, one.where] for one, machine in zip(named, found, strict=True)]
+    return Table(["host", "address", "through", "stands in"], rows)
+
+
+@subcommand(host, "list")
+def list_() -> Table:
+    """List hosts; the same as ``%host``."""
+    return host()
+
+
+@subcommand(host)
+@call_only("fingerprint")
+def add(
+    name: str, address: str, /, *, key: str | None = None, jump: str | None = None, fingerprint: str | None = None
+) -> Table:
+    """Add a machine to ssh's configuration, after a login that worked.
+
+    ssh, git, rsync and editors know it from then on. What you wrote there stays as it is: one line includes a file of
+    ours. A machine that is there already under any name is refused, and so is one that does not let us in.
+
+    Parameters
+    ----------
+    name : str
+        Its name from now on.
+    address : str
+        ``user@host`` or ``user@host:2222``.
+    key : str, optional
+        The file of the private key, where ssh would not find it by itself.
+    jump : str, optional
+        The host through which it is reached; several with commas between them.
+    fingerprint : str, optional
+        What its owner says that the fingerprint of its key is (``SHA256:…``), for a key that is not known here yet.
+
+    Returns
+    -------
+    Table
+        The host.
+    """
+    from ..transport import hosts_file
+    from ..transport.hosts_file import Address, Greeting
+    from ..ui import Table
+
+    ui = session.current().ui
+
+    def accept(seen: Greeting) -> bool:
+        return ui.ask(f"{address} shows the key {seen.kind} {seen.fingerprint}. Is that what its owner says?")
+
+    with ui.progress(f"logging in to {address}"):
+        machine = hosts_file.add(
+            name, Address.from_text(address, key=key, jump=jump), fingerprint=fingerprint, accept=accept
+        )
+    return Table(["host", "address"], [[name, str(machine)]], caption=f"{name} is known to ssh from now on.")
+
+
+@subcommand(host)
+def rm(name: str, /) -> None:
+    """Take a machine out of ssh's configuration that ``%host add`` has added.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    """
+    from ..transport import hosts_file
+
+    hosts_file.remove(name)
+    session.current().ui.say(f"{name} is not in ssh's configuration any more; the machine is as it was.")
+
+
+@subcommand(host)
+def probe(*hosts: str, need: str | None = None, timeout: str = "20s", folder: str = "colab_magics") -> Probed:
+    """Show what machines have to give now: GPU memory, load, RAM, disk, and how far away they are.
+
+    All are asked at once, each by one ssh command; those that are dead say why.
+
+    Parameters
+    ----------
+    *hosts : str
+        Their names, or ``user@name``; all that ssh's configuration names by default.
+    need : str, optional
+        What work needs, such as ``need="3GB disk, 1.5GB gpu, 2 cpu"`` (or ``8GB ram``, ``2 gpu``): names the host that
+        has just enough, and says of each other one why it lost. GPU memory counts on one GPU.
+    timeout : str, default "20s"
+        How long one of them may take.
+    folder : str, default "colab_magics"
+        The folder there whose disk counts, from the home folder or from ``/``.
+
+    Returns
+    -------
+    Probed
+        The reports and the choice; shows itself as a table.
+    """
+    from ..transport import choose
+    from ..transport import hosts as room
+    from ..transport import probe as asking
+    from ..transport.probed import Probed
+
+    wanted = choose.Need.from_text(need) if need is not None else None
+    limit = seconds(timeout, name="timeout")
+    asked = list(dict.fromkeys(hosts)) or [one.name for one in room.names()]
+    if not asked:
+        raise InvalidInput("ssh's configuration names no host.", "Name one: %host probe HOST, or %host add")
+    with session.current().ui.progress(f"asking {asked[0] if len(asked) == 1 else f'{len(asked)} hosts'}"):
+        reports = asking.probe(asked, folder=folder, seconds=limit)
+    return Probed(reports, choose.choose(reports, wanted) if wanted is not None else None)
