@@ -35,6 +35,13 @@ LEFT_OUT = {
 MOST_FILES, MOST_BYTES, MOST_OF_ONE = 5_000, 100_000_000, 20_000_000
 
 
+def folder_there(root: Path) -> str:
+    """Name a project's folder on other machines after its path here: projects of the same name do not meet."""
+    root, home = root.resolve(), Path.home().resolve()
+    below = root.relative_to(home) if root.is_relative_to(home) else root.relative_to(root.anchor)
+    return f"colab_magics/{below if below.parts else 'project'}"
+
+
 class Version(NamedTuple):
     """What of a file tells that it changed."""
 

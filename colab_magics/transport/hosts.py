@@ -7,11 +7,14 @@ import glob
 import os
 import pwd
 import re
+import shlex
+import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InvalidInput
 from . import ssh
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|(\S+)')
@@ -96,6 +99,27 @@ def names() -> list[Named]:
     return list(found.values())
 
 
+def shell_line(host: str, folder: str, name: str) -> str:
+    """Return the line for a terminal that opens a shell in a folder there: in tmux, where that is, to come back to.
+
+    Parameters
+    ----------
+    host, folder : str
+        Where; the folder is made.
+    name : str
+        What to call the session of tmux.
+    """
+    session = re.sub(r"[^\w-]+", "_", name, flags=re.ASCII).strip("_-") or "project"
+    script = f"{{go}} && if command -v tmux >/dev/null; then exec tmux new -A -s {session}; else exec $SHELL -l; fi"
+    ssh_words = shlex.join(["ssh", *ssh.config_option(), "-t", ssh.check_host(host)])
+    if re.fullmatch(r"[\w./-]+", folder, re.ASCII) and not folder.startswith("-"):
+        # Between quotation marks a login shell of any kind changes nothing but $SHELL, which all have.
+        line = script.format(go=f"mkdir -p {folder} && cd {folder}")
+        return f"{ssh_words} 'sh -c \"{line}\"'"
+    words = ["sh", "-c", script.format(go='mkdir -p -- "$1" && cd -- "$1"'), "sh", folder]
+    return f"{ssh_words} {shlex.quote(ssh.quoted(words))}"
+
+
 def machine(host: str, *words: str) -> Machine:
     """Return what a name, or ``user@name``, means to ssh; `words` are further options of it."""
     values = ssh.resolved(host, *words)
@@ -126,6 +150,29 @@ def unknown(host: str) -> ssh.UnknownName | None:
         f"There is no host {host}: ssh's configuration does not name it, and its address cannot be found.",
         f"{hint}{listed} Add one: %host add NAME user@host",
     )
+
+
+def check(host: str | None) -> str:
+    """Return a host that a user has named, if it can be one.
+
+    Raises
+    ------
+    InvalidInput
+        When none was named.
+    UnknownName
+        When ssh's configuration does not hold it and its address cannot be found.
+    """
+    if host is None:
+        known = ", ".join(one.name for one in names()) or "none yet; add one: %host add NAME user@host"
+        raise InvalidInput("Which host?", f"Write host=NAME. Known: {known}")
+    if host not in [one.name for one in names()]:
+        found = machine(host)
+        try:
+            found.jump or socket.getaddrinfo(found.hostname, None)
+        except OSError:
+            if (error := unknown(host)) is not None:
+                raise error from None
+    return host
 
 
 def tokens(line: str) -> list[str]:

@@ -83,10 +83,10 @@ def check_host(host: str) -> str:
 
 def command(host: str, remote: Sequence[str]) -> list[str]:
     """Return the argument list that runs `remote` on `host`; the one place where words are quoted for its shell."""
-    return ["ssh", *options(), "-T", "--", check_host(host), _quoted(remote)]
+    return ["ssh", *options(), "-T", "--", check_host(host), quoted(remote)]
 
 
-def _quoted(words: Sequence[str]) -> str:
+def quoted(words: Sequence[str]) -> str:
     """Return a command line for any login shell.
 
     In all of them a text between apostrophes is itself, but for ``!`` and line breaks in csh and tcsh, and for

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import session
@@ -10,12 +12,13 @@ from ..units import seconds
 from . import call_only, subcommand
 
 if TYPE_CHECKING:
+    from ..runs.show import Text
     from ..transport.probed import Probed
     from ..ui import Table
 
 
 def host() -> Table:
-    """List the machines that ssh's configuration names; ``%host add`` adds one.
+    """List the machines that ssh's configuration names.
 
     Returns
     -------
@@ -135,3 +138,104 @@ def probe(*hosts: str, need: str | None = None, timeout: str = "20s", folder: st
     with session.current().ui.progress(f"asking {asked[0] if len(asked) == 1 else f'{len(asked)} hosts'}"):
         reports = asking.probe(asked, folder=folder, seconds=limit)
     return Probed(reports, choose.choose(reports, wanted) if wanted is not None else None)
+
+
+@subcommand(host)
+@call_only("force")
+def put(*paths: str, host: str | None = None, folder: str | None = None, force: bool = False) -> Table:
+    """Copy files and folders of the project to a machine: big data, weights, anything that is no code.
+
+    They go to the same path in the project's folder there, which is the one of ``%remote``. A copy that was cut goes on
+    where it stopped when you say it again; nothing is deleted there. Secrets (``.env``, keys) in a folder stay here.
+
+    Parameters
+    ----------
+    *paths : str
+        Files and folders, from the project's folder; a secret goes when you name it.
+    host : str
+        Where to.
+    folder : str, optional
+        The project's folder there; by default its path here, below ``colab_magics`` in the home folder.
+    force : bool, default False
+        Copy also over what is newer there.
+
+    Returns
+    -------
+    Table
+        What was copied, and what stayed.
+    """
+    return _copy(paths, host, folder, force, to_there=True)
+
+
+@subcommand(host)
+@call_only("force")
+def get(*paths: str, host: str | None = None, folder: str | None = None, force: bool = False) -> Table:
+    """Copy files and folders of the project from a machine to the same path here; nothing is deleted here.
+
+    Parameters
+    ----------
+    *paths : str
+        Files and folders, from the project's folder there.
+    host : str
+        Where from.
+    folder : str, optional
+        The project's folder there, as for ``%host put``.
+    force : bool, default False
+        Copy also over what is newer here.
+
+    Returns
+    -------
+    Table
+        What was copied, and what stayed.
+    """
+    return _copy(paths, host, folder, force, to_there=False)
+
+
+def _copy(paths: Sequence[str], host: str | None, folder: str | None, force: bool, *, to_there: bool) -> Table:
+    from ..relay.code import folder_there
+    from ..transport import bulk, hosts
+
+    here, word = session.current(), "put" if to_there else "get"
+    if not paths:
+        raise InvalidInput("Which files?", f"Write %host {word} data_project/train.csv host=NAME")
+    name, root = hosts.check(host), _root()
+    there = folder or folder_there(root)
+    move, preposition = (bulk.put, "to") if to_there else (bulk.get, "from")
+    with bulk.shown(here.ui, f"copying {preposition} {name}") as tell:
+        moved = move(name, root, paths, there, force=force, tell=tell)
+    return moved.table(f"{preposition} {name}:{there}")
+
+
+@subcommand(host)
+def shell(host: str, /, *, folder: str | None = None) -> Text:
+    """Return the line for a terminal that opens a shell in the project's folder on a machine.
+
+    In tmux where that is there: the same line later, also from elsewhere, comes back to what runs in it.
+
+    Parameters
+    ----------
+    host : str
+        Which machine.
+    folder : str, optional
+        The project's folder there, as for ``%host put``.
+
+    Returns
+    -------
+    Text
+        The line.
+    """
+    from ..relay.code import folder_there
+    from ..runs.show import Text
+    from ..transport import hosts
+
+    root = _root()
+    return Text(hosts.shell_line(hosts.check(host), folder or folder_there(root), root.name))
+
+
+def _root() -> Path:
+    """Return the folder of the project in use, of the one that we stand in, or where the session began."""
+    from ..checkout.project import find_project
+
+    here = session.current()
+    project = here.project or find_project(Path.cwd())
+    return Path(project.root) if project is not None else here.start_folder

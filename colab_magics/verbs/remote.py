@@ -77,6 +77,8 @@ def remote(
     Unavailable
         When the host cannot be reached, or has no Python to use; the text says what to do.
     """
+    from ..relay.code import folder_there
+
     here = session.current()
     if host is None:
         host = _current(here)
@@ -91,7 +93,7 @@ def remote(
             new=new,
             python=python,
             env=env,
-            folder=folder if folder is not None else _folder(here),
+            folder=folder if folder is not None else folder_there(_root(here)),
             idle=seconds(idle, name="idle") if idle not in ("0", "never") else 0.0,
             cap=size(spool, name="spool"),
         )
@@ -353,10 +355,3 @@ def _change(
 
 def _root(here: session.Session) -> Path:
     return Path(here.project.root) if here.project is not None else here.start_folder
-
-
-def _folder(here: session.Session) -> str:
-    """Name the folder there after the project's path: projects of the same name do not meet."""
-    root, home = _root(here).resolve(), Path.home().resolve()
-    below = root.relative_to(home) if root.is_relative_to(home) else root.relative_to(root.anchor)
-    return f"colab_magics/{below if below.parts else 'project'}"
