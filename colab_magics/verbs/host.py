@@ -141,6 +141,62 @@ def probe(*hosts: str, need: str | None = None, timeout: str = "20s", folder: st
 
 
 @subcommand(host)
+def install(
+    *packages: str,
+    host: str | None = None,
+    requirements: str | None = None,
+    python: str = "",
+    env: str = "",
+    folder: str | None = None,
+) -> Table:
+    """Install what the project needs on a machine, into an environment of the project's own there.
+
+    What it needs stands in its requirements.txt or pyproject.toml. Where there is no such file, a requirements.txt is
+    written from what its modules and notebooks import, in the versions that are installed here. ``%remote`` uses that
+    environment from its next kernel on.
+
+    Parameters
+    ----------
+    *packages : str
+        Packages to install in place of all that, as pip takes them: ``numpy 'torch>=2.3'``.
+    host : str
+        Which machine.
+    requirements : str, optional
+        A requirements file, from the project's folder.
+    python, env : str, optional
+        The Python there, as for ``%remote``: ``python=3.12``, or ``env=PATH`` for an environment of yours.
+    folder : str, optional
+        The project's folder there, as for ``%remote``: each has an environment of its own.
+
+    Returns
+    -------
+    Table
+        What was installed, and where.
+
+    Raises
+    ------
+    CommandFailed
+        When it cannot be installed; holds the last lines of what was said there.
+    """
+    from ..checkout import elsewhere
+    from ..relay import install_there
+    from ..relay.code import folder_there
+    from ..relay.environment import Environment, prepare
+    from ..transport import hosts
+    from ..ui import Table
+
+    ui, name, root = session.current().ui, hosts.check(host), _root()
+    environment = Environment(python, env, folder or folder_there(root))
+    needs = elsewhere.of_packages(packages) if packages else elsewhere.of_project(root, requirements)
+    with ui.progress(f"preparing {name}"):
+        there = prepare(name, environment, own=True)
+    with ui.progress(f"{name} installs {needs.what}"):
+        install_there.install(name, there, needs.words, needs.files)
+    kernel = f"A kernel that runs there already goes on as it is; a new one has it: %remote {name} --new"
+    return Table([], [], caption=f"{name} has installed {needs.what}, for {there}", notes=[*needs.notes, kernel])
+
+
+@subcommand(host)
 @call_only("force")
 def put(*paths: str, host: str | None = None, folder: str | None = None, force: bool = False) -> Table:
     """Copy files and folders of the project to a machine: big data, weights, anything that is no code.
