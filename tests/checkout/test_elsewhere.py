@@ -71,6 +71,8 @@ def test_modules_that_several_packages_share(tmp_path: Path, monkeypatch: pytest
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0+cu12\n")
         (info / "RECORD").write_text(f"{module}/__init__.py,,\n")
+        (site / module).mkdir(parents=True)
+        (site / module / "__init__.py").touch()
     of_git = site / "of_git-2.dist-info"
     local = site / "local-3.dist-info"
     for info, url in ((of_git, {"url": "https://x/y", "vcs_info": {"vcs": "git", "commit_id": "abc"}}),
@@ -79,6 +81,7 @@ def test_modules_that_several_packages_share(tmp_path: Path, monkeypatch: pytest
         name, version = info.name.removesuffix(".dist-info").split("-")
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         (info / "RECORD").write_text(f"{name}_module.py,,\n")
+        (site / f"{name}_module.py").touch()
         (info / "direct_url.json").write_text(json.dumps(url))
     monkeypatch.syspath_prepend(str(site))
     root = tmp_path / "net"
@@ -94,7 +97,8 @@ def test_modules_that_several_packages_share(tmp_path: Path, monkeypatch: pytest
 def test_files_that_name_others_go_together(tmp_path: Path) -> None:
     (tmp_path / "deps").mkdir()
     (tmp_path / "requirements.txt").write_text(
-        "# all\n-r deps/more.txt  # these\n--constraint=pins.txt\n--extra-index-url https://x/y\n-e .\n.[test]\nnumpy>=2\n./local\n"
+        "# all\n-r deps/more.txt  # these\n--constraint=pins.txt\n--extra-index-url https://x/y\n"
+        "-e .\n.[test]\nnumpy>=2\n./local\n"
     )
     (tmp_path / "deps" / "more.txt").write_text("torch\n-r ../requirements.txt\n")
     (tmp_path / "pins.txt").write_text("numpy==2.1\n")

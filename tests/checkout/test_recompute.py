@@ -46,7 +46,8 @@ def test_files_of_the_users_own(tmp_path: Path, ui: io.StringIO) -> None:
     assert going(tmp_path) == base
     write(
         tmp_path,
-        _dot_recompute__include="# what runs need\n\n./weights/w.pt\nbig.log\r\ndata_project/train.csv\nsub/\n.env\n*.py\n",
+        _dot_recompute__include="# what runs need\n\n./weights/w.pt\nbig.log\r\n"
+        "data_project/train.csv\nsub/\n.env\n*.py\n",
         _dot_recompute__exclude="  b.py  \n",
     )
     assert going(tmp_path) == {"a.py", ".gitignore", "weights/w.pt", "big.log", "data_project/train.csv", "sub/t.ipynb"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -45,21 +44,18 @@ def test_a_project_has_an_environment_of_its_own(
     (project.root / "more.txt").write_text("tiny-thing==1.0\n")
     assert face.main(["host", "install", "host=box"]) == 0
     assert capsys.readouterr().out.startswith("box has installed 1 requirement of requirements.txt, for ")
-    monkeypatch.setattr(link, "prepare", lambda *_, **__: pytest.fail("prepared another one"))
-    kernel = attach("box", folder=folder_there(project.root))
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "prepare", lambda *_, **__: pytest.fail("prepared another one"))
+        kernel = attach("box", folder=folder_there(project.root))
     assert value(kernel, "import tiny_thing; tiny_thing.answer") == "42"
     kernel.shutdown()
-    monkeypatch.undo()
-    monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(box.config_file))
     # Words in place of the file; what fails says why.
     assert face.main(["host", "install", "nosuch-thing==1.0", "host=box"]) == 1
     said = capsys.readouterr().err
     assert "box could not install nosuch-thing==1.0" in said
     assert "No matching distribution" in said
     assert face.main(["host", "install", "--index-url=https://evil", "host=box"]) == 2
-    assert not [
-        name for name in os.listdir("/tmp") if name.startswith("tmp.") and Path("/tmp", name, "more.txt").exists()
-    ]
+    assert not list(Path("/tmp").glob("tmp.*/more.txt"))
 
 
 def test_other_projects_share_one_as_before(box: Sshd, other_env: Path) -> None:
