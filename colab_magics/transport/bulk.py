@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import CommandFailed, NotFound, Unavailable
+from ..errors import CommandFailed, InvalidInput, NotFound, Unavailable
 from ..pipes import Pipes
 from ..ui import UI, Table
 from ..units import show_size
 from . import ssh
-from .gather import PARTIAL, below, gather
+from .gather import BY_MACHINES, PARTIAL, below, gather
 
 SILENT_SECONDS = 60
 """A connection that moves nothing for so long is dead."""
@@ -124,7 +124,7 @@ def put(
     root = root.resolve()
     found = gather(root, names)
     files, left = found.names, Moved(secret=found.secret, links=found.links)
-    there = _look(host, folder, list(dict.fromkeys(_first(name) for name in files)), make=True)
+    there = _look(host, folder, list(dict.fromkeys(_first(name) for name in files if "/" in name)), make=True)
     if not files:
         return left
     if not there.rsync or shutil.which("rsync") is None:
@@ -154,10 +154,14 @@ def get(
         look = shlex.join(["ssh", host, "ls", _path(folder)])
         raise NotFound(f"There is no {missing[0]} in {folder} on {host}.", f"Look there: {look}")
     if not there.rsync or shutil.which("rsync") is None:
+        if "." in wanted:
+            raise InvalidInput("Without rsync there is no copy of the whole project.", "Name folders and files of it.")
         for name in wanted:
             ssh.copy(f"{host}:{folder}/{name}", str(root / name), timeout=LONG_SECONDS)
         return Moved(files=len(wanted))
-    flags = ["--recursive", "--keep-dirlinks", "--safe-links", "--chmod=ugo-s,o-t,go-w", f"--exclude={PARTIAL}"]
+    flags = ["--recursive", "--keep-dirlinks", "--safe-links", "--chmod=ugo-s,o-t,go-w"]
+    # Also for safety: what another machine puts into .git is executed here.
+    flags += [f"--exclude={name}" for name in sorted(BY_MACHINES)]
     flags += [] if force else ["--update"]
     return _in_parts(
         Moved(),

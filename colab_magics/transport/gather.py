@@ -13,8 +13,8 @@ from ..errors import InvalidInput, NotFound
 
 PARTIAL = ".~rsync-part"
 """The folder in which a copy that was cut waits."""
-_BY_MACHINES = {".git", ".venv", "venv", "node_modules", "__pycache__", ".ipynb_checkpoints", ".tox", PARTIAL}
-_BY_MACHINES |= {".mypy_cache", ".pytest_cache", ".ruff_cache"}
+BY_MACHINES = {".git", ".venv", "venv", "node_modules", "__pycache__", ".ipynb_checkpoints", ".tox", PARTIAL}
+BY_MACHINES |= {".mypy_cache", ".pytest_cache", ".ruff_cache"}
 """Names below a folder that do not go with it: programs make them, for the machine they are on."""
 
 
@@ -96,7 +96,7 @@ def _walk(root: Path, path: str) -> Iterator[str]:
         yield path
     if kind == stat.S_IFDIR:
         for name in sorted(os.listdir(root / path)):
-            if name not in _BY_MACHINES:
+            if name not in BY_MACHINES:
                 yield from _walk(root, name if path == "." else f"{path}/{name}")
 
 

@@ -224,7 +224,10 @@ def _dead(name: str, error: CommandFailed) -> Unavailable:
     if "Could not resolve" in said:
         return Unavailable(f"{name} cannot be reached: {said}. It was not added.", "Mend the address.")
     dead = ssh.unreachable(name, error.output)
-    return type(dead)(f"{dead.what}\nIt was not added.", "Mend that, then say it again.")
+    mend = "Mend that, then say it again."
+    if isinstance(dead, ssh.Refused):
+        mend = "Name your key, key=FILE, or add it to the agent (ssh-add); then say it again."
+    return type(dead)(f"{dead.what}\nIt was not added.", mend)
 
 
 def _greeting(name: str, config: Path) -> Greeting | None:

@@ -80,10 +80,9 @@ def add(
     def accept(seen: Greeting) -> bool:
         return ui.ask(f"{address} shows the key {seen.kind} {seen.fingerprint}. Is that what its owner says?")
 
-    with ui.progress(f"logging in to {address}"):
-        machine = hosts_file.add(
-            name, Address.from_text(address, key=key, jump=jump), fingerprint=fingerprint, accept=accept
-        )
+    wanted = Address.from_text(address, key=key, jump=jump)
+    ui.say(f"Logging in to {address} …")  # no progress: it would count through the question
+    machine = hosts_file.add(name, wanted, fingerprint=fingerprint, accept=accept)
     return Table(["host", "address"], [[name, str(machine)]], caption=f"{name} is known to ssh from now on.")
 
 

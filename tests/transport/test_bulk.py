@@ -188,6 +188,8 @@ def test_nothing_is_read_or_written_outside_of_the_project(box: Sshd, root: Path
     (there / "data" / "out").mkdir(parents=True)
     (there / "data" / "out" / "x").write_text("evil")
     (there / "data" / "link").symlink_to("/etc/passwd")
+    (there / ".git" / "hooks").mkdir(parents=True)
+    (there / ".git" / "hooks" / "post-commit").write_text("evil")
     for name in ("../outside", "/etc/passwd", "out", "out/x", "data/out/x", "a\0b", ""):
         for copy in (bulk.put, bulk.get):
             with pytest.raises(InvalidInput):
@@ -198,6 +200,10 @@ def test_nothing_is_read_or_written_outside_of_the_project(box: Sshd, root: Path
     (root / "data" / "out").unlink()
     bulk.get("box", root, ["data"], str(there))
     assert not os.path.lexists(root / "data" / "link")
+    (root / "out").unlink()
+    bulk.get("box", root, [".", ".git"], str(there))
+    assert (root / "data" / "out" / "x").exists()
+    assert not (root / ".git").exists()
 
 
 def test_what_is_not_there_is_said(box: Sshd, root: Path, there: Path) -> None:
