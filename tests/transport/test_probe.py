@@ -22,6 +22,7 @@ import colab_magics
 from colab_magics import __main__ as face
 from colab_magics.errors import InvalidInput
 from colab_magics.transport import probe as room
+from colab_magics.transport import ssh
 from colab_magics.transport.choose import Need, choose, missing
 from colab_magics.transport.probe import Gpu, Report, probe, read
 
@@ -86,7 +87,8 @@ def test_gpus_that_are_not_there(start: Start, gpus: FakeGpus, mode: str, note: 
 
 def test_what_a_login_shell_prints_is_passed_over(start: Start) -> None:
     greeting = (
-        "printf 'Welcome!\\ncolab_magics-0123 ready\\nend\\ncores 999\\nno line break'\n"
+        "printf 'Welcome!\\ncolab_magics-0123 ready\\nend\\ncores 999\\n'\n"
+        f"for w in ready pong pong 'cores 999' end; do echo \"{'x' * 30}$w\"; done; printf 'no line break'\n"
         "printf '\\033]0;title\\007' >&2; head -c 100000 /dev/zero\n"
     )
     start("loud", rc=greeting)
@@ -101,6 +103,7 @@ def test_slow_and_dead_and_vanished(start: Start, monkeypatch: pytest.MonkeyPatc
     start("silent", rc="sleep 300\n")
     gone, away = start("gone"), start("away")
     assert probe(["away"])[0].alive  # over a connection that stays open
+    assert Path(ssh.resolved("away", *ssh.options())["controlpath"]).exists()
     gone.process.terminate()
     gone.process.wait(10)
     held = [away.process.pid, *(child.pid for child in psutil.Process(away.process.pid).children(recursive=True))]
@@ -108,6 +111,8 @@ def test_slow_and_dead_and_vanished(start: Start, monkeypatch: pytest.MonkeyPatc
         os.kill(pid, signal.SIGSTOP)
     try:
         reports = {report.host: report for report in probe(["slow", "closed", "gone", "away", "silent"], seconds=8)}
+        shared = Path(ssh.resolved("away", *ssh.options())["controlpath"])
+        assert not shared.exists(), "who comes next does not wait for a dead connection"
     finally:
         for pid in held:
             os.kill(pid, signal.SIGCONT)
@@ -115,7 +120,7 @@ def test_slow_and_dead_and_vanished(start: Start, monkeypatch: pytest.MonkeyPatc
     assert reports["closed"].why == "it lets us in and runs nothing for us: no service today"
     assert "Connection refused" in reports["gone"].why
     assert reports["away"].why == reports["silent"].why == "it did not let us in within 8 s"
-    assert probe(["away"])[0].alive, "nothing of the dead connection stays"
+    assert probe(["away"])[0].alive
 
 
 def test_the_dead_say_why(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
