@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -247,3 +248,31 @@ def test_the_users_own_file_is_that_of_ssh(monkeypatch: pytest.MonkeyPatch, home
     assert (
         hosts.config_file() == Path(os.path.expanduser(f"~{hosts.pwd.getpwuid(os.getuid()).pw_name}")) / ".ssh/config"
     )
+
+
+def test_a_first_host_of_a_user_without_any(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """The files alone: ssh itself knows the real home folder only."""
+    monkeypatch.setattr(hosts, "user_home", lambda: home)
+    hosts_file._write_block("gpu1", Address.from_text("me@10.0.0.1").block("gpu1"))
+    config, ours = home / ".ssh" / "config", home / ".ssh" / "colab_magics_hosts"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (home / ".ssh", config, ours)] == [0o700, 0o600, 0o600]
+    assert "\nInclude colab_magics_hosts\n" in config.read_text(), "dotfiles go to other machines and homes"
+    found = {one.name: one for one in hosts.names()}
+    assert found["gpu1"].where == "~/.ssh/colab_magics_hosts:3"
+    hosts_file.remove("gpu1")
+    assert config.read_text() == ""
+
+
+def test_two_that_add_at_once(config: Path) -> None:
+    threads = [
+        threading.Thread(
+            target=hosts_file._write_block, args=(f"h{n}", Address.from_text(f"me@10.0.0.{n}").block(f"h{n}"))
+        )
+        for n in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {one.name for one in hosts.names()} == {f"h{n}" for n in range(20)}
+    assert config.read_text().count("Include") == 1
