@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from .errors import InvalidInput
 
 _KEY = re.compile(r"(?:--?)?[A-Za-z_][\w-]*=")
-_OPTION = re.compile(r"([A-Za-z_][\w-]*)=")
+_OPTION = re.compile(r"([A-Za-z_][\w-]*)=(?!=)")
 
 
 @dataclass(frozen=True)

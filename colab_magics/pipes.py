@@ -62,6 +62,12 @@ class Pipes:
             if self._child.poll() is None:
                 os.killpg(self.pid, signal.SIGKILL)
 
+    def interrupt(self) -> None:
+        """Have it end as by Ctrl-C in a terminal: it may put in order what it has begun. Any thread may."""
+        with self._alive:
+            if self._child.poll() is None:
+                os.killpg(self.pid, signal.SIGINT)
+
     def close(self) -> tuple[int, str]:
         """End it, close its pipes; returns its exit status and what it complained."""
         with self._alive:

@@ -78,8 +78,8 @@ class Table:
 
 
 _STATES = {
-    "#2e9e5b": ("done", "finished", "ok", "success", "succeeded"),
-    "#d9534f": ("failed", "error", "lost", "killed", "interrupted"),
+    "#2e9e5b": ("done", "finished", "ok", "success", "succeeded", "ready", "chosen"),
+    "#d9534f": ("failed", "error", "lost", "killed", "interrupted", "dead"),
     "#3b82c4": ("running", "syncing", "starting", "cell", "step"),
 }
 _SHARE = re.compile(r"(\d+(?:\.\d+)?) of (\d+)|(\d+(?:\.\d+)?) ?%")

@@ -85,6 +85,7 @@ def test_an_open_quote_is_an_error_that_shows_it(text: str) -> None:
         ("https://x/?a=b", "https://x/?a=b"),
         ("a/b=c", "a/b=c"),
         ("3=4", "3=4"),
+        ("numpy==2.1", "numpy==2.1"),
         ("now", "now"),
         ("--every=5m", "--every=5m"),
     ],

@@ -116,7 +116,7 @@ def missing(needs: Needs) -> list[str]:
     from packaging.requirements import InvalidRequirement, Requirement
 
     found = []
-    for line in _project_lines(needs.file) if needs.is_project else _file_lines(needs.file, set()):
+    for line in project_lines(needs.file) or () if needs.is_project else _file_lines(needs.file, set()):
         try:
             requirement = Requirement(line)
         except InvalidRequirement:
@@ -133,9 +133,12 @@ def missing(needs: Needs) -> list[str]:
     return found
 
 
-def _project_lines(file: Path) -> list[str]:
-    dependencies = _pyproject(file).get("project", {}).get("dependencies", [])
-    return [str(one) for one in dependencies]
+def project_lines(file: Path) -> list[str] | None:
+    """Return the dependencies that a pyproject.toml lists; None when a program that builds it knows them alone."""
+    project = _pyproject(file).get("project", {})
+    if "dependencies" not in project and ("dependencies" in project.get("dynamic", ()) or not project):
+        return None
+    return [str(one) for one in project.get("dependencies", [])]
 
 
 def _file_lines(file: Path, seen: set[Path]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..verbs import VERBS, load, subcommands
-from .signature import MAGIC, PATHS, options, positionals
+from .signature import HOSTS, MAGIC, PATHS, options, positionals
 
 _LINE = re.compile(rf"(?:\s*[\w.]+\s*=)?\s*%%?({'|'.join(VERBS)})\s+(.*)", re.DOTALL)
 
@@ -45,14 +45,24 @@ def candidates(text: str) -> tuple[str, list[str]] | None:
         option = options(function).get(key.lstrip("-").replace("_", "-"))
         if option is None:
             return current, []
-        found = _paths(value) if option.name in PATHS else list(option.choices)
+        found = _paths(value) if option.name in PATHS else _hosts() if option.name in HOSTS else list(option.choices)
         return current, [f"{key}={item}" for item in found if item.startswith(value)]
     used = {word.lstrip("-").partition("=")[0].replace("_", "-") for word in words}
     found = sorted(subs) if not words else []
     found += [MAGIC.option(option) for word, option in options(function).items() if word not in used]
-    if any(parameter.name in PATHS for parameter in positionals(function)) and current:
+    takes = {parameter.name for parameter in positionals(function)}
+    if takes & PATHS and current:
         found += _paths(current)
+    if takes & HOSTS:
+        found += _hosts()
     return current, [item for item in found if item.startswith(current)]
+
+
+def _hosts() -> list[str]:
+    """Return the hosts that ssh's configuration names."""
+    from ..transport import hosts
+
+    return [one.name for one in hosts.names()]
 
 
 def _paths(start: str) -> list[str]:

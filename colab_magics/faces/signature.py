@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PATHS = {"to", "source", "notebook", "done_file", "root", "requirements"}
+PATHS = {"to", "source", "notebook", "done_file", "root", "requirements", "paths"}
 """Parameters whose values are paths, for completion."""
+HOSTS = {"host", "hosts"}
+"""Parameters whose values are names for ssh, for completion."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ MOST_FILES, MOST_BYTES, MOST_OF_ONE = 5_000, 100_000_000, 20_000_000
 
 
 def folder_there(root: Path) -> str:
-    """Name a project's folder on another machine after its path here: projects of the same name do not meet."""
+    """Name a project's folder on other machines after its path here: projects of the same name do not meet."""
     root, home = root.resolve(), Path.home().resolve()
     below = root.relative_to(home) if root.is_relative_to(home) else root.relative_to(root.anchor)
     return f"colab_magics/{below if below.parts else 'project'}"
@@ -62,11 +62,15 @@ class Code:
         Patterns of paths, relative to `root`, that are sent although git ignores them.
     exclude : sequence of str
         Patterns of paths that are not sent.
+    listed, unlisted : sequence of str
+        The same from files of the project: no secret goes because a file names it.
     """
 
     root: Path
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    listed: Sequence[str] = ()
+    unlisted: Sequence[str] = ()
     sent: dict[str, Version] = field(default_factory=dict)
     ignored: dict[str, bool] = field(default_factory=dict)
 
@@ -161,7 +165,7 @@ class Code:
                     continue
                 for entry in entries:
                     path = f"{folder}/{entry.name}" if folder else entry.name
-                    if entry.name in LEFT_OUT or self._excluded(path, entry.name):
+                    if self._excluded(path, entry.name):
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         if not entry.name.endswith(".egg-info"):
@@ -172,7 +176,15 @@ class Code:
             level = [path for path in below if not self.ignored[path]]
 
     def _excluded(self, path: str, name: str) -> bool:
-        return any(fnmatch(path, pattern) or fnmatch(name, pattern) for pattern in self.exclude)
+        patterns = (*self.exclude, *self.unlisted)
+        if any(fnmatch(path, pattern) or fnmatch(name, pattern) for pattern in patterns):
+            return True
+        # What is no code goes when its folder was named, and then no more of it than that.
+        parts = LEFT_OUT.intersection(path.split("/"))
+        if not parts:
+            return False
+        named = [one for one in (*self.include, *self.listed) if parts.intersection(one.rstrip("/").split("/"))]
+        return not _meant(path, named)
 
     def _look(self, path: str, entry: os.DirEntry[str]) -> Version | None:
         """Return what tells whether a file changed; None for what is no code, and for secrets that nobody named."""
@@ -195,8 +207,7 @@ class Code:
 
     def _included(self, path: str) -> bool:
         """Whether a file, or a folder on the way to one, was asked for."""
-        names = [pattern.rstrip("/") for pattern in self.include]
-        return any(fnmatch(path, name) or path.startswith(f"{name}/") or name.startswith(f"{path}/") for name in names)
+        return _meant(path, (*self.include, *self.listed))
 
     def _named(self, path: str) -> bool:
         """Whether somebody asked for this very secret: a folder, or a pattern for all files, does not."""
@@ -219,3 +230,9 @@ class Code:
         except (CommandFailed, Unavailable):
             pass  # no git here: all files are code
         self.ignored |= {path: path in found and not self._included(path) for path in paths}
+
+
+def _meant(path: str, patterns: Sequence[str]) -> bool:
+    """Whether patterns mean a file, or a folder on the way to one."""
+    names = [pattern.rstrip("/") for pattern in patterns]
+    return any(fnmatch(path, name) or path.startswith(f"{name}/") or name.startswith(f"{path}/") for name in names)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import platform
 import re
 import shlex
@@ -48,10 +49,13 @@ class Environment:
         Its version, such as ``3.12``, for an environment of our own; empty for what is there.
     env : str, default ""
         An environment that is there: ``conda:NAME``, or the path of a folder or of an interpreter; empty for our own.
+    project : str, default ""
+        A project's folder there: where `prepare` has made an environment for it alone, kernels use that one.
     """
 
     python: str = ""
     env: str = ""
+    project: str = ""
 
     def __post_init__(self) -> None:
         if self.python and not re.fullmatch(r"3\.\d+", self.python):
@@ -67,6 +71,14 @@ class Environment:
     def key(self) -> str:
         """Name of the file there that says where its Python is."""
         return hashlib.sha256(f"{self.python}\n{self.env}".encode()).hexdigest()[:16]
+
+    @property
+    def project_key(self) -> str:
+        """The same for the project's own Python; that of an environment of the user's is for all projects."""
+        if self.env or not self.project:
+            return self.key
+        words = f"{self.python}\n{self.env}\n{self.project}"
+        return hashlib.sha256(os.fsencode(words)).hexdigest()[:16]
 
 
 @cache
@@ -114,9 +126,10 @@ def attach_command(environment: Environment, words: str, *, build: bool = True) 
     # Through a login shell of any kind: no line break, backslash, apostrophe or exclamation mark.
     greeting, others = wire.GREETING.decode(), "" if build else '"$d"/env/*'
     name = program_name()
+    wanted = " ".join(f'"$d/env/{key}"' for key in dict.fromkeys((environment.project_key, environment.key)))
     script = (
         'd="${XDG_CACHE_HOME:-$HOME/.cache}/colab_magics"; p=; '
-        f'for f in "$d/env/{environment.key}" {others}; do '
+        f"for f in {wanted} {others}; do "
         'test -r "$f" && read -r p < "$f" && test -x "$p" && break; done; '
         f'if test -x "$p" && test -d "$d/relay/{name}"; then echo "{greeting} ready"; '
         f'exec "$p" -I -S "$d/relay/{name}" attach {words}; else echo "{greeting} missing"; fi'
@@ -131,7 +144,9 @@ def run_on(host: str, command: Sequence[str], *, input: bytes, timeout: float = 
     return process.run(command, input=input, timeout=timeout).stdout
 
 
-def prepare(host: str, environment: Environment, *, tell: Callable[[str], None] = lambda text: None) -> str:
+def prepare(
+    host: str, environment: Environment, *, own: bool = False, tell: Callable[[str], None] = lambda text: None
+) -> str:
     """Prepare an environment.
 
     Parameters
@@ -140,6 +155,8 @@ def prepare(host: str, environment: Environment, *, tell: Callable[[str], None] 
         Where; empty for this machine.
     environment : Environment
         Which.
+    own : bool
+        Make one for the project alone; otherwise all projects share one.
     tell : callable, optional
         Is told what is being done, for whoever waits.
 
@@ -154,17 +171,18 @@ def prepare(host: str, environment: Environment, *, tell: Callable[[str], None] 
         When it cannot be prepared: says why, and what to do.
     """
     tell(f"preparing Python on {host or 'this machine'}")
-    word, rest = _run_script(host, environment, "")
+    word, rest = _run_script(host, environment, own, "")
     if word == "no-network":
         tell(f"{host or 'this machine'} reaches no package index: packages are copied there")
-        word, rest = _run_script(host, environment, _copy_wheels(host, *rest.split()))
+        word, rest = _run_script(host, environment, own, _copy_wheels(host, *rest.split()))
     if word != "ready":
         raise _problem(host or "this machine", environment, word, rest)
     return rest
 
 
-def _run_script(host: str, environment: Environment, wheels: str) -> tuple[str, str]:
-    settings = {"key": environment.key, "python": environment.python, "env": environment.env}
+def _run_script(host: str, environment: Environment, own: bool, wheels: str) -> tuple[str, str]:
+    key = environment.project_key if own else environment.key
+    settings = {"key": key, "python": environment.python, "env": environment.env}
     settings.update(hash=program_name(), wheels=wheels, program=base64.b64encode(program()).decode())
     # A single command for the shell: a part of the script that does not arrive is not executed.
     lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]

@@ -83,7 +83,7 @@ class RemoteKernel(Requests):
         self._link = Link(
             host,
             spelled(name),
-            Environment(python, env),
+            Environment(python, env, folder),
             settings,
             on_record=self._take,
             on_state=self._changed,

@@ -12,6 +12,7 @@ import shutil
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -103,15 +104,44 @@ class _Stream(io.RawIOBase):
 def put(source: Path, host: str, target: str, *, timeout: float) -> None:
     """Copy a file or folder to another machine; see `ssh.copy`."""
     source = source.resolve() if source.is_dir() else source
+    _send(host, target, source.name, lambda tar: tar.add(source, _SOURCE), timeout)
+
+
+def put_many(root: Path, names: Sequence[str], host: str, target: str, *, timeout: float) -> None:
+    """Copy files, links and folders without what is in them into a folder of another machine; nothing is deleted.
+
+    Parameters
+    ----------
+    root : Path
+        The folder here.
+    names : sequence of str
+        Their paths relative to it, and to the folder there.
+    host, target : str
+        Where to.
+    timeout : float
+        Seconds until it is given up.
+    """
+
+    def fill(tar: tarfile.TarFile) -> None:
+        top = tarfile.TarInfo(_SOURCE)
+        top.type, top.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(top)
+        for name in names:
+            tar.add(root / name, f"{_SOURCE}/{name}", recursive=False)
+
+    _send(host, target, _SOURCE, fill, timeout)
+
+
+def _send(host: str, target: str, called: str, fill: Callable[[tarfile.TarFile], None], timeout: float) -> None:
     where, name = _split(target)
-    pipes = Pipes(ssh.command(host, ["sh", "-c", _PUT, "sh", where, name, source.name]))
+    pipes = Pipes(ssh.command(host, ["sh", "-c", _PUT, "sh", where, name, called]))
     problem: OSError | None = None
     try:
         # GNU's format is what all programs named tar read.
         with tarfile.open(
             fileobj=cast("IO[bytes]", _Stream(pipes, timeout)), mode="w|", format=tarfile.GNU_FORMAT
         ) as tar:
-            tar.add(source, _SOURCE)
+            fill(tar)
             tar.addfile(tarfile.TarInfo(_END))
         pipes.end_input()
         _wait(pipes, timeout)

@@ -28,11 +28,16 @@ LONG_SECONDS = 300.0
 """Time for work on many files there."""
 
 
+def config_option() -> list[str]:
+    """Return ssh's option that names its configuration; empty for the user's own one."""
+    config = os.environ.get("COLAB_MAGICS_SSH_CONFIG")
+    return ["-F", config] if config else []
+
+
 def options() -> list[str]:
     """Return ssh's options for every connection, without the host."""
-    config = os.environ.get("COLAB_MAGICS_SSH_CONFIG")
     return [
-        *(["-F", config] if config else []),
+        *config_option(),
         *("-o", "BatchMode=yes"),
         *("-o", f"ConnectTimeout={CONNECT_SECONDS}"),
         # A dead line must end the program that waits on it, not hang it.
@@ -78,10 +83,10 @@ def check_host(host: str) -> str:
 
 def command(host: str, remote: Sequence[str]) -> list[str]:
     """Return the argument list that runs `remote` on `host`; the one place where words are quoted for its shell."""
-    return ["ssh", *options(), "-T", "--", check_host(host), _quoted(remote)]
+    return ["ssh", *options(), "-T", "--", check_host(host), quoted(remote)]
 
 
-def _quoted(words: Sequence[str]) -> str:
+def quoted(words: Sequence[str]) -> str:
     """Return a command line for any login shell.
 
     In all of them a text between apostrophes is itself, but for ``!`` and line breaks in csh and tcsh, and for
@@ -138,6 +143,33 @@ def run(
         if error.returncode in (124, 255):
             raise unreachable(host, error.output) from error
         raise
+
+
+def resolved(host: str, *words: str) -> dict[str, str]:
+    """Return what ssh's configuration says of a host, as ``ssh -G`` shows it: the first value of each keyword.
+
+    Parameters
+    ----------
+    host : str
+        As for ssh.
+    *words : str
+        Further options of ssh; those that name the configuration by default.
+
+    Raises
+    ------
+    Unavailable
+        When ssh cannot read its configuration.
+    """
+    try:
+        shown = process.run(["ssh", *(words or config_option()), "-G", "--", check_host(host)], timeout=20).stdout
+    except CommandFailed as error:
+        said = last_line(error.output) or error.what
+        raise Unavailable(f"ssh cannot use its configuration for {host}: {said}.", "Mend that line.") from error
+    found: dict[str, str] = {}
+    for line in shown.splitlines():
+        key, _, value = line.partition(" ")
+        found.setdefault(key, value)
+    return found
 
 
 def connect(host: str) -> None:
@@ -245,8 +277,7 @@ def drop_shared(host: str) -> None:
         process.run(["ssh", *options(), "-O", "stop", "--", check_host(host)], timeout=2, ok=range(256))
     except CommandFailed:
         # It does not even answer on its socket: without the socket nobody finds it.
-        found = process.run(["ssh", *options(), "-G", "--", check_host(host)], timeout=10).stdout
-        path = next((line.split(" ", 1)[1] for line in found.splitlines() if line.startswith("controlpath ")), "")
+        path = resolved(host, *options()).get("controlpath", "")
         if path.startswith("/tmp/colab_magics-"):
             Path(path).unlink(missing_ok=True)
 
@@ -255,16 +286,17 @@ class UnknownHost(Unavailable):
     """A host whose key is not known, or is another one than before."""
 
 
+class UnknownName(Unavailable):
+    """A name that neither ssh's configuration nor anybody else knows."""
+
+
 class Refused(Unavailable):
     """A host that does not let us in."""
 
 
 def unreachable(host: str, output: str) -> Unavailable:
     """Build the error for a host that ssh cannot reach, from what ssh printed."""
-    terminal = f"ssh {shlex.quote(host)}"
-    config = os.environ.get("COLAB_MAGICS_SSH_CONFIG")
-    if config:
-        terminal = f"ssh -F {shlex.quote(config)} {shlex.quote(host)}"
+    terminal = shlex.join(["ssh", *config_option(), host])
     if "IDENTIFICATION HAS CHANGED" in output:
         mark = re.search(r"SHA256:[^\s.]+", output)
         shown = f" ({mark[0]})" if mark else ""
@@ -281,14 +313,20 @@ def unreachable(host: str, output: str) -> Unavailable:
         path = _control_path()
         keep = f"ssh -fN -o ControlMaster=yes -o ControlPath={shlex.quote(path)} {terminal.removeprefix('ssh ')}"
         return Refused(
-            f"{host} does not let us in: {_last_line(output)}.",
+            f"{host} does not let us in: {last_line(output)}.",
             f"Add your key to the agent (ssh-add). For a password or a code, open the connection in a terminal: {keep}",
         )
-    said = f": {_last_line(output)}" if _last_line(output) else ""
+    if "Could not resolve hostname" in output:
+        from . import hosts
+
+        if (unknown := hosts.unknown(host)) is not None:
+            return unknown
+    said = f": {last_line(output).removeprefix('ssh: ')}" if last_line(output) else ""
     return Unavailable(f"{host} cannot be reached by ssh{said}.", f"Try it in a terminal: {terminal}")
 
 
-def _last_line(output: str) -> str:
+def last_line(output: str) -> str:
+    """Return the last line that says something, without its full stop."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else ""
 

@@ -59,7 +59,8 @@ def remote(
     include, exclude : str, optional
         Patterns of files that are sent although git ignores them, or by their very name although they look like
         secrets (``include=.env``), and that are not sent. On a host that is connected
-        they count from the next cell on; what is excluded later stays there.
+        they count from the next cell on; what is excluded later stays there. The project's ``.recompute/include`` and
+        ``.recompute/exclude`` say the same, a pattern a line, but for secrets.
     idle : str, optional
         The kernel ends by itself when nobody is connected and nothing runs for so long: ``8h`` if you say nothing,
         ``0`` for never. Said again, it counts for the kernel that runs.
@@ -78,6 +79,8 @@ def remote(
     Unavailable
         When the host cannot be reached, or has no Python to use; the text says what to do.
     """
+    from ..relay.code import folder_there
+
     here = session.current()
     if host is None:
         host = _current(here)
@@ -92,7 +95,7 @@ def remote(
             new=new,
             python=python,
             env=env,
-            folder=folder if folder is not None else _folder(here),
+            folder=folder if folder is not None else folder_there(_root(here)),
             settings=_settings(idle, spool),
         )
     else:
@@ -302,12 +305,16 @@ def _connect(
 def _attach(
     host: str, name: str, *, include: Any = (), exclude: Any = (), start: bool = True, **options: Any
 ) -> Remote:
+    from ..checkout import recompute
     from ..relay.arrived import News
     from ..relay.code import Code
     from ..relay.remote_kernel import attach
 
     here = session.current()
-    code = Code(_root(here), include, exclude) if start else None
+    code = None
+    if start:
+        listed = recompute.read(_root(here))
+        code = Code(_root(here), include, exclude, listed.include, listed.exclude)
     news = News()
     with here.ui.progress(f"connecting to {host}"):
         kernel = attach(host, name, start=start, tell=here.ui.say, on_message=news.put, **options)
@@ -347,10 +354,17 @@ def _change(
     here: session.Session, held: Remote, include: str | None, exclude: str | None, fixed: dict[str, str | None]
 ) -> None:
     """Take what may change on a host that is connected; what was not said stays as it is."""
+    from ..checkout import recompute
+
     if said := [f"{word}=" for word, value in fixed.items() if value]:
         here.ui.say(f"The kernel on {held.host} runs already: {' and '.join(said)} count for a new one (--new).")
-    if held.code is None or (include is None and exclude is None):
+    if held.code is None:
         return
+    listed = recompute.read(held.code.root)
+    before = (held.code.listed, held.code.unlisted)
+    if include is None and exclude is None and (listed.include, listed.exclude) == before:
+        return
+    held.code.listed, held.code.unlisted = listed.include, listed.exclude
     left = held.code.choose(
         include=None if include is None else words(include), exclude=None if exclude is None else words(exclude)
     )
@@ -386,9 +400,3 @@ def _set(here: session.Session, held: Remote, settings: dict[str, Any]) -> None:
 
 def _root(here: session.Session) -> Path:
     return Path(here.project.root) if here.project is not None else here.start_folder
-
-
-def _folder(here: session.Session) -> str:
-    from ..relay.code import folder_there
-
-    return folder_there(_root(here))

@@ -19,8 +19,8 @@ def trust(folder: str | None = None, /, *, yes: bool = False, forget: bool = Fal
 
     A repository may set by itself what is harmless: names, patterns, numbers, times. What sends, fetches, installs,
     names secrets, runs something or points elsewhere counts from the call and from your own config.toml; from the
-    repository's pyproject.toml and ``.colab_magics.json`` only after a yes, which holds for this checkout until one of
-    these values changes.
+    repository's pyproject.toml, ``.colab_magics.json`` and ``.recompute/include`` only after a yes, which holds for
+    this checkout until one of these values changes.
 
     Parameters
     ----------
@@ -41,6 +41,7 @@ def trust(folder: str | None = None, /, *, yes: bool = False, forget: bool = Fal
     NotFound
         When the folder is not there.
     """
+    from ..checkout import git, recompute
     from ..checkout import trust as room
     from ..checkout.project import find_marker
     from ..ui import Table
@@ -51,6 +52,8 @@ def trust(folder: str | None = None, /, *, yes: bool = False, forget: bool = Fal
         raise NotFound(f"There is no folder {start}.", "Name a checkout: colab-magics trust FOLDER")
     requests = [room.request(*found)] if (found := room.pyproject(start)) is not None else []
     requests += [marker.request] if (marker := find_marker(start)) is not None else []
+    roots = dict.fromkeys((start, git.toplevel(start) or start))
+    requests += [asked for root in roots if (asked := recompute.request(root)) is not None]
     requests = [one for one in requests if one.values]
     if not requests:
         return Table([], [], caption=f"Nothing in {start} asks for it.")

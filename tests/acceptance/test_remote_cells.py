@@ -169,6 +169,44 @@ def test_code_that_changed_goes_along(notebook: Callable[[], Front], tmp_path: P
     assert ok(front.run("print(os.path.exists('more.py'))")).out == "False\n"
 
 
+def test_files_that_the_project_lists_go_along(notebook: Callable[[], Front], tmp_path: Path) -> None:
+    project, front = tmp_path / "net", notebook()
+    for name in ("data_project/small.csv", "data_project/big.csv", ".recompute/include", ".recompute/exclude"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("1")
+    (project / ".recompute" / "include").write_text("data_project/small.csv\n")
+    (project / ".recompute" / "exclude").write_text("notes*\n")
+    (project / "notes.txt").write_text("mine")
+    ok(front.run(remote()))
+    look = "import os; print(sorted(os.path.join(a, f) for a, _, fs in os.walk('.') for f in fs if f[0] != '.'))"
+    there = ok(front.run(look)).out
+    assert "./data_project/small.csv" in there
+    assert "big.csv" not in there
+    assert "notes" not in there
+    # Changed on a connected host: the same line reads them again.
+    (project / ".recompute" / "include").write_text("data_project\n")
+    ok(front.run("%remote box"))
+    assert "./data_project/big.csv" in ok(front.run(look)).out
+
+
+def test_hosts_in_a_notebook(notebook: Callable[[], Front], tmp_path: Path) -> None:
+    front = notebook()
+    (tmp_path / "net" / "w.bin").write_text("weights")
+    assert "box" in ok(front.run("%host")).data[-1]["text/plain"]
+    shown = ok(front.run('found = %host probe need="1MB disk, 0.1 cpu"\nfound')).data[-1]
+    assert "chosen" in shown["text/html"]
+    assert "box has just enough" in shown["text/plain"]
+    there = tmp_path / "there"
+    assert "1 file, 7 B to box" in ok(front.run(f"%host put w.bin host=box folder={there}")).data[-1]["text/plain"]
+    assert (there / "w.bin").read_text() == "weights"
+    line = ok(front.run(f"%host shell box folder={there}")).data[-1]["text/plain"]
+    assert line.startswith("ssh -F ")
+    assert "tmux new -A -s net" in line
+    failed = front.run("%host get w.bin host=bax")
+    assert failed.status == "error"
+    assert "did you mean box?" in "\n".join(failed.traceback)
+
+
 def test_after_a_restart_here_the_same_line_shows_what_was_missed(
     notebook: Callable[[], Front], tmp_path: Path
 ) -> None:

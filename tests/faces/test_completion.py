@@ -59,6 +59,15 @@ def test_what_can_stand_there(toy_sync: Calls, folder: Path, line: str, fragment
     assert candidates(line) == (fragment, found)
 
 
+def test_hosts_of_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "config").write_text("Host gpu1 gpu2 *.lab\nHost far\n")
+    monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(folder / "config"))
+    assert candidates("%host probe g") == ("g", ["gpu1", "gpu2"])
+    assert candidates("%remote fa") == ("fa", ["far"])
+    assert candidates("%host get host=gpu") == ("host=gpu", ["host=gpu1", "host=gpu2"])
+    assert candidates("%host put resu") == ("resu", ["results/"])
+
+
 @pytest.mark.parametrize("line", ["%syn", "%sync", "x = 5", "%synchronous e", "%time ev", "print('%sync ev"])
 def test_other_lines_are_left_to_others(line: str) -> None:
     assert candidates(line) is None

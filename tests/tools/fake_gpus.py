@@ -32,6 +32,15 @@ elif sys.argv[1] == "--query-gpu=index,uuid,memory.total,memory.used,name":
     if not state["gpus"]:
         print("No devices were found")
         sys.exit(6)
+elif sys.argv[1] == "--query-gpu=index,uuid,memory.total,memory.free,utilization.gpu,name":
+    for i, gpu in enumerate(state["gpus"]):
+        print(f"{{i}}, {{gpu['uuid']}}, {{gpu['memory']}}, {{gpu['free']}}, {{gpu['percent']}}, {{gpu['name']}}")
+    if not state["gpus"]:
+        print("No devices were found")
+        sys.exit(6)
+elif sys.argv[1] == "--query-compute-apps=gpu_uuid,pid":
+    for pid, uuid, memory in state["apps"]:
+        print(f"{{uuid}}, {{pid}}")
 elif sys.argv[1] == "--query-compute-apps=pid,gpu_uuid,used_memory":
     for pid, uuid, memory in state["apps"]:
         print(f"{{pid}}, {{uuid}}, {{memory}}")
@@ -48,6 +57,7 @@ class FakeGpus:
         self.calls.touch()
         self.say(0)
         program = folder / "bin" / "nvidia-smi"
+        self.path = str(program.parent)
         program.parent.mkdir()
         program.write_text(PROGRAM.format(python=sys.executable, state=str(self.state), calls=str(self.calls)))
         program.chmod(0o755)
@@ -62,6 +72,8 @@ class FakeGpus:
         apps: Sequence[tuple[int, str, int]] = (),
         mode: str = "ok",
         mig: Sequence[Sequence[str]] = (),
+        free: Sequence[int] = (),
+        percent: Sequence[int] = (),
     ) -> list[str]:
         """Have it show so many GPUs, cut into parts of these names; return the UUIDs that can be given out."""
         gpus = []
@@ -69,7 +81,9 @@ class FakeGpus:
             parts = [
                 {"name": name, "uuid": f"MIG-{i}{j}00-abcd"} for j, name in enumerate(mig[i] if i < len(mig) else ())
             ]
-            gpus.append({"uuid": f"GPU-{i}00f-dead-beef", "name": "NVIDIA T4", "memory": 15360, "mig": parts})
+            gpu = {"uuid": f"GPU-{i}00f-dead-beef", "name": "NVIDIA T4", "memory": 15360, "mig": parts}
+            gpu.update(free=free[i] if i < len(free) else 15357, percent=percent[i] if i < len(percent) else 0)
+            gpus.append(gpu)
         fresh = self.state.with_suffix(".new")
         fresh.write_text(json.dumps({"gpus": gpus, "apps": apps, "mode": mode}))
         fresh.replace(self.state)
