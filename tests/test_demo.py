@@ -100,6 +100,23 @@ def test_the_other_notebooks_go_through_to_their_end(
     assert shown.count("⏭ skipped") == 1
 
 
+def test_the_notebook_of_commands_goes_through_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook, executed = tmp_path / "05_commands.ipynb", tmp_path / "executed.ipynb"
+    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0, done.stderr
+        shown = executed.read_text()
+        assert "the best is walks/2 {'rate': 0.9} 0.000000" in shown
+        assert "rate 0.05 came to 0.64" in shown
+    assert "3 kept" in shown
+    results = tmp_path / "commands_demo" / "data_job" / "walks"
+    assert (results / "sub_job_003" / "answer.txt").read_text() == "42\n"
+    assert not (results / "sub_job_004").exists()
+
+
 def test_the_notebook_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, name = tmp_path / "home", "04_remote_cells.ipynb"
     home.mkdir()

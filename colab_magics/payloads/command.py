@@ -184,7 +184,7 @@ class CommandDraft(Draft):
     words : list of str
         Its words; ``{lr}`` in them stands for a parameter.
     checkout : Path
-        The project's folder, in which it starts.
+        The folder of its code, in which it starts.
     time : float or None
         Seconds that a run may take; None is for ever.
     names : list of str

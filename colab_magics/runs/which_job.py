@@ -90,6 +90,13 @@ def of_commands(ui: UI) -> Project:
     return found
 
 
+def folder_of_commands(project: Project) -> Path:
+    """Return where commands start: in the project, unless it holds data alone and the code is where the user is."""
+    here = Path.cwd()
+    of_code = project.url is not None or (project.root / ".git").exists()
+    return project.root if of_code or here.is_relative_to(project.root.resolve()) else here
+
+
 def _find(notebook: Notebook, words: Mapping[str, str]) -> Project:
     """Find the project that a notebook's ``%project`` line, or its folder, names."""
     folders = list(dict.fromkeys([*([notebook.path.parent] if notebook.path else []), Path.cwd()]))

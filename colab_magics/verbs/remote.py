@@ -375,12 +375,8 @@ def _change(
 
 def _settings(idle: str | None, spool: str | None) -> dict[str, Any]:
     """Return what was said of them, as the relay knows it."""
-    said: dict[str, Any] = {}
-    if idle is not None:
-        said["idle"] = 0.0 if idle in ("0", "never") else seconds(idle, name="idle")
-    if spool is not None:
-        said["cap"] = size(spool, name="spool")
-    return said
+    ends = {} if idle is None else {"idle": 0.0 if idle in ("0", "never") else seconds(idle, name="idle")}
+    return ends if spool is None else {**ends, "cap": size(spool, name="spool")}
 
 
 def _set(here: session.Session, held: Remote, settings: dict[str, Any]) -> None:

@@ -44,9 +44,10 @@ def submit(
         %submit -- python train.py --lr 0.1
         %submit -- "python prepare.py && python train.py > $data_job/out.txt"
 
-    It starts in the project's folder; ``python`` is the interpreter of this notebook. ``{i_sub_job}`` and
-    ``{data_job}`` in the words are the run's number and its own folder, which it finds as environment variables too.
-    ``%%submit`` takes a grid from the cell (YAML, see ``%fork``), and makes a run of each of its points::
+    It starts in the project's folder, or in the current one where the project is elsewhere and holds data alone;
+    ``python`` is the interpreter of this notebook. ``{i_sub_job}`` and ``{data_job}`` in the words are the run's number
+    and its own folder, which it finds as environment variables too. ``%%submit`` takes a grid from the cell (YAML, see
+    ``%fork``), and makes a run of each of its points::
 
         %%submit workers=2 -- python train.py --lr {lr} --out {data_job}
         lr: [1e-3, 1e-4]
@@ -117,7 +118,8 @@ def submit(
     points, names = asked_for(grid, count(n, name="n"), yes=yes)
     project = which_job.of_commands(ui)
     limit = None if time is None else seconds(time, name="time")
-    draft = CommandDraft(list(map(str, command)), project.root, limit, names)
+    folder = which_job.folder_of_commands(project)
+    draft = CommandDraft(list(map(str, command)), folder, limit, names)
     machine = open_engine(on).settle(workers, gpus, ui)
     for warning in machine.warnings:
         ui.warn(warning)
@@ -127,7 +129,7 @@ def submit(
         project.data_job,
         draft,
         points,
-        project.root,
+        folder,
         project.root,
         only=indices(only),
         first=count(first, name="first", least=0),

@@ -147,7 +147,8 @@ class EngineSuite:
             "print('lr is', sys.argv[1])",
             "open(os.environ['data_job'] + '/out', 'w').write('x')",
         ]
-        (project.root / "train.py").write_text("\n".join(lines))
+        os.chdir(project.root)
+        Path("train.py").write_text("\n".join(lines))
         board = submit("python", "train.py", "{lr}", grid={"lr": [1, 2]}, on=on, wait=True)
         assert self.phases(project) == ["done", "done"]
         for run, lr in zip(board.runs, (1, 2), strict=True):  # type: ignore[union-attr]

@@ -26,6 +26,26 @@ SHELL = [sys.executable, "-m", "colab_magics"]
 UNTIL_GO = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.02)\n"
 
 
+@pytest.fixture
+def project(project: Project) -> Project:
+    """The project, and this process in its folder, as who says a command is."""
+    os.chdir(project.root)
+    return project
+
+
+def test_commands_start_where_the_code_is(project: Project, tmp_path: Path) -> None:
+    (project.root / "below").mkdir()
+    os.chdir(project.root / "below")
+    submit("pwd", wait=True)
+    os.chdir(tmp_path)
+    submit("pwd", "-P", wait=True)
+    (project.root / ".git").mkdir()
+    submit("pwd", "-L", wait=True)
+    assert [log(project, index).splitlines()[-1] for index in range(3)] == list(
+        map(str, (project.root, tmp_path, project.root))
+    )
+
+
 def phases(project: Project) -> list[str]:
     return [run.status().phase for run in runs_of(project.data_job)]
 
