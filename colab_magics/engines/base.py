@@ -127,6 +127,9 @@ class Resources:
 class Engine(ABC):
     """Where runs execute.
 
+    Runs are submitted by a process that has prepared for them. All else is asked for in any process: whoever has the
+    run's folder has its key and its reference.
+
     Parameters
     ----------
     where : str, default ""

@@ -147,6 +147,12 @@ def _start(order: Order, engine: Engine, held: list[int]) -> tuple[Board, Plan]:
         record = order.record()
         submitted.settle(job_folder)
         made = order.plan()
+        for run in made.adopt:
+            if run.engine != order.engine:
+                raise Busy(
+                    f"{run.id} is being executed with on={run.engine}.",
+                    f"Say on={run.engine} to go on with it, or end it first: %jobs kill {run.id}",
+                )
         if made.execute:
             record |= order.draft.freeze(job_folder / SCHEDULER, held)
         folders = attempts.write(made, job_folder, order.draft, record)

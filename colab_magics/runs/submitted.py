@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from .. import process
-from ..engines import base, open_engine
+from ..engines import ENGINES, base, open_engine
 from ..engines.base import Engine, Phase, Ref, Submission
 from ..errors import ColabMagicsError, Unavailable
 from ..records import schema
@@ -88,13 +88,21 @@ def settle(job_folder: Path) -> None:
     if schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler).get("phase") == "ended":
         return
     for engine, runs in _by_engine(run for run in runs_of(job_folder) if not run.problem):
-        for run, submission in _sought(engine, runs):
-            if run.engine == LOCAL or submission.ref is None:
-                continue
-            if engine.poll([submission]) == [base.ENDED] and engine.fetch([submission], final=True) == [""]:
-                note(run, submission, base.ENDED)
-                if not is_over(run) and run.verdict() is None:
-                    run.judge("lost", engine.log(submission))
+        asked = [(run, one) for run, one in _sought(engine, runs) if run.engine != LOCAL and one.ref is not None]
+        for run, submission in _come_home(engine, asked):
+            if not is_over(run) and run.verdict() is None:
+                run.judge("lost", engine.log(submission))
+
+
+def _come_home(engine: Engine, runs: Sequence[tuple[Run, Submission]]) -> list[tuple[Run, Submission]]:
+    """Bring home those that have ended on other machines, and write down that they have; returns them."""
+    phases = engine.poll([submission for _, submission in runs])
+    ended = [pair for pair, phase in zip(runs, phases, strict=True) if phase == base.ENDED]
+    troubles = engine.fetch([submission for _, submission in ended], final=True)
+    home = [pair for pair, trouble in zip(ended, troubles, strict=True) if not trouble]
+    for run, submission in home:
+        note(run, submission, base.ENDED)
+    return home
 
 
 def _by_engine(runs: Iterable[Run]) -> Iterator[tuple[Engine, list[tuple[Run, Submission]]]]:
@@ -104,7 +112,11 @@ def _by_engine(runs: Iterable[Run]) -> Iterator[tuple[Engine, list[tuple[Run, Su
         if submission := known(run):
             by_name.setdefault(run.engine, []).append((run, submission))
     for name, mine in by_name.items():
-        yield open_engine(name), mine
+        try:
+            engine = open_engine(name)
+        except ColabMagicsError:
+            continue  # a folder of another installation: its run is out, for all that is known here
+        yield engine, mine
 
 
 def _sought(engine: Engine, runs: Iterable[tuple[Run, Submission]]) -> list[tuple[Run, Submission]]:
@@ -133,7 +145,8 @@ def end(runs: Iterable[Run]) -> None:
     ColabMagicsError
         When one cannot be reached.
     """
-    unreached = []
+    runs = list(runs)
+    unreached = [f"{run.id} ({run.engine})" for run in runs if not _is_known_engine(run) and known(run)]
     for engine, mine in _by_engine(runs):
         left = [submission for _, submission in _sought(engine, mine)]
         over = time.monotonic() + _PATIENCE
@@ -144,16 +157,20 @@ def end(runs: Iterable[Run]) -> None:
             if left:
                 engine.wait(min(max(engine.poll_every, 0.1), 1.0))
         still = {submission.folder for submission in left}
-        for run, _ in mine:
-            if run.folder in still:
-                unreached.append(f"{run.id} ({run.engine})")
-            elif run.engine != LOCAL and (now := known(run)) and engine.fetch([now], final=True) == [""]:
-                note(run, now, base.ENDED)
+        unreached += [f"{run.id} ({run.engine})" for run, _ in mine if run.folder in still]
+        over_there = [
+            (run, now) for run, _ in mine if run.engine != LOCAL and (now := known(run)) and now.ref is not None
+        ]
+        _come_home(engine, over_there)
     if unreached:
         raise ColabMagicsError(
             f"Nobody could see the end of {', '.join(unreached)}.",
             "It was asked for; when they can be reached again, say it once more.",
         )
+
+
+def _is_known_engine(run: Run) -> bool:
+    return run.engine.partition(":")[0] in ENGINES.names()
 
 
 def _phases(engine: Engine, submissions: list[Submission]) -> list[Phase]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from conftest import poll
+from runs.folders import leave_run
 
 from colab_magics import fork, jobs, process
 from colab_magics.checkout.project import Project
-from colab_magics.errors import ColabMagicsError, InvalidInput
+from colab_magics.errors import Busy, ColabMagicsError, InvalidInput
 from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import scheduler
 
@@ -167,6 +168,34 @@ class TestElsewhere(EngineSuite):
         (tmp_path / "go").touch()
         jobs.watch("baseline")
         assert self.phases(project) == ["done"]
+
+    def test_a_run_that_is_out_is_not_taken_by_another_engine(
+        self, on: str, project: Project, notebook: str, tmp_path: Path
+    ) -> None:
+        fork(n=1, on=on, notebook=notebook, detach=True)
+        poll(lambda: self.executions(tmp_path) == ["0"])
+        self.lose_the_scheduler(project)
+        with pytest.raises(Busy, match=r"baseline/0 is being executed with on=elsewhere"):
+            fork(n=1, notebook=notebook)
+        jobs.kill("0")
+        (tmp_path / "go").touch()
+        fork(n=1, notebook=notebook)
+        assert self.phases(project) == ["done"]
+        assert self.executions(tmp_path) == ["0", "0"]
+
+    def test_a_folder_that_names_an_engine_that_is_not_here_ends_no_line(
+        self, on: str, project: Project, notebook: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "go").touch()
+        fork(n=1, notebook=notebook)
+        stranger = leave_run(project.data_job, 7, None, parameters={"lr": 7}, engine="nowhere:evil.example")
+        said = {"attempt": 1, "key": "x", "engine": "nowhere:evil.example", "ref": {"pid": 1}}
+        process.write_json(stranger.folder / "ref.json", said)
+        (project.data_job / ".scheduler" / "state.json").unlink()
+        fork(n=2, notebook=notebook)
+        assert "queued on nowhere:evil.example" in str(jobs())
+        with pytest.raises(ColabMagicsError, match=r"Nobody could see the end of baseline/7 \(nowhere:evil.example\)"):
+            jobs.kill("7")
 
     def test_it_forks_no_kernels(self, on: str, project: Project, notebook: str) -> None:
         with pytest.raises(InvalidInput, match=r"start=warm is not possible on=elsewhere"):
