@@ -31,7 +31,7 @@ with open(data_job + "/test.txt", "w") as result:
     result.write(f"{text} : Running sub-job {i_sub_job}")
 """
 AFTER = "open(data_job + '/test_after_exit.txt', 'w').write('ran')"
-OURS = {"run.json", "state.json", "source.ipynb", "notebook.ipynb", "log.txt"}
+OURS = {"run.json", "state.json", "ref.json", "source.ipynb", "notebook.ipynb", "log.txt"}
 
 
 @dataclass
