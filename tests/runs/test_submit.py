@@ -215,7 +215,7 @@ def test_it_goes_on_when_who_said_it_is_gone(project: Project) -> None:
     words = [*SHELL, "submit", "--wait", "--", "python", name]
     child = subprocess.Popen(words, cwd=project.root, stdout=subprocess.DEVNULL, start_new_session=True)
     poll(lambda: phases(project) == ["running"])
-    os.killpg(child.pid, signal.SIGHUP)
+    os.killpg(child.pid, signal.SIGKILL)
     child.wait(30)
     (project.root / "go").touch()
     poll(lambda: phases(project) == ["done"])
