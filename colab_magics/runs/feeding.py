@@ -248,11 +248,21 @@ class Scheduler:
             self._cancel_waiting()
             room = (1 if self._is_on_trial() else self.feed.workers) - len(self.active) - len(self.sought)
             if room > len(self.waiting):
-                self.waiting += self.source.take(room - len(self.waiting))
+                self._take(room - len(self.waiting))
             if room > 0 and self.waiting:
                 self._submit(room)
         except (OSError, Unavailable) as error:
             self._waits("start", error)
+
+    def _take(self, number: int) -> None:
+        """Take runs from the source; one that is to be tried again already is not taken twice."""
+        had = {one.run.folder for one in (*self.active, *self.sought, *self.unsettled)}
+        had |= {run.folder for run in self.waiting}
+        for run in self.source.take(number):
+            if run.folder not in had:
+                had.add(run.folder)
+                self.tries.pop(run.folder, None)
+                self.waiting.append(run)
 
     def _submit(self, room: int) -> None:
         while self.waiting and not self.waiting[0].folder.is_dir():

@@ -67,6 +67,17 @@ def test_runs_that_come_later_are_executed_and_each_is_settled_once(project: Pro
     assert max(table.asked) == 2, "never more than there is room for"
 
 
+def test_a_run_that_comes_again_while_it_is_tried_again_is_executed_once(project: Project) -> None:
+    table, cell = Table(), "open(data_job + '/count', 'a').write('x')\nimport time; time.sleep(0.5)\n1 / 0"
+    run = leave_run(project.data_job, 0, None, cells=(cell,))
+    table.rows = [run, run, run]
+    thread = fed(project.data_job, table, workers=2, retries=1)
+    poll(lambda: table.ended == {0: "failed"}, timeout=60)
+    table.closed = True
+    thread.join(30)
+    assert (run.folder / "count").read_text() == "xx", "once, and once again"
+
+
 def test_what_was_not_taken_is_cancelled_by_the_source(project: Project) -> None:
     table = Table()
     table.rows = [leave_run(project.data_job, index, None, cells=("1 / 0",)) for index in range(3)]
