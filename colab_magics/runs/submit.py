@@ -119,14 +119,17 @@ def submit(order: Order) -> tuple[Board, Plan]:
     real_folder(job_folder, SCHEDULER)
     scheduler.check_real(job_folder / SCHEDULER)
     make_folder(job_folder / SCHEDULER)
-    with contextlib.ExitStack() as stack:
-        if order.draft.queues and _is_queued(stack, job_folder):
-            return _queue(order)
-        try:
-            held = stack.enter_context(scheduler.taken(job_folder))
-        except Busy as busy:
-            return _join_those_that_run(order, busy)
-        return _start(order, engine, held)
+    while True:
+        with contextlib.ExitStack() as stack:
+            if order.draft.queues and _is_queued(stack, job_folder):
+                return _queue(order)
+            try:
+                held = stack.enter_context(scheduler.taken(job_folder))
+            except Busy as busy:
+                if not order.draft.queues:
+                    return _join_those_that_run(order, busy)
+                continue  # another line has just started a scheduler, which takes these, too
+            return _start(order, engine, held)
 
 
 def _is_queued(stack: contextlib.ExitStack, job_folder: Path) -> bool:
