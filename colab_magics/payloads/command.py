@@ -60,7 +60,8 @@ class Command(Payload):
         }
 
     def check(self, run: Run) -> None:
-        """Nothing can be gone; see `Payload`."""
+        """Check that its record names a command; see `Payload`."""
+        words_of(run.record)
 
     def seal(self, folder: Path) -> bool:
         """Nothing is left half done; see `Payload`."""
@@ -71,7 +72,8 @@ class Command(Payload):
 
     def title(self, record: Mapping[str, Any]) -> tuple[str, str]:
         """Return the command's line; see `Payload`."""
-        return COMMAND, line_of(words_of(record), {**(record.get("parameters") or {})})
+        words = (record.get("payload") or {}).get("words") or []
+        return COMMAND, line_of(words, record.get("parameters") or {}) if words else ""
 
     def mend(self) -> str:
         """Say how to go on after a failure; see `Payload`."""

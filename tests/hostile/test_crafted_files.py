@@ -102,6 +102,8 @@ CRAFTED = [
     changed("run.json", attempts=[{"phase": 3, "ended": "yesterday"}]),
     changed("run.json", payload="notebook"),
     changed("run.json", payload=None),
+    changed("run.json", payload={"kind": "command", "words": "rm -rf"}),
+    changed("run.json", payload={"kind": ["command"]}),
     changed("run.json", gpus="two"),
     changed("run.json", fork={}),
     changed("run.json", i_sub_job="x"),
@@ -153,6 +155,19 @@ def _retry_if_its_record_is_wrong(word: str) -> None:
     if not run.problem:
         raise InvalidInput("baseline/1 is done")  # its record tells what to execute, and retry would
     retry.start([run], {})
+
+
+@pytest.mark.parametrize(
+    "payload", [{"kind": "command"}, {"kind": "command", "words": []}, {"kind": "\x1b]0;evil\x07"}, {"kind": ""}]
+)
+def test_a_payload_that_says_nothing_ends_no_list(project: Project, payload: dict[str, Any]) -> None:
+    leave_run(project.data_job, 0, "failed")
+    leave_run(project.data_job, 1, "failed", payload=payload)
+    texts = list(shown())
+    assert all(texts)
+    assert not [text for text in texts if "\x1b]" in text]
+    with pytest.raises(ColabMagicsError, match=r"no command|no payload"):
+        jobs.retry("1")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ RECORD: dict[str, Any] = {
     "parameters": {"lr": 0.1, "name": "x"},
     "notebook": "train.ipynb",
     "notebook_path": "notebooks/train.ipynb",
-    "engine": "local",
+    "engine": "nowhere:gpu1",
     "start": "cold",
     "gpus": None,
     "cwd": "/",
@@ -105,6 +105,16 @@ STATE: dict[str, Any] = {
     "note": "a note",
 }
 VERDICT: dict[str, Any] = {"attempt": 2, "verdict": "lost", "at": 1000.0, "reason": "why", "by": NOW}
+REFERENCE: dict[str, Any] = {
+    "attempt": 2,
+    "key": "a key",
+    "engine": "nowhere:gpu1",
+    "ref": {"pid": 1},
+    "seen": "unknown",
+    "since": 1.0,
+    "by": NOW,
+}
+COMMAND: dict[str, Any] = {**RECORD, "index": 2, "payload": {"kind": "command", "words": ["echo", "{lr}"], "time": 9.0}}
 LINE: dict[str, Any] = {"time": 1.0, "attempt": 2, "step": 3, "values": {"loss": 0.5, "total": 10}}
 SOURCE: dict[str, Any] = {
     "cells": [{"cell_type": "code", "source": "x = 1", "metadata": {"tags": ["a"]}, "id": "a", "outputs": []}],
@@ -127,6 +137,8 @@ FILES: dict[str, dict[str, Any]] = {
     "sub_job_001/run.json": RECORD,
     "sub_job_001/state.json": STATE,
     "sub_job_001/verdict.json": VERDICT,
+    "sub_job_001/ref.json": REFERENCE,
+    "sub_job_002/run.json": COMMAND,
     "sub_job_001/metrics.jsonl": LINE,
     "sub_job_001/source.ipynb": SOURCE,
     ".scheduler/plan.json": PLAN,
@@ -232,9 +244,12 @@ def test_what_is_shown_of_crafted_runs(project: Project, file: str) -> None:
     look()
 
 
-@pytest.mark.parametrize("kind", [schema.Record, schema.State, schema.Verdict, schema.Plan, schema.Forks])
+@pytest.mark.parametrize(
+    "kind", [schema.Record, schema.State, schema.Verdict, schema.Reference, schema.Plan, schema.Forks]
+)
 def test_a_file_is_what_its_schema_says_or_unreadable(tmp_path: Path, kind: Any) -> None:
     whole = {schema.Record: RECORD, schema.State: STATE, schema.Verdict: VERDICT, schema.Plan: PLAN}.get(kind, FORKS)
+    whole = REFERENCE if kind is schema.Reference else whole
     file = tmp_path / "sub_job_001" / "run.json"
     file.parent.mkdir()
 
