@@ -51,7 +51,7 @@ tell()
 """
 """A cell that writes what the run sees, when it began, and (with `go_on` in a thread) when it was there last."""
 UNTIL_GO = "while not os.path.exists(data_job + '/go'):\n    tell()\n    time.sleep(0.02)"
-FOR_A_WHILE = "while time.monotonic() < began + 0.4:\n    tell()\n    time.sleep(0.02)"
+FOR_A_WHILE = "while time.monotonic() < began + 1.2:\n    tell()\n    time.sleep(0.02)"
 
 
 def seen(run: Run | Path) -> dict[str, Any]:
