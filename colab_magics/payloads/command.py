@@ -202,6 +202,7 @@ class CommandDraft(Draft):
     checkout: Path
     time: float | None = None
     names: Sequence[str] = field(default_factory=tuple)
+    queues = True
 
     def __post_init__(self) -> None:
         if not self.words or not self.words[0].strip():
@@ -216,8 +217,6 @@ class CommandDraft(Draft):
                 f"{{{unused[0]}}} stands nowhere in the command: all values of {unused[0]} would compute the same.",
                 f"Write --{unused[0]} {{{unused[0]}}}, or take it out of the grid.",
             )
-
-    queues = True
 
     @property
     def fields(self) -> list[str]:

@@ -75,7 +75,7 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
             real_folder(job_folder, SCHEDULER)
             lock = stack.enter_context(scheduler.taken(job_folder))[0]
             # Under the lock: nobody else starts or ends them now.
-            submitted.settle(job_folder)
+            submitted.settle(job_folder, {run.engine for run in mine})
             mine = reread(mine)
             ready.append((job_folder, mine, lock, _engine(mine)))
         for job_folder, mine, lock, engine in ready:
@@ -96,7 +96,7 @@ def attend(runs: Sequence[Run]) -> None:
             continue
         real_folder(job_folder, SCHEDULER)
         with scheduler.taken(job_folder) as (lock, *_):
-            submitted.settle(job_folder)
+            submitted.settle(job_folder, {run.engine for run in runs})
             out = [run for run in runs_of(job_folder) if run.engine != LOCAL and run.is_out()]
             mine = [run.folder for run in out if run.engine == out[0].engine]  # a scheduler feeds one engine
             if mine:

@@ -148,7 +148,7 @@ def _start(order: Order, engine: Engine, held: list[int]) -> tuple[Board, Plan]:
     try:
         begun = order.draft.begin(engine, job_folder / SCHEDULER)
         record = order.record()
-        submitted.settle(job_folder)
+        submitted.settle(job_folder, [order.engine])
         made = order.plan()
         for run in made.adopt:
             if run.engine != order.engine:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,15 +79,16 @@ def is_over(run: Run) -> bool:
     return (run.state() or {}).get("phase") in ENDED
 
 
-def settle(job_folder: Path) -> None:
-    """Ask the engines about what an earlier scheduler has left, before anything is decided about it.
+def settle(job_folder: Path, engines: Collection[str]) -> None:
+    """Ask these engines about what an earlier scheduler has left, before anything is decided about it.
 
     What has ended elsewhere comes home, and what was never submitted is forgotten. The rest is out, or nobody can tell:
-    it is no run to be started. Called by who holds the job's lock.
+    it is no run to be started. Called by who holds the job's lock. Only engines that the user's line is about are
+    asked: where else a folder says that its run is, anybody may have written.
     """
     if schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler).get("phase") == "ended":
         return
-    for engine, runs in _by_engine(run for run in runs_of(job_folder) if not run.problem):
+    for engine, runs in _by_engine(run for run in runs_of(job_folder) if run.engine in engines):
         asked = [(run, one) for run, one in _sought(engine, runs) if run.engine != LOCAL and one.ref is not None]
         for run, submission in _come_home(engine, asked):
             if not is_over(run) and run.verdict() is None:

@@ -183,6 +183,18 @@ class TestElsewhere(EngineSuite):
         assert self.phases(project) == ["done"]
         assert self.executions(tmp_path) == ["0", "0"]
 
+    def test_an_engine_is_not_asked_because_a_folder_names_it(
+        self, on: str, world: Path, project: Project, notebook: str, tmp_path: Path
+    ) -> None:
+        (tmp_path / "go").touch()
+        fork(n=1, notebook=notebook)
+        stranger = leave_run(project.data_job, 7, None, parameters={"lr": 7}, engine="elsewhere:evil")
+        said = {"attempt": 1, "key": "x", "engine": "elsewhere:evil", "ref": {"job": "x"}}
+        process.write_json(stranger.folder / "ref.json", said)
+        (project.data_job / ".scheduler" / "state.json").unlink()
+        fork(n=2, notebook=notebook)
+        assert (process.read_json(stranger.folder / "ref.json") or {}) == said, "nobody has asked about it"
+
     def test_a_folder_that_names_an_engine_that_is_not_here_ends_no_line(
         self, on: str, project: Project, notebook: str, tmp_path: Path
     ) -> None:
