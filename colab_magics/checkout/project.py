@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import InvalidInput, NotFound
 from ..process import write_json
+from ..session import CODE_VARIABLE
 from . import trust
 
 MARKER = ".colab_magics.json"
@@ -67,6 +68,8 @@ class Project:
     @property
     def data_project(self) -> Path:
         """Folder of the inputs that all jobs of the project share; see `real_folder`."""
+        if os.environ.get(CODE_VARIABLE) == str(self.root):
+            return Path(os.path.realpath(self.root / DATA_PROJECT))  # one for all states of the code, on this machine
         return real_folder(self.root, DATA_PROJECT)
 
     @property
@@ -288,9 +291,10 @@ def find_project(start: Path, *, tell: bool = True) -> Project | None:
 def of_run(run: Path) -> Project | None:
     """Return the project of a run's folder, ``<root>/data_job/<job>/<run>``: what lies in it hides nothing.
 
-    A run starts no sync, and has no use for the Place.
+    A run starts no sync, and has no use for the Place. On another machine its project is said by the environment.
     """
-    root = Path(run).absolute().parents[2:3]
+    elsewhere = os.environ.get(CODE_VARIABLE)
+    root = [Path(elsewhere)] if elsewhere else Path(run).absolute().parents[2:3]
     marker = read_marker(root[0]) if root else None
     return marker.project(Path(run).absolute().parent.name, placed=False) if marker is not None else None
 

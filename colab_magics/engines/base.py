@@ -81,6 +81,8 @@ class Work:
         Folders of those that are being executed already.
     environment : mapping
         What the runs' environment has besides that of the place: secrets. Never written to a disk.
+    workers : int
+        How many runs at once the scheduler begins with.
     """
 
     job_folder: Path
@@ -88,6 +90,7 @@ class Work:
     folders: Sequence[Path] = ()
     adopted: Sequence[Path] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -150,11 +153,19 @@ class Engine(ABC):
         self.where = where
 
     @abstractmethod
-    def settle(self, workers: str | int = "auto", gpus: str | float | None = None, ui: UI | None = None) -> Resources:
+    def settle(
+        self,
+        job_folder: Path,
+        workers: str | int = "auto",
+        gpus: str | float | None = None,
+        ui: UI | None = None,
+    ) -> Resources:
         """Decide what runs get, from what there is at this place; nothing asks this machine on its behalf.
 
         Parameters
         ----------
+        job_folder : Path
+            ``data_job`` of the runs' job, in its project; it need not be there yet.
         workers : str or int, default "auto"
             How many at once.
         gpus : str or float, optional
@@ -165,7 +176,8 @@ class Engine(ABC):
         Raises
         ------
         InvalidInput
-            When one of them cannot be read, or a run needs more than any machine there has.
+            When one of them cannot be read, a run needs more than any machine there has, or the project cannot go
+            there.
         Unavailable
             When the place cannot be reached, or has no GPUs at all.
         """

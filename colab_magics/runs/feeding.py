@@ -382,9 +382,10 @@ def main() -> None:
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
     secrets = {name: os.environ[name] for name in plan.get("secrets", ()) if name in os.environ}
     folders = [run.folder for run in runs]
-    engine.prepare(Work(job_folder, Runner(), folders, [run.folder for run in adopt], secrets))
+    feed = Feed(**plan["feed"])
+    engine.prepare(Work(job_folder, Runner(), folders, [run.folder for run in adopt], secrets, feed.workers))
     source = Planned(job_folder, runs, len(plan["runs"]))
-    scheduler = Scheduler(job_folder, engine, source, Feed(**plan["feed"]), adopt)
+    scheduler = Scheduler(job_folder, engine, source, feed, adopt)
     while True:
         scheduler.run()
         # Whoever adds to the plan finds the job's lock held, and then this look comes after; or finds it free.

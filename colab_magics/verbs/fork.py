@@ -169,16 +169,18 @@ def fork(
 
     points, names = asked_for(grid, n, yes=yes)
     said = str(workers) != "auto"
-    machine = open_engine(on).settle(workers, gpus, ui)
-    at_once = machine.workers
-    if start == "live":
-        at_once = _workers_that_fit(ui, at_once, fixed=said)
-    current = ui.notebook(notebook)
-    for warning in filter(None, (current.warning, *machine.warnings)):
-        ui.warn(warning)
+    engine, current = open_engine(on), ui.notebook(notebook)
+    if current.warning:
+        ui.warn(current.warning)
     current = replace(current, content=forks.prepare(current.content))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
     project = which_job.which(ui, current)
+    machine = engine.settle(project.data_job, workers, gpus, ui)
+    for warning in machine.warnings:
+        ui.warn(warning)
+    at_once = machine.workers
+    if start == "live":
+        at_once = _workers_that_fit(ui, at_once, fixed=said)
     limits, resume = _limits(time=time, cell_time=cell_time), plan.resume_word(resume, force=force)
     draft = NotebookDraft(current, mine, project.root, _cwd(current), start, seed, limits, keeps=resume == "keep")
     order = submit.Order(
