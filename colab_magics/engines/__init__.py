@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .base import Engine
 
 ENGINES = Registry(
-    "engine", {LOCAL: "colab_magics.engines.local:LocalEngine", "ssh": "colab_magics.engines.ssh:SshEngine"}
+    "engine", {LOCAL: "colab_magics.engines.local:LocalEngine", "ssh": "colab_magics.engines.ssh.engine:SshEngine"}
 )
 
 

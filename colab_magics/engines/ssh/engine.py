@@ -1,6 +1,6 @@
 """Runs on other machines, by ssh alone: ``on=ssh:gpu1,gpu2``.
 
-Each of them serves its own local engine over one connection (`ssh_host`, `ssh_line`, `ssh_there`); here runs are
+Each of them serves its own local engine over one connection (`host`, `line`, `there`); here runs are
 divided among them, and what they write is brought home. A reference says on which host an attempt is, and how large
 the files that only grow were before. The key of an attempt is known there from before it is started, so that asking
 for it a second time starts nothing; a key that was cancelled is refused when it comes later.
@@ -20,17 +20,17 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from .. import process
-from ..errors import ColabMagicsError, InvalidInput, Unavailable
-from ..records.names import PRELOAD, RECORD, SCHEDULER
-from ..relay.code import folder_there
-from ..ui import UI
-from . import base
-from .base import Engine, Phase, Ref, Resources, Submission, Work
-from .ssh_code import Checkout, Snapshot
-from .ssh_files import Arrivals, Departures, packed, sizes
-from .ssh_host import Host
-from .ssh_line import Answer, all_of
+from ... import process
+from ...errors import ColabMagicsError, InvalidInput, Unavailable
+from ...records.names import PRELOAD, RECORD, SCHEDULER
+from ...relay.code import folder_there
+from ...ui import UI
+from .. import base
+from ..base import Engine, Phase, Ref, Resources, Submission, Work
+from .code import Checkout, Snapshot
+from .folders import Arrivals, Departures, packed, sizes
+from .host import Host
+from .line import Answer, all_of
 
 _CONNECT_SECONDS = 1200.0
 """A host that is used for the first time installs packages."""
@@ -404,7 +404,7 @@ class SshEngine(Engine):
 
 
 def _count(workers: str | int) -> int:
-    from ..units import count
+    from ...units import count
 
     return count(workers, name="workers")
 

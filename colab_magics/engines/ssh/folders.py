@@ -20,15 +20,15 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from .. import files, process
-from ..errors import ColabMagicsError, Unavailable
-from ..records.names import LOCK, LOG, METRICS, RECORD, REFERENCE, SOURCE, STATE, VERDICT, is_ours
-from ..records.status import ENDED
-from ..transport import copying, ssh
-from ..units import show_size
-from .base import Submission
-from .ssh_host import Host
-from .ssh_line import Answer, all_of
+from ... import files, process
+from ...errors import ColabMagicsError, Unavailable
+from ...records.names import LOCK, LOG, METRICS, RECORD, REFERENCE, SOURCE, STATE, VERDICT, is_ours
+from ...records.status import ENDED
+from ...transport import copying, ssh
+from ...units import show_size
+from ..base import Submission
+from .host import Host
+from .line import Answer, all_of
 
 GROWING = (LOG, METRICS)
 """Files of a run that only grow: what is new of them is asked for."""

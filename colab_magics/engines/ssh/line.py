@@ -1,4 +1,4 @@
-"""A connection to what serves runs on another machine (`colab_magics.engines.ssh_there`): questions and answers.
+"""A connection to what serves runs on another machine (`colab_magics.engines.ssh.there`): questions and answers.
 
 Questions are asked without waiting: each gives a `Future`. A reader and a writer of its own take care of the pipes, so
 that a machine that hangs holds up nobody. An answer that does not come breaks the line.
@@ -17,10 +17,10 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any
 
-from ..errors import Unavailable
-from ..pipes import Pipes
-from ..relay import wire
-from ..transport import ssh
+from ...errors import Unavailable
+from ...pipes import Pipes
+from ...relay import wire
+from ...transport import ssh
 
 ASK, ANSWER, NEWS = range(1, 4)
 """Kinds of records: a question, its answer under the same number, and that a run has ended."""

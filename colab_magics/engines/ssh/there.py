@@ -1,6 +1,6 @@
-"""The local engine of a machine, for a scheduler elsewhere: ``python -P -m colab_magics.engines.ssh_there``.
+"""The local engine of a machine, for a scheduler elsewhere: ``python -P -m colab_magics.engines.ssh.there``.
 
-It answers questions that come through standard input, one after the other (see `colab_magics.engines.ssh_line` for the
+It answers questions that come through standard input, one after the other (see `colab_magics.engines.ssh.line` for the
 other end). Nothing depends on it: runs are processes of their own, and what is known of them stands in files, so that
 the next one finds them when this one has died with its connection.
 
@@ -33,19 +33,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from .. import files, process
-from ..errors import ColabMagicsError, InvalidInput, NotFound
-from ..records import lock
-from ..records.names import PRELOAD, RECORD, SCHEDULER, STATE, number_of
-from ..relay import wire
-from ..session import CODE_VARIABLE
-from ..transport import copying
-from . import base
-from .base import Phase, Program, Submission, Work
-from .local import LocalEngine
-from .ssh_code import Snapshot, States
-from .ssh_files import GROWING, OF_HOME
-from .ssh_line import ANSWER, ASK, NEWS
+from ... import files, process
+from ...errors import ColabMagicsError, InvalidInput, NotFound
+from ...records import lock
+from ...records.names import PRELOAD, RECORD, SCHEDULER, STATE, number_of
+from ...relay import wire
+from ...session import CODE_VARIABLE
+from ...transport import copying
+from .. import base
+from ..base import Phase, Program, Submission, Work
+from ..local import LocalEngine
+from .code import Snapshot, States
+from .folders import GROWING, OF_HOME
+from .line import ANSWER, ASK, NEWS
 
 SERVING = "colab_magics-runs: serving"
 ROOT = "colab_magics"
@@ -400,7 +400,7 @@ def _has_kernel(name: str) -> bool:
 
 def _of_this_python(preload: dict[str, Any]) -> dict[str, Any]:
     """Say of the process that warm kernels are forked from how it starts here."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     known = {}
     for name, order in (preload.get("kernels") or {}).items():
         if name and not _has_kernel(name):

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .. import process
-from ..checkout import recompute
-from ..checkout.project import DATA_PROJECT, MARKER, read_marker
-from ..errors import InvalidInput
-from ..relay.code import Code, Version, folder_there
+from ... import process
+from ...checkout import recompute
+from ...checkout.project import DATA_PROJECT, MARKER, read_marker
+from ...errors import InvalidInput
+from ...relay.code import Code, Version, folder_there
 
 _MOST_STATES = 8
 """So many earlier states are looked through for contents that are there already."""

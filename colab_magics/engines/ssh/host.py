@@ -22,19 +22,19 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from ..errors import ColabMagicsError, CommandFailed, Unavailable
-from ..pipes import Pipes
-from ..relay import environment, install_there
-from ..relay.environment import Environment
-from ..transport import ssh
-from .ssh_line import Answer, Line
+from ...errors import ColabMagicsError, CommandFailed, Unavailable
+from ...pipes import Pipes
+from ...relay import environment, install_there
+from ...relay.environment import Environment
+from ...transport import ssh
+from .line import Answer, Line
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 _SAYS = "colab_magics-runs: "
 _START_SECONDS = 60.0
 _AGAIN = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds until a host that could not be reached is tried again."""
-_SERVE = "-m colab_magics.engines.ssh_there"
+_SERVE = "-m colab_magics.engines.ssh.there"
 # Through a login shell of any kind: no line break, backslash, apostrophe or exclamation mark. A scope of systemd's
 # outlives a logout also where processes of the session are killed.
 _WHICH = (
