@@ -133,6 +133,7 @@ class States:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        folder.mkdir(mode=0o700, exist_ok=True)
 
     def folder_of(self, state: str) -> Path | None:
         """Return the folder of a state that is here."""

@@ -40,6 +40,7 @@ RESULTS_EVERY = 60.0
 """Seconds between two looks for results of a run that lives."""
 _SOON, _LONG = 5.0, 60.0
 _BULK_SECONDS = 86_400.0
+_MORE = "more of its log is to come"
 
 File = tuple[int, int]
 """Size, and time of change in nanoseconds."""
@@ -110,11 +111,21 @@ class Arrivals:
         final : bool
             Whether they have ended.
         """
+        troubles: dict[str, str] = {}
+        left, limit = list(runs), time.monotonic() + _SOON
+        while left:
+            troubles |= self._fetch(left, final=final)
+            # A log is cut into pieces, so that others get their turn between them.
+            more = final and time.monotonic() < limit
+            left = [(name, run) for name, run in left if more and troubles.get(run.key) == _MORE]
+        return [troubles.get(run.key, "") for _, run in runs]
+
+    def _fetch(self, runs: Sequence[tuple[str, Submission]], *, final: bool) -> dict[str, str]:
         by_host: dict[str, list[Submission]] = {}
         for name, run in runs:
             by_host.setdefault(name, []).append(run)
         asked = {name: self._ask(name, mine, final=final) for name, mine in by_host.items()}
-        all_of(list(asked.values()), _LONG if final else _SOON)
+        all_of(asked.values(), _LONG if final else _SOON)
         troubles: dict[str, str] = {}
         for name, mine in by_host.items():
             try:
@@ -124,11 +135,11 @@ class Arrivals:
                 troubles |= {run.key: why.rstrip(".") for run in mine}
                 continue
             parts = len(GROWING) + 1
-            for run, one in zip(mine, said["runs"], strict=True):
-                if one:
+            for run, one in zip(mine, said["runs"], strict=False):
+                if one and len(blobs) >= parts:
                     own, blobs = blobs[:parts], blobs[parts:]
                     troubles[run.key] = self._arrive(name, run, one, own, final=final)
-        return [troubles.get(run.key, "") for _, run in runs]
+        return troubles
 
     def _ask(self, name: str, runs: Sequence[Submission], *, final: bool) -> Future[Answer]:
         now, heads = time.monotonic(), []
@@ -152,10 +163,10 @@ class Arrivals:
             for file, data in zip(GROWING, grown, strict=True):
                 _append(run.folder / file, data)
             trouble = ""
-            if said["files"] is not None:
+            if said.get("files") is not None:
                 trouble = self._results(name, run, said["files"], final=final)
-            if said["more"]:
-                trouble = trouble or "more of its log is to come"
+            if said.get("more"):
+                trouble = trouble or _MORE
             if final and not trouble:
                 self._home[run.key] = name
                 self._host(name).ask("home_again", keys=[run.key], remove=False)
@@ -171,11 +182,15 @@ class Arrivals:
         copy = self._copies.get(run.key)
         if copy is not None and copy.is_alive():
             return f"{name}: {copy.what} of {run.folder.name} are being copied"
-        there = {str(path): (int(size), int(changed)) for path, size, changed in listed if _is_plain(str(path))}
+        there = {path: (size, changed) for path, size, changed in listed if _stays_in(run.folder, path)}
         wanted = [path for path, seen in there.items() if not _is_here(run.folder / path, seen)]
-        problem = self._copies.pop(run.key).problem if copy is not None else ""
-        if problem and final:
-            return f"{name}: {problem}"
+        if copy is not None:
+            del self._copies[run.key]
+            if copy.problem and final:
+                return f"{name}: {copy.problem}"
+            if final and not copy.problem:
+                # What did not come now never will, such as a link that leads out of the folder.
+                wanted = [path for path in wanted if path not in copy.names]
         brought = self._brought.setdefault(run.key, set())
         trouble = ""
         if wanted:
@@ -185,7 +200,7 @@ class Arrivals:
                 copying.unpack(answer.result(_LONG)[1][0], run.folder)
             else:
                 what = f"{len(wanted):,} files, {show_size(size)}"
-                self._copies[run.key] = _Copy(name, functools.partial(self._copy, name, run, wanted), what)
+                self._copies[run.key] = _Copy(name, functools.partial(self._copy, name, run, wanted), what, wanted)
                 trouble = f"{name}: {what} of {run.folder.name} are being copied"
         if final:
             for gone in brought - there.keys():
@@ -245,9 +260,9 @@ class Departures:
 class _Copy(threading.Thread):
     """A copy of large files, beside everything else."""
 
-    def __init__(self, host: str, copy: Callable[[], None], what: str) -> None:
+    def __init__(self, host: str, copy: Callable[[], None], what: str, names: Iterable[str] = ()) -> None:
         super().__init__(name=f"copy {host}", daemon=True)
-        self._host, self._copy, self.what = host, copy, what
+        self._host, self._copy, self.what, self.names = host, copy, what, set(names)
         self.problem = ""
         self.start()
 
@@ -277,11 +292,11 @@ def _is_over(state: bytes) -> bool:
     return False
 
 
-def _is_plain(path: str) -> bool:
+def _stays_in(folder: Path, path: str) -> bool:
     """Whether a name that another machine says is one within a run's folder, and none that is written here."""
-    parts = path.split("/")
-    top = parts[0] in ("", ".", "..") or ".." in parts or "\0" in path
-    return not top and path not in OF_HOME
+    if path.startswith("/") or {"", ".", ".."} & set(path.split("/")) or "\0" in path or path in OF_HOME:
+        return False
+    return Path(os.path.realpath((folder / path).parent)).is_relative_to(os.path.realpath(folder))
 
 
 def _is_here(path: Path, seen: File) -> bool:
@@ -289,5 +304,6 @@ def _is_here(path: Path, seen: File) -> bool:
         here = os.lstat(path)
     except OSError:
         return False
-    # Archives keep fractions of seconds not to the last digit.
-    return here.st_size == seen[0] and abs(here.st_mtime_ns - seen[1]) < 1_000_000
+    # Archives keep fractions of seconds not to the last digit, or not at all.
+    whole = not here.st_mtime_ns % 10**9 and here.st_mtime_ns // 10**9 == seen[1] // 10**9
+    return here.st_size == seen[0] and (whole or abs(here.st_mtime_ns - seen[1]) < 1_000_000)

@@ -134,6 +134,11 @@ class Host:
         line.check()
         return line.ask(question, *blobs, **words)
 
+    def check(self) -> None:
+        """Break a connection over which no answer comes."""
+        if self._line is not None:
+            self._line.check()
+
     def close(self) -> None:
         """End the connection; what runs there goes on."""
         if self._line is not None:

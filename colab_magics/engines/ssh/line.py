@@ -10,10 +10,11 @@ import json
 import os
 import queue
 import select
+import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import suppress
 from typing import Any
 
@@ -21,9 +22,12 @@ from ...errors import Unavailable
 from ...pipes import Pipes
 from ...relay import wire
 from ...transport import ssh
+from . import answers
 
 ASK, ANSWER, NEWS = range(1, 4)
 """Kinds of records: a question, its answer under the same number, and that a run has ended."""
+NEVER = "never"
+"""The phase of an attempt that never came there."""
 PATIENCE = 30.0
 """Seconds in which a question is answered, or the line is broken; more for what takes long to send."""
 _BYTES_A_SECOND = 100_000
@@ -33,10 +37,6 @@ Answer = tuple[dict[str, Any], list[bytes]]
 
 class Refusal(Unavailable):
     """The other side answers that it cannot do what it was asked for."""
-
-    def __init__(self, what: str, mend: str = "", number: int = 0) -> None:
-        super().__init__(what, mend)
-        self.number = number
 
 
 class Line:
@@ -58,7 +58,7 @@ class Line:
         self.host = host
         self._pipes, self._news = pipes, news
         self._lock = threading.Lock()
-        self._asked: dict[int, tuple[Future[Answer], float]] = {}
+        self._asked: dict[int, tuple[str, Future[Answer], float]] = {}
         self._number = 0
         self._to_send = queue.SimpleQueue[bytes | None]()
         self.why: Unavailable | None = None
@@ -75,14 +75,15 @@ class Line:
                 asked.set_exception(self.why)
                 return asked
             self._number += 1
-            self._asked[self._number] = asked, time.monotonic() + PATIENCE + len(payload) / _BYTES_A_SECOND
+            limit = time.monotonic() + PATIENCE + len(payload) / _BYTES_A_SECOND
+            self._asked[self._number] = question, asked, limit
             self._to_send.put(wire.record(ASK, payload, self._number))
         return asked
 
     def check(self) -> None:
         """Break the line when a question is not answered in time; to be called now and then."""
         with self._lock:
-            late = any(time.monotonic() > limit for _, limit in self._asked.values())
+            late = any(time.monotonic() > limit for *_, limit in self._asked.values())
         if late:
             # The connection that all share may be the dead one.
             ssh.drop_shared(self.host)
@@ -99,7 +100,7 @@ class Line:
         self._to_send.put(None)
         if first:
             self._pipes.kill()
-        for future, _ in asked:
+        for _, future, _ in asked:
             with suppress(InvalidStateError):
                 future.set_exception(self.why)
         self._news()
@@ -123,7 +124,7 @@ class Line:
             try:
                 self._take(reader.feed(data))
                 data = os.read(self._pipes.stdout, 1 << 20)
-            except (OSError, ValueError):
+            except (OSError, ValueError, struct.error):  # also for what is no record
                 data = b""
             if not data:
                 break
@@ -141,23 +142,25 @@ class Line:
             if kind == NEWS:
                 self._news()
             with self._lock:
-                future, _ = self._asked.pop(number, (None, 0.0)) if kind == ANSWER else (None, 0.0)
-            if future is None:
+                asked = self._asked.pop(number, None) if kind == ANSWER else None
+            if asked is None:
                 continue
-            head, *blobs = wire.split(payload)
-            said = wire.parse(head)
-            error = said.get("error")
+            question, future, _ = asked
             with suppress(InvalidStateError):
-                if isinstance(error, dict):
-                    what, mend = str(error.get("what")), str(error.get("mend") or "")
-                    future.set_exception(Refusal(f"{self.host}: {what}", mend, int(error.get("errno") or 0)))
-                else:
-                    future.set_result((said, blobs))
+                try:
+                    future.set_result(self._answer(question, payload))
+                except Unavailable as problem:
+                    future.set_exception(problem)
             self._news()
 
+    def _answer(self, question: str, payload: bytes) -> Answer:
+        head, *blobs = wire.split(payload)
+        said = wire.parse(head)
+        if isinstance(error := said.get("error"), dict):
+            raise Refusal(f"{self.host}: {error.get('what')}", str(error.get("mend") or ""))
+        return answers.checked(self.host, question, said), blobs
 
-def all_of(futures: Sequence[Future[Any]], patience: float) -> None:
+
+def all_of(futures: Iterable[Future[Any]], patience: float) -> None:
     """Wait until all have an answer, or so many seconds."""
-    from concurrent.futures import wait
-
-    wait(futures, timeout=patience)
+    wait(list(futures), timeout=patience)
