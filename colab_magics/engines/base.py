@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unavailable
 from ..ui import UI
 
 Ref = dict[str, Any]
@@ -31,6 +31,10 @@ ENDED: Phase = "ended"
 """Nothing of it is there any more; how it ended stands in its folder, once that was brought home."""
 UNKNOWN: Phase = "unknown"
 """Nobody can tell now: the host is away, the cluster's controller does not answer."""
+
+
+class NotSubmitted(Unavailable):
+    """None of the runs was submitted, for sure: they go on waiting, and the reason is shown."""
 
 
 class Program(Protocol):
@@ -200,8 +204,9 @@ class Engine(ABC):
     def submit(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Submit runs, none of which the engine has; a reference for each, in order.
 
-        None means that it cannot be started now, and goes on waiting. Raises OSError or Unavailable when none can, or
-        when nobody knows: then they are looked for, by `find`, before they are submitted again.
+        None means that it cannot be started now, and goes on waiting. Raises `NotSubmitted` when that is so of all, for
+        a reason that the user should know; OSError or another Unavailable when nobody knows: then they are looked for,
+        by `find`, before they are submitted again.
         """
 
     @abstractmethod

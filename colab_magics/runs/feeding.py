@@ -277,6 +277,8 @@ class Scheduler:
         tried = [Active(run, self.announced[run.folder], now) for run in chosen]
         try:
             refs = self.engine.submit([one.submission for one in tried])
+        except base.NotSubmitted:
+            raise
         except (OSError, Unavailable):
             # It may have heard of them all the same.
             for one in tried:

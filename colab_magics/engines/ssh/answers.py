@@ -26,6 +26,7 @@ class Settled(TypedDict):
     workers: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
     gpus: float | None
     only_free: bool
+    inputs: bool
     devices: list[str]
     warnings: list[str]
 

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from ... import process
+from ...checkout.project import DATA_PROJECT
 from ...errors import ColabMagicsError, InvalidInput, Unavailable
 from ...records.names import PRELOAD, RECORD, SCHEDULER
 from ...relay.code import folder_there
@@ -94,9 +95,11 @@ class SshEngine(Engine):
         if not found:
             raise next(iter(problems.values()))
         warnings = [f"{problem.what} The runs go to the others." for problem in problems.values()]
-        several = len(self._hosts.names) > 1
+        several, inputs = len(self._hosts.names) > 1, _has_files(self._root / DATA_PROJECT)
         for name, has in found.items():
             warnings += [f"{name}: {text}" if several else str(text) for text in has["warnings"]]
+            if inputs and not has["inputs"]:
+                warnings.append(f"{name} has none of your inputs: %host put {DATA_PROJECT} host={name}")
         shares = {has["gpus"] for has in found.values()}
         return Resources(
             said or sum(has["workers"] for has in found.values()),
@@ -138,7 +141,7 @@ class SshEngine(Engine):
         for name, (answer, sent) in asked.items():
             refs |= self._sent(name, answer, sent, problems)
         if problems and not refs:
-            raise Unavailable(*problems[0].args)
+            raise base.NotSubmitted(*problems[0].args)
         return [refs.get(run.key) for run in runs]
 
     def _prepared(self) -> _Ready:
@@ -341,6 +344,13 @@ class _Ready:
         if not cwd or not Path(cwd).is_relative_to(self._root):
             return None
         return str(Path(cwd).relative_to(self._root))
+
+
+def _has_files(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _ref(name: str, run: Submission) -> Ref:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from ...checkout.project import DATA_PROJECT
 from ...errors import ColabMagicsError, Unavailable
 from ...ui import UI
+from ..base import NotSubmitted
 from .host import Host
 from .line import all_of
 
@@ -76,7 +78,7 @@ class Hosts:
         return self._has, problems
 
     def _asked(self, name: str) -> Future[Any]:
-        return self[name].ask("settle", workers="auto", gpus=self.gpus)
+        return self[name].ask("settle", workers="auto", gpus=self.gpus, inputs=f"{self.project}/{DATA_PROJECT}")
 
     def gpus_of(self, name: str) -> float | None:
         """How many GPUs each run on a host gets where the user said nothing."""
@@ -101,7 +103,7 @@ class Hosts:
 
         Raises
         ------
-        Unavailable
+        NotSubmitted
             When no host is there.
         """
         ready = [name for name in self.names if self._is_ready(name)]
@@ -130,11 +132,11 @@ class Hosts:
                 self._has[name] = result(name, asked)[0]
         return name in self._has
 
-    def _nobody(self) -> Unavailable:
+    def _nobody(self) -> NotSubmitted:
         problems = [problem for name in self.names if (problem := self[name].problem) is not None]
         if problems:
-            return Unavailable("; ".join(problem.what.rstrip(".") for problem in problems), problems[0].mend)
-        return Unavailable(f"{' and '.join(self.names)}: not connected yet, or without room")
+            return NotSubmitted("; ".join(problem.what.rstrip(".") for problem in problems), problems[0].mend)
+        return NotSubmitted(f"{' and '.join(self.names)}: not connected yet, or without room")
 
 
 def result(name: str, answer: Future[Any]) -> Any:

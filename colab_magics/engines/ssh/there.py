@@ -77,10 +77,12 @@ class There:
         self.states.sweep(self.attempts.sweep(KEPT_SECONDS), KEPT_SECONDS)
         return {"host": socket.gethostname(), "python": sys.version.split()[0], "unmet": _unmet()}, []
 
-    def settle(self, workers: str, gpus: str | float | None) -> Answer:
-        """Say what runs get here."""
+    def settle(self, workers: str, gpus: str | float | None, inputs: str) -> Answer:
+        """Say what runs get here, and whether any inputs are here."""
         found = LocalEngine().settle(self.home, workers, gpus)
-        said = {"workers": found.workers, "gpus": found.gpus, "only_free": found.only_free}
+        said: dict[str, Any] = {"workers": found.workers, "gpus": found.gpus, "only_free": found.only_free}
+        own = self.home / inputs
+        said["inputs"] = own.is_dir() and any(own.iterdir())
         return {**said, "devices": list(found.devices), "warnings": list(found.warnings)}, []
 
     def code(self, state: str, files: dict[str, list[Any]]) -> Answer:
