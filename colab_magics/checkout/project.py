@@ -69,7 +69,7 @@ class Project:
     def data_project(self) -> Path:
         """Folder of the inputs that all jobs of the project share; see `real_folder`."""
         if os.environ.get(CODE_VARIABLE) == str(self.root):
-            return Path(os.path.realpath(self.root / DATA_PROJECT))  # one for all states of the code, on this machine
+            return Path(os.path.realpath(self.root / DATA_PROJECT))  # one for all states of the code there
         return real_folder(self.root, DATA_PROJECT)
 
     @property
@@ -293,8 +293,7 @@ def of_run(run: Path) -> Project | None:
 
     A run starts no sync, and has no use for the Place. On another machine its project is said by the environment.
     """
-    elsewhere = os.environ.get(CODE_VARIABLE)
-    root = [Path(elsewhere)] if elsewhere else Path(run).absolute().parents[2:3]
+    root = [Path(there)] if (there := os.environ.get(CODE_VARIABLE)) else Path(run).absolute().parents[2:3]
     marker = read_marker(root[0]) if root else None
     return marker.project(Path(run).absolute().parent.name, placed=False) if marker is not None else None
 

@@ -111,7 +111,7 @@ def fork(
         With ``start=live``, leave the random generators as they are here: all runs draw the same numbers. By default
         Python's, numpy's and torch's global ones are seeded for each run, from their state here and the run's index.
     on : str, default "local"
-        The engine: where runs execute. ``local`` is this machine.
+        The engine: where runs execute. ``local`` is this machine, ``ssh:gpu1,gpu2`` are others that ssh reaches.
     time, cell_time : str, optional
         How long a run, and a cell, may take: ``2h``. For ever by default. A run that takes longer has failed.
     retries : int, default 0
@@ -170,13 +170,11 @@ def fork(
     points, names = asked_for(grid, n, yes=yes)
     said = str(workers) != "auto"
     engine, current = open_engine(on), ui.notebook(notebook)
-    if current.warning:
-        ui.warn(current.warning)
     current = replace(current, content=forks.prepare(current.content))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
     project = which_job.which(ui, current)
     machine = engine.settle(project.data_job, workers, gpus, ui)
-    for warning in machine.warnings:
+    for warning in filter(None, (current.warning, *machine.warnings)):
         ui.warn(warning)
     at_once = machine.workers
     if start == "live":

@@ -73,7 +73,7 @@ def submit(
     gpus : str, optional
         GPUs of each run; see ``%fork``.
     on : str, default "local"
-        The engine: where runs execute. ``local`` is this machine.
+        The engine: where runs execute. ``local`` is this machine, ``ssh:gpu1,gpu2`` are others that ssh reaches.
     time : str, optional
         How long a run may take: ``2h``. For ever by default.
     retries, max_failures : int, optional
