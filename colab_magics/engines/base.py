@@ -160,6 +160,7 @@ class Engine(ABC):
     def settle(
         self,
         job_folder: Path,
+        cwd: Path,
         workers: str | int = "auto",
         gpus: str | float | None = None,
         ui: UI | None = None,
@@ -170,6 +171,8 @@ class Engine(ABC):
         ----------
         job_folder : Path
             ``data_job`` of the runs' job, in its project; it need not be there yet.
+        cwd : Path
+            Folder in which runs start: that of the project's code, or one in it.
         workers : str or int, default "auto"
             How many at once.
         gpus : str or float, optional

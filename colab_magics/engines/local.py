@@ -60,6 +60,7 @@ class LocalEngine(Engine, zygotes.ForksKernels):
     def settle(
         self,
         job_folder: Path,
+        cwd: Path,
         workers: str | int = "auto",
         gpus: str | float | None = None,
         ui: UI | None = None,

@@ -173,7 +173,7 @@ def fork(
     current = replace(current, content=forks.prepare(current.content))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
     project = which_job.which(ui, current)
-    machine = engine.settle(project.data_job, workers, gpus, ui)
+    machine = engine.settle(project.data_job, _cwd(current), workers, gpus, ui)
     for warning in filter(None, (current.warning, *machine.warnings)):
         ui.warn(warning)
     at_once = machine.workers

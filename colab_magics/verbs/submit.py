@@ -120,7 +120,7 @@ def submit(
     limit = None if time is None else seconds(time, name="time")
     folder = which_job.folder_of_commands(project)
     draft = CommandDraft(list(map(str, command)), folder, limit, names)
-    machine = open_engine(on).settle(project.data_job, workers, gpus, ui)
+    machine = open_engine(on).settle(project.data_job, folder, workers, gpus, ui)
     for warning in machine.warnings:
         ui.warn(warning)
     if draft.unknown:

@@ -61,7 +61,9 @@ class Elsewhere(Engine):
         if self.faults().get("away"):
             raise OSError(113, f"{HOST} cannot be reached")
 
-    def settle(self, job_folder: Path, workers: str | int = "auto", gpus: Any = None, ui: Any = None) -> Resources:
+    def settle(
+        self, job_folder: Path, cwd: Path, workers: str | int = "auto", gpus: Any = None, ui: Any = None
+    ) -> Resources:
         return Resources(2 if workers == "auto" else int(workers))
 
     def available(self, *, gpus: float = 0) -> None:

@@ -101,6 +101,16 @@ def test_a_run_there_has_the_projects_code_and_inputs(on: str, project: Project,
     assert str(two[0].home) in seen
 
 
+def test_the_code_beside_a_notebook_goes_there_when_the_project_holds_data_alone(
+    on: str, project: Project, tmp_path: Path
+) -> None:
+    beside = tmp_path / "note books"
+    notebook = write_notebook(beside / "a.ipynb", "import mine\nprint(mine.answer)\nassert mine.answer == 43")
+    (beside / "mine.py").write_text("answer = 43\n")
+    fork(n=1, on="ssh:alpha", notebook=str(notebook))
+    assert phases(project) == ["done"]
+
+
 def test_code_goes_there_once_and_a_change_of_it_again(on: str, project: Project, two: list[Box]) -> None:
     os.chdir(project.root)
     states = two[0].home / "colab_magics" / ".code"

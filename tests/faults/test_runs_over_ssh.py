@@ -27,6 +27,7 @@ from colab_magics.errors import Busy, ColabMagicsError
 from colab_magics.records.names import SCHEDULER
 from colab_magics.records.run import runs_of
 from colab_magics.runs import scheduler
+from colab_magics.session import RUN_VARIABLE
 
 TRAIN = """
 import fcntl, os, sys, time
@@ -79,11 +80,15 @@ class Chaos:
         self._kill("service", found)
 
     def runner(self) -> None:
-        alive = [one for one in psutil.process_iter() if "colab_magics.runs.runner" in _words(one)]
-        if alive := [one for one in alive if str(self.machines[0].home.parent) in " ".join(_words(one))]:
-            one = self.random.choice(alive)
-            self.runners[int(_words(one)[-1][-3:])] += 1
-            self._kill("runner", [one.pid])
+        with contextlib.suppress(AssertionError):
+            one = self.random.choice(poll(self._runners, timeout=5))
+            self.runners[int(os.path.basename(process.variable(one, RUN_VARIABLE) or "")[-3:])] += 1
+            self._kill("runner", [one])
+
+    def _runners(self) -> list[int]:
+        found = [path.parent for box in self.machines for path in box.home.glob("colab_magics/.runs/*/*/*/state.json")]
+        states = [process.read_json(folder / "state.json") or {} for folder in found]
+        return [state["process"]["pid"] for state in states if process.is_alive(state.get("process") or {})]
 
     def machine(self) -> None:
         box = self.random.choice(self.machines)
@@ -158,6 +163,8 @@ def test_nothing_is_lost_or_doubled(
         _attended(project, words, runs, kills)
         poll(lambda: (tmp_path / "begun").exists(), timeout=60)
         for number in range(kills):
+            if not number % len(faults):
+                chaos.random.shuffle(faults)
             faults[number % len(faults)]()
             time.sleep(chaos.random.uniform(0.1, 1.0))
             _attended(project, words, runs, kills)

@@ -61,17 +61,30 @@ class Snapshot:
         return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()[:24]
 
 
+def root_of(project: Path, cwd: Path | None) -> Path:
+    """Return the folder of the code of runs that start in a folder: the project, unless it holds data alone.
+
+    A home folder, and the one that Colab's notebooks begin in, holds all kinds of things: it is no code.
+    """
+    if cwd is None or cwd.resolve().is_relative_to(project.resolve()) or not cwd.is_dir():
+        return project
+    home = Path.home().resolve()
+    return project if cwd.resolve() in (home, *home.parents, Path("/content")) else cwd
+
+
 class Checkout:
-    """The project's code here, as it is when somebody looks.
+    """The code of some runs here, as it is when somebody looks.
 
     Parameters
     ----------
     root : Path
-        The project's folder.
+        The folder of the code.
+    project : Path
+        The project's folder: that of the code, or one of data alone.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, project: Path) -> None:
+        self.root, self._project = root, project
         self._listed = recompute.read(root)
         self._hashes: dict[str, tuple[Version, str]] = {}
 
@@ -112,14 +125,14 @@ class Checkout:
 
     def marker(self) -> str:
         """Return what makes the folder there this project, without what concerns this machine alone."""
-        found = read_marker(self.root)
-        values = found.values if found is not None else {"name": self.root.name}
+        found = read_marker(self._project)
+        values = found.values if found is not None else {"name": self._project.name}
         return process.as_json({key: values[key] for key in ("name", "job", "notebooks", "url") if key in values})
 
     @property
     def inputs_there(self) -> str:
         """Folder of the inputs on other machines, from the home folder: where ``%host put`` brings them."""
-        return f"{folder_there(self.root)}/{DATA_PROJECT}"
+        return f"{folder_there(self._project)}/{DATA_PROJECT}"
 
 
 class States:

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from ... import process
 from ...checkout.project import DATA_PROJECT
@@ -26,7 +27,7 @@ from ...ui import UI
 from ...units import count
 from .. import base
 from ..base import Engine, Phase, Ref, Resources, Submission, Work
-from .code import Checkout, Snapshot
+from .code import Checkout, root_of
 from .folders import Arrivals, Departures, packed, sizes
 from .hosts import Hosts, result
 from .line import NEVER, Answer, Refusal, all_of
@@ -82,19 +83,23 @@ class SshEngine(Engine):
     def settle(
         self,
         job_folder: Path,
+        cwd: Path,
         workers: str | int = "auto",
         gpus: str | float | None = None,
         ui: UI | None = None,
     ) -> Resources:
         """Ask all hosts at once what they have; see `Engine`. Those that cannot be reached are left out, by name."""
         self._of_job(job_folder)
-        Checkout(self._root).look()
+        code = root_of(self._root, cwd)
+        Checkout(code, self._root).look()
         self._hosts.gpus = gpus
         said = None if str(workers) == "auto" else count(workers, name="workers")
         found, problems = self._hosts.settle(ui)
         if not found:
             raise next(iter(problems.values()))
         warnings = [f"{problem.what} The runs go to the others." for problem in problems.values()]
+        if not cwd.resolve().is_relative_to(code.resolve()):
+            warnings.append(f"{cwd} is no folder of a project: of the code, only what stands in {code} goes there.")
         several, inputs = len(self._hosts.names) > 1, _has_files(self._root / DATA_PROJECT)
         for name, has in found.items():
             warnings += [f"{name}: {text}" if several else str(text) for text in has["warnings"]]
@@ -129,16 +134,16 @@ class SshEngine(Engine):
             if run.key in given:
                 by_host.setdefault(given[run.key], []).append(run)
         problems: list[ColabMagicsError] = []
-        asked: dict[str, tuple[Future[Answer], list[Submission]]] = {}
+        asked: list[tuple[str, Future[Answer], list[Submission]]] = []
         for name, mine in by_host.items():
             try:
-                asked[name] = ready.send(name, mine)
+                asked += [(name, answer, sent) for answer, sent in ready.send(name, mine)]
             except (OSError, ColabMagicsError) as problem:
                 self._hosts.is_full(name)
                 problems.append(problem if isinstance(problem, ColabMagicsError) else Unavailable(str(problem)))
-        all_of([answer for answer, _ in asked.values()], _SEND_SECONDS)
+        all_of([answer for _, answer, _ in asked], _SEND_SECONDS)
         refs: dict[str, Ref] = {}
-        for name, (answer, sent) in asked.items():
+        for name, answer, sent in asked:
             refs |= self._sent(name, answer, sent, problems)
         if problems and not refs:
             raise base.NotSubmitted(*problems[0].args)
@@ -230,7 +235,7 @@ class SshEngine(Engine):
     def _send_again(self, name: str, run: Submission) -> None:
         """Send a run once more to the host to which it was on its way when the line was cut."""
         with contextlib.suppress(OSError, ColabMagicsError):
-            all_of([self._prepared().send(name, [run])[0]], _ASK_SECONDS)
+            all_of([answer for answer, _ in self._prepared().send(name, [run])], _ASK_SECONDS)
 
     def _by_host(self, runs: Iterable[Submission]) -> dict[str, list[Submission]]:
         found: dict[str, list[Submission]] = {}
@@ -288,30 +293,38 @@ class _Ready:
     def __init__(self, work: Work, root: Path, hosts: Hosts) -> None:
         self.work = work
         self._root, self._hosts = root, hosts
-        self._checkout = Checkout(root)
+        self._checkouts: dict[Path, Checkout] = {}
         self._session = uuid.uuid4().hex
         self._departures = Departures()
-        self._states: dict[str, str] = {}
+        self._states: dict[tuple[str, Path], str] = {}
         """Which state of the code each host has got last."""
 
     def forget_code(self, name: str) -> None:
         """Look anew whether a host has the code."""
-        self._states.pop(name, None)
+        self._states = {key: state for key, state in self._states.items() if key[0] != name}
 
-    def send(self, name: str, runs: Sequence[Submission]) -> tuple[Future[Answer], list[Submission]]:
+    def send(self, name: str, runs: Sequence[Submission]) -> list[tuple[Future[Answer], list[Submission]]]:
         """Bring the code and the folders of runs to a host, and have them started; returns which were sent."""
-        snapshot = self._checkout.look()
-        self._send_code(name, snapshot)
-        host, heads, blobs, sent = self._hosts[name], [], [], []
+        by_code: dict[Path, list[tuple[Submission, dict[str, Any]]]] = {}
         for run in runs:
+            record = process.read_json(run.folder / RECORD) or {}
+            cwd = record.get("cwd")
+            by_code.setdefault(root_of(self._root, Path(cwd) if cwd else None), []).append((run, record))
+        return [self._send(name, code, mine) for code, mine in by_code.items()]
+
+    def _send(
+        self, name: str, code: Path, runs: Sequence[tuple[Submission, dict[str, Any]]]
+    ) -> tuple[Future[Answer], list[Submission]]:
+        state = self._send_code(name, code)
+        host, heads, blobs, sent = self._hosts[name], [], [], []
+        for run, record in runs:
             names = self._departures.names(host, run, self._session)
             if names is None:
                 continue
-            record = process.read_json(run.folder / RECORD) or {}
             gpus = self._hosts.gpus_of(name) if record.get("gpus") is None else record["gpus"]
             own = {"engine": "local", "gpus": gpus}
             head = {"key": run.key, "folder": run.folder.name, "base": sizes(run.folder)}
-            heads.append({**head, "cwd": self._inside(record.get("cwd")), "record": {**record, **own}})
+            heads.append({**head, "cwd": _inside(code, record.get("cwd")), "record": {**record, **own}})
             blobs.append(packed(run.folder, names))
             sent.append(run)
         program = type(self.work.program)
@@ -321,29 +334,33 @@ class _Ready:
             session=self._session,
             job=self.work.job_folder.name,
             program=f"{program.__module__}:{program.__qualname__}",
-            state=snapshot.state,
+            state=state,
             environment=dict(self.work.environment),
             preload=process.read_json(self.work.job_folder / SCHEDULER / PRELOAD),
             runs=heads,
         )
         return answer, sent
 
-    def _send_code(self, name: str, snapshot: Snapshot) -> None:
-        if self._states.get(name) == snapshot.state:
-            return
+    def _send_code(self, name: str, code: Path) -> str:
+        checkout = self._checkouts.setdefault(code, Checkout(code, self._root))
+        snapshot = checkout.look()
+        if self._states.get((name, code)) == snapshot.state:
+            return snapshot.state
         files, host = {path: list(one) for path, one in snapshot.files.items()}, self._hosts[name]
         missing = _wait(host.ask("code", state=snapshot.state, files=files))[0]["missing"]
         if missing is not None:
-            archive = self._checkout.pack(snapshot, missing)
-            own = {"marker": self._checkout.marker(), "inputs": self._checkout.inputs_there}
+            archive = checkout.pack(snapshot, missing)
+            own = {"marker": checkout.marker(), "inputs": checkout.inputs_there}
             _wait(host.ask("bring", archive, files=files, **own))
-        self._states[name] = snapshot.state
+        self._states[name, code] = snapshot.state
+        return snapshot.state
 
-    def _inside(self, cwd: str | None) -> str | None:
-        """Return a folder of the project relative to it; None for one that is none of it."""
-        if not cwd or not Path(cwd).is_relative_to(self._root):
-            return None
-        return str(Path(cwd).relative_to(self._root))
+
+def _inside(code: Path, cwd: str | None) -> str | None:
+    """Return a folder of the code relative to it; None for one that is none of it."""
+    if not cwd or not Path(cwd).is_relative_to(code):
+        return None
+    return str(Path(cwd).relative_to(code))
 
 
 def _has_files(folder: Path) -> bool:

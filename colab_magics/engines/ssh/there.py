@@ -79,7 +79,7 @@ class There:
 
     def settle(self, workers: str, gpus: str | float | None, inputs: str) -> Answer:
         """Say what runs get here, and whether any inputs are here."""
-        found = LocalEngine().settle(self.home, workers, gpus)
+        found = LocalEngine().settle(self.home, self.home, workers, gpus)
         said: dict[str, Any] = {"workers": found.workers, "gpus": found.gpus, "only_free": found.only_free}
         own = self.home / inputs
         said["inputs"] = own.is_dir() and any(own.iterdir())
