@@ -251,6 +251,21 @@ class Engine(ABC):
         """Let go of what `prepare` made, when the runs have ended; `well` tells whether all of them did well."""
 
 
+def output_patterns(text: str | None) -> list[str]:
+    """Read ``outputs=``: patterns of files and folders, relative to the project.
+
+    Raises
+    ------
+    InvalidInput
+        For one that leads out of it.
+    """
+    found = [one.strip().rstrip("/").removeprefix("./") for one in (text or "").split(",")]
+    for one in found:
+        if one.startswith("/") or ".." in one.split("/") or "\0" in one:
+            raise InvalidInput(f"outputs={one} is outside of the project.", "Write it from there: outputs=plots,*.csv")
+    return [one for one in found if one]
+
+
 def nothing_more(name: str, where: str) -> None:
     """Check that nothing follows the name of an engine that is at one place only.
 

@@ -96,6 +96,7 @@ class Record(TypedDict, total=False):
     payload: Payload
     code: dict[str, str]
     others: dict[str, Count]
+    outputs: list[str]
     forked: Forked
     submitted: Moment
 

@@ -51,6 +51,8 @@ class Order:
         How many at once, where the user said it: then it counts for runs that go on, too.
     resources : Resources
         Which GPUs each run gets.
+    outputs : sequence of str
+        Patterns of files of the project that runs on other machines write, and that come home.
     """
 
     job_folder: Path
@@ -66,6 +68,7 @@ class Order:
     feed: Feed = field(default_factory=Feed)
     workers: int | None = None
     resources: Resources = field(default_factory=Resources)
+    outputs: Sequence[str] = ()
 
     def plan(self, *, resume: str | None = None) -> Plan:
         """Decide which runs are kept, executed, left out; `resume` in place of the user's word."""
@@ -88,6 +91,7 @@ class Order:
             "only_free_gpus": self.resources.only_free,
             "cwd": str(self.cwd),
             "commit": commit(self.checkout),
+            **({"outputs": list(self.outputs)} if self.outputs else {}),
             "code": dict(self.draft.hashes),
             **self.draft.record(),
         }

@@ -32,6 +32,7 @@ def submit(
     max_failures: int | None = None,
     resume: Literal["keep", "rerun"] | None = None,
     try_: str | None = None,
+    outputs: str | None = None,
     wait: bool = False,
     dry_run: bool = False,
     force: bool = False,
@@ -82,6 +83,9 @@ def submit(
         What to do with runs that are done. ``rerun`` executes them anew: the old folders move aside.
     try_ : str, optional
         The first run goes alone; see ``%fork``.
+    outputs : str, optional
+        With ``on=`` another machine: files and folders of the project that the command writes there, and that come home
+        when it has ended: ``outputs=plots,*.csv``. ``data_job`` comes by itself.
     wait : bool, default False
         Show what it prints until it has ended, or the table of many; an error tells how it ended, and in a shell the
         exit status is the command's own. Interrupting stops the watching only.
@@ -105,6 +109,7 @@ def submit(
         With ``--wait``, when one or more failed.
     """
     from ..engines import open_engine
+    from ..engines.base import output_patterns
     from ..payloads.command import CommandDraft
     from ..runs import in_run, plan, watching, which_job
     from ..runs import submit as room
@@ -139,6 +144,7 @@ def submit(
         feed=Feed.said(machine.workers, try_, max_failures, retries),
         workers=machine.workers if str(workers) != "auto" else None,
         resources=machine,
+        outputs=output_patterns(outputs),
     )
     if dry_run:
         return room.preview(order)

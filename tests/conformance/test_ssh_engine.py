@@ -155,6 +155,26 @@ def test_results_of_all_kinds_come_home(on: str, project: Project, tmp_path: Pat
     assert not list(tmp_path.rglob("gone"))
 
 
+def test_what_is_written_beside_the_code_comes_home_or_is_named(on: str, project: Project) -> None:
+    os.chdir(project.root)
+    Path("newer.csv").write_text("mine")
+    Path("train.py").write_text(
+        "import os\nos.makedirs('plots/a b', exist_ok=True)\n"
+        "open('plots/a b/loss.png', 'wb').write(b'p' * 5_000_000)\n"
+        "open('result.csv', 'w').write('1')\nopen('other.txt', 'w').write('2')\n"
+        "open('newer.csv', 'w').write('theirs'); os.utime('newer.csv', (1, 1))\n"
+    )
+    submit("python", "train.py", on="ssh:alpha", outputs="plots,*.csv", wait=True)
+    assert Path("plots/a b/loss.png").stat().st_size == 5_000_000
+    assert Path("result.csv").read_text() == "1"
+    assert Path("newer.csv").read_text() == "mine"
+    assert not Path("other.txt").exists()
+    log = runs_of(project.data_job)[0].log.read_text()
+    assert "written beside the code, and still on alpha: other.txt (outputs=" in log
+    with pytest.raises(InvalidInput, match="outside of the project"):
+        submit("python", "train.py", on="ssh:alpha", outputs="../x")
+
+
 def test_a_second_attempt_has_the_checkpoints_of_the_first(on: str, project: Project) -> None:
     os.chdir(project.root)
     Path("train.py").write_text(

@@ -9,6 +9,7 @@ import msgspec
 from ...errors import Unavailable
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Moment = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 Path = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
@@ -75,22 +76,18 @@ class Phases(TypedDict):
 
 
 class Fetched(TypedDict, total=False):
-    """What a run has written besides what comes along: whether more does, and its files with size and time."""
+    """What a run has written besides what comes along: whether more does, its files with size and time, and those
+    beside the code."""
 
     more: bool
-    files: list[tuple[Path, Size, Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]]] | None
+    files: list[tuple[Path, Size, Moment]] | None
+    beside: list[tuple[Path, Size, Moment]] | None
 
 
 class Fetches(TypedDict):
     """The same of several runs; nothing for one that is not known there."""
 
     runs: list[Fetched]
-
-
-class Written(TypedDict):
-    """Files beside the code."""
-
-    files: list[tuple[Path, Size, int]]
 
 
 KINDS: dict[str, Any] = {
@@ -103,7 +100,6 @@ KINDS: dict[str, Any] = {
     "find": Found,
     "poll": Phases,
     "fetch": Fetches,
-    "written": Written,
 }
 
 

@@ -210,8 +210,16 @@ class States:
                     found[digest] = file
         return found
 
-    def written(self, state: str) -> list[tuple[str, int, int]]:
-        """Return name, size and time of change of what runs have written beside the code of a state, or over it."""
+    def written(self, state: str, since: float = 0.0) -> list[tuple[str, int, int]]:
+        """Return name, size and time of change of what runs have written beside the code of a state, or over it.
+
+        Parameters
+        ----------
+        state : str
+            The state.
+        since : float
+            In seconds since the epoch. What came out of an archive has a time of its own: the inode's counts.
+        """
         folder = self.folder / state
         known = Snapshot.of(process.read_json(self.folder / f"{state}.json") or {}).files
         made = os.path.getmtime(self.folder / f"{state}.json")
@@ -222,7 +230,8 @@ class States:
                 path = os.path.join(at, name)
                 inside = os.path.relpath(path, folder)
                 seen = os.lstat(path)
-                if inside != MARKER and (inside not in known or seen.st_mtime > made):
+                is_new = inside != MARKER and (inside not in known or seen.st_ctime > made)
+                if is_new and seen.st_ctime >= since:
                     found.append((inside, seen.st_size, seen.st_mtime_ns))
         return sorted(found)
 

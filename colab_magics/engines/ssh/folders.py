@@ -27,6 +27,7 @@ from ...records.status import ENDED
 from ...transport import copying, ssh
 from ...units import show_size
 from ..base import Submission
+from .beside import MOST_INLINE, MOST_NAMES, Beside
 from .host import Host
 from .line import Answer, all_of
 
@@ -34,8 +35,6 @@ GROWING = (LOG, METRICS)
 """Files of a run that only grow: what is new of them is asked for."""
 OF_HOME = frozenset({RECORD, REFERENCE, VERDICT, SOURCE, STATE, *GROWING, LOCK})
 """Files of a run that are written at home, or have a way of their own to there."""
-MOST_INLINE, MOST_NAMES = 4 << 20, 500
-"""What goes over the connection; more is copied by itself."""
 RESULTS_EVERY = 60.0
 """Seconds between two looks for results of a run that lives."""
 _SOON, _LONG = 5.0, 60.0
@@ -168,6 +167,8 @@ class Arrivals:
             if said.get("more"):
                 trouble = trouble or _MORE
             if final and not trouble:
+                trouble = self._beside(name, run, said.get("beside") or ())
+            if final and not trouble:
                 self._home[run.key] = name
                 self._host(name).ask("home_again", keys=[run.key], remove=False)
             if state and (not trouble if final else not _is_over(state)):
@@ -207,6 +208,27 @@ class Arrivals:
                 (run.folder / gone).unlink(missing_ok=True)
         brought |= there.keys()
         return trouble
+
+    def _beside(self, name: str, run: Submission, listed: Sequence[Any]) -> str:
+        """Bring home what ``outputs=`` means; returns why that is still to come."""
+        found, copy = Beside(run, [tuple(one) for one in listed]), self._copies.get(run.key)
+        if copy is not None:
+            if copy.is_alive():
+                return f"{name}: {copy.what} are being copied"
+            del self._copies[run.key]
+            if copy.problem:
+                return f"{name}: {copy.problem}"
+        elif found.is_large:
+            what = f"{len(found.wanted):,} files, {show_size(found.size)}"
+            copy_there = functools.partial(_copy_folder, name)
+            bring = functools.partial(found.bring, self._host(name), copy_there)
+            self._copies[run.key] = _Copy(name, bring, what)
+            return f"{name}: {what} are being copied"
+        else:
+            found.bring(self._host(name), functools.partial(_copy_folder, name))
+        if run.key not in self._home:
+            found.tell(name)
+        return ""
 
     def _copy(self, name: str, run: Submission, names: Sequence[str]) -> None:
         said, _ = self._host(name).ask("stage", key=run.key, names=list(names)).result(_LONG)
@@ -276,6 +298,10 @@ class _Copy(threading.Thread):
             self.problem = problem.what.rstrip(".")
         except OSError as problem:
             self.problem = f"{problem.strerror}: {problem.filename}"
+
+
+def _copy_folder(host: str, there: str, here: str) -> None:
+    ssh.copy(f"{host}:{there}", here, timeout=_BULK_SECONDS)
 
 
 def _append(path: Path, data: bytes) -> None:

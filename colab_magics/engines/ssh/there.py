@@ -50,6 +50,7 @@ ROOT = "colab_magics"
 
 
 MOST_AT_ONCE = 4 << 20
+MOST_BESIDE = 10_000
 KEPT_SECONDS = 86_400.0
 """How long a run's folder stays when it has come home and nobody has removed it."""
 
@@ -203,22 +204,30 @@ class There:
                 more = more or len(blobs[-1]) == left
                 left = max(left - len(blobs[-1]), 1)
             files = list(attempts.listed(folder, quiet=one["final"])) if one["list"] else None
-            answers.append({"more": more, "files": files})
+            beside = self._beside(known) if one["final"] else None
+            answers.append({"more": more, "files": files, "beside": beside})
         return {"runs": answers}, blobs
 
-    def files(self, key: str, names: list[str]) -> Answer:
-        """Return files of a run, as an archive."""
-        folder, packed = self._folder(key), io.BytesIO()
+    def _beside(self, known: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+        """Return what was written beside the code since an attempt began."""
+        state = Path(str(known.get("code"))).name
+        if self.states.folder_of(state) is None:
+            return []
+        return self.states.written(state, float(known.get("began") or 0))[:MOST_BESIDE]
+
+    def files(self, key: str, names: list[str], beside: bool = False) -> Answer:
+        """Return files of a run, as an archive; with `beside` those beside its code."""
+        folder, packed = self._folder(key, beside=beside), io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             for name in names:
                 with contextlib.suppress(FileNotFoundError):  # gone again
                     archive.add(attempts.inside(folder, name), name, recursive=False)
         return {}, [packed.getvalue()]
 
-    def stage(self, key: str, names: list[str]) -> Answer:
+    def stage(self, key: str, names: list[str], beside: bool = False) -> Answer:
         """Give files of a run a second name in a folder of their own, to be copied from there; returns its path."""
-        folder = self._folder(key)
-        staged = folder.with_name(f"{attempts.STAGED}-{key}")
+        folder = self._folder(key, beside=beside)
+        staged = self._folder(key).with_name(f"{attempts.STAGED}-{key}")
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(mode=0o700)
         for name in names:
@@ -229,15 +238,12 @@ class There:
                 os.link(source, to, follow_symlinks=False)
         return {"folder": str(staged)}, []
 
-    def _folder(self, key: str) -> Path:
+    def _folder(self, key: str, *, beside: bool = False) -> Path:
         known = self.attempts.known(key)
         if known is None:
             raise NotFound("Nothing is known of that run here any more.")
-        return Path(known["folder"])
-
-    def written(self, state: str) -> Answer:
-        """Return name, size and time of change of what runs have written beside the code."""
-        return {"files": self.states.written(state) if self.states.folder_of(state) else []}, []
+        code = self.states.folder_of(Path(str(known.get("code"))).name) if beside else None
+        return code or Path(known["folder"])
 
     def cancel(self, keys: list[str]) -> Answer:
         """End runs; what comes later under one of these keys is not started."""
@@ -328,7 +334,7 @@ _QUESTIONS: dict[str, Callable[..., Answer]] = {
     function.__name__: function
     for function in (
         *(There.hello, There.settle, There.code, There.bring, There.folder, There.submit, There.find, There.poll),
-        *(There.fetch, There.files, There.stage, There.cancel, There.home_again, There.written),
+        *(There.fetch, There.files, There.stage, There.cancel, There.home_again),
     )
 }
 
