@@ -374,3 +374,17 @@ def test_a_project_that_is_more_than_code_is_refused_before_anything_starts(on: 
     with pytest.raises(InvalidInput, match="that is more than code"):
         fork(n=1, on=on, notebook=str(write_notebook(project.root / "a.ipynb", "1")))
     assert runs_of(project.data_job) == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_machine_that_has_nothing_is_prepared_by_the_first_line(
+    on: str, project: Project, two: list[Box], said: Any
+) -> None:
+    for file in (two[0].home / ".cache" / "colab_magics" / "env").iterdir():
+        file.unlink()
+    cell = "import sys, papermill\nopen(data_job + '/python', 'w').write(sys.executable)"
+    fork(n=1, on="ssh:alpha", notebook=str(write_notebook(project.root / "a.ipynb", cell)))
+    assert phases(project) == ["done"]
+    assert (project.data_job / "sub_job_000" / "python").read_text().startswith(str(two[0].home))
+    assert "preparing alpha for runs" in said.getvalue()

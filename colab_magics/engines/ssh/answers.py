@@ -114,6 +114,11 @@ def checked(host: str, question: str, said: Any) -> dict[str, Any]:
     try:
         return msgspec.convert(said, KINDS.get(question, dict[str, Any]))  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
-        raise Unavailable(
-            f"{host} answers what means nothing here: {error}.", "Is it the machine that you mean? Look at it by ssh."
-        ) from None
+        raise meaningless(host, str(error)) from None
+
+
+def meaningless(host: str, why: str) -> Unavailable:
+    """Build the error for an answer that is none."""
+    return Unavailable(
+        f"{host} answers what means nothing here: {why}.", f"Is it the machine you mean? Try: ssh {host}"
+    )

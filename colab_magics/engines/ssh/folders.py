@@ -150,8 +150,10 @@ class Arrivals:
         return self._host(name).ask("fetch", runs=heads)
 
     def _have(self, run: Submission) -> dict[str, int]:
-        base = (run.ref or {}).get("base") or {}
-        return {name: max(0, size - int(base.get(name) or 0)) for name, size in sizes(run.folder).items()}
+        known = (run.ref or {}).get("base")
+        base = known if isinstance(known, dict) else {}
+        before = {name: value for name, value in base.items() if isinstance(value, int)}
+        return {name: max(0, size - before.get(name, 0)) for name, size in sizes(run.folder).items()}
 
     def _arrive(
         self, name: str, run: Submission, said: Mapping[str, Any], parts: Sequence[bytes], *, final: bool

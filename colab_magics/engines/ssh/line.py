@@ -154,8 +154,11 @@ class Line:
             self._news()
 
     def _answer(self, question: str, payload: bytes) -> Answer:
-        head, *blobs = wire.split(payload)
-        said = wire.parse(head)
+        try:
+            head, *blobs = wire.split(payload)
+            said = wire.parse(head)
+        except (ValueError, RecursionError, struct.error):
+            raise answers.meaningless(self.host, "it cannot be read") from None
         if isinstance(error := said.get("error"), dict):
             raise Refusal(f"{self.host}: {error.get('what')}", str(error.get("mend") or ""))
         return answers.checked(self.host, question, said), blobs
