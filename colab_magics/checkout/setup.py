@@ -245,15 +245,16 @@ def start_syncs(
 
 def _start_sync(ui: UI, project: Project, target: Place, restore: Restore, every: float, *, redo: bool) -> None:
     from ..mirror import control
+    from ..mirror.state import Config
 
     # One that runs keeps its options: the user may have set them by %sync.
     syncs = [sync for sync in control.running(project.data_job) if sync.place == str(target)]
     with ui.progress(f"Fetching earlier outputs from {target}" if restore != "none" else f"Starting to keep {target}"):
-        sync = (
-            syncs[0]
-            if syncs
-            else control.start(project.data_job, target, every=every, restore=restore, project=project.name)
-        )
+        if syncs:
+            sync = syncs[0]
+        else:
+            config = Config.of(project.data_job, target, every=every, restore=restore, project=project.name)
+            sync = control.start(config)
         if redo and syncs and restore == "all":
             sync.restore()
     record = sync.status().get("restore") or {}

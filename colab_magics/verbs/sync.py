@@ -87,23 +87,25 @@ def sync(
             ui.warn(f"{error.what} A run starts none: run %sync in the main notebook.")
             return None
     from ..mirror import control
+    from ..mirror.state import Config
 
     folder, places, project = _what_and_where(source, to)
     options: dict[str, Any] = {
+        "project": project,
         "every": units.seconds(every, name="every"),
         "delete": delete,
         "exclude": units.words(exclude),
         "keep": _keep(keep),
         "rsync": rsync,
         "restore": restore,
-        "take_over": take_over,
-        "project": project,
     }
+    if large is not None:
+        options["large"] = _large(large)
     handles = []
     for place in places:
         _mount(place.text)
         with ui.progress(f"fetching from {place}"):
-            handle = control.start(folder, place, large=_large(large), **options)
+            handle = control.start(Config.of(folder, place, **options), take_over=take_over)
         if handle.warning:
             ui.warn(handle.warning)
         handles.append(handle)
@@ -281,10 +283,8 @@ def stop(source: str | None = None, /, *, timeout: str = "10m") -> Sync | Syncs:
     return _each(source, "handing over a last time", lambda handle: handle.stop(units.seconds(timeout, name="timeout")))
 
 
-def _large(text: str | None) -> tuple[int, float] | Literal["default"] | None:
+def _large(text: str) -> tuple[int, float] | None:
     """Read ``large=SIZE:TIME``."""
-    if text is None:
-        return "default"
     if text.lower() == "none":
         return None
     size, colon, time = text.partition(":")
