@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import InvalidInput, NotFound
 from ..process import write_json
 from . import trust
+from .trust import Warn, unheard
 
 MARKER = ".colab_magics.json"
 DATA_PROJECT = "data_project"
@@ -219,7 +220,7 @@ class Marker:
         return Project(self.name, job or self.job or DEFAULT_JOB, self.root, self.notebooks, place, self.url)
 
 
-def read_marker(root: Path) -> Marker | None:
+def read_marker(root: Path, warn: Warn = unheard) -> Marker | None:
     """Read the marker in a folder; None when there is none that makes it a project.
 
     Raises
@@ -227,7 +228,7 @@ def read_marker(root: Path) -> Marker | None:
     InvalidInput
         When it holds a name that cannot be.
     """
-    data = trust.read(root / MARKER)
+    data = trust.read(root / MARKER, warn)
     return None if data is None else _checked(root, data)
 
 
@@ -253,15 +254,15 @@ def _checked(root: Path, data: bytes) -> Marker | None:
     return Marker(root, values, values["name"], str(job) if job else None, {k: str(v) for k, v in jobs.items() if v})
 
 
-def find_marker(start: Path) -> Marker | None:
+def find_marker(start: Path, warn: Warn = unheard) -> Marker | None:
     """Find the marker in a folder or above it; see `trust.upward` for how far up."""
-    for file, data in trust.upward(start, MARKER):
+    for file, data in trust.upward(start, MARKER, warn):
         if (marker := _checked(file.parent, data)) is not None:
             return marker
     return None
 
 
-def find_project(start: Path, *, tell: bool = True) -> Project | None:
+def find_project(start: Path, *, tell: bool = True, warn: Warn = unheard) -> Project | None:
     """Find the project that a folder stands in, by the marker in it or above it.
 
     Parameters
@@ -269,18 +270,20 @@ def find_project(start: Path, *, tell: bool = True) -> Project | None:
     start : Path
         A folder; below ``data_job/<job>`` the project is of that job, else of the job that was set up last.
     tell : bool, default True
-        Tell the user what of the marker does not count.
+        Tell also what of the marker does not count.
+    warn : callable
+        Is told what is not read, and why.
 
     Returns
     -------
     Project or None
         None when no project was set up there.
     """
-    marker = find_marker(start)
+    marker = find_marker(start, warn)
     if marker is None:
         return None
     if tell and (line := marker.left_out()):
-        trust.say_once(line)
+        warn(line)
     inside = Path(start).absolute().relative_to(marker.root).parts
     return marker.project(inside[1] if len(inside) > 1 and inside[0] == DATA_JOB else None)
 

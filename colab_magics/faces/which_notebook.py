@@ -167,10 +167,10 @@ def _find(ip: Any) -> Notebook:
     given = os.environ.get(NAMED)
     if given:
         return replace(read_notebook(given), current=True)
-    if where(ip) == "colab":
+    if (face := where(ip)) == "colab":
         from ..colab.notebook import current_notebook
 
-        content, name = current_notebook()
+        content, name = current_notebook(face)
         return Notebook(content=content, name=name, current=True)
     of_vscode = ip.user_ns.get("__vsc_ipynb_file__")
     if of_vscode and Path(of_vscode).is_file():

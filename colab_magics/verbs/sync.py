@@ -310,8 +310,8 @@ def _mount(place: str) -> None:
     from ..colab import mount, runtime
     from ..transport.folder_place import drive_works
 
-    if runtime.front_end_answers():
-        mount.ensure_drive(drive_works)
+    if runtime.front_end_answers(where := session.current().ui.where):
+        mount.ensure_drive(where, drive_works)
 
 
 def _one(found: list[Sync]) -> Sync | Syncs:
@@ -326,7 +326,8 @@ def _project() -> Any:
 
     if (run := session.run_folder()) is not None:
         return of_run(run)
-    return session.current().project or find_project(Path.cwd())
+    shell = session.current()
+    return shell.project or find_project(Path.cwd(), warn=shell.warn_once)
 
 
 def _folder(source: str) -> Path:
