@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import units
 from ..colab import mount, runtime, secrets
 from ..errors import ColabMagicsError, CommandFailed, InvalidInput
-from ..ui import UI
+from ..ui import Says
 from . import clone as cloning
 from . import git, install
 from .locate import Spot
@@ -137,7 +137,7 @@ def find_places(to: str | None, before: Before, name: str, where: str, warn: War
     return found
 
 
-def bring_code(ui: UI, spot: Spot, branch: str | None, login: Login, *, update: bool, force: bool) -> list[str]:
+def bring_code(ui: Says, spot: Spot, branch: str | None, login: Login, *, update: bool, force: bool) -> list[str]:
     """Clone the project, or fast-forward its checkout when that was asked for; returns notes for the user."""
     if spot.clone is not None:
         token = login.token()
@@ -166,13 +166,13 @@ def bring_code(ui: UI, spot: Spot, branch: str | None, login: Login, *, update: 
 
 
 def packages(
-    ui: UI, project: Project, requirements: str | None, wanted: bool | None, *, again: bool, hidden: Sequence[str]
+    ui: Says, project: Project, requirements: str | None, wanted: bool | None, *, again: bool, hidden: Sequence[str]
 ) -> list[str]:
     """Install what the project needs, or say what is missing.
 
     Parameters
     ----------
-    ui : UI
+    ui : Says
         The face.
     project : Project
         The project.
@@ -210,7 +210,7 @@ def wanted_inputs(inputs: str | Sequence[str]) -> str | list[str]:
     return names
 
 
-def fetch_inputs(ui: UI, project: Project, place: Place, wanted: str | list[str]) -> None:
+def fetch_inputs(ui: Says, project: Project, place: Place, wanted: str | list[str]) -> None:
     """Fetch inputs from the Place, one way."""
     from ..mirror import control
 
@@ -222,7 +222,7 @@ def fetch_inputs(ui: UI, project: Project, place: Place, wanted: str | list[str]
 
 
 def start_syncs(
-    ui: UI, project: Project, places: Sequence[Place], restore: Restore, every: float, *, redo: bool
+    ui: Says, project: Project, places: Sequence[Place], restore: Restore, every: float, *, redo: bool
 ) -> str:
     """Fetch earlier outputs from the first Place that has any, and see to it that the job is kept at all of them.
 
@@ -249,7 +249,7 @@ def start_syncs(
     return str(first) if len(targets) > 1 and restore != "none" else ""
 
 
-def _start_sync(ui: UI, project: Project, target: Place, restore: Restore, every: float, *, redo: bool) -> None:
+def _start_sync(ui: Says, project: Project, target: Place, restore: Restore, every: float, *, redo: bool) -> None:
     from ..mirror import control
     from ..mirror.state import Config
 
