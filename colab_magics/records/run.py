@@ -17,7 +17,7 @@ from typing import Any
 from .. import process
 from ..errors import NotFound
 from ..session import RUN_VARIABLE
-from . import beats, lock, metrics, schema
+from . import beats, injected, lock, metrics, schema
 from .names import LOG, NOTEBOOK, RECORD, REFERENCE, STATE, VERDICT, is_ours, number_of
 from .schema import Unreadable, linked
 from .status import ENDED, Status, derive
@@ -120,12 +120,9 @@ class Run:
         return dict(self.record.get("parameters", {}))
 
     @property
-    def variables(self) -> dict[str, Any]:
-        """What ``%fork`` assigns in this run.
-
-        The folder is where the run *is*, not where it was when it was submitted: runs come back from a Place.
-        """
-        return {"i_sub_job": self.i_sub_job, "data_job": str(self.folder), **self.parameters}
+    def injected(self) -> dict[str, Any]:
+        """The variables that this run gets; see `colab_magics.records.injected`."""
+        return injected.values(self.i_sub_job, self.folder, self.parameters)
 
     @property
     def log(self) -> Path:

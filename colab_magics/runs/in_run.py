@@ -55,7 +55,7 @@ def assign(ui: UI, project: Project | None) -> Board | None:
     if folder is not None:
         run = Run.load(folder)
         if (board := _of_another_fork(ui, run)) is None:
-            become(ui, run.id, run.variables)
+            become(ui, run.id, run.injected)
         return board
     injected = ui.injected_parameters() or {}
     # Plain papermill -p i_sub_job 3: nobody submitted this run, but it is run 3 all the same.

@@ -140,7 +140,7 @@ def _grow(run: Run, every: float) -> Iterator[str]:
         run = Run.look(run.folder)
         ended = run.status().phase in ENDED and not (fed and run.runner_lives())
         if data := _log(run, position):
-            # A character may be half written: what follows the last whole line is kept for the next look.
+            # A character may be cut in two: what follows the last whole line is kept for the next look.
             whole = data if ended else data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
             position += len(whole)
             if whole:
