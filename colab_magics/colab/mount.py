@@ -13,7 +13,7 @@ from .runtime import front_end_answers, my_drive, on_colab
 def is_mounted() -> bool:
     """Whether the user's Drive can be read now."""
     try:
-        os.statvfs(my_drive())  # folders of a dead mount the kernel remembers for a while
+        os.statvfs(my_drive())  # folders of a dead mount Linux remembers for a while
         return my_drive().is_dir()
     except OSError:  # Errno 107: the mount's process died
         return False

@@ -1,6 +1,6 @@
-"""Hints: the kernel tells what changes. They make a sync quick; what is true the scan finds.
+"""Hints: Linux tells what changes. They make a sync quick; what is true the scan finds.
 
-Not trusted: events are lost when the kernel's queue overflows, in folders that are moved in, and where the limit of
+Not trusted: events are lost when Linux's queue overflows, in folders that are moved in, and where the limit of
 watches is reached. Each of these, as far as it can be noticed, asks for a scan and a fresh observer.
 """
 
@@ -75,7 +75,7 @@ def _emitters(observer: BaseObserver | None) -> list[_Emitter]:
 
 
 class Watch(events.FileSystemEventHandler):
-    """What the kernel tells of a folder, collected until somebody takes it.
+    """What Linux tells of a folder, collected until somebody takes it.
 
     Parameters
     ----------

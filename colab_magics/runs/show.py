@@ -155,11 +155,6 @@ def _as_seen(text: str) -> str:
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.removesuffix("\n").split("\n"))
 
 
-def _is_plain(log: Path) -> bool:
-    """Whether there is a log; one that is a link leads elsewhere and counts as none."""
-    return log.is_file() and not log.is_symlink()
-
-
 def printed(run: Run, lines: int = 0, grep: str | None = None) -> str:
     """Return what a run printed: its last lines alone when `lines` is not 0, and those that hold `grep`."""
     if lines and grep is None:
