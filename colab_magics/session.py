@@ -59,6 +59,8 @@ class Session:
 
 RUN_VARIABLE = "COLAB_MAGICS_RUN"
 """Environment variable that holds a run's folder; the runner sets it for the kernel or command that it starts."""
+CODE_VARIABLE = "COLAB_MAGICS_CODE"
+"""Environment variable of a run on another machine: the folder that is its project there."""
 
 _active: list[Session] = []
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import InvalidInput, NotFound
 from ..process import write_json
+from ..session import CODE_VARIABLE
 from . import trust
 from .trust import Warn, unheard
 
@@ -68,6 +69,8 @@ class Project:
     @property
     def data_project(self) -> Path:
         """Folder of the inputs that all jobs of the project share; see `real_folder`."""
+        if os.environ.get(CODE_VARIABLE) == str(self.root):
+            return Path(os.path.realpath(self.root / DATA_PROJECT))  # one for all states of the code there
         return real_folder(self.root, DATA_PROJECT)
 
     @property
@@ -76,14 +79,14 @@ class Project:
         return real_folder(self.root, DATA_JOB, self.job)
 
     def save(self, *, notebook: str | None = None, **more: Any) -> None:
-        """Write the marker: this set-up is complete. `notebook` (see `notebook_key`) uses this job from now on.
+        """Write the marker: this set-up is complete. `notebook` (see `jobs.notebook_key`) uses this job from now on.
 
         The Place of a project is one that the user said or allowed, so the marker that names it counts here.
         """
         marker = read_marker(self.root)
         old = dict(marker.values) if marker is not None else {}
         if notebook is not None:
-            more["jobs"] = {**jobs_of(self.root), notebook: self.job}
+            more["jobs"] = {**(marker.jobs if marker is not None else {}), notebook: self.job}
         notebooks = str(self.notebooks.relative_to(self.root))
         # What did not count stays to be allowed.
         kept = marker.claimed if marker is not None and self.place is None and marker.place is None else self.place
@@ -158,7 +161,7 @@ class Marker:
     job : str or None
         The job that was set up last.
     jobs : dict of str to str
-        The job that each notebook used last; see `notebook_key`.
+        The job that each notebook used last; see `jobs.notebook_key`.
     """
 
     root: Path
@@ -291,52 +294,11 @@ def find_project(start: Path, *, tell: bool = True, warn: Warn = unheard) -> Pro
 def of_run(run: Path) -> Project | None:
     """Return the project of a run's folder, ``<root>/data_job/<job>/<run>``: what lies in it hides nothing.
 
-    A run starts no sync, and has no use for the Place.
+    A run starts no sync, and has no use for the Place. On another machine its project is said by the environment.
     """
-    root = Path(run).absolute().parents[2:3]
+    root = [Path(there)] if (there := os.environ.get(CODE_VARIABLE)) else Path(run).absolute().parents[2:3]
     marker = read_marker(root[0]) if root else None
     return marker.project(Path(run).absolute().parent.name, placed=False) if marker is not None else None
-
-
-def notebook_key(notebook: str | Path, root: Path) -> str:
-    """Name a notebook within a project: by its path below the project's folder, else by its file name."""
-    path, base = Path(os.path.realpath(notebook)), Path(os.path.realpath(root))
-    inside = os.path.isabs(notebook) and path.is_relative_to(base)
-    return str(path.relative_to(base)) if inside else Path(notebook).name
-
-
-def job_of(root: Path, notebook: str | None, *, remembered: bool = True) -> str:
-    """Return the job that a notebook uses when nobody names one.
-
-    Parameters
-    ----------
-    root : Path
-        The project's folder.
-    notebook : str or None
-        The notebook; see `notebook_key`. None when nothing tells which it is.
-    remembered : bool
-        Whether the job that it used last counts.
-
-    Returns
-    -------
-    str
-        The job that it used last; else one of the notebook's own name, so that notebooks do not share their runs.
-    """
-    if notebook is None:
-        marker = read_marker(root) if remembered else None
-        return (marker.job if marker is not None else None) or DEFAULT_JOB
-    used = jobs_of(root).get(notebook) if remembered else None
-    if used is not None:
-        return used
-    # A file's name may be what a job's may not: hidden, an option, with line breaks.
-    name = "".join(one if one.isprintable() and one != "\\" else " " for one in Path(notebook).stem).strip(" .-")
-    return name.encode()[:200].decode(errors="ignore").strip() or DEFAULT_JOB
-
-
-def jobs_of(root: Path) -> dict[str, str]:
-    """Return the job that each notebook of a project used last; see `notebook_key`."""
-    marker = read_marker(root)
-    return marker.jobs if marker is not None else {}
 
 
 def project_of(run: Path) -> Project:

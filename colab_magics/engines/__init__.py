@@ -10,7 +10,9 @@ from ..registry import Registry
 if TYPE_CHECKING:
     from .base import Engine
 
-ENGINES = Registry("engine", {LOCAL: "colab_magics.engines.local:LocalEngine"})
+ENGINES = Registry(
+    "engine", {LOCAL: "colab_magics.engines.local:LocalEngine", "ssh": "colab_magics.engines.ssh.engine:SshEngine"}
+)
 
 
 def open_engine(on: str) -> Engine:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unavailable
 from ..ui import UI
 
 Ref = dict[str, Any]
@@ -31,6 +31,10 @@ ENDED: Phase = "ended"
 """Nothing of it is there any more; how it ended stands in its folder, once that was brought home."""
 UNKNOWN: Phase = "unknown"
 """Nobody can tell now: the host is away, the cluster's controller does not answer."""
+
+
+class NotSubmitted(Unavailable):
+    """None of the runs was submitted, for sure: they go on waiting, and the reason is shown."""
 
 
 class Program(Protocol):
@@ -81,6 +85,8 @@ class Work:
         Folders of those that are being executed already.
     environment : mapping
         What the runs' environment has besides that of the place: secrets. Never written to a disk.
+    workers : int
+        How many runs at once the scheduler begins with.
     """
 
     job_folder: Path
@@ -88,6 +94,7 @@ class Work:
     folders: Sequence[Path] = ()
     adopted: Sequence[Path] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -150,11 +157,22 @@ class Engine(ABC):
         self.where = where
 
     @abstractmethod
-    def settle(self, workers: str | int = "auto", gpus: str | float | None = None, ui: UI | None = None) -> Resources:
+    def settle(
+        self,
+        job_folder: Path,
+        cwd: Path,
+        workers: str | int = "auto",
+        gpus: str | float | None = None,
+        ui: UI | None = None,
+    ) -> Resources:
         """Decide what runs get, from what there is at this place; nothing asks this machine on its behalf.
 
         Parameters
         ----------
+        job_folder : Path
+            ``data_job`` of the runs' job, in its project; it need not be there yet.
+        cwd : Path
+            Folder in which runs start: that of the project's code, or one in it.
         workers : str or int, default "auto"
             How many at once.
         gpus : str or float, optional
@@ -165,7 +183,8 @@ class Engine(ABC):
         Raises
         ------
         InvalidInput
-            When one of them cannot be read, or a run needs more than any machine there has.
+            When one of them cannot be read, a run needs more than any machine there has, or the project cannot go
+            there.
         Unavailable
             When the place cannot be reached, or has no GPUs at all.
         """
@@ -188,8 +207,9 @@ class Engine(ABC):
     def submit(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Submit runs, none of which the engine has; a reference for each, in order.
 
-        None means that it cannot be started now, and goes on waiting. Raises OSError or Unavailable when none can, or
-        when nobody knows: then they are looked for, by `find`, before they are submitted again.
+        None means that it cannot be started now, and goes on waiting. Raises `NotSubmitted` when that is so of all, for
+        a reason that the user should know; OSError or another Unavailable when nobody knows: then they are looked for,
+        by `find`, before they are submitted again.
         """
 
     @abstractmethod

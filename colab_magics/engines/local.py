@@ -57,7 +57,14 @@ class LocalEngine(Engine, zygotes.ForksKernels):
         self._desk: Desk | None = None
         self._given: dict[Path, list[str]] = {}
 
-    def settle(self, workers: str | int = "auto", gpus: str | float | None = None, ui: UI | None = None) -> Resources:
+    def settle(
+        self,
+        job_folder: Path,
+        cwd: Path,
+        workers: str | int = "auto",
+        gpus: str | float | None = None,
+        ui: UI | None = None,
+    ) -> Resources:
         """Look at this machine's cores and GPUs; see `Engine`."""
         return machine.settle(workers, gpus, ui)
 
@@ -178,10 +185,14 @@ class LocalEngine(Engine, zygotes.ForksKernels):
             with contextlib.suppress(OSError):
                 self._ends[pid] = os.pidfd_open(pid)
 
+    def handles(self) -> list[int]:
+        """Return what becomes readable when a runner has ended; `poll` closes it then."""
+        return list(self._ends.values())
+
     def wait(self, seconds: float) -> None:
         """Wait so long, or until a runner has ended."""
         poll = select.poll()
-        for fd in self._ends.values():
+        for fd in self.handles():
             poll.register(fd, select.POLLIN)
         poll.poll(1000 * seconds)
 

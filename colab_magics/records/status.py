@@ -105,7 +105,8 @@ def derive(
         phase = "killed" if said == "killed" else "interrupted"
         return replace(status, phase=phase, text=_with(said, when, at), ended=verdict.get("at"))
     if out is not None:
-        text = f"{phase}, results are on their way" if phase in ENDED else step or at or "running"
+        doing = f"{phase}, results are on their way" if phase in ENDED else step or at or "running"
+        text = f"{doing}, {where_out}" if (where_out := _where(out)) else doing
         return replace(status, phase="running", text=text + _not_heard_of(out, now))
     alive = process.is_alive(state.get("process") or {})
     if alive is None:
@@ -125,8 +126,14 @@ def _without_a_word(verdict: Mapping[str, Any] | None, out: Mapping[str, Any] | 
     if out is None:
         return Status("waiting", "waiting")
     if out.get("seen") == "running":
-        return Status("running", f"starting on {out['engine']}")
-    return Status("waiting", f"queued on {out['engine']}" + _not_heard_of(out, now))
+        return Status("running", f"starting {_where(out) or 'on ' + out['engine']}")
+    return Status("waiting", f"queued {_where(out) or 'on ' + out['engine']}" + _not_heard_of(out, now))
+
+
+def _where(out: Mapping[str, Any]) -> str:
+    """Say on which machine an engine has a run, where it has several."""
+    host = (out.get("ref") or {}).get("host")
+    return f"on {units.without_controls(str(host))[:80]}" if host else ""
 
 
 def _not_heard_of(out: Mapping[str, Any], now: float) -> str:

@@ -126,6 +126,28 @@ class Code:
         self.sent = {path: seen for path, seen in self.sent.items() if path not in here}
         return len(before & here)
 
+    def wanted(self) -> dict[str, Version]:
+        """Return all files that are code now.
+
+        Raises
+        ------
+        InvalidInput
+            When that is more than code is.
+        """
+        self.changes()
+        self._check(list(self._now))
+        return self._now
+
+    def _check(self, paths: Sequence[str]) -> int:
+        """Return how many bytes files have, unless that is more than code."""
+        size = sum(self._now[path].size for path in paths)
+        if len(paths) > MOST_FILES or size > MOST_BYTES:
+            raise InvalidInput(
+                f"{self.root} holds {len(paths):,} files, {show_size(size)}: that is more than code.",
+                "Leave data out by .gitignore or exclude=, or send what is needed: include=src,lib",
+            )
+        return size
+
     def send(self, kernel: Any) -> tuple[int, int]:
         """Send what changed ahead of the next request; returns how many files and bytes.
 
@@ -135,12 +157,7 @@ class Code:
             When that is more than code is; nothing was sent.
         """
         changed, gone = self.changes()
-        size = sum(self._now[path].size for path in changed)
-        if len(changed) > MOST_FILES or size > MOST_BYTES:
-            raise InvalidInput(
-                f"{self.root} holds {len(changed):,} files, {show_size(size)}: that is more than code.",
-                "Leave data out by .gitignore or exclude=, or send what is needed: include=src,lib",
-            )
+        size = self._check(changed)
         for path in changed:
             try:
                 data = (self.root / path).read_bytes()

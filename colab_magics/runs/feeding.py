@@ -277,11 +277,11 @@ class Scheduler:
         tried = [Active(run, self.announced[run.folder], now) for run in chosen]
         try:
             refs = self.engine.submit([one.submission for one in tried])
-        except (OSError, Unavailable):
-            # It may have heard of them all the same.
-            for one in tried:
-                self.waiting.remove(one.run)
-            self.sought += tried
+        except (OSError, Unavailable) as error:
+            if not isinstance(error, base.NotSubmitted):  # it may have heard of them all the same
+                for one in tried:
+                    self.waiting.remove(one.run)
+                self.sought += tried
             raise
         for one, ref in zip(tried, refs, strict=True):
             # Those without one could not be started now, and go on waiting.
@@ -381,10 +381,10 @@ def main() -> None:
     runs = [by_name[name] for name in plan["runs"] if name in by_name]
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
     secrets = {name: os.environ[name] for name in plan.get("secrets", ()) if name in os.environ}
-    folders = [run.folder for run in runs]
-    engine.prepare(Work(job_folder, Runner(), folders, [run.folder for run in adopt], secrets))
+    feed, folders = Feed(**plan["feed"]), [run.folder for run in runs]
+    engine.prepare(Work(job_folder, Runner(), folders, [run.folder for run in adopt], secrets, feed.workers))
     source = Planned(job_folder, runs, len(plan["runs"]))
-    scheduler = Scheduler(job_folder, engine, source, Feed(**plan["feed"]), adopt)
+    scheduler = Scheduler(job_folder, engine, source, feed, adopt)
     while True:
         scheduler.run()
         # Whoever adds to the plan finds the job's lock held, and then this look comes after; or finds it free.

@@ -101,6 +101,8 @@ def attend(runs: Sequence[Run], secrets: Sequence[str]) -> None:
         with scheduler.taken(job_folder) as (lock, *_):
             submitted.settle(job_folder, {run.engine for run in runs})
             out = [run for run in runs_of(job_folder) if run.engine != LOCAL and run.is_out()]
+            for run in out:
+                submitted.check_meant(run)
             mine = [run.folder for run in out if run.engine == out[0].engine]  # a scheduler feeds one engine
             if mine:
                 feed = _feed_before(job_folder)
@@ -124,6 +126,7 @@ def _engine(runs: Sequence[Run]) -> str:
             f"The runs of {runs[0].job} were submitted to {' and '.join(engines)}.",
             "Name those of one engine at a time: %jobs retry 3-5",
         )
+    submitted.check_meant(runs[0])
     open_engine(engines[0]).available(gpus=max(run.record.get("gpus") or 0 for run in runs))
     return engines[0]
 

@@ -115,6 +115,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
         )
     engine.available()
     job_folder = order.job_folder
+    submitted.say(job_folder, order.engine)
     order.draft.check()
     make_folder(job_folder)
     real_folder(job_folder, SCHEDULER)

@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import process
+from ..checkout import trust
 from ..engines import ENGINES, base, open_engine
 from ..engines.base import Engine, Phase, Ref, Submission
-from ..errors import ColabMagicsError, Unavailable
+from ..errors import ColabMagicsError, InvalidInput, Unavailable
 from ..records import schema
 from ..records.names import REFERENCE, SCHEDULER, STATE
 from ..records.run import LOCAL, Run, runs_of
@@ -74,6 +75,32 @@ def _write(run: Run, submission: Submission, **seen: object) -> None:
     process.write_json(run.folder / REFERENCE, {**said, "by": process.identity()}, durable=run.engine != LOCAL)
 
 
+def say(job_folder: Path, engine: str) -> None:
+    """Note that this user's own line executes runs of a job there: whoever wrote the folder may name any machine."""
+    if engine != LOCAL:
+        trust.Request(job_folder, {"on": engine}).note("yes")
+
+
+def is_meant(run: Run) -> bool:
+    """Whether this user has said where a run is: nobody is asked, or sent anything, because a folder names him."""
+    return run.engine == LOCAL or trust.Request(run.folder.parent, {"on": run.engine}).allowed
+
+
+def check_meant(run: Run) -> None:
+    """Check that a run may be executed where it was submitted to.
+
+    Raises
+    ------
+    InvalidInput
+        When this user has never said so.
+    """
+    if not is_meant(run):
+        raise InvalidInput(
+            f"{run.id} was submitted with on={run.engine}, and no line of yours has said that for {run.job}.",
+            f"If you mean it, say it: %fork or %submit with on={run.engine} goes on with what is there.",
+        )
+
+
 def is_over(run: Run) -> bool:
     """Whether its runner itself has said how it ended."""
     return (run.state() or {}).get("phase") in ENDED
@@ -113,6 +140,8 @@ def _by_engine(runs: Iterable[Run]) -> Iterator[tuple[Engine, list[tuple[Run, Su
         if submission := known(run):
             by_name.setdefault(run.engine, []).append((run, submission))
     for name, mine in by_name.items():
+        if any(not is_meant(run) for run, _ in mine):
+            continue
         try:
             engine = open_engine(name)
         except ColabMagicsError:
@@ -147,7 +176,9 @@ def end(runs: Iterable[Run]) -> None:
         When one cannot be reached.
     """
     runs = list(runs)
-    unreached = [f"{run.id} ({run.engine})" for run in runs if not _is_known_engine(run) and known(run)]
+    unreached = [
+        f"{run.id} ({run.engine})" for run in runs if not (_is_known_engine(run) and is_meant(run)) and known(run)
+    ]
     for engine, mine in _by_engine(runs):
         left = [submission for _, submission in _sought(engine, mine)]
         over = time.monotonic() + _PATIENCE

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..checkout import git
+from ..checkout.jobs import job_of, jobs_of, notebook_key
 from ..checkout.project import (
     DATA_JOB,
     DEFAULT_JOB,
     Project,
     check_name,
     find_project,
-    job_of,
-    jobs_of,
-    notebook_key,
     real_folder,
 )
 from ..checkout.trust import Warn

@@ -183,6 +183,24 @@ def get(host: str, source: str, target: Path, *, timeout: float) -> None:
         _place(unpacked, target, whole=whole)
 
 
+def unpack(archive: bytes, folder: Path) -> None:
+    """Put what another machine has sent as an archive into a folder: nothing outside of it, and no file in part.
+
+    Raises
+    ------
+    Unavailable
+        For a name or a link that leads out of it.
+    OSError
+        When it cannot be written.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".copy.") as beside:
+        unpacked = Path(beside, _SOURCE)
+        unpacked.mkdir()
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+            _unpack(tar, unpacked)
+        _place(unpacked, folder, whole=True)
+
+
 def _split(path: str) -> tuple[str, str]:
     """Return folder and name of a path there, so that neither is taken for an option."""
     pure = PurePosixPath(path or ".")

@@ -111,7 +111,7 @@ def fork(
         With ``start=live``, leave the random generators as they are here: all runs draw the same numbers. By default
         Python's, numpy's and torch's global ones are seeded for each run, from their state here and the run's index.
     on : str, default "local"
-        The engine: where runs execute. ``local`` is this machine.
+        The engine: where runs execute. ``local`` is this machine, ``ssh:gpu1,gpu2`` are others that ssh reaches.
     time, cell_time : str, optional
         How long a run, and a cell, may take: ``2h``. For ever by default. A run that takes longer has failed.
     retries : int, default 0
@@ -170,16 +170,16 @@ def fork(
 
     points, names = asked_for(grid, n, yes=yes)
     said = str(workers) != "auto"
-    machine = open_engine(on).settle(workers, gpus, ui)
-    at_once = machine.workers
-    if start == "live":
-        at_once = _workers_that_fit(ui, at_once, fixed=said)
-    current = ui.notebook(notebook)
-    for warning in filter(None, (current.warning, *machine.warnings)):
-        ui.warn(warning)
+    engine, current = open_engine(on), ui.notebook(notebook)
     current = replace(current, content=forks.prepare(current.content))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
     project = which_job.which(shell, current)
+    machine = engine.settle(project.data_job, _cwd(current), workers, gpus, ui)
+    for warning in filter(None, (current.warning, *machine.warnings)):
+        ui.warn(warning)
+    at_once = machine.workers
+    if start == "live":
+        at_once = _workers_that_fit(ui, at_once, fixed=said)
     limits, resume = _limits(time=time, cell_time=cell_time), plan.resume_word(resume, force=force)
     draft = NotebookDraft(
         current, mine, project.root, _cwd(current), start, seed, limits, keeps=resume == "keep", here=shell

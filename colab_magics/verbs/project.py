@@ -95,7 +95,8 @@ def project(
         return _in_run(shell, run)
     from ..checkout import folders, locate, setup
     from ..checkout import git as repository
-    from ..checkout.project import Project, check_name, job_of, jobs_of, notebook_key
+    from ..checkout.jobs import job_of, jobs_of, notebook_key
+    from ..checkout.project import Project, check_name
 
     seconds = units.seconds(every, name="every")
     if restore not in (known_values := get_args(setup.Restore)):

@@ -73,7 +73,7 @@ def submit(
     gpus : str, optional
         GPUs of each run; see ``%fork``.
     on : str, default "local"
-        The engine: where runs execute. ``local`` is this machine.
+        The engine: where runs execute. ``local`` is this machine, ``ssh:gpu1,gpu2`` are others that ssh reaches.
     time : str, optional
         How long a run may take: ``2h``. For ever by default.
     retries, max_failures : int, optional
@@ -121,7 +121,7 @@ def submit(
     limit = None if time is None else seconds(time, name="time")
     folder = which_job.folder_of_commands(project)
     draft = CommandDraft(list(map(str, command)), folder, limit, names)
-    machine = open_engine(on).settle(workers, gpus, ui)
+    machine = open_engine(on).settle(project.data_job, folder, workers, gpus, ui)
     for warning in machine.warnings:
         ui.warn(warning)
     if draft.unknown:

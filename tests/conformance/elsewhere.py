@@ -13,6 +13,7 @@ Its world is a folder, named by the environment variable ELSEWHERE. ``faults.jso
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -60,7 +61,9 @@ class Elsewhere(Engine):
         if self.faults().get("away"):
             raise OSError(113, f"{HOST} cannot be reached")
 
-    def settle(self, workers: str | int = "auto", gpus: Any = None, ui: Any = None) -> Resources:
+    def settle(
+        self, job_folder: Path, cwd: Path, workers: str | int = "auto", gpus: Any = None, ui: Any = None
+    ) -> Resources:
         return Resources(2 if workers == "auto" else int(workers))
 
     def available(self, *, gpus: float = 0) -> None:
@@ -137,14 +140,19 @@ class Elsewhere(Engine):
                 inside = path.relative_to(self.there(run))
                 if inside.name in WRITTEN_HERE or (not final and len(inside.parts) > 1):
                     continue
-                if path.is_dir():
-                    (run.folder / inside).mkdir(exist_ok=True)
-                elif inside.name == STATE:
-                    self.bring_state(path, run.folder / STATE)
-                else:
-                    shutil.copyfile(path, run.folder / f".{inside.name}.part")
-                    (run.folder / f".{inside.name}.part").replace(run.folder / inside)
+                # A run at work removes its temporary files.
+                with contextlib.suppress(FileNotFoundError):
+                    self.bring(path, inside, run.folder)
         return [""] * len(runs)
+
+    def bring(self, path: Path, inside: Path, home: Path) -> None:
+        if path.is_dir():
+            (home / inside).mkdir(exist_ok=True)
+        elif inside.name == STATE:
+            self.bring_state(path, home / STATE)
+        else:
+            shutil.copyfile(path, home / f".{inside.name}.part")
+            (home / f".{inside.name}.part").replace(home / inside)
 
     def bring_state(self, source: Path, target: Path) -> None:
         state = process.read_json(source)

@@ -43,6 +43,12 @@ class Sshd:
     host: str
     process: subprocess.Popen[bytes]
 
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Run a server that was ended once more, until the block ends."""
+        with _running(self.config_file.parent, self.port):
+            yield
+
 
 @contextmanager
 def sshd(
@@ -72,8 +78,7 @@ def sshd(
     **variables : str
         Further environment variables of those who log in.
     """
-    server = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if server is None or shutil.which("ssh") is None:
+    if _program() is None or shutil.which("ssh") is None:
         pytest.skip("needs openssh-server and openssh-client: apt-get install openssh-server openssh-client")
     folder = tmp / "sshd of the test"
     folder.mkdir(mode=0o700)
@@ -83,16 +88,26 @@ def sshd(
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # privilege separation needs it
     known = {"HOME": session_home, "PATH": session_path, **_certificates(), **variables}
     port = _write_settings(folder, host, known, listen, address)
-    command = [server, "-D", "-e", "-f", str(folder / "sshd_config")]
-    with open(folder / "log", "wb") as log:
+    with _running(folder, port, listen) as running:
+        yield Sshd(port, folder / "ssh_config", host, running)
+
+
+@contextmanager
+def _running(folder: Path, port: int, listen: str = LOCAL) -> Iterator[subprocess.Popen[bytes]]:
+    command = [str(_program()), "-D", "-e", "-f", str(folder / "sshd_config")]
+    with open(folder / "log", "ab") as log:
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         poll(lambda: running.poll() is not None or _answers(listen, port), what="sshd answers")
         assert running.poll() is None, (folder / "log").read_text()
-        yield Sshd(port, folder / "ssh_config", host, running)
+        yield running
     finally:
         running.terminate()
         running.wait(10)
+
+
+def _program() -> str | None:
+    return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 def _write_settings(folder: Path, host: str, variables: Mapping[str, object], listen: str, address: str) -> int:

@@ -1,0 +1,1 @@
+"""Runs on other machines, by ssh alone."""
