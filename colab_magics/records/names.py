@@ -17,6 +17,8 @@ PLAN = "plan.json"
 """In it: what the last scheduler was given."""
 LIVE = "live.json"
 """In it: the copy of the notebook that live runs are forked from."""
+FENCED = "fenced.json"
+"""In it: attempts to be ended on hosts that were away when they were killed."""
 PRELOAD = "preload.json"
 """In it: what the processes are started with that warm kernels are forked from."""
 

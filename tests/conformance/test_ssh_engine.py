@@ -195,6 +195,29 @@ def test_runs_that_wait_go_to_the_other_host_when_one_vanishes(
     assert sorted((tmp_path / "count").read_text().split()) == list("012345"), "each was executed once"
 
 
+def test_a_run_on_a_host_that_is_gone_is_given_up_and_ended_there_when_it_is_back(
+    on: str, project: Project, two: list[Box], tmp_path: Path
+) -> None:
+    os.chdir(project.root)
+    Path("train.sh").write_text(f"echo $$ >>{tmp_path}/begun\nwhile [ ! -e {tmp_path}/go ]; do sleep 0.05; done\n")
+    submit("sh", "train.sh", on="ssh:alpha")
+    poll(lambda: (tmp_path / "begun").exists(), timeout=60)
+    cut_off(two[0])
+    two[0].server.process.wait()
+    poll(lambda: "not heard of since" in str(jobs()), timeout=60)
+    jobs.kill("0")
+    poll(lambda: not runs_of(project.data_job)[0].is_out(), timeout=60)
+    assert phases(project) == ["killed"]
+    first = int((tmp_path / "begun").read_text())
+    assert psutil.pid_exists(first), "nobody could end it yet"
+    with two[0].server.again():
+        submit("sh", "train.sh", on="ssh:alpha,beta")
+        poll(lambda: not psutil.pid_exists(first), timeout=60, what="the first attempt is ended")
+        (tmp_path / "go").touch()
+        poll(lambda: phases(project) == ["done"], timeout=60)
+    assert len((tmp_path / "begun").read_text().split()) == 2
+
+
 def test_inputs_that_are_not_there_are_named(on: str, project: Project, two: list[Box], said: Any) -> None:
     project.data_project.mkdir()
     (project.data_project / "a.csv").write_text("1")

@@ -12,25 +12,25 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 from ... import process
 from ...checkout.project import DATA_PROJECT
 from ...errors import ColabMagicsError, InvalidInput, Unavailable
-from ...records.names import PRELOAD, RECORD, SCHEDULER
+from ...records.names import RECORD
 from ...relay.code import folder_there
 from ...ui import UI
 from ...units import count
 from .. import base
 from ..base import Engine, Phase, Ref, Resources, Submission, Work
 from .code import Checkout, root_of
-from .folders import Arrivals, Departures, packed, sizes
+from .fences import Fences
+from .folders import Arrivals, sizes
 from .hosts import Hosts, result
 from .line import NEVER, Answer, Refusal, all_of
+from .sending import Sending
 
 _ASK_SECONDS = 5.0
 """So long a poll waits for all hosts; of one that answers later nothing is known meanwhile."""
@@ -62,12 +62,13 @@ class SshEngine(Engine):
         self._news = threading.Event()
         self._hosts = Hosts(names, self._news.set)
         self._root = Path()
-        self._ready: _Ready | None = None
+        self._ready: Sending | None = None
         self._out: dict[str, str] = {}
         """Where attempts are, by key, as far as this process knows."""
         self._unsure: dict[str, Submission] = {}
         """Those of which nobody knows whether they arrived."""
         self._polled: dict[str, Future[Answer]] = {}
+        self._fences: Fences | None = None
         self._arrivals = Arrivals(self._hosts.__getitem__)
 
     @property
@@ -78,6 +79,7 @@ class SshEngine(Engine):
     def _of_job(self, job_folder: Path) -> None:
         """Learn which project the runs belong to: its folder stands above that of its jobs."""
         self._root = Path(os.path.abspath(job_folder)).parents[1]
+        self._fences = Fences(job_folder)
         self._hosts.project = folder_there(self._root)
 
     def settle(
@@ -122,12 +124,14 @@ class SshEngine(Engine):
         self._of_job(work.job_folder)
         records = [process.read_json(folder / RECORD) or {} for folder in work.folders]
         self._hosts.gpus = next((record.get("gpus") for record in records), None)
-        self._ready = _Ready(work, self._root, self._hosts)
+        self._ready = Sending(work, self._root, self._hosts)
         self._hosts.open()
 
     def submit(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Give runs to hosts that have room, the emptiest first; see `Engine`."""
         ready = self._prepared()
+        for name in self._hosts.names:
+            self._end_fenced(name)
         given = self._hosts.share_out([run.key for run in runs], self._out, ready.work.workers)
         by_host: dict[str, list[Submission]] = {}
         for run in runs:
@@ -149,7 +153,7 @@ class SshEngine(Engine):
             raise base.NotSubmitted(*problems[0].args)
         return [refs.get(run.key) for run in runs]
 
-    def _prepared(self) -> _Ready:
+    def _prepared(self) -> Sending:
         if self._ready is None:
             raise TypeError("an engine submits nothing before it was prepared")
         return self._ready
@@ -206,6 +210,7 @@ class SshEngine(Engine):
         self._reach(runs, by_host)
         asked: dict[str, Future[Answer]] = {}
         for name, mine in by_host.items():
+            self._end_fenced(name)
             late = self._polled.get(name)
             if late is not None and not late.done():
                 self._hosts[name].check()
@@ -219,7 +224,23 @@ class SshEngine(Engine):
                     phases[run.key] = self._phase(name, run, phase)
         # What is said to be on a host that is none of this engine's is nowhere.
         nowhere = {run.key for run in runs if _host_of(run) not in self._hosts.names}
+        nowhere |= {run.key for run in runs if run.key not in phases and run.key in self._fenced}
         return [base.ENDED if run.key in nowhere else phases.get(run.key, base.UNKNOWN) for run in runs]
+
+    @property
+    def _fenced(self) -> Fences:
+        if self._fences is None:
+            raise TypeError("an engine that knows no job has no runs")
+        return self._fences
+
+    def _end_fenced(self, name: str) -> None:
+        """End on a host that is back what was killed while it was away."""
+        if self._hosts[name].is_open() and (keys := self._fenced.of(name)):
+            answer = self._hosts[name].ask("cancel", keys=keys)
+            all_of([answer], _ASK_SECONDS)
+            with contextlib.suppress(ColabMagicsError):
+                result(name, answer)
+                self._fenced.lift(keys)
 
     def _phase(self, name: str, run: Submission, said: str) -> Phase:
         if said == NEVER and run.key in self._unsure:
@@ -253,13 +274,19 @@ class SshEngine(Engine):
     def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:
         """Bring home what runs have written; see `Engine`."""
         known = [(name, run) for run in runs if (name := _host_of(run)) in self._hosts.names]
+        # Of what was given up on a host that is away nothing is waited for.
+        known = [(name, run) for name, run in known if self._hosts[name].is_open() or run.key not in self._fenced]
         troubles = dict(zip([run.key for _, run in known], self._arrivals.fetch(known, final=final), strict=True))
         return [troubles.get(run.key, "") for run in runs]
 
     def cancel(self, runs: Sequence[Submission]) -> None:
-        """Ask the hosts to end runs; see `Engine`."""
+        """Ask the hosts to end runs; see `Engine`. Those of one that is away count as ended from now on."""
         by_host = self._by_host(runs)
         self._reach(runs, by_host)
+        for name, mine in list(by_host.items()):
+            if not self._hosts[name].is_open() and self._hosts[name].is_away():
+                self._fenced.add(name, [run.key for run in mine])
+                del by_host[name]
         asked = {
             name: self._hosts[name].ask("cancel", keys=[run.key for run in mine]) for name, mine in by_host.items()
         }
@@ -277,92 +304,6 @@ class SshEngine(Engine):
         self._hosts.close()
 
 
-class _Ready:
-    """What is sent to hosts: a scheduler's work, and the project's code as it is when a run starts.
-
-    Parameters
-    ----------
-    work : Work
-        The scheduler's.
-    root : Path
-        The project's folder.
-    hosts : Hosts
-        Where to.
-    """
-
-    def __init__(self, work: Work, root: Path, hosts: Hosts) -> None:
-        self.work = work
-        self._root, self._hosts = root, hosts
-        self._checkouts: dict[Path, Checkout] = {}
-        self._session = uuid.uuid4().hex
-        self._departures = Departures()
-        self._states: dict[tuple[str, Path], str] = {}
-        """Which state of the code each host has got last."""
-
-    def forget_code(self, name: str) -> None:
-        """Look anew whether a host has the code."""
-        self._states = {key: state for key, state in self._states.items() if key[0] != name}
-
-    def send(self, name: str, runs: Sequence[Submission]) -> list[tuple[Future[Answer], list[Submission]]]:
-        """Bring the code and the folders of runs to a host, and have them started; returns which were sent."""
-        by_code: dict[Path, list[tuple[Submission, dict[str, Any]]]] = {}
-        for run in runs:
-            record = process.read_json(run.folder / RECORD) or {}
-            cwd = record.get("cwd")
-            by_code.setdefault(root_of(self._root, Path(cwd) if cwd else None), []).append((run, record))
-        return [self._send(name, code, mine) for code, mine in by_code.items()]
-
-    def _send(
-        self, name: str, code: Path, runs: Sequence[tuple[Submission, dict[str, Any]]]
-    ) -> tuple[Future[Answer], list[Submission]]:
-        state = self._send_code(name, code)
-        host, heads, blobs, sent = self._hosts[name], [], [], []
-        for run, record in runs:
-            names = self._departures.names(host, run, self._session)
-            if names is None:
-                continue
-            gpus = self._hosts.gpus_of(name) if record.get("gpus") is None else record["gpus"]
-            own = {"engine": "local", "gpus": gpus}
-            head = {"key": run.key, "folder": run.folder.name, "base": sizes(run.folder)}
-            heads.append({**head, "cwd": _inside(code, record.get("cwd")), "record": {**record, **own}})
-            blobs.append(packed(run.folder, names))
-            sent.append(run)
-        program = type(self.work.program)
-        answer = host.ask(
-            "submit",
-            *blobs,
-            session=self._session,
-            job=self.work.job_folder.name,
-            program=f"{program.__module__}:{program.__qualname__}",
-            state=state,
-            environment=dict(self.work.environment),
-            preload=process.read_json(self.work.job_folder / SCHEDULER / PRELOAD),
-            runs=heads,
-        )
-        return answer, sent
-
-    def _send_code(self, name: str, code: Path) -> str:
-        checkout = self._checkouts.setdefault(code, Checkout(code, self._root))
-        snapshot = checkout.look()
-        if self._states.get((name, code)) == snapshot.state:
-            return snapshot.state
-        files, host = {path: list(one) for path, one in snapshot.files.items()}, self._hosts[name]
-        missing = _wait(host.ask("code", state=snapshot.state, files=files))[0]["missing"]
-        if missing is not None:
-            archive = checkout.pack(snapshot, missing)
-            own = {"marker": checkout.marker(), "inputs": checkout.inputs_there}
-            _wait(host.ask("bring", archive, files=files, **own))
-        self._states[name, code] = snapshot.state
-        return snapshot.state
-
-
-def _inside(code: Path, cwd: str | None) -> str | None:
-    """Return a folder of the code relative to it; None for one that is none of it."""
-    if not cwd or not Path(cwd).is_relative_to(code):
-        return None
-    return str(Path(cwd).relative_to(code))
-
-
 def _has_files(folder: Path) -> bool:
     try:
         return any(folder.iterdir())
@@ -376,10 +317,3 @@ def _ref(name: str, run: Submission) -> Ref:
 
 def _host_of(run: Submission) -> str:
     return str((run.ref or {}).get("host") or "")
-
-
-def _wait(answer: Future[Answer]) -> Answer:
-    try:
-        return answer.result(_SEND_SECONDS)
-    except TimeoutError:
-        raise Unavailable(f"The code could not be sent within {_SEND_SECONDS:g} s.") from None

@@ -123,6 +123,10 @@ class Host:
         """Whether there is a connection, as far as anybody knows."""
         return self._line is not None and self._line.why is None
 
+    def is_away(self) -> bool:
+        """Whether it could not be connected to when that was tried last."""
+        return self._failures > 0
+
     def ask(self, question: str, *blobs: bytes, **words: Any) -> Future[Answer]:
         """Ask over the connection; without one the future raises at once, and one is being opened."""
         line = self._line
