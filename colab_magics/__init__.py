@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from .verbs import VERBS, load
 
 if TYPE_CHECKING:
-    from .records.metrics import report as report
     from .verbs.fork import fork as fork
     from .verbs.host import host as host
     from .verbs.jobs import jobs as jobs
     from .verbs.join import join as join
     from .verbs.project import project as project
     from .verbs.remote import remote as remote
+    from .verbs.report import report as report
     from .verbs.stop import stop as stop
     from .verbs.submit import submit as submit
     from .verbs.sync import sync as sync
@@ -38,10 +38,7 @@ def __getattr__(name: str) -> Any:
         from .faces import magics
 
         magics.ensure_session()
-    if name == "report":
-        from .records.metrics import report as function
-    else:
-        function = load(name)
+    function = load(name)
     globals()[name] = function
     return function
 

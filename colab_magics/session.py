@@ -1,6 +1,7 @@
 """What one shell holds: its UI and the handles that verbs left for each other.
 
-A verb asks for `current()`. A face puts its session in front with `activate`; a script gets one of its own.
+A verb asks for `current()`, and hands what it needs to the floors below, which never ask. A face puts its session in
+front with `activate`; a script gets one of its own.
 """
 
 from __future__ import annotations
@@ -35,9 +36,6 @@ class Session:
         Which cell made this process use a GPU, and how; empty when none did.
     remotes : dict of str to Any
         The `colab_magics.verbs.remote.Remote` of each host that ``%remote`` connected to.
-    beats : dict of Path to (float, float)
-        The last heartbeat that was seen of runs on other machines, and when it came here, by this machine's monotonic
-        clock; 0 before one was seen to change.
     secrets : list of str
         Names of the environment variables that ``%project secrets=`` set; runs get them wherever they execute.
     """
@@ -50,8 +48,13 @@ class Session:
     forked: list[Any] = field(default_factory=list)
     uses_gpu: str = ""
     remotes: dict[str, Any] = field(default_factory=dict)
-    beats: dict[Path, tuple[float, float]] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
+
+    def warn_once(self, text: str) -> None:
+        """Show a warning, the first time."""
+        if text not in self.said:
+            self.said.add(text)
+            self.ui.warn(text)
 
 
 RUN_VARIABLE = "COLAB_MAGICS_RUN"

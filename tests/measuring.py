@@ -20,6 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import psutil  # noqa: E402 (the paths come first)
 
 from colab_magics.mirror import control  # noqa: E402
+from colab_magics.mirror.state import Config  # noqa: E402
 from colab_magics.mirror.sync import Sync  # noqa: E402
 from colab_magics.transport.places import Place, parse  # noqa: E402
 
@@ -103,7 +104,7 @@ def kept(source: Path, place: Place | Path, **options: Any) -> Iterator[Sync]:
     """Keep a folder at a Place while the block runs."""
     place = place if isinstance(place, Place) else parse(str(place), project="bench")
     options = {"every": 300.0, "restore": "none", "project": "bench", **options}
-    sync = control.start(source, place, **options)
+    sync = control.start(Config.of(source, place, **options))
     try:
         yield sync
     finally:

@@ -148,6 +148,17 @@ def silent_handlers(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
             yield from (f"{path}:{node.lineno}: suppresses every error" for kind in node.args if is_broad(kind))
 
 
+def asks_for_the_session(path: PurePosixPath, tree: ast.AST) -> Iterator[str]:
+    """Verbs and faces know which session this is; the floors below get what they need of it as arguments."""
+    if HEIGHT[room_of(path)] >= HEIGHT["verbs"] or path == PurePosixPath("session.py"):
+        return
+    asking = {f"colab_magics.session.{name}" for name in ("current", "activate", "deactivate")}
+    yield from (f"{path}:{line}: asks for the session" for line, name in imports(tree, path) if name in asking)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and f"colab_magics.{ast.unparse(node)}" in asking:
+            yield f"{path}:{node.lineno}: asks for the session; the verb hands down what is needed of it"
+
+
 def sizes(path: PurePosixPath, tree: ast.Module) -> Iterator[str]:
     """Short modules of short functions."""
     end = max((node.end_lineno or 0 for node in tree.body), default=0)
@@ -179,6 +190,7 @@ RULES: tuple[Rule, ...] = (
     spells_file_names,
     calls_forbidden,
     silent_handlers,
+    asks_for_the_session,
     sizes,
     missing_docstrings,
 )
@@ -228,6 +240,10 @@ def test_every_module_has_a_place_on_a_floor() -> None:
         (silent_handlers, "ui.py", "try:\n    f()\nexcept Exception:\n    pass"),
         (silent_handlers, "ui.py", "for x in y:\n  try:\n    f()\n  except (OSError, Exception) as e:\n    continue"),
         (silent_handlers, "ui.py", "with contextlib.suppress(Exception):\n    f()"),
+        (asks_for_the_session, "runs/run.py", "from .. import session\nui = session.current().ui"),
+        (asks_for_the_session, "kernels/live.py", "from ..session import current"),
+        (asks_for_the_session, "colab/runtime.py", "def f():\n    from ..session import current as here"),
+        (asks_for_the_session, "ui.py", "session.activate(Session())"),
         (sizes, "ui.py", "\n".join(f"x{n} = 0" for n in range(401))),
         (sizes, "ui.py", "def f():\n" + "\n".join(f"    x{n} = 0" for n in range(71))),
         (missing_docstrings, "ui.py", "x = 1"),
@@ -245,6 +261,7 @@ def test_the_rule_sees_what_breaks_it(rule: Rule, path: str, source: str) -> Non
         ("verbs/fork.py", "'''Doc.'''\nfrom .. import session\nfrom ..runs import run\nfrom . import subcommand"),
         ("faces/app.py", "'''Doc.'''\nfrom .. import VERBS, __version__\nimport IPython"),
         ("session.py", "'''Doc.'''\nfrom .ui import UI"),
+        ("runs/in_run.py", "'''Doc.'''\nfrom .. import session\nfrom ..session import Session\nsession.run_folder()"),
         ("session.py", "'''Doc.'''\nif TYPE_CHECKING:\n    import subprocess"),
         ("colab/runtime.py", "'''Doc.'''\nfrom google.colab import drive"),
         ("runs/run.py", "'''Doc.'''\nimport google.auth\nimport IPythonic\nfrom ..kernels import cold"),
@@ -271,7 +288,7 @@ def test_the_version_has_one_source() -> None:
 def test_every_verb_has_its_file_and_every_file_its_verb() -> None:
     # Some words of a verb may stand in a file of their own, named after it: jobs_results.py.
     files = {file.stem.partition("_")[0] for file in (PACKAGE / "verbs").glob("*.py") if file.stem != "__init__"}
-    assert files == set(colab_magics.VERBS)
+    assert files == {*colab_magics.VERBS, "report"}  # for runs' own code: a function, and no line
     assert all(inspect.isfunction(getattr(colab_magics, verb)) for verb in colab_magics.VERBS)
 
 

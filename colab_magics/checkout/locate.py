@@ -11,6 +11,7 @@ from ..colab import runtime
 from ..errors import InvalidInput, NotFound
 from . import git
 from .project import Project, check_name, find_project, read_marker
+from .trust import Warn, unheard
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Spot:
     notes: list[str] = field(default_factory=list)
 
 
-def find(source: git.Source | None, name: str | None, root: str | None, known: Project | None) -> Spot:
+def find(
+    source: git.Source | None, name: str | None, root: str | None, known: Project | None, warn: Warn = unheard
+) -> Spot:
     """Find the folder of a project.
 
     Parameters
@@ -49,6 +52,8 @@ def find(source: git.Source | None, name: str | None, root: str | None, known: P
         The name and the parent folder that were asked for.
     known : Project or None
         The project that this shell set up before.
+    warn : callable
+        Is told what is not read, and why.
 
     Raises
     ------
@@ -66,10 +71,10 @@ def find(source: git.Source | None, name: str | None, root: str | None, known: P
         process.need("git")
         return _of_repository(source, check_name(name or source.name, option="name"), parent, known)
     if name is not None:
-        return _of_name(check_name(name, option="name"), root is not None, parent or Path.cwd(), known)
+        return _of_name(check_name(name, option="name"), root is not None, parent or Path.cwd(), known, warn)
     if root is not None:
         raise InvalidInput(f"root={root} needs a project's name.", "Add git=URL, or name=NAME for data folders alone.")
-    return _of_here(known)
+    return _of_here(known, warn)
 
 
 def _of_repository(source: git.Source, name: str, parent: Path | None, known: Project | None) -> Spot:
@@ -114,10 +119,10 @@ def _at(target: Path, source: git.Source, name: str) -> Spot:
     return Spot(name, target, source.text)
 
 
-def _of_name(name: str, placed: bool, parent: Path, known: Project | None) -> Spot:
+def _of_name(name: str, placed: bool, parent: Path, known: Project | None, warn: Warn) -> Spot:
     """Find or plan a project of data folders alone."""
     if not placed:
-        for project in (known, find_project(Path.cwd(), tell=False)):
+        for project in (known, find_project(Path.cwd(), tell=False, warn=warn)):
             if project is not None and project.name == name:
                 return Spot(name, project.root, project.url)
         top = git.toplevel(Path.cwd())
@@ -132,12 +137,12 @@ def _of_name(name: str, placed: bool, parent: Path, known: Project | None) -> Sp
     return _checkout(target, name) if (target / ".git").exists() else Spot(name, target)
 
 
-def _of_here(known: Project | None) -> Spot:
+def _of_here(known: Project | None, warn: Warn) -> Spot:
     """Find the project in use, or the one that the notebook stands in."""
     if known is not None:
         return Spot(known.name, known.root, known.url)
     process.need("git")
-    marked, top = find_project(Path.cwd(), tell=False), git.toplevel(Path.cwd())
+    marked, top = find_project(Path.cwd(), tell=False, warn=warn), git.toplevel(Path.cwd())
     # The innermost one: a checkout within a project's folders is a project of its own.
     if marked is not None and (top is None or len(marked.root.parts) >= len(top.parts)):
         return Spot(marked.name, marked.root, marked.url)

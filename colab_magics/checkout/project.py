@@ -17,6 +17,7 @@ from ..errors import InvalidInput, NotFound
 from ..process import write_json
 from ..session import CODE_VARIABLE
 from . import trust
+from .trust import Warn, unheard
 
 MARKER = ".colab_magics.json"
 DATA_PROJECT = "data_project"
@@ -78,14 +79,14 @@ class Project:
         return real_folder(self.root, DATA_JOB, self.job)
 
     def save(self, *, notebook: str | None = None, **more: Any) -> None:
-        """Write the marker: this set-up is complete. `notebook` (see `notebook_key`) uses this job from now on.
+        """Write the marker: this set-up is complete. `notebook` (see `jobs.notebook_key`) uses this job from now on.
 
         The Place of a project is one that the user said or allowed, so the marker that names it counts here.
         """
         marker = read_marker(self.root)
         old = dict(marker.values) if marker is not None else {}
         if notebook is not None:
-            more["jobs"] = {**jobs_of(self.root), notebook: self.job}
+            more["jobs"] = {**(marker.jobs if marker is not None else {}), notebook: self.job}
         notebooks = str(self.notebooks.relative_to(self.root))
         # What did not count stays to be allowed.
         kept = marker.claimed if marker is not None and self.place is None and marker.place is None else self.place
@@ -160,7 +161,7 @@ class Marker:
     job : str or None
         The job that was set up last.
     jobs : dict of str to str
-        The job that each notebook used last; see `notebook_key`.
+        The job that each notebook used last; see `jobs.notebook_key`.
     """
 
     root: Path
@@ -222,7 +223,7 @@ class Marker:
         return Project(self.name, job or self.job or DEFAULT_JOB, self.root, self.notebooks, place, self.url)
 
 
-def read_marker(root: Path) -> Marker | None:
+def read_marker(root: Path, warn: Warn = unheard) -> Marker | None:
     """Read the marker in a folder; None when there is none that makes it a project.
 
     Raises
@@ -230,7 +231,7 @@ def read_marker(root: Path) -> Marker | None:
     InvalidInput
         When it holds a name that cannot be.
     """
-    data = trust.read(root / MARKER)
+    data = trust.read(root / MARKER, warn)
     return None if data is None else _checked(root, data)
 
 
@@ -256,15 +257,15 @@ def _checked(root: Path, data: bytes) -> Marker | None:
     return Marker(root, values, values["name"], str(job) if job else None, {k: str(v) for k, v in jobs.items() if v})
 
 
-def find_marker(start: Path) -> Marker | None:
+def find_marker(start: Path, warn: Warn = unheard) -> Marker | None:
     """Find the marker in a folder or above it; see `trust.upward` for how far up."""
-    for file, data in trust.upward(start, MARKER):
+    for file, data in trust.upward(start, MARKER, warn):
         if (marker := _checked(file.parent, data)) is not None:
             return marker
     return None
 
 
-def find_project(start: Path, *, tell: bool = True) -> Project | None:
+def find_project(start: Path, *, tell: bool = True, warn: Warn = unheard) -> Project | None:
     """Find the project that a folder stands in, by the marker in it or above it.
 
     Parameters
@@ -272,18 +273,20 @@ def find_project(start: Path, *, tell: bool = True) -> Project | None:
     start : Path
         A folder; below ``data_job/<job>`` the project is of that job, else of the job that was set up last.
     tell : bool, default True
-        Tell the user what of the marker does not count.
+        Tell also what of the marker does not count.
+    warn : callable
+        Is told what is not read, and why.
 
     Returns
     -------
     Project or None
         None when no project was set up there.
     """
-    marker = find_marker(start)
+    marker = find_marker(start, warn)
     if marker is None:
         return None
     if tell and (line := marker.left_out()):
-        trust.say_once(line)
+        warn(line)
     inside = Path(start).absolute().relative_to(marker.root).parts
     return marker.project(inside[1] if len(inside) > 1 and inside[0] == DATA_JOB else None)
 
@@ -296,47 +299,6 @@ def of_run(run: Path) -> Project | None:
     root = [Path(there)] if (there := os.environ.get(CODE_VARIABLE)) else Path(run).absolute().parents[2:3]
     marker = read_marker(root[0]) if root else None
     return marker.project(Path(run).absolute().parent.name, placed=False) if marker is not None else None
-
-
-def notebook_key(notebook: str | Path, root: Path) -> str:
-    """Name a notebook within a project: by its path below the project's folder, else by its file name."""
-    path, base = Path(os.path.realpath(notebook)), Path(os.path.realpath(root))
-    inside = os.path.isabs(notebook) and path.is_relative_to(base)
-    return str(path.relative_to(base)) if inside else Path(notebook).name
-
-
-def job_of(root: Path, notebook: str | None, *, remembered: bool = True) -> str:
-    """Return the job that a notebook uses when nobody names one.
-
-    Parameters
-    ----------
-    root : Path
-        The project's folder.
-    notebook : str or None
-        The notebook; see `notebook_key`. None when nothing tells which it is.
-    remembered : bool
-        Whether the job that it used last counts.
-
-    Returns
-    -------
-    str
-        The job that it used last; else one of the notebook's own name, so that notebooks do not share their runs.
-    """
-    if notebook is None:
-        marker = read_marker(root) if remembered else None
-        return (marker.job if marker is not None else None) or DEFAULT_JOB
-    used = jobs_of(root).get(notebook) if remembered else None
-    if used is not None:
-        return used
-    # A file's name may be what a job's may not: hidden, an option, with line breaks.
-    name = "".join(one if one.isprintable() and one != "\\" else " " for one in Path(notebook).stem).strip(" .-")
-    return name.encode()[:200].decode(errors="ignore").strip() or DEFAULT_JOB
-
-
-def jobs_of(root: Path) -> dict[str, str]:
-    """Return the job that each notebook of a project used last; see `notebook_key`."""
-    marker = read_marker(root)
-    return marker.jobs if marker is not None else {}
 
 
 def project_of(run: Path) -> Project:

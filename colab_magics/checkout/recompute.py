@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from . import git, trust
+from .trust import Warn, unheard
 
 FOLDER = ".recompute"
 
@@ -30,38 +31,38 @@ class Listed:
     exclude: tuple[str, ...] = ()
 
 
-def read(root: Path) -> Listed:
+def read(root: Path, warn: Warn = unheard) -> Listed:
     """Read the files of a project; what does not count is told."""
-    asked = request(root)
-    include = _patterns(root / FOLDER / "include")
+    asked = request(root, warn)
+    include = _patterns(root / FOLDER / "include", warn)
     if asked is not None and not asked.allowed:
-        trust.say_once(
+        warn(
             f"{asked.file} came with the repository and names files that would stay here: left out. If you trust it: "
             f"%trust here, or in a shell: colab-magics trust {root}"
         )
         include = ()
-    return Listed(include, _patterns(root / FOLDER / "exclude"))
+    return Listed(include, _patterns(root / FOLDER / "exclude", warn))
 
 
-def request(root: Path) -> trust.Request | None:
+def request(root: Path, warn: Warn = unheard) -> trust.Request | None:
     """Return what an ``include`` asks for that came with a repository; None for one of the user's own."""
     file = root / FOLDER / "include"
-    patterns = _patterns(file)
+    patterns = _patterns(file, warn)
     if not patterns or not git.ask("ls-files", "--", f"{FOLDER}/include", cwd=root):
         return None
     return trust.Request(file, {"include": list(patterns)})
 
 
-def _patterns(file: Path) -> tuple[str, ...]:
+def _patterns(file: Path, warn: Warn) -> tuple[str, ...]:
     # A folder that is a link leads to what is not the project's.
-    data = None if file.parent.is_symlink() else trust.read(file)
+    data = None if file.parent.is_symlink() else trust.read(file, warn)
     found = []
     for line in (data or b"").decode("utf-8", "surrogateescape").splitlines():
         text = line.strip().removeprefix("./").rstrip("/")
         if not text or text.startswith("#"):
             continue
         if text.startswith(("/", "~")) or ".." in PurePosixPath(text).parts:
-            trust.say_once(f"{file}: {text} is not below the project, and is passed over.")
+            warn(f"{file}: {text} is not below the project, and is passed over.")
             continue
         found.append(text)
     return tuple(found)

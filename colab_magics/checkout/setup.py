@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .. import session, units
+from .. import units
 from ..colab import mount, runtime, secrets
 from ..errors import ColabMagicsError, CommandFailed, InvalidInput
-from ..ui import UI
+from ..ui import Says
 from . import clone as cloning
-from . import git, install, trust
+from . import git, install
 from .locate import Spot
 from .project import Project, read_marker
+from .trust import Warn
 
 if TYPE_CHECKING:
     from ..transport.places import Place
@@ -38,9 +39,12 @@ class Login:
     ----------
     text : str or None
         ``secret:NAME``, or None.
+    where : str
+        The face; see `UI.where`.
     """
 
     text: str | None
+    where: str
 
     def __post_init__(self) -> None:
         if self.text is not None and not re.fullmatch(r"secret:[^\s=]+", self.text):
@@ -55,11 +59,11 @@ class Login:
         if self.text is None:
             return None
         name = self.text.removeprefix("secret:")
-        return git.Token(name, secrets.read(name).strip())
+        return git.Token(name, secrets.read(name, self.where).strip())
 
 
-def export_secrets(names: Sequence[str]) -> list[str]:
-    """Put secrets into this process's environment, which runs inherit; returns their values, to be hidden."""
+def export_secrets(names: Sequence[str], where: str) -> dict[str, str]:
+    """Put secrets into this process's environment, which runs inherit; returns them, to be hidden."""
     values = {}
     for name in names:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -67,11 +71,9 @@ def export_secrets(names: Sequence[str]) -> list[str]:
                 f"secrets={name!r} is no name of an environment variable.",
                 "Write names without their values: secrets=A,B",
             )
-        values[name] = secrets.read(name)
+        values[name] = secrets.read(name, where)
     os.environ.update(values)
-    known = session.current().secrets
-    known += [name for name in values if name not in known]
-    return list(values.values())
+    return values
 
 
 @dataclass
@@ -97,15 +99,15 @@ class Before:
     left_out: str = ""
 
     @classmethod
-    def read(cls, spot: Spot) -> Before:
+    def read(cls, spot: Spot, warn: Warn) -> Before:
         """Read it for a project; one of another name does not count."""
-        marker = read_marker(spot.root)
+        marker = read_marker(spot.root, warn)
         if marker is None or marker.name != spot.name:
             return cls()
         return cls(True, marker.job, marker.place, marker.values.get("inputs"), marker.left_out())
 
 
-def find_places(to: str | None, before: Before, name: str) -> list[Place]:
+def find_places(to: str | None, before: Before, name: str, where: str, warn: Warn) -> list[Place]:
     """Decide which Places keep the data, none or several, and mount Drive for them.
 
     Parameters
@@ -116,22 +118,26 @@ def find_places(to: str | None, before: Before, name: str) -> list[Place]:
         The earlier set-up.
     name : str
         The project's name.
+    where : str
+        The face; see `UI.where`.
+    warn : callable
+        Is told what of before does not count.
     """
     from ..transport import folder_place, places
 
     if to is None and before.left_out:
-        trust.say_once(before.left_out)
+        warn(before.left_out)
     text = to if to is not None else before.place or ("drive" if runtime.on_colab() else None)
     if text is None or str(text).strip().lower() in NONE:
         return []
     found = places.parse_all(str(text), project=name)
     if runtime.on_colab() and any(Path(place.path).is_relative_to(runtime.my_drive()) for place in found):
         # The folder alone proves nothing: files that were written while Drive was gone lie in one of that name.
-        mount.ensure_drive(folder_place.drive_works)
+        mount.ensure_drive(where, folder_place.drive_works)
     return found
 
 
-def bring_code(ui: UI, spot: Spot, branch: str | None, login: Login, *, update: bool, force: bool) -> list[str]:
+def bring_code(ui: Says, spot: Spot, branch: str | None, login: Login, *, update: bool, force: bool) -> list[str]:
     """Clone the project, or fast-forward its checkout when that was asked for; returns notes for the user."""
     if spot.clone is not None:
         token = login.token()
@@ -160,13 +166,13 @@ def bring_code(ui: UI, spot: Spot, branch: str | None, login: Login, *, update: 
 
 
 def packages(
-    ui: UI, project: Project, requirements: str | None, wanted: bool | None, *, again: bool, hidden: Sequence[str]
+    ui: Says, project: Project, requirements: str | None, wanted: bool | None, *, again: bool, hidden: Sequence[str]
 ) -> list[str]:
     """Install what the project needs, or say what is missing.
 
     Parameters
     ----------
-    ui : UI
+    ui : Says
         The face.
     project : Project
         The project.
@@ -204,7 +210,7 @@ def wanted_inputs(inputs: str | Sequence[str]) -> str | list[str]:
     return names
 
 
-def fetch_inputs(ui: UI, project: Project, place: Place, wanted: str | list[str]) -> None:
+def fetch_inputs(ui: Says, project: Project, place: Place, wanted: str | list[str]) -> None:
     """Fetch inputs from the Place, one way."""
     from ..mirror import control
 
@@ -216,7 +222,7 @@ def fetch_inputs(ui: UI, project: Project, place: Place, wanted: str | list[str]
 
 
 def start_syncs(
-    ui: UI, project: Project, places: Sequence[Place], restore: Restore, every: float, *, redo: bool
+    ui: Says, project: Project, places: Sequence[Place], restore: Restore, every: float, *, redo: bool
 ) -> str:
     """Fetch earlier outputs from the first Place that has any, and see to it that the job is kept at all of them.
 
@@ -243,17 +249,18 @@ def start_syncs(
     return str(first) if len(targets) > 1 and restore != "none" else ""
 
 
-def _start_sync(ui: UI, project: Project, target: Place, restore: Restore, every: float, *, redo: bool) -> None:
+def _start_sync(ui: Says, project: Project, target: Place, restore: Restore, every: float, *, redo: bool) -> None:
     from ..mirror import control
+    from ..mirror.state import Config
 
     # One that runs keeps its options: the user may have set them by %sync.
     syncs = [sync for sync in control.running(project.data_job) if sync.place == str(target)]
     with ui.progress(f"Fetching earlier outputs from {target}" if restore != "none" else f"Starting to keep {target}"):
-        sync = (
-            syncs[0]
-            if syncs
-            else control.start(project.data_job, target, every=every, restore=restore, project=project.name)
-        )
+        if syncs:
+            sync = syncs[0]
+        else:
+            config = Config.of(project.data_job, target, every=every, restore=restore, project=project.name)
+            sync = control.start(config)
         if redo and syncs and restore == "all":
             sync.restore()
     record = sync.status().get("restore") or {}

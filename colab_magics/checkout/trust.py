@@ -13,15 +13,18 @@ import json
 import os
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import session
 from ..errors import InvalidInput
+from ..process import log
 from . import git
 
+Warn = Callable[[str], None]
+unheard: Warn = log.debug
+"""For files of which the user was told when they were found, and for processes without a user."""
 HARMLESS: Mapping[str, frozenset[str]] = {
     "project": frozenset({"name", "job", "notebooks", "every"}),
     "sync": frozenset({"every", "exclude", "large", "timeout"}),
@@ -102,15 +105,7 @@ def left_out(file: Path, options: Iterable[str]) -> str:
     )
 
 
-def say_once(text: str) -> None:
-    """Tell the user something about a file, once in a session."""
-    here = session.current()
-    if text not in here.said:
-        here.said.add(text)
-        here.ui.warn(text)
-
-
-def pyproject(start: Path) -> tuple[Path, dict[str, Any]] | None:
+def pyproject(start: Path, warn: Warn = unheard) -> tuple[Path, dict[str, Any]] | None:
     """Return the nearest pyproject.toml from a folder upward, and its tables below ``tool.colab_magics``.
 
     Raises
@@ -118,7 +113,7 @@ def pyproject(start: Path) -> tuple[Path, dict[str, Any]] | None:
     InvalidInput
         When it is no TOML.
     """
-    for file, data in upward(start, PYPROJECT):
+    for file, data in upward(start, PYPROJECT, warn):
         tool = as_table(file, "tool", toml(file, data).get("tool", {}))
         return file, as_table(file, "tool.colab_magics", tool.get("colab_magics", {}))
     return None
@@ -164,24 +159,24 @@ def request(file: Path, tables: Mapping[str, Any]) -> Request:
     return Request(file, found)
 
 
-def upward(start: Path, name: str) -> Iterator[tuple[Path, bytes]]:
+def upward(start: Path, name: str, warn: Warn = unheard) -> Iterator[tuple[Path, bytes]]:
     """Yield the files of a name from a folder upward that are read at all, with what they hold.
 
     They are this user's own (see `read`), and stand no higher than the checkout that the folder is in, or the home.
     """
     start, home = Path(start).absolute(), os.path.realpath(os.path.expanduser("~"))
     for folder in (start, *start.parents):
-        if (data := read(folder / name)) is not None:
+        if (data := read(folder / name, warn)) is not None:
             yield folder / name, data
         if os.path.exists(folder / ".git") or os.path.realpath(folder) == home:
             break
     for above in folder.parents:
         if os.path.isfile(above / name) and _is_meant_for_us(above / name):
-            say_once(f"{above / name} is not read: it stands above {folder}. Start in {above} if you mean it.")
+            warn(f"{above / name} is not read: it stands above {folder}. Start in {above} if you mean it.")
             return
 
 
-def read(file: Path) -> bytes | None:
+def read(file: Path, warn: Warn = unheard) -> bytes | None:
     """Read a file that may have come with a repository; None when there is none, or none that is this user's own.
 
     A link may lead anywhere; and a file of another user is not read unless git is told to use the folder, by its
@@ -194,7 +189,7 @@ def read(file: Path) -> bytes | None:
     except OSError as error:
         link = error.errno == errno.ELOOP
         why = f"a link to {os.path.realpath(file)}" if link else error.strerror
-        say_once(f"{file} is not read ({why}). {'Put the file itself there.' if link else 'Is it yours?'}")
+        warn(f"{file} is not read ({why}). {'Put the file itself there.' if link else 'Is it yours?'}")
         return None
     with open(handle, "rb") as stream:
         seen = os.fstat(handle)
@@ -205,7 +200,7 @@ def read(file: Path) -> bytes | None:
         return data
     if _is_meant_for_us(file):
         trust = f"git config --global --add safe.directory {shlex.quote(str(file.parent))}"
-        say_once(f"{file} is not read: it belongs to another user. If you trust that user: {trust}")
+        warn(f"{file} is not read: it belongs to another user. If you trust that user: {trust}")
     return None
 
 

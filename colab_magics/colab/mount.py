@@ -13,19 +13,21 @@ from .runtime import front_end_answers, my_drive, on_colab
 def is_mounted() -> bool:
     """Whether the user's Drive can be read now."""
     try:
-        os.statvfs(my_drive())  # folders of a dead mount the kernel remembers for a while
+        os.statvfs(my_drive())  # folders of a dead mount Linux remembers for a while
         return my_drive().is_dir()
     except OSError:  # Errno 107: the mount's process died
         return False
 
 
-def ensure_drive(mounted: Callable[[], bool] = is_mounted) -> Path:
+def ensure_drive(where: str, mounted: Callable[[], bool] = is_mounted) -> Path:
     """Mount the user's Drive when it is not mounted, or not any more.
 
     The test comes first: `drive.mount` asks the page for consent before it looks whether Drive is there.
 
     Parameters
     ----------
+    where : str
+        The face; see `UI.where`.
     mounted : callable
         The test, for callers that know more than that the folder is there.
 
@@ -43,7 +45,7 @@ def ensure_drive(mounted: Callable[[], bool] = is_mounted) -> Path:
         return my_drive()
     if not on_colab():
         raise Unavailable("Google Drive can be mounted on Colab only.", "Name a folder that is kept: to=FOLDER")
-    if not front_end_answers():
+    if not front_end_answers(where):
         raise Unavailable(
             "Google Drive is not mounted, and only the notebook itself can mount it: Colab asks its user.",
             "Run %project in the notebook first, then start this again.",

@@ -17,11 +17,13 @@ from .runtime import front_end_answers
 UNNAMED = "notebook.ipynb"
 
 
-def current_notebook(*, attempts: int = 3, timeout: float = 15.0) -> tuple[dict[str, Any], str]:
+def current_notebook(where: str, *, attempts: int = 3, timeout: float = 15.0) -> tuple[dict[str, Any], str]:
     """Fetch the notebook that runs here.
 
     Parameters
     ----------
+    where : str
+        The face; see `UI.where`.
     attempts : int, default 3
         How often Colab's page is asked; a page in the background may miss a request.
     timeout : float, default 15
@@ -37,7 +39,7 @@ def current_notebook(*, attempts: int = 3, timeout: float = 15.0) -> tuple[dict[
     Unavailable
         When this is not the notebook's own kernel on Colab, or its page does not answer.
     """
-    if not front_end_answers():
+    if not front_end_answers(where):
         raise Unavailable(
             "Colab's page can be asked for the notebook only from the notebook itself.",
             "Name the notebook: notebook=FILE.ipynb",

@@ -29,8 +29,8 @@ def my_drive() -> Path:
     return (Path(mount) if mount else content() / "drive") / "MyDrive"
 
 
-def front_end_answers() -> bool:
-    """Whether Colab's page can be asked from here.
+def front_end_answers(where: str) -> bool:
+    """Whether Colab's page can be asked from a face; see `UI.where`.
 
     It answers the notebook's own kernel alone, in its main thread. Elsewhere a request hangs, or fails after minutes.
     """
@@ -38,19 +38,24 @@ def front_end_answers() -> bool:
         on_colab()
         and session.run_folder() is None
         and threading.current_thread() is threading.main_thread()
-        and session.current().ui.where in ("colab", "colab-other")
+        and where in ("colab", "colab-other")
     )
 
 
-def unassign() -> None:
+def unassign(where: str) -> None:
     """End this runtime, so that it uses no more compute units; files on it that were not copied away are lost.
+
+    Parameters
+    ----------
+    where : str
+        The face; see `UI.where`.
 
     Raises
     ------
     Unavailable
         When this is no Colab runtime, or Colab's page cannot be asked from here.
     """
-    if not front_end_answers():
+    if not front_end_answers(where):
         raise Unavailable(
             "Only a notebook on Colab can end its runtime, from a cell of its own.",
             "Run this in a cell of the notebook in Colab, or use Runtime → Disconnect and delete runtime.",

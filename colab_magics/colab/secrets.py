@@ -8,7 +8,7 @@ from ..errors import NotFound
 from .runtime import front_end_answers, on_colab
 
 
-def read(name: str) -> str:
+def read(name: str, where: str) -> str:
     """Read a secret.
 
     Parameters
@@ -16,6 +16,8 @@ def read(name: str) -> str:
     name : str
         Its name in Colab's secrets, or of an environment variable. Runs and programs outside Colab have the
         environment only.
+    where : str
+        The face; see `UI.where`.
 
     Returns
     -------
@@ -27,18 +29,18 @@ def read(name: str) -> str:
     NotFound
         When there is none of that name, or the notebook may not read it.
     """
-    found, why = _from_colab(name) if front_end_answers() else (None, "")
+    found, why = _from_colab(name) if front_end_answers(where) else (None, "")
     value = found or os.environ.get(name)
     if value:
         return value
-    where = "Colab's secrets or the environment" if on_colab() else "the environment"
+    sources = "Colab's secrets or the environment" if on_colab() else "the environment"
     mend = (
         f"Add {name} under the key symbol at the left of Colab, with notebook access switched on."
         if on_colab()
         else f"Set it before Jupyter starts (export {name}=…), or in a cell: import os, getpass; "
         f'os.environ["{name}"] = getpass.getpass()'
     )
-    raise NotFound(f"There is no secret {name!r} in {where}{why}.", mend)
+    raise NotFound(f"There is no secret {name!r} in {sources}{why}.", mend)
 
 
 def _from_colab(name: str) -> tuple[str | None, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
+from .. import session
 from ..checkout import trust
 from ..errors import ColabMagicsError, InvalidInput, did_you_mean
 from ..verbs import VERBS, load, subcommands
@@ -48,12 +49,12 @@ def defaults(verb: str, word: str | None, start: Path, given: Container[str] = (
     """
     function = subcommands(load(verb))[word] if word else load(verb)
     found: dict[str, Any] = {}
-    if (of_project := trust.pyproject(start)) is not None:
+    if (of_project := trust.pyproject(start, session.current().warn_once)) is not None:
         file, tables = of_project
         values = _of_verb(file, tables, verb, word, function)
         asked = [key for key in values if not trust.is_harmless(verb, key) and key not in given]
         if asked and not trust.request(file, tables).allowed:
-            trust.say_once(trust.left_out(file, asked))
+            session.current().warn_once(trust.left_out(file, asked))
             values = {key: value for key, value in values.items() if key not in asked}
         found |= values
     if user_file().is_file():

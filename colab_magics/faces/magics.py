@@ -145,9 +145,9 @@ class Extension:
     def after_cell(self, result: Any = None) -> None:
         """Look whether the cell opened a GPU; show what a sync of this notebook has to say since the last cell."""
         if _GPU_CLIENTS & sys.modules.keys() and not self.session.uses_gpu:
-            from ..kernels.live import note_gpu_use
+            from ..kernels.live import gpu_use_of
 
-            note_gpu_use(
+            self.session.uses_gpu = gpu_use_of(
                 getattr(result, "execution_count", None), getattr(getattr(result, "info", None), "raw_cell", "") or ""
             )
         control = sys.modules.get("colab_magics.mirror.control")

@@ -29,7 +29,7 @@ def make(ip: Any) -> UI:
 
 
 class InShell:
-    """What notebooks and IPython in a terminal have in common: the user's namespace, the notebook, the stop.
+    """A face of an IPython shell.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ class InShell:
     def __init__(self, ip: Any) -> None:
         self.ip = ip
 
-    @property
-    def cell(self) -> int:
-        return int(self.ip.execution_count)
+
+class ShellNames(InShell):
+    """The names of a shell: notebooks and IPython in a terminal have the same."""
 
     def set_variables(self, values: Mapping[str, Any]) -> None:
         self.ip.push(dict(values))
@@ -51,21 +51,25 @@ class InShell:
         return self.ip.user_ns.get(name)
 
     def injected_parameters(self) -> dict[str, Any] | None:
-        cell = self._injected_cell()
+        cell = _injected_cell(self.ip)
         return {name: self.ip.user_ns[name] for name in _assigned(cell) if name in self.ip.user_ns} if cell else None
 
-    def _injected_cell(self) -> str:
-        """Find the cell that papermill put in front: its first line is ``# Parameters``."""
-        if _user_can_answer(self.ip):
-            return ""
-        cells = self.ip.history_manager.input_hist_raw
-        return next((cell for cell in cells if cell.lstrip().startswith("# Parameters\n")), "")
+
+class ShellCells(InShell):
+    """The cells of a shell: notebooks and IPython in a terminal have the same."""
+
+    @property
+    def cell(self) -> int:
+        return int(self.ip.execution_count)
+
+    def running_cell(self) -> RunningCell:
+        return running_cell(self.ip)
 
     def notebook(self, path: str | None = None) -> Notebook:
         from .which_notebook import find, named, with_parameters
 
         found = named(self.ip, path) if path is not None else find(self.ip)
-        cell = self._injected_cell() if found.current else ""
+        cell = _injected_cell(self.ip) if found.current else ""
         return replace(found, content=with_parameters(found.content, cell)) if cell else found
 
     def notebook_as_saved(self) -> Notebook | None:
@@ -73,13 +77,15 @@ class InShell:
 
         return as_saved(self.ip)
 
-    def running_cell(self) -> RunningCell:
-        return running_cell(self.ip)
-
     def notebook_name(self) -> str | None:
         from .which_notebook import name
 
         return name(self.ip)
+
+    def notebook_label(self) -> str:
+        from .which_notebook import label
+
+        return label(self.ip)
 
     def stop(self, message: str) -> NoReturn:
         stop(self.ip, message)
@@ -111,10 +117,13 @@ class InShell:
 
         remote_cells.show_missed(self.ip, held)
 
-    def notebook_label(self) -> str:
-        from .which_notebook import label
 
-        return label(self.ip)
+def _injected_cell(ip: Any) -> str:
+    """Find the cell that papermill put in front: its first line is ``# Parameters``."""
+    if _user_can_answer(ip):
+        return ""
+    cells = ip.history_manager.input_hist_raw
+    return next((cell for cell in cells if cell.lstrip().startswith("# Parameters\n")), "")
 
 
 def _user_can_answer(ip: Any) -> bool:
@@ -141,7 +150,7 @@ def _assigned(cell: str) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-class IPythonTerminalUI(InShell, TerminalUI):
+class IPythonTerminalUI(ShellNames, ShellCells, TerminalUI):
     """Lines in IPython's terminal."""
 
     def __init__(self, ip: Any) -> None:
@@ -156,7 +165,7 @@ class IPythonTerminalUI(InShell, TerminalUI):
         self.say(text)
 
 
-class NotebookUI(InShell):
+class NotebookUI(ShellNames, ShellCells):
     """Printed lines and one display that changes, for kernels."""
 
     @property

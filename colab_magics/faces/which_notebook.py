@@ -19,7 +19,8 @@ import psutil
 
 from .. import process, session
 from ..errors import InvalidInput, NotFound
-from ..payloads.code import INJECTED, source_of, tags
+from ..payloads.code import source_of, tags
+from ..records.injected import is_injected
 from ..ui import Notebook, read_notebook, ticking
 from ..units import show_time
 from .front_end import running_cell, where
@@ -167,10 +168,10 @@ def _find(ip: Any) -> Notebook:
     given = os.environ.get(NAMED)
     if given:
         return replace(read_notebook(given), current=True)
-    if where(ip) == "colab":
+    if (face := where(ip)) == "colab":
         from ..colab.notebook import current_notebook
 
-        content, name = current_notebook()
+        content, name = current_notebook(face)
         return Notebook(content=content, name=name, current=True)
     of_vscode = ip.user_ns.get("__vsc_ipynb_file__")
     if of_vscode and Path(of_vscode).is_file():
@@ -287,7 +288,7 @@ def with_parameters(content: Mapping[str, Any], source: str) -> dict[str, Any]:
 
     Not tagged as papermill's own: what it injects into a run comes on top.
     """
-    cells = [cell for cell in content["cells"] if INJECTED not in tags(cell)]
+    cells = [cell for cell in content["cells"] if not is_injected(cell)]
     at = next((number for number, cell in enumerate(cells, start=1) if "parameters" in tags(cell)), 0)
     made = {"cell_type": "code", "metadata": {}, "source": source, "id": "papermill-parameters"}
     return {**content, "cells": [*cells[:at], made, *cells[at:]]}

@@ -21,6 +21,7 @@ from nbclient.exceptions import CellExecutionComplete, CellExecutionError, CellT
 from nbclient.util import ensure_async, run_hook, run_sync
 from papermill.clientwrap import PapermillNotebookClient
 
+from ..records.injected import is_injected
 from . import death
 from .manager import end_of
 from .streams import Stream, coalesced
@@ -381,8 +382,3 @@ async def _next_message(channel: Any) -> dict[str, Any]:
     _, parts = channel.session.feed_identities(await channel.socket.recv_multipart())
     message: dict[str, Any] = channel.session.deserialize(parts)
     return message
-
-
-def is_injected(cell: Any) -> bool:
-    """Say whether papermill wrote a cell: the parameters."""
-    return "injected-parameters" in cell.metadata.get("tags", [])

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .. import process
-from .client import RunClient, is_injected
+from ..records.injected import is_injected
+from .client import RunClient
 from .journal import AGAIN, GONE, Journal
 from .replay import as_text
 

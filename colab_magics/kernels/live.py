@@ -38,11 +38,12 @@ from typing import Any
 
 import psutil
 
-from .. import files, process, session
+from .. import files, process
 from ..engines import forking, scratch
 from ..engines.zygotes import OVER, Attendance
 from ..errors import Unavailable
 from ..records.names import LIVE
+from ..session import RUN_VARIABLE, Session
 from ..units import show_size
 from .memory import free_memory
 from .zygote import Zygote, gpu_in_use
@@ -81,17 +82,23 @@ def workers_that_fit(wanted: int) -> tuple[int, str]:
     return min(fit, wanted), words
 
 
-def note_gpu_use(count: int | None, source: str) -> None:
-    """Remember the first cell after which this process uses a GPU: `freeze` names it."""
-    here = session.current()
-    if not here.uses_gpu and (how := gpu_in_use()):
-        lines = [line.strip() for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
-        guilty = next((line for line in lines if _USES_GPU.search(line)), lines[0] if lines else "")
-        here.uses_gpu = f"cell [{count or '?'}] {how}: {guilty[:80]}"
+def gpu_use_of(count: int | None, source: str) -> str:
+    """Say how the cell that was executed just now uses a GPU; empty when this process uses none."""
+    how = gpu_in_use()
+    if not how:
+        return ""
+    lines = [line.strip() for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    guilty = next((line for line in lines if _USES_GPU.search(line)), lines[0] if lines else "")
+    return f"cell [{count or '?'}] {how}: {guilty[:80]}"
 
 
-def check_state() -> Any:
+def check_state(uses_gpu: str = "") -> Any:
     """Return the shell of this notebook.
+
+    Parameters
+    ----------
+    uses_gpu : str
+        Which of its cells is known to use a GPU; see `gpu_use_of`.
 
     Raises
     ------
@@ -104,7 +111,7 @@ def check_state() -> Any:
     if shell is None or getattr(shell, "kernel", None) is None:
         raise Unavailable("start=live forks the notebook that runs, and here is none.", "Use start=warm.")
     if how := gpu_in_use():
-        who = session.current().uses_gpu or f"this notebook {how}"
+        who = uses_gpu or f"this notebook {how}"
         raise Unavailable(
             f"start=live: a GPU that is in use cannot be forked ({who}).",
             "Restart the kernel and move that below %fork, or use start=warm.",
@@ -117,13 +124,15 @@ def check_state() -> Any:
     return shell
 
 
-def freeze(folder: Path, *, seed: str | None = None, close: Sequence[int] = ()) -> dict[str, Any]:
+def freeze(folder: Path, here: Session, *, seed: str | None = None, close: Sequence[int] = ()) -> dict[str, Any]:
     """Fork the copy that a job's live runs are forked from; replaces the job's copy before.
 
     Parameters
     ----------
     folder : Path
         ``.scheduler`` of the job: gets `RECORD` and the copy's log.
+    here : Session
+        The notebook's, which its runs will find in their memory.
     seed : {None, "keep"}
         Random generators (Python's, numpy's and torch's global ones) are seeded anew in each run, from their state here
         and the run's index: the runs differ, and the same notebook gives the same runs. ``keep`` leaves them alone.
@@ -140,7 +149,7 @@ def freeze(folder: Path, *, seed: str | None = None, close: Sequence[int] = ()) 
     Unavailable
         See `check_state`.
     """
-    shell = check_state()
+    shell = check_state(here.uses_gpu)
     _end_copy(folder)
     place, held = scratch.make("cmz-")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -150,7 +159,7 @@ def freeze(folder: Path, *, seed: str | None = None, close: Sequence[int] = ()) 
     notebook, state, numbers = process.identity(), state_size(), random.getstate()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    make = functools.partial(FrozenCopy, listener, shell, notebook=notebook, seed=seed, numbers=numbers)
+    make = functools.partial(FrozenCopy, listener, shell, here, notebook=notebook, seed=seed, numbers=numbers)
     try:
         pid = _fork(lambda: _be_copy(make, shell, folder, place, close))
     finally:
@@ -242,6 +251,8 @@ class FrozenCopy(Zygote):
         Where schedulers and runners connect.
     shell : InteractiveShell
         The notebook's shell.
+    here : Session
+        Its session.
     kernel : module
         `private_api`.
     notebook : dict
@@ -258,13 +269,14 @@ class FrozenCopy(Zygote):
         self,
         listener: socket.socket,
         shell: Any,
+        here: Session,
         kernel: Any,
         notebook: dict[str, Any],
         seed: str | None,
         numbers: tuple[Any, ...],
     ) -> None:
         super().__init__(listener, [])
-        self.shell, self.kernel, self.forking = shell, kernel, forking
+        self.shell, self.here, self.kernel, self.forking = shell, here, kernel, forking
         self.notebook, self.seed, self.random = notebook, seed, numbers
         self.is_over = False
 
@@ -283,14 +295,13 @@ class FrozenCopy(Zygote):
     def become_kernel(self, argv: list[str], program: int) -> None:
         """Serve as a kernel until it is told to end, in the forked process."""
         _end_earlier(_RUNS_FIRST)
-        here = session.current()
-        here.run_here = None
+        self.here.run_here = None
         # Kernels elsewhere are the notebook's: its threads hold them.
-        here.ui.cells_go_to(None)
-        here.remotes = {}
+        self.here.ui.cells_go_to(None)
+        self.here.remotes = {}
         random.setstate(self.random)
         if self.seed != "keep":
-            reseed(os.environ.get(session.RUN_VARIABLE, ""))
+            reseed(os.environ.get(RUN_VARIABLE, ""))
         self.kernel.serve_again(self.shell, [*argv[program + 1 :], f"--IPKernelApp.parent_handle={os.getppid()}"])
 
 

@@ -27,7 +27,6 @@ from traitlets import default
 from ..engines import scratch
 from .cold import ThisPythonSpecs, with_our_kernel
 
-LONGEST_SOCKET_PATH = 107
 _RECONNECT = 5
 """Milliseconds between two tries to connect: we connect before the kernel binds."""
 _IOPUB_PATIENCE = 0.02

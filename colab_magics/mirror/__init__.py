@@ -1,8 +1,8 @@
 """Keeping outputs at a Place: one detached process for each (source, Place).
 
-Callers use `control` (`start`, `running`, `known`, `fetch`, `hand_over`) and the handle `sync.Sync`: ``source``,
-``place``, ``alive``, ``state()``, ``status()``, ``warning``, ``notices()``, ``now()``, ``wait()``, ``restore()``,
-``verify()``, ``stop()``, ``ask(what)``.
+Callers use `control` (`start` with a `state.Config`, `running`, `known`, `fetch`, `hand_over`) and the handle
+`sync.Sync`: ``source``, ``place``, ``alive``, ``state()``, ``status()``, ``warning``, ``notices()``, ``now()``,
+``wait()``, ``restore()``, ``verify()``, ``stop()``, ``ask(what)``.
 
 States: ``INIT → RESTORING → SCANNING ⇄ IDLE ⇄ SYNCING``; the guard says no → ``HELD``; an error → ``BACKOFF``;
 SIGTERM → ``FLUSHING → STOPPED``. ``GONE`` is said by the handle of a process that has died.

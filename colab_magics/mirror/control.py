@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from .. import process
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
@@ -19,51 +19,17 @@ from . import rsync as rsync_of
 from .sync import LOOK_SECONDS, Sync
 
 START_SECONDS, FLUSH_SECONDS, FOLLOW_SECONDS = 60.0, 600.0, 10.0
-LEAST_EVERY = 0.2
-LARGE = (200_000_000, 900.0)
-"""On Drive each rewrite of a file leaves the old one in the bin: big ones go only so often."""
 
 
-def start(
-    source: Path,
-    place: Place,
-    *,
-    every: float,
-    delete: bool = False,
-    exclude: Iterable[str] = (),
-    rsync: str | None = None,
-    restore: state.RestoreMode = "all",
-    large: tuple[int, float] | Literal["default"] | None = "default",
-    keep: tuple[int, str] | None = None,
-    take_over: bool = False,
-    project: str,
-) -> Sync:
+def start(config: state.Config, *, take_over: bool = False) -> Sync:
     """Restore a folder from its Place, then keep it there by a process that outlives this one.
 
     Parameters
     ----------
-    source : Path
-        The folder whose files are kept; made when it is missing.
-    place : Place
-        The folder of a Place that becomes its mirror.
-    every : float
-        Seconds between two looks at everything; what the kernel tells goes within a second.
-    delete : bool, default False
-        Move to the trash there what is deleted here.
-    exclude : iterable of str
-        Patterns of rsync that are neither sent nor fetched.
-    rsync : str, optional
-        Flags of rsync; those that delete mean `delete`, those that choose or change files make rsync copy them.
-    restore : {"all", "light", "none"}, default "all"
-        What to fetch first.
-    large : tuple of (int, float), "default" or None
-        Files of so many bytes that were handed over before go only so often, in seconds. By default on Drive alone.
-    keep : tuple of (int, str), optional
-        Keep so many overwritten versions of files that match the pattern.
+    config : state.Config
+        The folder, the Place, and how it is kept; see `state.Config.of`. The folder is made when it is missing.
     take_over : bool, default False
         Keep the folder at the Place also when another session does so.
-    project : str
-        The project's name.
 
     Returns
     -------
@@ -80,12 +46,12 @@ def start(
     InvalidInput
         When source and Place lie in each other, or for flags that rsync does not know.
     """
-    source = Path(os.path.realpath(source))
+    source, place = Path(config.source), config.target()
     process.need("rsync")
-    if rsync is not None:
-        guard.check_flags(rsync)
-    if restore not in ("all", "light", "none"):
-        raise InvalidInput(f"restore={restore} is no way to restore.", "Write restore=all, light or none.")
+    if config.rsync is not None:
+        guard.check_flags(config.rsync)
+    if config.restore not in ("all", "light", "none"):
+        raise InvalidInput(f"restore={config.restore} is no way to restore.", "Write restore=all, light or none.")
     place.answers()
     overlap.refuse(source, place)
     try:
@@ -94,20 +60,6 @@ def start(
         raise Unavailable(
             f"{source} cannot be made: {error.strerror}.", "Choose a folder that you may write."
         ) from error
-    config = state.Config(
-        source=str(source),
-        place=place.text,
-        parts=place.parts,
-        place_id="",
-        project=project,
-        every=max(float(every), LEAST_EVERY),
-        delete=bool(delete),
-        exclude=tuple(exclude),
-        rsync=rsync,
-        restore=restore,
-        large=(LARGE if place.uploads_later else None) if large == "default" else large,
-        keep=keep,
-    )
     folder = state.folder_for(source, place)
     sync = Sync(folder)
     # One at a time: whoever comes second finds the process of the first.
@@ -129,15 +81,16 @@ def start(
                 sync.ask("take_over")
                 sync.ask("push")
     sync.until(lambda found: bool(found.get("restore")), None, "the restore")
-    _until_it_follows(sync, delete or (rsync is not None and bool(guard.split_flags(rsync)[1])))
+    _until_it_follows(sync, config)
     # A kernel that ends asks for a pass; it does not wait for it. Once is enough, however often this is called.
     atexit.unregister(_ask_all)
     atexit.register(_ask_all, os.getpid())
     return sync
 
 
-def _until_it_follows(sync: Sync, deleting: bool) -> None:
+def _until_it_follows(sync: Sync, config: state.Config) -> None:
     """Wait until deletions are followed, or not any more, so that it holds for those that come after the call."""
+    deleting = config.delete or (config.rsync is not None and bool(guard.split_flags(config.rsync)[1]))
     # A copy of a big file may keep it from hearing; what goes until then is named, and stays.
     with suppress(CommandFailed):
         sync.until(

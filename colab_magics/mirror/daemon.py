@@ -1,6 +1,6 @@
 """The process that keeps one folder at one Place: ``python -P -m colab_magics.mirror.daemon STATE_FOLDER``.
 
-It restores once, then hands over what the kernel tells and what a look at everything finds. States: INIT → RESTORING →
+It restores once, then hands over what Linux tells and what a look at everything finds. States: INIT → RESTORING →
 SCANNING ⇄ IDLE ⇄ SYNCING; the guard says no → HELD; an error → BACKOFF; SIGTERM → FLUSHING → STOPPED. It ends by itself
 when the processes that started it have ended and nothing has changed for `state.QUIET_END` seconds: a run that lives
 writes its heartbeat into the folder.

@@ -152,7 +152,7 @@ class Keeper(Looker):
         return error
 
     def _sweep(self, opened: Opened) -> None:
-        """Take away what an earlier process left half-written."""
+        """Take away the copies that an earlier process did not finish."""
         if opened.hand.local is not None:
             left = [name for name in os.listdir(opened.hand.local) if name.startswith(TEMPORARY)]
             opened.hand.erase([name for name in left if name != patterns.INCOMING])

@@ -1,7 +1,7 @@
-"""Read leases: the kernel says whether anybody writes a file, and tells us before somebody begins to.
+"""Read leases: Linux says whether anybody writes a file, and tells us before somebody begins to.
 
 A lease is refused while a file is open for writing. A writer that comes later waits until we let go, so a thread lets
-go at once when the kernel says so (SIGIO): an open is slowed down by less than a millisecond, whatever the copy does.
+go at once when Linux says so (SIGIO): an open is slowed down by less than a millisecond, whatever the copy does.
 """
 
 from __future__ import annotations

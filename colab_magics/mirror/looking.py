@@ -1,4 +1,4 @@
-"""What has changed: the kernel's hints, and the look at everything that is the truth."""
+"""What has changed: Linux's hints, and the look at everything that is the truth."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Looker:
         self.status["following"] = self.deleting
 
     def take_hints(self) -> None:
-        """Look at the names that the kernel told."""
+        """Look at the names that Linux told."""
         names, at = self.watch.take()
         folders_gone = []
         for name, found in self._looks(name for name in names if not patterns.within(name, self.left_out)):

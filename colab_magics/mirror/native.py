@@ -1,27 +1,21 @@
-"""Copies of files to a folder of this machine, Drive among them: lease, temporary file, check; never a torn one."""
+"""Copies of files to a folder of this machine, Drive among them: lease, temporary file, check.
+
+What is half-written `colab_magics.mirror.half_written` decides; it is not copied.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
-import time
 from typing import NamedTuple
 
-from .lease import BUSY, GRANTED, Lease, Leases
+from . import half_written
+from .lease import BUSY, Lease, Leases
 from .scan import Entry, entry_of
 
 CHUNK = 4 << 20
 DONE, OPEN, CHANGED, GONE, OTHER, UNREADABLE = "done", "open", "changed", "gone", "other", "unreadable"
-
-LOG_SECONDS = 10.0
-"""A log that is open for so long is copied as far as it goes."""
-QUIET_SECONDS = 60.0
-"""Any file that is open for writing, and was not written for so long, is copied as it is."""
-_LOGS = re.compile(
-    r"\.(log|txt|out|err|jsonl|ndjson|csv|tsv|md)(\.\d+)?$|\.tfevents\.|(^|/)(stdout|stderr|nohup)[^/]*$", re.IGNORECASE
-)
 
 
 class Copied(NamedTuple):
@@ -35,15 +29,6 @@ class Copied(NamedTuple):
 
 class SourceError(Exception):
     """A file here cannot be read; others can."""
-
-
-def is_log(name: str, fd: int, size: int) -> bool:
-    """Whether a file is one that is only ever appended to: by its name, and text without zeros inside."""
-    if not _LOGS.search(name):
-        return False
-    if ".tfevents." in name:
-        return True
-    return b"\0" not in os.pread(fd, 4096, 0) + os.pread(fd, 4096, max(0, size - 4096))
 
 
 def copy(
@@ -102,8 +87,8 @@ def copy(
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):
             return Copied(OTHER)
-        with leases.on(fd, wanted=not (stubborn and is_log(name, fd, before.st_size))) as lease:
-            if lease.answer == BUSY and not stubborn and not may_be_copied_open(name, fd, before, open_since, urgent):
+        with leases.on(fd, wanted=not (stubborn and half_written.is_log(name, fd, before.st_size))) as lease:
+            if not stubborn and half_written.is_now(name, fd, before, lease, since=open_since, urgent=urgent):
                 return Copied(OPEN, entry_of(before))
             try:
                 return _whole(fd, before, to, name, leases, lease, modes)
@@ -115,14 +100,6 @@ def copy(
                 raise
     finally:
         os.close(fd)
-
-
-def may_be_copied_open(name: str, fd: int, seen: os.stat_result, since: float | None, urgent: bool) -> bool:
-    """Whether a file that is open for writing may be copied all the same: a log, or one that rests for long."""
-    now = time.time()
-    if is_log(name, fd, seen.st_size):
-        return urgent or (since is not None and now - since >= LOG_SECONDS)
-    return since is not None and now - since >= QUIET_SECONDS and abs(now - seen.st_mtime) >= QUIET_SECONDS
 
 
 def _whole(fd: int, before: os.stat_result, to: str, name: str, leases: Leases, lease: Lease, modes: bool) -> Copied:
@@ -152,19 +129,11 @@ def _whole(fd: int, before: os.stat_result, to: str, name: str, leases: Leases, 
         # Drive tells only here that the disk is full.
         os.close(out)
     after = os.fstat(fd)
-    is_open = lease.answer == BUSY
-    if lease.answer == GRANTED:
-        good = leases.check(fd, lease)
-    elif is_open and is_log(name, fd, size):
-        good = after.st_size >= size  # what was there when we began is there still
-    else:
-        # Nobody can say whether it is open: what was written a moment ago may not be all.
-        good = entry_of(after) == entry_of(before) and (is_open or time.time() - after.st_mtime > 1.0 or _later(after))
-    if not good or at != size:
+    if at != size or half_written.was(name, fd, before, after, lease, leases):
         _drop(to)
         return Copied(CHANGED, entry_of(after))
     os.utime(to, ns=(before.st_atime_ns, before.st_mtime_ns))
-    return Copied(DONE, entry_of(before), closed=not is_open)
+    return Copied(DONE, entry_of(before), closed=lease.answer != BUSY)
 
 
 def _next_data(fd: int, at: int, size: int) -> tuple[int, int]:
@@ -178,11 +147,6 @@ def _next_data(fd: int, at: int, size: int) -> tuple[int, int]:
     if start >= size:
         return size, size
     return start, min(size, os.lseek(fd, start, os.SEEK_HOLE))
-
-
-def _later(seen: os.stat_result) -> bool:
-    """Whether a time of writing lies in the future: the clock was set back."""
-    return seen.st_mtime > time.time() + 1.0
 
 
 def _piece(fd: int, out: int, at: int, count: int) -> int:

@@ -10,14 +10,14 @@ from ..transport.places import SENTINEL
 TRASH, CONFLICT, VERSIONS, INCOMING = ".sync_trash", ".sync_conflict", ".sync_versions", ".~colab_magics.incoming"
 OWNER, AGES = ".colab_magics_owner.json", ".colab_magics_trash.json"
 TEMPORARY = ".~colab_magics."
-"""How the names of half-written files at a Place begin."""
+"""How the names of copies at a Place begin that are not finished."""
 
 Matcher = Callable[[str, bool], bool]
 """From a relative path and whether it is a folder to whether it is left out."""
 
-_HALF_WRITTEN = ".*.[0-9]*.[0-9]*.tmp"  # what `process.write_whole` writes to
+_NOT_RENAMED = ".*.[0-9]*.[0-9]*.tmp"  # what `process.write_whole` writes to
 _LOCK = ".colab_magics.lock"  # see `colab_magics.records.names`
-OURS = (f"/{SENTINEL}", f"/{OWNER}", f"/{AGES}", f"{TEMPORARY}*", ".~rsync-part", _LOCK, _HALF_WRITTEN)
+OURS = (f"/{SENTINEL}", f"/{OWNER}", f"/{AGES}", f"{TEMPORARY}*", ".~rsync-part", _LOCK, _NOT_RENAMED)
 """Never sent and never fetched."""
 THERE = (f"/{TRASH}", f"/{VERSIONS}", f"/{CONFLICT}")
 """Never fetched."""

@@ -7,8 +7,8 @@ import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
-QUIET, LONGEST = 0.3, 3.0
-"""Seconds without a change until a file goes; a file that never rests goes after so many."""
+from . import half_written
+
 RUN_SECONDS = 60.0
 """On Drive what a run writes of itself while it goes on, a heartbeat every few seconds, goes this often."""
 _OF_RUNS = re.compile(r"(^|/)sub_job_\d+[^/]*/(state\.json|run\.json|log\.txt|metrics\.jsonl)$")
@@ -44,7 +44,7 @@ class Waiting:
 
     def due(self) -> float:
         """When it may go."""
-        return max(min(self.last + QUIET, self.first + LONGEST), self.not_before)
+        return max(half_written.rests_at(self.first, self.last), self.not_before)
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Pending:
         now = time.monotonic() if at is None else at
         found = self.waiting.get(name)
         if found is None:
-            found = self.waiting[name] = Waiting(time.time(), now, now - QUIET if quiet else now)
+            found = self.waiting[name] = Waiting(time.time(), now, now - half_written.QUIET if quiet else now)
         elif not quiet:
             found.last = now
         found.size = size or found.size

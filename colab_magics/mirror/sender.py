@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ..errors import Unavailable
 from ..transport.places import FileThere, Hand, Opened, Place
 from ..units import show_size
-from . import native, rsync
+from . import half_written, native, rsync
 from .lease import BUSY, Leases
 from .ledger import Ledger
 from .native import CHANGED, DONE, GONE, OPEN, OTHER, UNREADABLE, Copied
@@ -342,7 +342,7 @@ class Sender:
             if not stat.S_ISREG(seen.st_mode):
                 return Copied(OTHER)
             with self.leases.on(fd) as lease:
-                if lease.answer == BUSY and not native.may_be_copied_open(name, fd, seen, open_since.get(name), urgent):
+                if half_written.is_now(name, fd, seen, lease, since=open_since.get(name), urgent=urgent):
                     return Copied(OPEN, entry_of(seen))
                 return Copied(DONE, entry_of(seen), closed=lease.answer != BUSY)
         finally:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +22,16 @@ from .. import process
 from ..transport import places
 
 QUIET_END = 12 * 3600.0
+LEAST_EVERY = 0.2
+LARGE = (200_000_000, 900.0)
+"""On Drive each rewrite of a file leaves the old one in the bin: big ones go only so often."""
 
 RestoreMode = Literal["all", "light", "none"]
 
 
 @dataclass(frozen=True)
 class Config:
-    """What a sync is to do.
+    """What a sync is to do; `of` makes one.
 
     Parameters
     ----------
@@ -37,27 +40,27 @@ class Config:
     place : str
         The Place as text; see `colab_magics.transport.places.parse`.
     parts : tuple of str
-        The folder of the Place that `source` is mirrored to.
-    place_id : str
-        The id in the Place's sentinel.
+        The folder of the Place that becomes the mirror of `source`.
     project : str
         The project's name.
     every : float
-        Seconds between two passes.
+        Seconds between two looks at everything; what Linux tells goes within a second.
     delete : bool
-        Whether files that are gone here are deleted there.
+        Move to the trash there what is deleted here.
     exclude : tuple of str
         Patterns of rsync that are neither sent nor fetched.
     rsync : str or None
-        Flags in place of ``-a``.
+        Flags of rsync; those that delete mean `delete`, those that choose or change files make rsync copy them.
     restore : {"all", "light", "none"}
-        What to fetch before the first pass.
+        What to fetch first.
     large : tuple of (int, float) or None
-        From which size on a file is handed over only so often, in seconds.
+        Files of so many bytes that were handed over before go only so often, in seconds.
     keep : tuple of (int, str) or None
-        How many overwritten versions are kept of files that match a pattern.
+        Keep so many overwritten versions of files that match the pattern.
+    place_id : str
+        The id in the Place's sentinel; `control.start` fills it in.
     starters : tuple of dict
-        The processes that started it; see `process.identity`.
+        The processes that started it, see `process.identity`; `control.start` fills them in.
     quiet_end : float
         When all of these have ended and nothing changed for so many seconds, the sync ends too.
     """
@@ -65,7 +68,6 @@ class Config:
     source: str
     place: str
     parts: tuple[str, ...]
-    place_id: str
     project: str
     every: float
     delete: bool = False
@@ -74,8 +76,24 @@ class Config:
     restore: RestoreMode = "all"
     large: tuple[int, float] | None = None
     keep: tuple[int, str] | None = None
+    place_id: str = ""
     starters: tuple[dict[str, Any], ...] = ()
     quiet_end: float = QUIET_END
+
+    @classmethod
+    def of(cls, source: Path, place: places.Place, *, every: float, exclude: Iterable[str] = (), **more: Any) -> Config:
+        """Make one for a folder and the folder of a Place; `more` is as the class has it.
+
+        Big files go seldom by default on Drive, and on Drive alone.
+        """
+        return cls(
+            source=os.path.realpath(source),
+            place=place.text,
+            parts=place.parts,
+            every=max(float(every), LEAST_EVERY),
+            exclude=tuple(exclude),
+            **{"large": LARGE if place.uploads_later else None, **more},
+        )
 
     def target(self) -> places.Place:
         """Return the folder at the Place."""

@@ -1,12 +1,11 @@
-"""Hints: the kernel tells what changes. They make a sync quick; what is true the scan finds.
+"""Hints: Linux tells what changes. They make a sync quick; what is true the scan finds.
 
-Not trusted: events are lost when the kernel's queue overflows, in folders that are moved in, and where the limit of
+Not trusted: events are lost when Linux's queue overflows, in folders that are moved in, and where the limit of
 watches is reached. Each of these, as far as it can be noticed, asks for a scan and a fresh observer.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from watchdog import events
 from watchdog.observers.api import BaseObserver
-from watchdog.observers.inotify import InotifyObserver
+from watchdog.observers.inotify import InotifyFullEmitter
 
 log = logging.getLogger("colab_magics.mirror")
 
@@ -31,7 +30,6 @@ _WANTED: list[type[events.FileSystemEvent]] = [
     events.DirMovedEvent,
     events.DirDeletedEvent,
 ]
-IN_DELETE_SELF = 0x400
 LEAST_BETWEEN = 5.0
 """Seconds between two fresh observers."""
 FULL_SECONDS = 600.0
@@ -40,25 +38,29 @@ FULL = "off in new folders: the limit of watched folders is reached"
 NONE = "off: the limit of watched folders is reached"
 
 
-class Probe:
-    """Tells whether one more folder can be watched: watchdog says nothing of new ones that it could not add."""
+class _Emitter(InotifyFullEmitter):
+    """Watchdog's, with answers to what it keeps to itself."""
 
-    def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._handle = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    # "Full": a folder that is moved in is told apart from one that is made; only the latter gets watched.
 
-    def is_full(self, folder: str) -> bool:
-        """Whether the kernel refuses to watch this folder."""
-        watch = self._libc.inotify_add_watch(self._handle, os.fsencode(folder), IN_DELETE_SELF)
-        if watch >= 0:
-            self._libc.inotify_rm_watch(self._handle, watch)
-        return bool(watch < 0 and ctypes.get_errno() == errno.ENOSPC)
+    def refuses(self, folder: str) -> bool:
+        """Whether the limit of watches keeps a folder from being watched: watchdog says nothing of it."""
+        reader = getattr(self._inotify, "_inotify", None)
+        if reader is None:
+            return False  # it ends
+        try:
+            # A folder has one watch of an instance, however often it is asked for. One of another instance would
+            # take room, maybe the last there is, at the moment when watchdog wants it for the next folder.
+            reader.add_watch(os.fsencode(folder))
+        except OSError as error:
+            return error.errno == errno.ENOSPC
+        return False
 
-    def close(self) -> None:
-        """Let go of it."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+    @property
+    def reads(self) -> bool:
+        """Whether events still come: its second thread ends of errors without a word."""
+        reader = self._inotify
+        return self.is_alive() and not (isinstance(reader, threading.Thread) and not reader.is_alive())
 
 
 def _queue_size() -> int:
@@ -68,8 +70,12 @@ def _queue_size() -> int:
         return 16384
 
 
+def _emitters(observer: BaseObserver | None) -> list[_Emitter]:
+    return [one for one in (observer.emitters.copy() if observer else ()) if isinstance(one, _Emitter)]
+
+
 class Watch(events.FileSystemEventHandler):
-    """What the kernel tells of a folder, collected until somebody takes it.
+    """What Linux tells of a folder, collected until somebody takes it.
 
     Parameters
     ----------
@@ -92,15 +98,15 @@ class Watch(events.FileSystemEventHandler):
         self._suspect = ""
         self._observer: BaseObserver | None = None
         self._started = 0.0
-        self._probe = Probe()
 
     def start(self) -> None:
         """Watch the folder; where that is not possible, `state` says why."""
         self.close()
         self._started = time.monotonic()
         self.restarts += 1
-        # "full": a folder that is moved in is told apart from one that is made; only the latter gets watched.
-        observer = InotifyObserver(generate_full_events=True)
+        observer = BaseObserver(_Emitter)
+        # Before it starts: of a folder that is made now it tells at once.
+        self._observer, self.state = observer, "watching"
         try:
             observer.schedule(self, self.root, recursive=True, event_filter=_WANTED)
             observer.start()
@@ -108,10 +114,8 @@ class Watch(events.FileSystemEventHandler):
             full = error.errno == errno.ENOSPC
             self.state = NONE if full else f"off: {error.strerror or error}"
             log.warning("no events: %s", error)
+            self._observer = None
             observer.unschedule_all()
-            return
-        self._observer = observer
-        self.state = "watching"
 
     def close(self) -> None:
         """Watch no more."""
@@ -130,7 +134,7 @@ class Watch(events.FileSystemEventHandler):
         if isinstance(event, events.DirMovedEvent) and not event.src_path:
             folder_moved = True
         is_new = self.state == "watching" and isinstance(event, events.DirCreatedEvent)
-        if is_new and self._probe.is_full(os.fsdecode(event.src_path)):
+        if is_new and self._is_refused(os.fsdecode(event.src_path)):
             self.state = FULL
             log.warning("events: %s", FULL)
         with self._lock:
@@ -145,6 +149,16 @@ class Watch(events.FileSystemEventHandler):
         if first:
             self._wake()
 
+    def _is_refused(self, folder: str) -> bool:
+        """Whether a new folder cannot be watched, or one in it, which has no event then."""
+        emitters = _emitters(self._observer)
+        try:
+            with os.scandir(folder) as found:
+                inner = [one.path for one in found if one.is_dir(follow_symlinks=False)]
+        except OSError:
+            inner = []  # it is gone, or closed to us
+        return any(emitter.refuses(one) for one in (folder, *inner) for emitter in emitters)
+
     def take(self) -> tuple[set[str], float]:
         """Return the names that were told since the last call, and when the last of them was."""
         with self._lock:
@@ -156,7 +170,7 @@ class Watch(events.FileSystemEventHandler):
         with self._lock:
             found = self._suspect
         if self._observer is not None and not found:
-            alive = self._observer.is_alive() and all(one.is_alive() for one in self._observer.emitters)
+            alive = self._observer.is_alive() and all(one.reads for one in _emitters(self._observer))
             found = "" if alive else "the observer has ended"
         if not found and self.state == FULL and time.monotonic() - self._started > FULL_SECONDS:
             found = "there may be watches again"

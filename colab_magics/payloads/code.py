@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..records.injected import is_injected
+
 ASIDE = ("fork", "join", "stop", "sync", "jobs")
 """Verbs whose lines may change without making a finished run another one."""
 
@@ -22,8 +24,6 @@ GETS = r"(?:[\w.]+\s*=\s*)?"
 _ASIDE = re.compile(rf"^\s*{GETS}%({'|'.join(ASIDE)})\b")
 SKIP = "skip-execution"
 """Tag of cells that are not executed, as nbclient and papermill know it."""
-INJECTED = "injected-parameters"
-"""Tag of the cell that papermill puts in front."""
 
 
 def cell_hashes(content: Mapping[str, Any]) -> dict[str, str]:
@@ -94,7 +94,7 @@ def code_cells(content: Mapping[str, Any]) -> Iterator[Cell]:
     """Yield the code cells, without empty ones and those that papermill injected."""
     number = 0
     for position, cell in enumerate(content.get("cells", [])):
-        if cell.get("cell_type") != "code" or INJECTED in tags(cell):
+        if cell.get("cell_type") != "code" or is_injected(cell):
             continue
         source = source_of(cell)
         if source.strip():
@@ -128,7 +128,7 @@ def without_outputs(content: Mapping[str, Any]) -> dict[str, Any]:
     bare.setdefault("metadata", {})
     bare["cells"] = []
     for cell in content.get("cells", []):
-        if INJECTED in tags(cell):
+        if is_injected(cell):
             continue
         cell = {key: copy.deepcopy(value) for key, value in cell.items() if key not in ("outputs", "execution_count")}
         if cell.get("cell_type") == "code":

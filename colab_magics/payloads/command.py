@@ -38,11 +38,11 @@ class Command(Payload):
         """
         run = attempt.run
         words = words_of(run.record)
-        argv = filled_in(words, run.variables)
+        argv = filled_in(words, run.injected)
         cwd = Path(run.record.get("cwd") or run.folder)
         where = cwd if cwd.is_dir() else run.folder
         attempt.keep(cell=None, cells=None)
-        attempt.log.write(f"── {line_of(words, run.variables)}\n")
+        attempt.log.write(f"── {line_of(words, run.injected)}\n")
         attempt.log.flush()
         began = os.path.getsize(run.log) if run.log.exists() else 0
         pid = _start(argv, where, run)
@@ -81,7 +81,7 @@ class Command(Payload):
 
 
 def _start(argv: Sequence[str], cwd: Path, run: Run) -> int:
-    own = {name: str(value) for name, value in run.variables.items() if name in _OWN}
+    own = {name: str(value) for name, value in run.injected.items() if name in _OWN}
     # "python" is the interpreter of the runs; what it prints must not wait in a buffer.
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
     env = {**own, "PATH": path, "PYTHONUNBUFFERED": "1"}

@@ -77,7 +77,7 @@ class Notebook(Payload):
         outcome = papermill_engine.execute(
             content,
             execution,
-            parameters=run.variables,
+            parameters=run.injected,
             kernel=said.get("kernel"),
             cwd=cwd if cwd.is_dir() else run.folder,
             cell_time=said.get("cell_time"),

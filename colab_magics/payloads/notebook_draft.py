@@ -16,6 +16,7 @@ from ..engines.zygotes import Begun, ForksKernels
 from ..errors import InvalidInput
 from ..records.names import SOURCE
 from ..records.run import Run
+from ..session import Session
 from ..ui import Notebook
 from . import code, forks, live, modules
 from .base import NOTEBOOK, Draft, kind_of
@@ -100,6 +101,8 @@ class NotebookDraft(Draft):
         ``time`` and ``cell_time``, in seconds: how long a run, and a cell, may take; None is for ever.
     keeps : bool
         Whether results are to be kept whatever made them.
+    here : Session
+        The session of the notebook that live runs are forked from.
     """
 
     notebook: Notebook
@@ -110,6 +113,7 @@ class NotebookDraft(Draft):
     seed: str | None = None
     limits: Mapping[str, float | None] = field(default_factory=dict)
     keeps: bool = False
+    here: Session = field(default_factory=Session, repr=False, compare=False)
 
     @functools.cached_property
     def program(self) -> forks.Program:
@@ -183,4 +187,4 @@ class NotebookDraft(Draft):
             return {}
         from ..kernels.live import freeze
 
-        return {"forked": {**self._forked, **freeze(folder, seed=self.seed, close=close)}}
+        return {"forked": {**self._forked, **freeze(folder, self.here, seed=self.seed, close=close)}}

@@ -1,4 +1,4 @@
-"""What a run reports of itself: ``colab_magics.report(loss=0.3, step=10)``, one line of JSON each in metrics.jsonl.
+"""What a run reports of itself by ``colab_magics.report(loss=0.3, step=10)``: a line of JSON each in metrics.jsonl.
 
 A line holds ``time``, ``attempt``, ``step`` (when one was given) and ``values``. The run's kernel or command appends
 it in one write; readers skip what they cannot read, such as a line that was cut off. NaN and infinity are written as
@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import files, session
+from .. import files
 from ..errors import InvalidInput, NotFound, did_you_mean
 from . import schema
 from .names import METRICS, RECORD
@@ -33,39 +33,25 @@ _TAIL, _LATEST = 64 * 1024, 4 * 1024
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-def report(**values: Any) -> None:
-    """Report how a run does: ``report(loss=0.3, step=10)``.
-
-    ``%jobs`` shows the last values, ``%jobs plot loss`` draws them, ``%jobs table`` puts them beside the parameters. In
-    a notebook that is no run nothing is kept; it says so once.
-
-    Parameters
-    ----------
-    **values : number, bool, str or None
-        The metrics; scalars of numpy and torch are fine, NaN and infinity too. `step` is the x axis of plots; without
-        one the reports are counted. With a `total` beside it, a whole number, they say how far the run is
-        (``report(step=30, total=100)``): ``%jobs`` shows it in place of the cell, and neither is a metric then.
+def checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run reports as JSON can hold it; a ``step`` apart from the ``values``.
 
     Raises
     ------
     InvalidInput
-        For a value that is no single number, bool or short text.
+        For a value that is no single number, bool or short text, and for nothing at all.
     """
     if not values:
         raise InvalidInput("report() was given nothing to report.", "Write report(loss=0.3, step=10).")
     plain = {name: _plain(name, value) for name, value in values.items()}
     step = _step(plain.pop(STEP, None))
-    folder = session.run_folder() or session.current().run_here
-    if folder is None:
-        _say_once("Not in a run: what report() gets here is not kept.")
-        return
-    try:
-        line: dict[str, Any] = {"time": round(time.time(), 3), "attempt": _begin(str(folder))}
-        line |= ({} if step is None else {STEP: step}) | {"values": plain}
-        _append(folder, json.dumps(line, separators=(",", ":")) + "\n")
-    except OSError as error:
-        # A full disk must not end a training for the sake of a chart.
-        _say_once(f"⚠ report() cannot write {folder / METRICS}: {error.strerror}. Metrics are lost.")
+    return ({} if step is None else {STEP: step}) | {"values": plain}
+
+
+def write(folder: Path, reported: Mapping[str, Any]) -> None:
+    """Add what `checked` returned to the metrics of the run in a folder."""
+    line = {"time": round(time.time(), 3), "attempt": _begin(str(folder)), **reported}
+    _append(folder, json.dumps(line, separators=(",", ":")) + "\n")
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -115,13 +101,6 @@ def _step(value: Any) -> int | float | None:
         raise InvalidInput(f"report(step={value!r}): a step is a number, the x axis of plots.", "Write step=10.")
     number: int | float = value
     return number
-
-
-def _say_once(text: str) -> None:
-    here = session.current()
-    if text not in here.said:
-        here.said.add(text)
-        here.ui.say(text)
 
 
 @cache

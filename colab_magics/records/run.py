@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import process, session
+from .. import process
 from ..errors import NotFound
 from ..session import RUN_VARIABLE
-from . import lock, metrics, schema
+from . import beats, injected, lock, metrics, schema
 from .names import LOG, NOTEBOOK, RECORD, REFERENCE, STATE, VERDICT, is_ours, number_of
 from .schema import Unreadable, linked
-from .status import ENDED, SILENT, Status, derive
+from .status import ENDED, Status, derive
 
 _NO_RECORD = f"{RECORD} is not there"
 
@@ -120,12 +120,9 @@ class Run:
         return dict(self.record.get("parameters", {}))
 
     @property
-    def variables(self) -> dict[str, Any]:
-        """What ``%fork`` assigns in this run.
-
-        The folder is where the run *is*, not where it was when it was submitted: runs come back from a Place.
-        """
-        return {"i_sub_job": self.i_sub_job, "data_job": str(self.folder), **self.parameters}
+    def injected(self) -> dict[str, Any]:
+        """The variables that this run gets; see `colab_magics.records.injected`."""
+        return injected.values(self.i_sub_job, self.folder, self.parameters)
 
     @property
     def log(self) -> Path:
@@ -171,19 +168,9 @@ class Run:
         """Whether a runner lives that is no process of this machine.
 
         Whoever executes a run holds its folder's lock, which a shared file system shows to other machines, too. Where
-        it shows none, a beat is fresh when it was seen to change, for clocks differ; at the first look only by the
-        clock.
+        it shows none, its beat tells.
         """
-        if lock.is_held(self.folder):
-            return True
-        seen, moment = session.current().beats, time.monotonic()
-        before, since = seen.get(self.folder, (beat, 0.0))
-        if before != beat:
-            since = moment
-        seen[self.folder] = (beat, since)
-        if since:
-            return moment - since < SILENT
-        return abs(now - beat) < SILENT
+        return lock.is_held(self.folder) or beats.seen.is_fresh(self.folder, beat, now)
 
     def _state(self) -> dict[str, Any] | None:
         found = self._of_this_attempt(STATE, schema.State)

@@ -17,7 +17,6 @@ import threading
 from typing import Any
 
 import zmq
-from jupyter_client import channels
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.channelsabc import HBChannelABC
@@ -27,8 +26,6 @@ from .messages import Message, as_output
 from .remote_kernel import RemoteKernel
 
 _NAMES = ("shell", "iopub", "stdin", "control")
-# jupyter_client 7 (Colab's) has one class for both.
-_ASYNC_CHANNEL = getattr(channels, "AsyncZMQSocketChannel", channels.ZMQSocketChannel)
 
 
 class _Heart(HBChannelABC):  # type: ignore[misc]

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import session
 from ..errors import ColabMagicsError, Unavailable
 from ..mirror import control
 from ..payloads import payload_of
@@ -56,8 +55,8 @@ class Board:
     kept: Collection[Path] = ()
     shown: bool = field(default=False, compare=False)
     """Whether what the runs printed was shown until they ended: a face shows nothing more."""
-    on_screen: int = field(default=0, compare=False)
-    """Number of the cell whose live table has shown these runs: as its value they need not show again."""
+    on_screen: tuple[UI, int] | None = field(default=None, compare=False)
+    """The face, and the number of its cell, whose live table has shown these runs: as its value they need not again."""
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Board:
@@ -127,10 +126,10 @@ class Board:
         if self.shown:
             self.shown = False
             return
-        if not self.on_screen or self.on_screen != session.current().ui.cell:
+        if self.on_screen is None or self.on_screen[0].cell != self.on_screen[1]:
             # IPython's word for "show it in the usual way".
             raise NotImplementedError
-        self.on_screen = 0
+        self.on_screen = None
 
     def _repr_html_(self) -> str:
         return self.overview()._repr_html_()
@@ -171,7 +170,7 @@ class Board:
                 if all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
-                        self.on_screen = 0 if ui.where in ("script", "terminal") else ui.cell
+                        self.on_screen = None if ui.where in ("script", "terminal") else (ui, ui.cell)
                         return statuses
                     quiet = not any(run.runner_lives() for run, _ in statuses)
                 if not fed and not any(status.phase == "running" for _, status in statuses):

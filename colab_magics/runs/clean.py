@@ -17,7 +17,7 @@ from ..records.names import RECORD, STATE, is_aside, number_of
 from ..records.run import Run
 from ..records.schema import linked
 from ..records.status import ENDED
-from ..ui import UI, Table
+from ..ui import Says, Table
 from ..units import show_size, show_time
 from . import scheduler
 from .attempts import SUPERSEDED
@@ -141,7 +141,7 @@ class Doomed:
         return Table(COLUMNS if self.entries else [], [one.row for one in self.entries], caption=caption, notes=notes)
 
 
-def ask_and_remove(ui: UI, choices: Sequence[Choice], *, older: float | None, yes: bool, place: str | None) -> Table:
+def ask_and_remove(ui: Says, choices: Sequence[Choice], *, older: float | None, yes: bool, place: str | None) -> Table:
     """List what `removable` finds, remove it when the user says so, or has said so; return what was removed."""
     with ui.progress("measuring folders"):
         doomed = removable(choices, older=older)

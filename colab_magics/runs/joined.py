@@ -115,7 +115,7 @@ def of_this_cell(here: Session) -> Board:
     if found is not None:
         found.joined = True
         return found.runs
-    project = here.project or find_project(Path.cwd())
+    project = here.project or find_project(Path.cwd(), warn=here.warn_once)
     runs = recall(project.data_job) if project is not None else None
     if runs is None or not len(runs):
         raise NotFound("There are no runs to join.", "Start some above this line: %fork n=5")

@@ -50,7 +50,7 @@ def said(workers: str, retries: int | None, max_failures: int | None) -> dict[st
     return feed
 
 
-def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
+def start(runs: Sequence[Run], feed: Mapping[str, Any], secrets: Sequence[str]) -> None:
     """Start a scheduler for each job.
 
     Parameters
@@ -59,6 +59,8 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
         What to execute.
     feed : mapping
         Values of `Feed` that count here; the others are those of the job's last ``%fork``.
+    secrets : sequence of str
+        See `scheduler.start`.
 
     Raises
     ------
@@ -86,10 +88,11 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any]) -> None:
                         attempts.renew(run.folder)
             except OSError as error:
                 raise scheduler.cannot_start(error, job_folder) from error
-            scheduler.start(job_folder, [run.folder for run in mine], lock, engine=engine, feed=chosen)
+            folders = [run.folder for run in mine]
+            scheduler.start(job_folder, folders, lock, engine=engine, feed=chosen, secrets=secrets)
 
 
-def attend(runs: Sequence[Run]) -> None:
+def attend(runs: Sequence[Run], secrets: Sequence[str]) -> None:
     """Start a scheduler for each job that has runs on other machines and none: they come home while it lives."""
     for job_folder in dict.fromkeys(run.folder.parent for run in runs if run.engine != LOCAL and run.is_out()):
         if scheduler.is_running(job_folder):
@@ -102,7 +105,8 @@ def attend(runs: Sequence[Run]) -> None:
                 submitted.check_meant(run)
             mine = [run.folder for run in out if run.engine == out[0].engine]  # a scheduler feeds one engine
             if mine:
-                scheduler.start(job_folder, [], lock, engine=out[0].engine, feed=_feed_before(job_folder), adopt=mine)
+                feed = _feed_before(job_folder)
+                scheduler.start(job_folder, [], lock, engine=out[0].engine, feed=feed, secrets=secrets, adopt=mine)
 
 
 def _engine(runs: Sequence[Run]) -> str:

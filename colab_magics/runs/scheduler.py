@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import process, session
+from .. import process
 from ..engines import forking
 from ..engines.zygotes import Begun
 from ..errors import Busy, ColabMagicsError, InvalidInput
@@ -223,6 +223,7 @@ def start(
     *,
     engine: str,
     feed: Feed,
+    secrets: Sequence[str] = (),
     adopt: Sequence[Path] = (),
     begun: Begun | None = None,
 ) -> int:
@@ -240,6 +241,8 @@ def start(
         Name of the engine.
     feed : Feed
         How to feed it.
+    secrets : sequence of str
+        Names of the environment variables that go to runs wherever they execute; see `Session.secrets`.
     adopt : sequence of Path
         Folders of runs whose scheduler is gone, and which their engine still has.
     begun : Begun, optional
@@ -257,7 +260,7 @@ def start(
     plan["by"] = process.identity()
     begun = begun or Begun()
     plan["begun"] = begun.notes
-    plan["secrets"] = session.current().secrets
+    plan["secrets"] = list(secrets)
     try:
         folder.mkdir(exist_ok=True)
         said_workers.forget(folder)

@@ -140,7 +140,7 @@ def _grow(run: Run, every: float) -> Iterator[str]:
         run = Run.look(run.folder)
         ended = run.status().phase in ENDED and not (fed and run.runner_lives())
         if data := _log(run, position):
-            # A character may be half written: what follows the last whole line is kept for the next look.
+            # A character may be cut in two: what follows the last whole line is kept for the next look.
             whole = data if ended else data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
             position += len(whole)
             if whole:
@@ -153,11 +153,6 @@ def _grow(run: Run, every: float) -> Iterator[str]:
 def _as_seen(text: str) -> str:
     """Write lines as a terminal would show them: what a carriage return overwrote is gone."""
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.removesuffix("\n").split("\n"))
-
-
-def _is_plain(log: Path) -> bool:
-    """Whether there is a log; one that is a link leads elsewhere and counts as none."""
-    return log.is_file() and not log.is_symlink()
 
 
 def printed(run: Run, lines: int = 0, grep: str | None = None) -> str:

@@ -66,6 +66,7 @@ class Order:
     resume: str | None = None
     engine: str = "local"
     feed: Feed = field(default_factory=Feed)
+    secrets: Sequence[str] = ()
     workers: int | None = None
     resources: Resources = field(default_factory=Resources)
     outputs: Sequence[str] = ()
@@ -167,8 +168,16 @@ def _start(order: Order, engine: Engine, held: list[int]) -> tuple[Board, Plan]:
         joined.remember(job_folder, record, made.order)
         if folders or made.adopt:
             adopt = [run.folder for run in made.adopt]
-            feed = order.feed
-            scheduler.start(job_folder, folders, held[0], engine=order.engine, feed=feed, adopt=adopt, begun=begun)
+            scheduler.start(
+                job_folder,
+                folders,
+                held[0],
+                engine=order.engine,
+                feed=order.feed,
+                secrets=order.secrets,
+                adopt=adopt,
+                begun=begun,
+            )
     finally:
         begun.close()
     return _board(order, made), made

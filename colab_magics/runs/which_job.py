@@ -8,32 +8,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import session
 from ..checkout import git
+from ..checkout.jobs import job_of, jobs_of, notebook_key
 from ..checkout.project import (
     DATA_JOB,
     DEFAULT_JOB,
     Project,
     check_name,
     find_project,
-    job_of,
-    jobs_of,
-    notebook_key,
     real_folder,
 )
+from ..checkout.trust import Warn
 from ..errors import ColabMagicsError, InvalidInput, NotFound
 from ..line import split
 from ..mirror import control
 from ..payloads.code import changed_cells, code_cells
 from ..records.run import runs_of
-from ..ui import UI, Notebook
+from ..session import Session
+from ..ui import Notebook
 
 _LINE = re.compile(r"(?:[\w.]+\s*=\s*)?%project\b(.*)")
 _CELL = re.compile(r"%%project\b(.*)")
 
 
-def which(ui: UI, notebook: Notebook) -> Project:
-    """Return the project whose job gets the runs of a notebook.
+def which(here: Session, notebook: Notebook) -> Project:
+    """Return the project whose job gets the runs of a notebook, and use it from now on.
 
     It is the one that this shell set up; else the one that the notebook's own ``%project`` line names; else the one
     that the notebook stands in. Without any the current folder is made one of data folders alone. The job is the
@@ -46,12 +45,11 @@ def which(ui: UI, notebook: Notebook) -> Project:
     InvalidInput
         When the line's job is known to the notebook alone.
     """
-    here = session.current()
     if here.project is not None:
         known: Project = here.project
         return known
     words = project_line(notebook.content)
-    found = _find(notebook, words or {})
+    found = _find(notebook, words or {}, here.warn_once)
     key = notebook_key(notebook.path or notebook.name, found.root)
     job = (words or {}).get("job")
     if job is not None:
@@ -66,15 +64,14 @@ def which(ui: UI, notebook: Notebook) -> Project:
             "Nothing was started. Choose another folder: %project name=… root=FOLDER",
         ) from error
     if not control.running(source=found.data_job):
-        ui.say(f"No %project was set up here: results go to {found.data_job}, on this machine only.")
+        here.ui.say(f"No %project was set up here: results go to {found.data_job}, on this machine only.")
     here.project = found
     return found
 
 
-def of_commands(ui: UI) -> Project:
+def of_commands(here: Session) -> Project:
     """Return the project whose job gets the runs of commands: that of this shell, of the folder, or a new one here."""
-    here = session.current()
-    found: Project | None = here.project or find_project(Path.cwd())
+    found: Project | None = here.project or find_project(Path.cwd(), warn=here.warn_once)
     if found is None:
         cwd = Path.cwd()
         found = Project(name=cwd.name or "project", job=DEFAULT_JOB, root=cwd, notebooks=cwd)
@@ -85,7 +82,7 @@ def of_commands(ui: UI) -> Project:
                 f"{cwd} cannot be written: {error.strerror}.",
                 "Nothing was started. Choose another folder: %project name=… root=FOLDER",
             ) from error
-        ui.say(f"No %project was set up here: results go to {found.data_job}, on this machine only.")
+        here.ui.say(f"No %project was set up here: results go to {found.data_job}, on this machine only.")
     here.project = found
     return found
 
@@ -97,17 +94,17 @@ def folder_of_commands(project: Project) -> Path:
     return project.root if of_code or here.is_relative_to(project.root.resolve()) else here
 
 
-def _find(notebook: Notebook, words: Mapping[str, str]) -> Project:
+def _find(notebook: Notebook, words: Mapping[str, str], warn: Warn) -> Project:
     """Find the project that a notebook's ``%project`` line, or its folder, names."""
     folders = list(dict.fromkeys([*([notebook.path.parent] if notebook.path else []), Path.cwd()]))
-    found = next(filter(None, map(find_project, folders)), None)
+    found = next(filter(None, (find_project(folder, warn=warn) for folder in folders)), None)
     name = words.get("name") or (git.parse(words["git"]).name if "git" in words else None)
     if name is None or (found is not None and found.name == name):
         cwd = Path.cwd()
         return found or Project(name=cwd.name or "project", job="", root=cwd, notebooks=cwd)
     for folder in folders:
         root = folder / Path(words.get("root") or ".").expanduser() / name
-        there = find_project(root)
+        there = find_project(root, warn=warn)
         if there is not None and there.root == root.absolute() and there.name == name:
             return there
     raise NotFound(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..errors import CommandFailed, InvalidInput, NotFound, Unavailable
 from ..pipes import Pipes
-from ..ui import UI, Table
+from ..ui import Says, Table
 from ..units import show_size
 from . import ssh
 from .gather import BY_MACHINES, PARTIAL, below, gather
@@ -202,7 +202,7 @@ def _in_parts(
 
 
 @contextmanager
-def shown(ui: UI, what: str) -> Iterator[Tell]:
+def shown(ui: Says, what: str) -> Iterator[Tell]:
     """Show a copy that takes over two seconds; what this yields is for `put` and `get` to tell."""
     began = last = time.monotonic()
 

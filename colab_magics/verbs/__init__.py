@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def load(name: str) -> Callable[..., Any]:
-    """Import a verb's function."""
+    """Import a verb's function, or ``report``."""
     function: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{name}"), name)
     return function
 

@@ -157,9 +157,10 @@ def fork(
     """
     from ..runs import in_run
 
-    ui = session.current().ui
+    shell = session.current()
+    ui = shell.ui
     if in_run.is_run(ui):
-        return in_run.assign(ui)
+        return in_run.assign(ui, shell.project)
     from ..engines import open_engine
     from ..payloads import forks
     from ..payloads.notebook_draft import NotebookDraft
@@ -172,7 +173,7 @@ def fork(
     engine, current = open_engine(on), ui.notebook(notebook)
     current = replace(current, content=forks.prepare(current.content))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
-    project = which_job.which(ui, current)
+    project = which_job.which(shell, current)
     machine = engine.settle(project.data_job, _cwd(current), workers, gpus, ui)
     for warning in filter(None, (current.warning, *machine.warnings)):
         ui.warn(warning)
@@ -180,7 +181,9 @@ def fork(
     if start == "live":
         at_once = _workers_that_fit(ui, at_once, fixed=said)
     limits, resume = _limits(time=time, cell_time=cell_time), plan.resume_word(resume, force=force)
-    draft = NotebookDraft(current, mine, project.root, _cwd(current), start, seed, limits, keeps=resume == "keep")
+    draft = NotebookDraft(
+        current, mine, project.root, _cwd(current), start, seed, limits, keeps=resume == "keep", here=shell
+    )
     order = submit.Order(
         project.data_job,
         draft,
@@ -193,6 +196,7 @@ def fork(
         resume=resume,
         engine=on,
         feed=Feed.said(at_once, try_, max_failures, retries),
+        secrets=shell.secrets,
         workers=at_once if said else None,
         resources=machine,
     )
@@ -203,7 +207,7 @@ def fork(
         return None
     if dry_run:
         return submit.preview(order)
-    session.current().run_here = None
+    shell.run_here = None
     if start == "live":
         ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
     if hint := which_job.of_former_name(project, current, draft.hashes):
@@ -212,19 +216,23 @@ def fork(
     _say(ui, project.job, made, machine.note)
     if joins is not None:
         ui.skip([(cell.id, cell.source) for cell in place.between], (joins.id, joins.source), place.ids)
-    session.current().forked.append(joined.Forked(joins, joined.board(order.job_folder, made.order, made.keep)))
+    shell.forked.append(joined.Forked(joins, joined.board(order.job_folder, made.order, made.keep)))
     if detach:
         return _detached(ui, board, project, current)
     tolerant = then == "continue" or (max_failures is not None and joins is not None)
     watching.watch(ui, board, project, tolerant=tolerant)
-    if joins is not None:
-        return board
-    if then == "stop" or (then is None and current.current):
-        ui.stop(f"{watching.summary(board)} {_below(mine)}")
-    if current.current:
-        # The cells below are the runs' cells too: this is how they tell where they are.
-        ui.set_variables({"i_sub_job": None})
+    if joins is None:
+        stops = then == "stop" or (then is None and current.current)
+        _without_join(ui, current, f"{watching.summary(board)} {_below(mine)}" if stops else "")
     return board
+
+
+def _without_join(ui: UI, current: Notebook, end: str) -> None:
+    """End Run All with a message; without one, tell the cells below, which are the runs' too, that this is no run."""
+    if end:
+        ui.stop(end)
+    if current.current:
+        ui.set_variables({"i_sub_job": None})
 
 
 def _limits(**texts: str | None) -> dict[str, float | None]:

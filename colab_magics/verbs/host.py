@@ -292,7 +292,7 @@ def _root() -> Path:
     from ..checkout.project import find_project
 
     here = session.current()
-    project = here.project or find_project(Path.cwd())
+    project = here.project or find_project(Path.cwd(), warn=here.warn_once)
     return Path(project.root) if project is not None else here.start_folder
 
 

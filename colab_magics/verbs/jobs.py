@@ -41,8 +41,8 @@ def jobs(*ids: str, all: bool = False) -> Board:
     NotFound, InvalidInput
         When an id names nothing, or there is no project here.
     """
-    from ..runs import here
     from ..runs.board import Board
+    from . import jobs_here as here
 
     project = here.project()
     notes = here.left_out(ids, project, every_job=all)
@@ -72,8 +72,8 @@ def show(*ids: str, all: bool = False) -> Text:
     *ids, all : str, bool
         See ``%jobs``.
     """
-    from ..runs import here
     from ..runs.show import Text, details
+    from . import jobs_here as here
 
     return Text("\n\n".join(details(run) for run in here.meant(ids, every_job=all)))
 
@@ -94,14 +94,15 @@ def watch(*ids: str, all: bool = False) -> Board:
     Board
         The runs as they ended.
     """
-    from ..runs import here, retry
+    from ..runs import retry
     from ..runs.board import Board
+    from . import jobs_here as here
 
     runs = here.select(ids, every_job=all)
     board = Board.of(runs)
     board.notes += here.left_out(ids, every_job=all)
     if runs:
-        retry.attend(runs)
+        retry.attend(runs, session.current().secrets)
         board.watch_or_stop(session.current().ui)
     else:
         board.notes.insert(0, here.none(ids, every_job=all))
@@ -138,9 +139,9 @@ def logs(
     Text
         The logs.
     """
-    from ..runs import here
     from ..runs.select import one
     from ..runs.show import Text, grow, printed
+    from . import jobs_here as here
 
     runs = here.meant(ids, every_job=all) if ids else here.latest(here.meant(ids, every_job=all))
     if not follow:
@@ -168,8 +169,8 @@ def kill(*ids: str, all: bool = False) -> Board:
     Board
         The runs.
     """
-    from ..runs import here
     from ..runs.board import kill as end
+    from . import jobs_here as here
 
     _need(ids, all, "kill baseline, %jobs kill 3-5")
     return end(here.select(ids, every_job=all), session.current().ui)
@@ -212,11 +213,11 @@ def retry(
     RunsFailed
         After all have ended, when one or more failed again.
     """
-    from ..runs import here
     from ..runs import retry as room
     from ..runs.board import Board
     from ..runs.failures import failure
     from ..runs.watching import hand_over
+    from . import jobs_here as here
 
     if session.run_folder() is not None:
         raise InvalidInput("A run cannot start others.", "Say %jobs retry in the main notebook or in a shell.")
@@ -227,7 +228,7 @@ def retry(
     if not runs:
         board.notes.append(f"Nothing to do. {here.none(ids, every_job=all)}")
         return board
-    room.start(runs, feed)
+    room.start(runs, feed, session.current().secrets)
     if detach:
         board.notes.append(f"%jobs watch {board.job_words()} shows them.")
         return board
@@ -254,7 +255,8 @@ def du(*ids: str, all: bool = False) -> Table:
     Table
         A row for each folder.
     """
-    from ..runs import clean, here
+    from ..runs import clean
+    from . import jobs_here as here
 
     with session.current().ui.progress("measuring folders"):
         return clean.usage(here.choices(ids, every_job=all), here.left_out(ids, every_job=all))
@@ -281,7 +283,8 @@ def rm(*ids: str, all: bool = False, older: str | None = None, yes: bool = False
     Table
         What was removed; what would have been, without a yes.
     """
-    from ..runs import clean, here
+    from ..runs import clean
+    from . import jobs_here as here
 
     _need(ids, all, "rm failed older=30d, %jobs rm 7-9")
     limit = None if older is None else seconds(older, name="older")
@@ -303,8 +306,8 @@ def open_(id: str, /) -> Link:
     Link
         The notebook; for a failed run with its cell, and how to go on there.
     """
-    from ..runs import here
     from ..runs.show import link
+    from . import jobs_here as here
 
     shell = session.current()
     return link(here.the(id), where=shell.ui.where, start_folder=shell.start_folder)

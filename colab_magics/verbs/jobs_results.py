@@ -29,8 +29,9 @@ def diff(old: str, new: str, /) -> Text:
     Text
         What differs; comments count.
     """
-    from ..runs import compare, here
+    from ..runs import compare
     from ..runs.show import Text
+    from . import jobs_here as here
 
     return Text(compare.diff(here.the(old), here.the(new)))
 
@@ -56,7 +57,8 @@ def table(*ids: str, all: bool = False) -> Any:
     Unavailable
         In a notebook without pandas.
     """
-    from ..runs import compare, here
+    from ..runs import compare
+    from . import jobs_here as here
 
     return compare.frame_or_text(
         here.meant(ids, every_job=all, some=False), text=session.current().ui.where == "script"
@@ -79,7 +81,8 @@ def metrics(*ids: str, all: bool = False, names: str | None = None) -> Table:
     Table
         Trend, last value, least and greatest; what earlier attempts computed too is left out of the trend.
     """
-    from ..runs import here, trends
+    from ..runs import trends
+    from . import jobs_here as here
 
     runs = here.meant(ids, every_job=all)
     with session.current().ui.progress("reading metrics"):
@@ -107,7 +110,8 @@ def plot(metric: str | None = None, /, *ids: str, all: bool = False) -> Chart | 
     InvalidInput, NotFound
         When no run has reported it; lists what they have.
     """
-    from ..runs import chart, here
+    from ..runs import chart
+    from . import jobs_here as here
 
     runs = here.meant(ids, every_job=all)
     with session.current().ui.progress("reading metrics"):

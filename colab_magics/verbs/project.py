@@ -95,19 +95,21 @@ def project(
         return _in_run(shell, run)
     from ..checkout import folders, locate, setup
     from ..checkout import git as repository
-    from ..checkout.project import Project, check_name, job_of, jobs_of, notebook_key
+    from ..checkout.jobs import job_of, jobs_of, notebook_key
+    from ..checkout.project import Project, check_name
 
     seconds = units.seconds(every, name="every")
     if restore not in (known_values := get_args(setup.Restore)):
         raise did_you_mean(str(restore), known_values, kind="value of restore=")
-    login, wanted = setup.Login(token), setup.wanted_inputs(inputs)
-    hidden = setup.export_secrets(units.words(secrets))
+    login, wanted = setup.Login(token, shell.ui.where), setup.wanted_inputs(inputs)
+    exported = setup.export_secrets(units.words(secrets), shell.ui.where)
+    shell.secrets += [name for name in exported if name not in shell.secrets]
     known = shell.project if shell.project is not None and shell.project.root.is_dir() else None
     with _where_written(shell, known):
         source = repository.parse(git) if git is not None else None
         root = os.path.abspath(os.path.expanduser(root)) if root and root.strip() else root
-    spot = locate.find(source, name, root, known)
-    before = setup.Before.read(spot)
+    spot = locate.find(source, name, root, known, shell.warn_once)
+    before = setup.Before.read(spot, shell.warn_once)
     mine = shell.ui.notebook_name()
     key = None if mine is None else notebook_key(mine, spot.root)
     bare = git is None and name is None
@@ -116,7 +118,7 @@ def project(
         job = known.job if bare and known is not None else job_of(spot.root, key, remembered=bare)
     job = check_name(job, option="job")
     with _where_written(shell, known):
-        places = setup.find_places(to, before, spot.name)
+        places = setup.find_places(to, before, spot.name, shell.ui.where, shell.warn_once)
 
     notes = setup.bring_code(shell.ui, spot, branch, login, update=update, force=force)
     handle = Project(
@@ -131,7 +133,7 @@ def project(
     folders.make(handle)
     folders.exclude(handle.root)
     again = before.complete and not force
-    handle.notes += setup.packages(shell.ui, handle, requirements, install, again=again, hidden=hidden)
+    handle.notes += setup.packages(shell.ui, handle, requirements, install, again=again, hidden=list(exported.values()))
     setup.end_former_sync(handle, before)
     if places:
         if not again or (before.place, before.inputs) != (handle.place, wanted):

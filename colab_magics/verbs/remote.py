@@ -313,7 +313,7 @@ def _attach(
     here = session.current()
     code = None
     if start:
-        listed = recompute.read(_root(here))
+        listed = recompute.read(_root(here), here.warn_once)
         code = Code(_root(here), include, exclude, listed.include, listed.exclude)
     news = News()
     with here.ui.progress(f"connecting to {host}"):
@@ -360,7 +360,7 @@ def _change(
         here.ui.say(f"The kernel on {held.host} runs already: {' and '.join(said)} count for a new one (--new).")
     if held.code is None:
         return
-    listed = recompute.read(held.code.root)
+    listed = recompute.read(held.code.root, here.warn_once)
     before = (held.code.listed, held.code.unlisted)
     if include is None and exclude is None and (listed.include, listed.exclude) == before:
         return

@@ -116,12 +116,13 @@ def submit(
     from ..runs.grid import asked_for
     from ..runs.scheduler import Feed
 
-    ui = session.current().ui
+    shell = session.current()
+    ui = shell.ui
     if in_run.is_run(ui):
         ui.say("A run starts no others: %submit is the main notebook's.")
         return None
     points, names = asked_for(grid, count(n, name="n"), yes=yes)
-    project = which_job.of_commands(ui)
+    project = which_job.of_commands(shell)
     limit = None if time is None else seconds(time, name="time")
     folder = which_job.folder_of_commands(project)
     draft = CommandDraft(list(map(str, command)), folder, limit, names)
@@ -142,6 +143,7 @@ def submit(
         resume=plan.resume_word(resume, force=force),
         engine=on,
         feed=Feed.said(machine.workers, try_, max_failures, retries),
+        secrets=shell.secrets,
         workers=machine.workers if str(workers) != "auto" else None,
         resources=machine,
         outputs=output_patterns(outputs),

@@ -87,23 +87,25 @@ def sync(
             ui.warn(f"{error.what} A run starts none: run %sync in the main notebook.")
             return None
     from ..mirror import control
+    from ..mirror.state import Config
 
     folder, places, project = _what_and_where(source, to)
     options: dict[str, Any] = {
+        "project": project,
         "every": units.seconds(every, name="every"),
         "delete": delete,
         "exclude": units.words(exclude),
         "keep": _keep(keep),
         "rsync": rsync,
         "restore": restore,
-        "take_over": take_over,
-        "project": project,
     }
+    if large is not None:
+        options["large"] = _large(large)
     handles = []
     for place in places:
         _mount(place.text)
         with ui.progress(f"fetching from {place}"):
-            handle = control.start(folder, place, large=_large(large), **options)
+            handle = control.start(Config.of(folder, place, **options), take_over=take_over)
         if handle.warning:
             ui.warn(handle.warning)
         handles.append(handle)
@@ -281,10 +283,8 @@ def stop(source: str | None = None, /, *, timeout: str = "10m") -> Sync | Syncs:
     return _each(source, "handing over a last time", lambda handle: handle.stop(units.seconds(timeout, name="timeout")))
 
 
-def _large(text: str | None) -> tuple[int, float] | Literal["default"] | None:
+def _large(text: str) -> tuple[int, float] | None:
     """Read ``large=SIZE:TIME``."""
-    if text is None:
-        return "default"
     if text.lower() == "none":
         return None
     size, colon, time = text.partition(":")
@@ -310,8 +310,8 @@ def _mount(place: str) -> None:
     from ..colab import mount, runtime
     from ..transport.folder_place import drive_works
 
-    if runtime.front_end_answers():
-        mount.ensure_drive(drive_works)
+    if runtime.front_end_answers(where := session.current().ui.where):
+        mount.ensure_drive(where, drive_works)
 
 
 def _one(found: list[Sync]) -> Sync | Syncs:
@@ -326,7 +326,8 @@ def _project() -> Any:
 
     if (run := session.run_folder()) is not None:
         return of_run(run)
-    return session.current().project or find_project(Path.cwd())
+    shell = session.current()
+    return shell.project or find_project(Path.cwd(), warn=shell.warn_once)
 
 
 def _folder(source: str) -> Path:

@@ -50,10 +50,10 @@ def trust(folder: str | None = None, /, *, yes: bool = False, forget: bool = Fal
     start = Path(folder).expanduser() if folder is not None else here.project.root if here.project else Path.cwd()
     if not start.is_dir():
         raise NotFound(f"There is no folder {start}.", "Name a checkout: colab-magics trust FOLDER")
-    requests = [room.request(*found)] if (found := room.pyproject(start)) is not None else []
-    requests += [marker.request] if (marker := find_marker(start)) is not None else []
+    requests = [room.request(*found)] if (found := room.pyproject(start, here.warn_once)) is not None else []
+    requests += [marker.request] if (marker := find_marker(start, here.warn_once)) is not None else []
     roots = dict.fromkeys((start, git.toplevel(start) or start))
-    requests += [asked for root in roots if (asked := recompute.request(root)) is not None]
+    requests += [asked for root in roots if (asked := recompute.request(root, here.warn_once)) is not None]
     requests = [one for one in requests if one.values]
     if not requests:
         return Table([], [], caption=f"Nothing in {start} asks for it.")

@@ -35,7 +35,10 @@ megabytes = {megabytes}
 state = [bytes([i % 256]) * (1 << 20) for i in range(megabytes * 3 // 4)]
 objects = [str(i) * 3 for i in range(megabytes // 4 * 13_000)]
 """
-FREEZE = "from colab_magics.kernels import live\nprint(live.freeze(Path({folder!r})))"
+FREEZE = (
+    "from colab_magics import session\nfrom colab_magics.kernels import live\n"
+    "print(live.freeze(Path({folder!r}), session.current()))"
+)
 
 
 async def forked(path: str, number: int) -> tuple[Any, Any, float]:

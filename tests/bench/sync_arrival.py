@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from measuring import arrival, change, daemon, kept, lsyncd, make_tree, median, own_state, rested, rsync, show
 
-from colab_magics.mirror.pending import QUIET
+from colab_magics.mirror.half_written import QUIET
 
 USUAL = 1.0
 

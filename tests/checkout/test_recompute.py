@@ -33,7 +33,7 @@ def write(root: Path, **files: str) -> None:
 
 
 def going(root: Path) -> set[str]:
-    listed = recompute.read(root)
+    listed = recompute.read(root, session.current().warn_once)
     return set(Code(root, listed=listed.include, unlisted=listed.exclude).changes()[0])
 
 
@@ -83,7 +83,7 @@ def test_what_came_with_a_repository_waits_for_a_yes(tmp_path: Path, ui: io.Stri
 def test_what_leads_out_is_passed_over(tmp_path: Path, ui: io.StringIO) -> None:
     root = tmp_path / "net"
     write(root, a_dot_py="1", _dot_recompute__include="/etc/passwd\n../x\n~/.ssh\na/../../b\n\xff\n")
-    assert recompute.read(root) == Listed(("\xff",), ())
+    assert recompute.read(root, session.current().warn_once) == Listed(("\xff",), ())
     assert "/etc/passwd is not below the project" in ui.getvalue()
     (tmp_path / "outside").write_text("a.py\n")
     os.symlink(tmp_path / "outside", root / ".recompute" / "exclude")

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from colab_magics import session
 from colab_magics.colab import mount, notebook, runtime, secrets
 from colab_magics.errors import NotFound, Unavailable
 
@@ -71,14 +70,14 @@ def sessions(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class TestDrive:
     # B6: mounted again if it is gone.
     def test_b6_it_is_mounted_when_it_is_not(self, page: Page) -> None:
-        assert mount.ensure_drive() == page.drive / "MyDrive"
+        assert mount.ensure_drive("colab") == page.drive / "MyDrive"
         assert page.asked == [f"mount {page.drive} False"]
 
     def test_the_test_comes_first(self, page: Page) -> None:
         (page.drive / "MyDrive").mkdir(parents=True)
-        mount.ensure_drive()
+        mount.ensure_drive("colab")
         assert page.asked == []
-        assert in_a_thread(mount.ensure_drive) is None, "a mounted Drive asks for nobody"
+        assert in_a_thread(lambda: mount.ensure_drive("colab")) is None, "a mounted Drive asks for nobody"
 
     def test_a_dead_mount_is_mounted_by_force(self, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
         stat = os.stat
@@ -89,7 +88,7 @@ class TestDrive:
             return stat(path, *args, **options)
 
         monkeypatch.setattr(os, "stat", dead)
-        mount.ensure_drive()
+        mount.ensure_drive("colab")
         assert page.asked == [f"mount {page.drive} True"]
 
     @pytest.mark.parametrize("error", [NotImplementedError(), ValueError("mount failed"), "MessageError"])
@@ -97,23 +96,22 @@ class TestDrive:
         message_error = sys.modules["google.colab._message"].__dict__["MessageError"]
         page.mount_error = message_error("no credentials") if isinstance(error, str) else error
         with pytest.raises(Unavailable, match=r"could not be mounted: \w(.|\n)*to=FOLDER"):
-            mount.ensure_drive()
+            mount.ensure_drive("colab")
 
     def test_only_the_notebook_itself_can_mount(self, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-        error = in_a_thread(mount.ensure_drive)
+        error = in_a_thread(lambda: mount.ensure_drive("colab"))
         assert "only the notebook itself" in str(error)
         monkeypatch.setenv("COLAB_MAGICS_RUN", "/content/net/data_job/a/sub_job_000")
         with pytest.raises(Unavailable, match="only the notebook itself"):
-            mount.ensure_drive()
+            mount.ensure_drive("colab")
         monkeypatch.delenv("COLAB_MAGICS_RUN")
-        session._active.clear()  # a shell's command on Colab
         with pytest.raises(Unavailable, match="only the notebook itself"):
-            mount.ensure_drive()
+            mount.ensure_drive("script")  # a shell's command on Colab
         assert page.asked == []
 
     def test_elsewhere(self, home: Path) -> None:
         with pytest.raises(Unavailable, match="on Colab only"):
-            mount.ensure_drive()
+            mount.ensure_drive("colab")
 
 
 class TestSecrets:
@@ -121,7 +119,7 @@ class TestSecrets:
         monkeypatch.setenv("A", "of the environment")
         monkeypatch.setenv("B", "of the environment")
         page.secrets["A"] = "of Colab"
-        assert (secrets.read("A"), secrets.read("B")) == ("of Colab", "of the environment")
+        assert (secrets.read("A", "colab"), secrets.read("B", "colab")) == ("of Colab", "of the environment")
 
     @pytest.mark.parametrize(
         ("value", "why"), [(None, "may read"), ("no answer", "did not answer"), ("gone", "key symbol")]
@@ -129,21 +127,21 @@ class TestSecrets:
     def test_what_is_missing_says_where_to_add_it(self, page: Page, value: str | None, why: str) -> None:
         page.secrets = {} if value == "gone" else {"A": value}
         with pytest.raises(NotFound, match=f"'A' in Colab's secrets(.|\n)*{why}") as error:
-            secrets.read("A")
+            secrets.read("A", "colab")
         assert "key symbol" in error.value.mend
 
     def test_runs_and_threads_ask_the_environment_alone(self, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
         page.secrets["A"] = "of Colab"
         monkeypatch.setenv("A", "of the environment")
         monkeypatch.setenv("COLAB_MAGICS_RUN", "/content/net/data_job/a/sub_job_000")
-        assert secrets.read("A") == "of the environment"
+        assert secrets.read("A", "colab") == "of the environment"
         assert page.asked == []
 
     def test_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("A", "value")
-        assert secrets.read("A") == "value"
+        assert secrets.read("A", "colab") == "value"
         with pytest.raises(NotFound, match=r"in the environment\.(.|\n)*export B="):
-            secrets.read("B")
+            secrets.read("B", "colab")
 
 
 class TestNotebook:
@@ -151,23 +149,23 @@ class TestNotebook:
         page.notebooks = [{"ipynb": NOTEBOOK}]
         answer = [{"name": "My%20%C3%BCber%20a.b.ipynb", "path": "fileId=1x", "kernel": {"id": "0"}}]
         with sessions(json.dumps(answer).encode(), monkeypatch):
-            content, name = notebook.current_notebook()
+            content, name = notebook.current_notebook("colab")
         assert content == NOTEBOOK
         assert name == "My über a.b.ipynb"
 
     def test_it_asks_again(self, page: Page) -> None:
         page.notebooks = [None, "the page is busy", {"ipynb": NOTEBOOK}]
-        assert notebook.current_notebook() == (NOTEBOOK, "Old name.ipynb")
+        assert notebook.current_notebook("colab") == (NOTEBOOK, "Old name.ipynb")
         assert page.asked == ["get_ipynb"] * 3
 
     @pytest.mark.parametrize("answer", [None, "no such request", {}, {"ipynb": None}, {"ipynb": {"cells": "x"}}, []])
     def test_no_answer_is_an_error_with_a_mend(self, page: Page, answer: Any) -> None:
         page.notebooks = [answer] * 3
         with pytest.raises(Unavailable, match=r"did not hand over(.|\n)*notebook=FILE"):
-            notebook.current_notebook(timeout=0.1)
+            notebook.current_notebook("colab", timeout=0.1)
 
     def test_only_from_the_notebook_itself(self, page: Page) -> None:
-        assert "notebook=FILE" in str(in_a_thread(notebook.current_notebook))
+        assert "notebook=FILE" in str(in_a_thread(lambda: notebook.current_notebook("colab")))
         assert page.asked == []
 
     @pytest.mark.parametrize(
@@ -204,8 +202,8 @@ class TestRuntime:
         assert str(runtime.my_drive()) == "/content/drive/MyDrive"
 
     def test_unassign(self, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-        runtime.unassign()
+        runtime.unassign("colab")
         assert page.asked == ["unassign"]
         monkeypatch.delenv("COLAB_RELEASE_TAG")
         with pytest.raises(Unavailable, match="→"):
-            runtime.unassign()
+            runtime.unassign("colab")

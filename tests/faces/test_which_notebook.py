@@ -256,7 +256,7 @@ def test_on_colab_its_page_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = type("Shell", (), of_shell)
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     content = {"cells": [], "nbformat": 4}
-    monkeypatch.setattr(of_colab, "current_notebook", lambda: (content, "on colab.ipynb"))
+    monkeypatch.setattr(of_colab, "current_notebook", lambda where: (content, "on colab.ipynb"))
     found = which_notebook.find(shell())
     assert (found.name, found.path, found.current, found.warning) == ("on colab.ipynb", None, True, "")
     assert found.content is content

@@ -23,6 +23,7 @@ import pytest
 from conftest import poll
 
 from colab_magics.mirror import control
+from colab_magics.mirror.state import Config
 from colab_magics.mirror.sync import Sync
 from colab_magics.transport.places import Place
 from faults.drive import detach
@@ -99,7 +100,7 @@ class Kept:
     def start(self, **options: Any) -> Sync:
         """Start the sync, as ``%sync`` does."""
         options = {"every": EVERY, "project": "net", **options}
-        self.sync = control.start(self.source, self.place, **options)
+        self.sync = control.start(Config.of(self.source, self.place, **options))
         return self.sync
 
     def write(self, count: int = 3, *, size: int = 2000, prefix: str = "file", folder: str = "") -> Picture:

@@ -154,7 +154,7 @@ def _retry_if_its_record_is_wrong(word: str) -> None:
     run = jobs(word).runs[0]
     if not run.problem:
         raise InvalidInput("baseline/1 is done")  # its record tells what to execute, and retry would
-    retry.start([run], {})
+    retry.start([run], {}, [])
 
 
 @pytest.mark.parametrize(

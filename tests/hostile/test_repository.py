@@ -350,7 +350,7 @@ class TestMarker:
     def test_a_project_that_was_moved_asks_anew(self, clone: Any, home: Path, ui: RecordingUI, tmp_path: Path) -> None:
         root = clone()
         project(to=str(tmp_path / "kept"))
-        found = find_project(root.rename(home / "moved"))
+        found = find_project(root.rename(home / "moved"), warn=ui.warn)
         assert found is not None
         assert found.place is None
         assert "place=" in ui.out.getvalue()
@@ -421,7 +421,7 @@ class TestMarker:
         (root / MARKER).unlink()
         says(home / "keys", name="elsewhere")
         (root / MARKER).symlink_to(home / "keys" / MARKER)
-        assert find_project(root) is None
+        assert find_project(root, warn=ui.warn) is None
         assert "is not read (a link to" in ui.out.getvalue()
         assert project().name == "net"
         assert not (root / MARKER).is_symlink(), "the user's own set-up has written its own"
@@ -528,7 +528,7 @@ class TestPyproject:
         (root / "pyproject.toml").write_text('[tool.colab_magics.sync]\nevery = "1s"\n')
         os.chown(root / name, 65534, -1)
         git("config", "--global", "--unset", "safe.directory")
-        read = (defaults("sync", None, root), find_project(root) is not None)
+        read = (defaults("sync", None, root), find_project(root, warn=ui.warn) is not None)
         assert read == ({"every": "1s"}, False) if name == MARKER else ({}, True)
         assert f"{root / name} is not read: it belongs to another user" in ui.out.getvalue()
         assert f"safe.directory {root}" in ui.out.getvalue()
@@ -547,7 +547,7 @@ class TestPyproject:
         (home / "pyproject.toml").write_text('[tool.colab_magics.sync]\nto = "/theirs"\nevery = "1s"\n')
         (root / "deep").mkdir()
         assert defaults("sync", None, root / "deep") == {}
-        assert find_project(root / "deep") is None
+        assert find_project(root / "deep", warn=ui.warn) is None
         for name in (MARKER, "pyproject.toml"):
             assert f"{home / name} is not read: it stands above {root}" in ui.out.getvalue()
 

@@ -13,6 +13,7 @@ from sshd import Sshd, sshd
 from colab_magics import process
 from colab_magics.errors import NotFound, Unavailable
 from colab_magics.mirror import control
+from colab_magics.mirror.state import Config
 from colab_magics.transport.places import SENTINEL, parse
 from mirror.tools import begin, state_of, tree, write
 
@@ -44,7 +45,7 @@ def test_restored_from_and_sent_to_a_host(tmp_path: Path, box: Sshd, folder: str
 def test_the_project_layout_is_made_there(tmp_path: Path, box: Sshd) -> None:
     source = write(tmp_path / "job", a_txt="a")
     place = parse(f"box:{tmp_path}/new/kept", project="net").below("data_job", "base line")
-    control.start(source, place, every=3600, project="net").now()
+    control.start(Config.of(source, place, every=3600, project="net")).now()
     assert tree(tmp_path / "new" / "kept") == {"data_job/base line/a.txt": "a"}
 
 

@@ -20,6 +20,7 @@ from colab_magics.mirror import control
 from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.rights import REFUSED, FolderRights
 from colab_magics.mirror.scan import Unreadable
+from colab_magics.mirror.state import Config
 from colab_magics.transport.folder_place import FolderHand
 from colab_magics.transport.places import Place, parse
 from mirror.tools import begin, for_python, tree, write
@@ -235,7 +236,7 @@ def test_a_folder_of_the_project_at_the_place_follows_exactly(tmp_path: Path, th
     """Below a Place the mirror itself is ours, as it is for ``%sync`` of a project."""
     source = made(tmp_path / "job", {".": 0o700, "a": 0o755})
     place = parse(there.to, project="net").below("data_job", "base line")
-    sync = control.start(source, place, every=3600, project="net").now()
+    sync = control.start(Config.of(source, place, every=3600, project="net")).now()
     mirror = there.folder / "data_job" / "base line"
     assert mode(mirror) == 0o700
     above = mode(there.folder), mode(mirror.parent)

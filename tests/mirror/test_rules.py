@@ -15,7 +15,7 @@ from conftest import poll
 
 from colab_magics import process
 from colab_magics.errors import Unavailable
-from colab_magics.mirror import control, native, patterns
+from colab_magics.mirror import control, half_written, patterns
 from colab_magics.mirror.pending import Pending
 from mirror.tools import begin, for_python, state_of, tree, write
 
@@ -239,7 +239,7 @@ def test_only_what_is_appended_to_counts_as_a_log(tmp_path: Path) -> None:
     def is_log(name: str, data: bytes) -> bool:
         (tmp_path / "x").write_bytes(data)
         with open(tmp_path / "x", "rb") as stream:
-            return native.is_log(name, stream.fileno(), len(data))
+            return half_written.is_log(name, stream.fileno(), len(data))
 
     assert is_log("a/train.log", b"epoch 1\n")
     assert is_log("events.out.tfevents.123", b"\0\1")

@@ -18,6 +18,7 @@ from colab_magics.errors import Unavailable
 from colab_magics.mirror import control
 from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.scan import Entry
+from colab_magics.mirror.sync import Sync
 from colab_magics.transport.places import SENTINEL
 from mirror.tools import begin, for_python, state_of, tmpfs, tree, write
 
@@ -121,33 +122,72 @@ def test_what_was_begun_is_known_after_two_kills(tmp_path: Path) -> None:
     assert Ledger(file, "place", write=False).intended == {"a"}
 
 
-def test_a_limit_of_watches_that_is_reached_is_told_at_once(tmp_path: Path) -> None:  # new folders go unwatched
-    place, source = tmp_path / "place", write(tmp_path / "job", a_txt="a")
+def limited(watches: int, source: Path, place: Path, every: float = 3600.0) -> Sync:
+    """Start a sync whose process may watch only so many folders: a user name space has limits of its own."""
     script = (
         "import sys; from pathlib import Path; from mirror.tools import begin\n"
         "begin(Path(sys.argv[1]), sys.argv[2], every=float(sys.argv[3])).now()"
     )
+    limit = f'echo {watches} >/proc/sys/user/max_inotify_watches && exec "$@"'
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh", sys.executable, "-c", script]
+    made = subprocess.run(
+        [*command, source, place, str(every)], env=for_python(), capture_output=True, text=True, check=False
+    )
+    if "unshare" in made.stderr or "cannot create" in made.stderr:
+        pytest.skip(f"this machine has no user name spaces: {made.stderr}")
+    assert made.returncode == 0, made.stderr
+    [sync] = control.running(source)
+    return sync
+
+
+def told(sync: Sync) -> str:
+    """Wait for the one notice of a sync."""
+    [text] = poll(lambda: [one["text"] for one in sync.notices()], what=f"a notice, {sync.status()}")
+    return text
+
+
+def test_a_limit_of_watches_that_is_reached_is_told_at_once(tmp_path: Path) -> None:  # new folders go unwatched
+    place, source = tmp_path / "place", write(tmp_path / "job", a_txt="a")
     for limit, every in ((10, 3600.0), (1, 0.5)):
-        # A user name space has limits of its own.
-        limited = f'echo {limit} >/proc/sys/user/max_inotify_watches && exec "$@"'
-        command = ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh", sys.executable, "-c", script]
-        made = subprocess.run(
-            [*command, source, place, str(every)], env=for_python(), capture_output=True, text=True, check=False
-        )
-        if "unshare" in made.stderr or "cannot create" in made.stderr:
-            pytest.skip(f"this machine has no user name spaces: {made.stderr}")
-        assert made.returncode == 0, made.stderr
-        [sync] = control.running(source)
+        sync = limited(limit, source, place, every)
         if limit > 1:
             assert sync.status()["observer"] == "watching"
             assert not sync.notices()
         for n in range(12):
             write(source / f"{limit} {n}")
-        [told] = poll(lambda sync=sync: [one["text"] for one in sync.notices()], timeout=5)
-        assert "limit of watched folders" in told
-        assert "sysctl fs.inotify.max_user_watches" in told
+        assert "limit of watched folders" in told(sync)
+        assert "sysctl fs.inotify.max_user_watches" in told(sync)
         assert "limit of watched folders" in str(sync)
         write(source / f"{limit} 11", late_txt="late")
         sync.wait()
         assert f"{limit} 11/late.txt" in tree(place)
         sync.stop()
+
+
+def test_whether_a_folder_is_watched_is_asked_without_taking_room(tmp_path: Path) -> None:  # ✗ it took the last one
+    place, source = tmp_path / "place", write(tmp_path / "job")
+    sync = limited(13, source, place)  # the folder itself and twelve in it: room for exactly these
+    for n in range(12):
+        write(source / str(n), a_txt="a")
+    poll(lambda: len(tree(place)) == 12)
+    for n in range(12):
+        write(source / str(n), late_txt="late")
+    poll(lambda: len(tree(place)) == 24, what="all folders watched")
+    assert sync.status()["observer"] == "watching"
+    assert not sync.notices()
+    write(source / "one more")
+    assert "limit of watched folders" in told(sync)
+    sync.stop()
+
+
+def test_a_folder_in_a_new_one_that_cannot_be_watched_is_told(tmp_path: Path) -> None:  # ✗ nothing came any more
+    place, source = tmp_path / "place", write(tmp_path / "job")
+    sync = limited(2, source, place)
+    pid = sync.status()["identity"]["pid"]
+    os.kill(pid, signal.SIGSTOP)  # it finds both at once, and watchdog's thread does not survive it
+    write(source / "new" / "inner", a_txt="a")
+    os.kill(pid, signal.SIGCONT)
+    assert "limit of watched folders" in told(sync)
+    sync.wait()
+    assert tree(place) == {"new/inner/a.txt": "a"}
+    sync.stop()

@@ -14,6 +14,7 @@ from conftest import poll
 
 from colab_magics.mirror import control
 from colab_magics.mirror.patterns import AGES, CONFLICT, OWNER, TRASH, VERSIONS
+from colab_magics.mirror.state import Config
 from colab_magics.mirror.sync import Sync
 from colab_magics.transport.places import SENTINEL, parse
 
@@ -42,7 +43,8 @@ def tree(folder: Path) -> dict[str, str]:
 def begin(source: Path, to: Path | str, **options: Any) -> Sync:
     """Start a sync of `source` with a folder Place, as ``%sync SOURCE to=`` does; one pass an hour unless asked."""
     options = {"every": 3600.0, "project": "net", **options}
-    return control.start(source, parse(str(to), project="net"), **options)
+    take_over = options.pop("take_over", False)
+    return control.start(Config.of(source, parse(str(to), project="net"), **options), take_over=take_over)
 
 
 def state_of(sync: Sync, *words: str) -> dict[str, Any]:

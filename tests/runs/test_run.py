@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from colab_magics import process
+from colab_magics.records.beats import Beats
 from colab_magics.records.status import SILENT, derive
 
 NOW = time.time()
@@ -57,6 +59,19 @@ def test_a_runner_on_another_machine_lives_while_its_heart_beats() -> None:
     who = {"pid": 1, "started": 1, "host": "elsewhere", "boot": "theirs"}
     assert derive(state(process=who), None, now=NOW).phase == "running"
     assert derive(state(process=who, beat=NOW - SILENT - 1), None, now=NOW).phase == "interrupted"
+
+
+def test_a_beat_is_fresh_that_was_seen_to_change_whatever_the_clock_there_says() -> None:
+    moments = [100.0]
+    beats, folder, there = Beats(lambda: moments[0]), Path("sub_job_000"), NOW - 3600
+    assert beats.is_fresh(folder, NOW - 1, NOW), "at the first look the clocks tell"
+    late = Path("late")
+    assert not beats.is_fresh(late, there, NOW), "an hour behind, or dead for an hour"
+    assert beats.is_fresh(late, there + 10, NOW), "it was seen to change"
+    moments[0] += SILENT - 1
+    assert beats.is_fresh(late, there + 10, NOW)
+    moments[0] += 2
+    assert not beats.is_fresh(late, there + 10, NOW), "and has not changed again"
 
 
 def test_a_dead_runner_is_seen_at_once() -> None:

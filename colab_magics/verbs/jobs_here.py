@@ -9,7 +9,7 @@ from .. import session
 from ..checkout.project import MARKER, Project, find_project
 from ..errors import NotFound
 from ..records.run import Run
-from . import select as by_words
+from ..runs import select as by_words
 
 
 def project() -> Project:
@@ -20,10 +20,11 @@ def project() -> Project:
     NotFound
         When there is none.
     """
-    found: Project | None = session.current().project or find_project(Path.cwd())
+    shell = session.current()
+    found: Project | None = shell.project or find_project(Path.cwd(), warn=shell.warn_once)
     if found is None:
         below = [path.parent for path in Path.cwd().glob(f"*/{MARKER}") if not path.parent.is_symlink()]
-        found = find_project(below[0]) if len(below) == 1 else None
+        found = find_project(below[0], warn=shell.warn_once) if len(below) == 1 else None
     if found is None:
         raise NotFound(
             f"No project was set up in {Path.cwd()} or above it.",

@@ -1,0 +1,42 @@
+"""What a verb may ask of the face in front of it, in three roles, and the face of terminals and scripts.
+
+Verbs return handles and never print. What must reach the user *while* a verb works is `says.Says`; the user's variables
+are `names.Names`; the notebook and what becomes of its cells `cells.Cells`. A face has all three. The notebook's is
+`colab_magics.faces.notebook_ui.NotebookUI`.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn, Protocol
+
+from .cells import Cells, NoCells, Notebook, RunningCell, read_notebook
+from .names import Names, NoNames
+from .says import Live, Says, SaysLines, ticking
+from .table import Table
+
+__all__ = [
+    "UI",
+    "Cells",
+    "Live",
+    "Names",
+    "Notebook",
+    "RunningCell",
+    "Says",
+    "Table",
+    "TerminalUI",
+    "read_notebook",
+    "ticking",
+]
+
+
+class UI(Says, Names, Cells, Protocol):
+    """What a face offers."""
+
+
+class TerminalUI(SaysLines, NoNames, NoCells):
+    """The face of shells and scripts: lines, and neither cells nor names."""
+
+    def stop(self, message: str) -> NoReturn:
+        if message:
+            self.say(message)
+        raise SystemExit(0)

@@ -1,0 +1,124 @@
+"""What reaches the user while a verb works: lines, warnings, progress, a table that changes, a question."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TextIO
+
+from ..units import without_controls
+from .table import Table
+
+
+class Live(Protocol):
+    """A table that is shown again whenever it changes."""
+
+    def show(self, table: Table) -> None:
+        """Show `table` in place of the one before."""
+
+
+class Says(Protocol):
+    """A face that says something to its user."""
+
+    @property
+    def where(self) -> str:
+        """``colab``, ``colab-other``, ``vscode``, ``jupyter``, ``terminal`` (IPython) or ``script``."""
+
+    def say(self, text: str) -> None:
+        """Show one or more lines now."""
+
+    def show(self, text: str) -> None:
+        """Show lines that are the result of the call, as far as they are there."""
+
+    def warn(self, text: str) -> None:
+        """Show a warning now."""
+
+    def progress(self, text: str) -> AbstractContextManager[None]:
+        """Show that `text` goes on, with the time it has taken, once that is over two seconds."""
+
+    def live(self) -> AbstractContextManager[Live]:
+        """Show a table that changes."""
+
+    def ask(self, question: str) -> bool:
+        """Ask a yes-or-no question; no when nobody can answer."""
+
+
+@dataclass
+class SaysLines:
+    """Lines on a terminal.
+
+    Parameters
+    ----------
+    out : file object, optional
+        Where lines go; standard error by default, so that standard output holds results alone.
+    where : str, default "script"
+        See `Says.where`.
+    """
+
+    out: TextIO = field(default_factory=lambda: sys.stderr)
+    where: str = "script"
+
+    def say(self, text: str) -> None:
+        # Names of files may hold bytes that are no text.
+        shown = without_controls(text, colours=True).encode("utf-8", "backslashreplace").decode()
+        print(shown, file=self.out, flush=True)
+
+    def show(self, text: str) -> None:
+        SaysLines(sys.stdout).say(text)
+
+    def warn(self, text: str) -> None:
+        self.say(f"warning: {text}")
+
+    @contextmanager
+    def progress(self, text: str) -> Iterator[None]:
+        with ticking(lambda elapsed: self.say(f"{text} … {elapsed:.0f} s"), every=10.0):
+            yield
+
+    @contextmanager
+    def live(self) -> Iterator[Live]:
+        yield _ChangedLines(self)
+
+    def ask(self, question: str) -> bool:
+        if not sys.stdin or not sys.stdin.isatty():
+            return False
+        print(f"{question} [y/N] ", end="", file=self.out, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+@dataclass
+class _ChangedLines:
+    """A live table for terminals: a line for each row whose state changed."""
+
+    ui: Says
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def show(self, table: Table) -> None:
+        for row in table.rows:
+            name, state = str(row[0]), str(row[1])
+            if self.seen.get(name) != state:
+                self.seen[name] = state
+                self.ui.say("  ".join(str(cell) for cell in row if str(cell)))
+
+
+@contextmanager
+def ticking(tick: Any, *, first: float = 2.0, every: float = 1.0) -> Iterator[None]:
+    """Call ``tick(elapsed_seconds)`` from a thread while the body runs, from `first` seconds on."""
+    began, done = time.monotonic(), threading.Event()
+
+    def loop() -> None:
+        pause = first
+        while not done.wait(pause):
+            tick(time.monotonic() - began)
+            pause = every
+
+    thread = threading.Thread(target=loop, name="colab_magics-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

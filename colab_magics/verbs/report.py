@@ -1,0 +1,46 @@
+"""``report()``: what a run says of how it does. A function of runs' own code, and no verb of lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import session
+from ..records import metrics
+from ..records.names import METRICS
+
+
+def report(**values: Any) -> None:
+    """Report how a run does: ``report(loss=0.3, step=10)``.
+
+    ``%jobs`` shows the last values, ``%jobs plot loss`` draws them, ``%jobs table`` puts them beside the parameters. In
+    a notebook that is no run nothing is kept; it says so once.
+
+    Parameters
+    ----------
+    **values : number, bool, str or None
+        The metrics; scalars of numpy and torch are fine, NaN and infinity too. `step` is the x axis of plots; without
+        one the reports are counted. With a `total` beside it, a whole number, they say how far the run is
+        (``report(step=30, total=100)``): ``%jobs`` shows it in place of the cell, and neither is a metric then.
+
+    Raises
+    ------
+    InvalidInput
+        For a value that is no single number, bool or short text.
+    """
+    reported = metrics.checked(values)
+    folder = session.run_folder() or session.current().run_here
+    if folder is None:
+        _say_once("Not in a run: what report() gets here is not kept.")
+        return
+    try:
+        metrics.write(folder, reported)
+    except OSError as error:
+        # A full disk must not end a training for the sake of a chart.
+        _say_once(f"⚠ report() cannot write {folder / METRICS}: {error.strerror}. Metrics are lost.")
+
+
+def _say_once(text: str) -> None:
+    here = session.current()
+    if text not in here.said:
+        here.said.add(text)
+        here.ui.say(text)
