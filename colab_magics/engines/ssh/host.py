@@ -180,10 +180,12 @@ class Host:
                 return line
             if word in tried:
                 raise Unavailable(
-                    f"{self.name} could not be prepared for runs ({word}).",
-                    f"Look at it: ssh {self.name}",
+                    f"{self.name} could not be made ready for runs ({word}).",
+                    f"Look at it in a terminal: ssh {self.name}",
                 )
             tried.add(word)
+            if word == "cut":
+                continue
             if word == "no-python":
                 self._make_environment(Environment(project=self._project))
             elif word == "no-package":
@@ -222,8 +224,12 @@ class Host:
         if late:
             ssh.drop_shared(self.name)
             raise Unavailable(f"{self.name} did not answer in time.", f"Try it in a terminal: ssh {self.name}")
-        if status == 255:
+        if status == 255 and errors.strip():
             raise ssh.unreachable(self.name, errors)
+        if status == 255:
+            # The connection that all share has died just now, which ssh does not say.
+            ssh.drop_shared(self.name)
+            return "cut"
         if re.search(r"[Uu]nknown option:? -P", errors):
             return "old-python"
         if "ModuleNotFoundError" in errors:
