@@ -27,9 +27,9 @@ from ..records.run import LOCAL
 from ..session import RUN_VARIABLE
 from ..ui import UI
 from . import base, forking, machine, scratch, zygotes
-from . import gpus as devices
 from .base import Engine, Phase, Program, Ref, Resources, Submission, Work
-from .gpu_desk import Desk
+from .gpus import devices
+from .gpus.desk import Desk
 from .zygotes import Begun
 
 _GRACE = 12.0

@@ -10,9 +10,9 @@ from dataclasses import replace
 from ..errors import Unavailable
 from ..ui import UI
 from ..units import count, show_size
-from . import gpus
 from .base import Resources
-from .gpus import Device, Use
+from .gpus import devices as gpus
+from .gpus.devices import Device, Use
 
 
 def settle(workers: str | int = "auto", gpus_each: str | float | None = None, ui: UI | None = None) -> Resources:

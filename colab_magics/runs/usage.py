@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from .. import process
-from ..engines import gpu_desk
+from ..engines.gpus import desk
 from ..records import schema
 from ..units import show_size
 
@@ -95,7 +95,7 @@ class Meter:
             self._look(family)
             self._count_peaks()
             self._take_cpu(family)
-        taken = schema.read_or_nothing(self._folder.parent / gpu_desk.FILE, schema.Desk).get("memory") or {}
+        taken = schema.read_or_nothing(self._folder.parent / desk.FILE, schema.Desk).get("memory") or {}
         if self._folder.name in taken:
             self._take(gpu_memory=int(taken[self._folder.name]))
         self._next = now + (time.monotonic() - now) / MOST_OF_THE_TIME
@@ -219,12 +219,12 @@ def short_gpu(uuid: str, devices: Mapping[str, str]) -> str:
 
 def known_devices(job_folder: Path) -> dict[str, str]:
     """Return the devices that the job's last scheduler gave out: their names by their UUIDs."""
-    return schema.read_or_nothing(job_folder / gpu_desk.FILE, schema.Desk).get("devices") or {}
+    return schema.read_or_nothing(job_folder / desk.FILE, schema.Desk).get("devices") or {}
 
 
 def gpu_notes(job_folder: Path) -> list[str]:
     """Return whom the runs of a job wait for to get GPUs, and why the memory of GPUs is not known."""
-    found = schema.read_or_nothing(job_folder / gpu_desk.FILE, schema.Desk)
+    found = schema.read_or_nothing(job_folder / desk.FILE, schema.Desk)
     waits = [f"Runs of {job_folder.name} wait for {found['waiting']}."] if found.get("waiting") else []
     problem = str(found.get("problem") or "").partition("\n")[0]
     return waits + ([f"{problem} How much memory of GPUs the runs use is not known."] if problem else [])

@@ -17,8 +17,8 @@ from runs.folders import leave_run
 
 from colab_magics import jobs, process
 from colab_magics.checkout.project import Project
-from colab_magics.engines.gpus import Device
-from colab_magics.engines.leases import Leases
+from colab_magics.engines.gpus.devices import Device
+from colab_magics.engines.gpus.leases import Leases
 from colab_magics.records.names import STATE
 from colab_magics.records.run import Run
 

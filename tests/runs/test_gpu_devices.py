@@ -15,11 +15,11 @@ from conftest import poll
 from fake_gpus import FakeGpus, gpus
 
 from colab_magics import process
-from colab_magics.engines import gpus as devices
 from colab_magics.engines import machine
 from colab_magics.engines.base import Resources
-from colab_magics.engines.gpus import Device, Use
-from colab_magics.engines.leases import Leases
+from colab_magics.engines.gpus import devices
+from colab_magics.engines.gpus.devices import Device, Use
+from colab_magics.engines.gpus.leases import Leases
 from colab_magics.errors import InvalidInput, Unavailable
 from colab_magics.session import RUN_VARIABLE
 
@@ -286,8 +286,8 @@ def test_what_others_use_is_left_out_or_taken_last(table: Table) -> None:
 
 def test_leases_of_a_scheduler_that_died_before_it_started_anything_end(table: Table, tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\nfrom colab_magics.engines.gpus import Device\n"
-        "from colab_magics.engines.leases import Leases\n"
+        "import sys\nfrom pathlib import Path\nfrom colab_magics.engines.gpus.devices import Device\n"
+        "from colab_magics.engines.gpus.leases import Leases\n"
         "print(Leases().take(Path(sys.argv[1]), 1, [Device('GPU-0', '0', 'T4')]), flush=True)\ninput()"
     )
     other = subprocess.Popen([sys.executable, "-c", script, table.folder(7)], stdin=-1, stdout=-1)

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .. import process
-from ..mirror import state
-from ..records.names import STATE
-from ..session import RUN_VARIABLE
-from .gpus import Device, Use
+from ... import process
+from ...mirror import state
+from ...records.names import STATE
+from ...session import RUN_VARIABLE
+from .devices import Device, Use
 
 _FRESH = 60.0
 _WHOLE = 1.0 + 1e-9

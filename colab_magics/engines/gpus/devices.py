@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import process
-from ..errors import InvalidInput, Unavailable
-from ..session import RUN_VARIABLE
-from ..units import show_size
+from ... import process
+from ...errors import InvalidInput, Unavailable
+from ...session import RUN_VARIABLE
+from ...units import show_size
 
 PROGRAM = "nvidia-smi"
 PATIENCE = 15.0

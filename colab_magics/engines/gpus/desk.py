@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import process
-from ..records.names import PLAN, SCHEDULER
-from ..session import RUN_VARIABLE
-from . import gpus
+from ... import process
+from ...records.names import PLAN, SCHEDULER
+from ...session import RUN_VARIABLE
+from . import devices as all_devices
 from .leases import Leases
 
 FILE = Path(SCHEDULER, "gpus.json")
@@ -36,10 +36,12 @@ class Desk:
 
     def __init__(self, job_folder: Path, needs: Sequence[float | None]) -> None:
         self._folder = job_folder
-        self._devices = gpus.find() if any(needs) else []
+        self._devices = all_devices.find() if any(needs) else []
         plan = process.read_json(job_folder / SCHEDULER / PLAN) or {}
         self._leases = Leases([plan["by"]] if "by" in plan else [])
-        self._watch = gpus.Watch() if gpus.there() and any(need is None or need > 0 for need in needs) else None
+        self._watch = (
+            all_devices.Watch() if all_devices.there() and any(need is None or need > 0 for need in needs) else None
+        )
         self._waiting = ""
         self._next = 0.0
         self._memory: dict[str, int] = {}
@@ -66,13 +68,13 @@ class Desk:
             return None
         if self._watch is None or not self._devices:
             # It came later than the others, which needed none.
-            self._watch, self._devices = self._watch or gpus.Watch(), gpus.find()
-            self._next = 0.0 if self._devices else time.monotonic() + gpus.EVERY
+            self._watch, self._devices = self._watch or all_devices.Watch(), all_devices.find()
+            self._next = 0.0 if self._devices else time.monotonic() + all_devices.EVERY
         if not self._watch.looked and not self._watch.problem:
             # Nobody knows yet which devices others use.
             return None
         only_free = bool(record.get("only_free_gpus", True))
-        devices = gpus.suited(need, self._devices)
+        devices = all_devices.suited(need, self._devices)
         taken = self._leases.take(folder, need, devices, self._watch.uses, only_free=only_free)
         self._waiting = taken if isinstance(taken, str) else ""
         if isinstance(taken, str):
@@ -84,7 +86,7 @@ class Desk:
         """Write down which process has a run's devices."""
         self._leases.started(folder, runner)
 
-    def _of_runs(self, uses: Sequence[gpus.Use]) -> dict[str, int]:
+    def _of_runs(self, uses: Sequence[all_devices.Use]) -> dict[str, int]:
         """Return how much memory each run of this job uses."""
         found: dict[str, int] = {}
         for use in uses:
