@@ -39,6 +39,18 @@ say ready; read -r x; say pong; read -r x; say pong
 say cores "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null)"
 say load "$(cat /proc/loadavg 2>/dev/null || uptime | sed 's/.*average[s]*: *//')"
 grep -E '^Mem(Total|Available):' /proc/meminfo 2>/dev/null | each memory
+g=/sys/fs/cgroup
+limits() {
+  p=${2%/}
+  while :; do
+    [ -r "$1$p/$3" ] && say limit "$(cat "$1$p/$3")" "$(cat "$1$p/$4")" "$(sed -n "s/^$5 //p" "$1$p/memory.stat")"
+    case "$p" in */*) p=${p%/*} ;; *) break ;; esac
+  done
+}
+[ -r /proc/self/cgroup ] && while IFS=: read -r n c p; do case "$c" in
+  "") limits "$g" "$p" memory.max memory.current inactive_file ;;
+  memory) limits "$g/memory" "$p" memory.limit_in_bytes memory.usage_in_bytes total_inactive_file ;;
+esac; done < /proc/self/cgroup 2>/dev/null
 case "$d" in /*) ;; *) d=$HOME/$d ;; esac
 while [ -n "$d" ] && [ ! -d "$d" ]; do d=${d%/*}; done
 limited df -Pk -- "${d:-/}" 2>/dev/null | tail -n 1 | each disk
@@ -104,7 +116,8 @@ class Report:
     load : float or None
         How many programs want to compute, on average over a minute.
     memory, memory_free, disk, disk_free : int or None
-        Bytes of memory, and of the disk on which the projects' folder is, or will be.
+        Bytes of memory, as far as control groups let us have it, and of the disk on which the projects' folder is, or
+        will be.
     gpus : tuple of Gpu
         Its GPUs.
     note : str
@@ -273,6 +286,9 @@ def read(host: str, lines: Sequence[str], rtt: float | None) -> Report:
         for text in of.get("memory", [])
         if (found := re.match(r"Mem(\w+):\s*([0-9]{1,15})\b", text))
     }
+    total, free = memory.get("Total"), memory.get("Available")
+    for most, unused in _limits(of):
+        total, free = min(most, total or most), min(unused, unused if free is None else free)
     # Names of file systems and mount points may hold spaces.
     disk = re.search(r"\s([0-9]{1,15})\s+[0-9]+\s+([0-9]{1,15})\s+(?:[0-9]+%|-)\s", " ".join(of.get("disk", [])) + " ")
     cores = re.match(r"[0-9]{1,6}\b", " ".join(of.get("cores", [])))
@@ -288,13 +304,24 @@ def read(host: str, lines: Sequence[str], rtt: float | None) -> Report:
         rtt=rtt,
         cores=int(cores[0]) if cores else 0,
         load=float(load[0].replace(",", ".")) if load else None,
-        memory=memory.get("Total"),
-        memory_free=memory.get("Available"),
+        memory=total,
+        memory_free=free,
         disk=int(disk[1]) * 1024 if disk else None,
         disk_free=int(disk[2]) * 1024 if disk else None,
         gpus=gpus,
         note=note,
     )
+
+
+def _limits(of: dict[str, list[str]]) -> list[tuple[int, int]]:
+    """Return what control groups let us have of the memory, as a container does: the most, and what is left of that."""
+    found = []
+    for text in of.get("limit", []):
+        # No number where there is no limit. What is cached of files goes when somebody needs the room.
+        if told := re.fullmatch(r"([0-9]{1,19}) ([0-9]{1,19}) ([0-9]{1,19})?", text.rstrip("\r")):
+            most, used, cached = (int(part or 0) for part in told.groups())
+            found.append((most, max(0, most - max(0, used - cached))))
+    return found
 
 
 def _gpus(of: dict[str, list[str]]) -> tuple[Gpu, ...]:
