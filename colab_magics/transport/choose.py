@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..units import show_size
 from .need import Need
@@ -38,6 +38,17 @@ class Choice:
     gpus: tuple[Gpu, ...] = ()
     lost: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def host(self) -> str:
+        """The host's name; empty when none has enough."""
+        return self.report.host if self.report is not None else ""
+
+    def __str__(self) -> str:
+        if self.report is None:
+            return f"No host has {self.need}."
+        numbers = ", ".join(str(gpu.index) for gpu in self.gpus)
+        return f"{self.report.host}{f', GPU {numbers}' if numbers else ''} has just enough: {self.need}."
+
 
 def choose(reports: Sequence[Report], need: Need) -> Choice:
     """Choose the host that has just enough.
@@ -46,18 +57,46 @@ def choose(reports: Sequence[Report], need: Need) -> Choice:
     memory, RAM, cores, disk), then no GPU where none is needed, then the least load, then the nearest.
     """
     lost = {one.host: reason for one in reports if (reason := missing(one, need))}
-    enough = sorted((one for one in reports if one.host not in lost), key=lambda one: tuple(_ranks(one, need).values()))
+    left = [_unpromised(one) for one in reports if one.host not in lost]
+    enough = sorted(left, key=lambda one: tuple(_ranks(one, need).values()))
     if not enough:
         return Choice(need, None, (), lost)
     best = enough[0]
     lost |= {one.host: _beaten(one, best, need) for one in enough[1:]}
-    return Choice(need, best, tuple(_taken(best, need)), lost)
+    return Choice(need, next(one for one in reports if one.host == best.host), tuple(_taken(best, need)), lost)
+
+
+def _unpromised(report: Report) -> Report:
+    """Return what a host has beyond what is promised to others."""
+    for one in report.promises:
+        gpus = tuple(
+            replace(gpu, free=max(0, gpu.free - one.gpus[gpu.uuid]), programs=gpu.programs + 1)
+            if gpu.uuid in one.gpus
+            else gpu
+            for gpu in report.gpus
+        )
+        report = replace(
+            report,
+            gpus=gpus,
+            memory_free=None if report.memory_free is None else max(0, report.memory_free - one.left.memory),
+            disk_free=None if report.disk_free is None else max(0, report.disk_free - one.left.disk),
+            load=(report.load or 0.0) + one.left.cpu,
+        )
+    return replace(report, promises=())
 
 
 def missing(report: Report, need: Need) -> str:
     """Say what a host lacks; empty when it has enough."""
     if not report.alive:
         return report.why
+    if report.promises:
+        lacks = _lacks(_unpromised(report), need)
+        others = "".join(f"; {one}" for one in report.promises) if not _lacks(report, need) else ""
+        return f"{lacks}{others}" if lacks else ""
+    return _lacks(report, need)
+
+
+def _lacks(report: Report, need: Need) -> str:
     lacks = []
     if need.gpus:
         fitting = _fitting(report, need)

@@ -70,6 +70,10 @@ class Need:
         sizes = {key: int(values.get(key, 0)) for key in ("disk", "gpu", "memory")}
         return cls(**sizes, gpus=count, cpu=values.get("cpu", 0.0))
 
+    def times(self, number: int) -> Need:
+        """Return what so many of it need at once: each has GPUs of its own."""
+        return Need(self.disk * number, self.gpu, self.memory * number, self.gpus * number, self.cpu * number)
+
     def __str__(self) -> str:
         parts = [f"{show_size(self.disk)} of disk"] if self.disk else []
         if self.gpus:

@@ -18,24 +18,32 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInput, Unavailable
 from ..pipes import Pipes
-from . import ssh
+from . import host_leases, ssh
+from .host_leases import Lease, Promise
 
 SECONDS = 20.0
 """Time for one host to log us in and to tell everything."""
 AT_ONCE = 64
+HERE = ""
+"""In place of a host's name: this machine, without ssh."""
 BUSY_PERCENT = 10
 """From here on a GPU counts as used by somebody."""
 _MOST = 1 << 20
 """Bytes that a host may say."""
 
 # Two pings come first, while nothing else runs there. What may hang comes last, and has a limit where that is known.
-_SCRIPT = r"""
+_SCRIPT = (
+    r"""
 m=$1; d=$2
 say() { printf '%s %s\n' "$m" "$*"; }
 each() { while IFS= read -r line; do say "$1" "$line"; done; }
 limited() { if command -v timeout >/dev/null 2>&1; then timeout 10 "$@"; else "$@"; fi; }
 printf '\n'
 say ready; read -r x; say pong; read -r x; say pong
+"""
+    # Before what is free: what a run takes meanwhile counts twice then, and never not at all.
+    + host_leases.SCRIPT
+    + r"""
 say cores "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null)"
 say load "$(cat /proc/loadavg 2>/dev/null || uptime | sed 's/.*average[s]*: *//')"
 grep -E '^Mem(Total|Available):' /proc/meminfo 2>/dev/null | each memory
@@ -60,11 +68,13 @@ for p in nvidia-smi /usr/lib/wsl/lib/nvidia-smi /usr/local/nvidia/bin/nvidia-smi
   found=$(limited "$p" --query-gpu=$what --format=csv,noheader,nounits 2>&1); s=$?
   say gpus $s
   printf '%s\n' "$found" | each gpu
-  [ $s = 0 ] && limited "$p" --query-compute-apps=gpu_uuid,pid --format=csv,noheader,nounits 2>/dev/null | each app
+  what=gpu_uuid,pid,used_memory
+  [ $s = 0 ] && limited "$p" --query-compute-apps=$what --format=csv,noheader,nounits 2>/dev/null | each app
   break
 done
 say end
 """
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +132,8 @@ class Report:
         Its GPUs.
     note : str
         What the user should know, such as a driver that does not work.
+    promises : tuple of Promise
+        What of that is promised to somebody; the numbers above do not know of it.
     """
 
     host: str
@@ -135,6 +147,7 @@ class Report:
     disk_free: int | None = None
     gpus: tuple[Gpu, ...] = ()
     note: str = ""
+    promises: tuple[Promise, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -147,17 +160,21 @@ class Report:
         return (self.load or 0.0) / max(self.cores, 1)
 
 
-def probe(hosts: Sequence[str], *, folder: str = "colab_magics", seconds: float = SECONDS) -> list[Report]:
+def probe(
+    hosts: Sequence[str], *, folder: str = "colab_magics", seconds: float = SECONDS, lease: Lease | None = None
+) -> list[Report]:
     """Ask hosts what they have to give.
 
     Parameters
     ----------
     hosts : sequence of str
-        Their names for ssh.
+        Their names for ssh; `HERE` is this machine.
     folder : str
         The folder there whose disk counts, from the home folder or from ``/``; the nearest one above that exists.
     seconds : float
         Time for one host; who says nothing until then counts as dead.
+    lease : Lease, optional
+        To be placed there before anything is looked at.
 
     Returns
     -------
@@ -166,10 +183,10 @@ def probe(hosts: Sequence[str], *, folder: str = "colab_magics", seconds: float 
     """
     if not hosts:
         return []
-    running = _Running()
+    running, placed = _Running(), [lease.id, lease.text] if lease is not None else []
     pool = ThreadPoolExecutor(min(len(hosts), AT_ONCE), thread_name_prefix="colab_magics-probe")
     try:
-        return list(pool.map(lambda host: _ask(host, folder, seconds, running), hosts))
+        return list(pool.map(lambda host: _ask(host, [folder, *placed], seconds, running), hosts))
     except BaseException:
         running.end()  # an interrupt: nobody waits for those that have not answered
         raise
@@ -232,10 +249,11 @@ class _Said:
         return time.monotonic() - began
 
 
-def _ask(host: str, folder: str, seconds: float, running: _Running) -> Report:
+def _ask(host: str, words: Sequence[str], seconds: float, running: _Running) -> Report:
     mark = f"colab_magics-{secrets.token_hex(8)}"
     try:
-        pipes = running.start(ssh.command(host, ["sh", "-c", _SCRIPT, "sh", mark, folder]))
+        script = ["sh", "-c", _SCRIPT, "sh", mark, *words]
+        pipes = running.start(ssh.command(host, script) if host != HERE else script)
     except (Unavailable, InvalidInput) as error:
         return Report(host, why=error.what)
     except InterruptedError:
@@ -250,7 +268,7 @@ def _ask(host: str, folder: str, seconds: float, running: _Running) -> Report:
             lines.append(line)
     except TimeoutError:
         pipes.close()
-        if not running.ended:
+        if not running.ended and host != HERE:
             ssh.drop_shared(host)  # a connection that does not answer must not wait for whoever comes next
         fell = "stopped answering" if rtt is not None else "did not let us in"
         return Report(host, why=f"it {fell} within {seconds:g} s")
@@ -310,6 +328,7 @@ def read(host: str, lines: Sequence[str], rtt: float | None) -> Report:
         disk_free=int(disk[2]) * 1024 if disk else None,
         gpus=gpus,
         note=note,
+        promises=host_leases.read(of),
     )
 
 
