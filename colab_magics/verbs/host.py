@@ -298,4 +298,4 @@ def _root() -> Path:
     return Path(project.root) if project is not None else here.start_folder
 
 
-from . import host_kernel  # noqa: E402, F401 - hangs its word on this verb
+from . import host_kernel, host_lab  # noqa: E402, F401 - they hang their words on this verb
