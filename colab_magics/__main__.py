@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             to_text = getattr(type(result), "to_string", str)
             print(to_text(result))  # noqa: T201
         sys.stdout.flush()
+        if stay := getattr(result, "stay", None):
+            stay()  # what is open in this process, such as a port, until Ctrl-C
     except BrokenPipeError:
         # `colab-magics jobs | head` closed its end: nothing is wrong, and Python must not try to flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

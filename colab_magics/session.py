@@ -36,6 +36,8 @@ class Session:
         Which cell made this process use a GPU, and how; empty when none did.
     remotes : dict of str to Any
         The `colab_magics.verbs.remote.Remote` of each host that ``%remote`` connected to.
+    labs : dict of str to Any
+        The `colab_magics.verbs.host_lab.Lab` of each JupyterLab that ``%host lab`` opened, by the folder of its token.
     secrets : list of str
         Names of the environment variables that ``%project secrets=`` set; runs get them wherever they execute.
     """
@@ -48,6 +50,7 @@ class Session:
     forked: list[Any] = field(default_factory=list)
     uses_gpu: str = ""
     remotes: dict[str, Any] = field(default_factory=dict)
+    labs: dict[str, Any] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
 
     def warn_once(self, text: str) -> None:

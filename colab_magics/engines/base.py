@@ -115,6 +115,8 @@ class Resources:
         What the user should know.
     note : str
         Why ``workers=auto`` is one run at a time, and how to change that; for a call that has more to execute.
+    lease : mapping, optional
+        What a host keeps free for them; see `colab_magics.transport.host_leases`. They start when it does.
     """
 
     workers: int = 1
@@ -123,6 +125,7 @@ class Resources:
     devices: Sequence[str] = ()
     warnings: Sequence[str] = ()
     note: str = ""
+    lease: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         if self.gpus:

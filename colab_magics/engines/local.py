@@ -142,7 +142,7 @@ class LocalEngine(Engine, zygotes.ForksKernels):
         uuids = self._given.get(folder, [])
         env = {**self._environment, RUN_VARIABLE: str(folder)}
         if uuids or _record(folder).get("gpus") == 0:
-            env |= devices.environment(uuids)
+            env |= devices.environment(uuids or _record(folder).get("devices") or [])
         if zygote := self._zygotes.get(_start(_record(folder))):
             env[zygotes.VARIABLE] = zygote
         # A lock that another thread holds would be held for ever in a fork.

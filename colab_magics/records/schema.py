@@ -91,6 +91,8 @@ class Record(TypedDict, total=False):
     start: str
     gpus: Number | None
     only_free_gpus: bool
+    lease: dict[str, Any]
+    devices: list[str]
     cwd: str | None
     commit: str | None
     payload: Payload

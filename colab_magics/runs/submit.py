@@ -90,6 +90,7 @@ class Order:
             "engine": self.engine,
             "gpus": self.resources.gpus,
             "only_free_gpus": self.resources.only_free,
+            **({"lease": dict(self.resources.lease)} if self.resources.lease is not None else {}),
             "cwd": str(self.cwd),
             "commit": commit(self.checkout),
             **({"outputs": list(self.outputs)} if self.outputs else {}),

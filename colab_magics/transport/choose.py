@@ -1,100 +1,20 @@
-"""What work needs, and the host that has just enough for it."""
+"""The host that has just enough for what work needs, and why each other one lost."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from .. import units
-from ..errors import InvalidInput
 from ..units import show_size
+from .need import Need
 from .probe import Gpu, Report
 
-_KINDS = {
-    **dict.fromkeys(("disk", "disc"), "disk"),
-    **dict.fromkeys(("gpu", "gpus", "vram"), "gpu"),
-    **dict.fromkeys(("ram", "memory", "mem"), "memory"),
-    **dict.fromkeys(("cpu", "cpus", "core", "cores"), "cpu"),
-}
 _STEP = 100_000_000
 """Bytes below which two hosts have the same left over: free memory changes from one moment to the next."""
 _ROUND = 0.5
 """A load is a mean over a minute: a machine that does nothing shows a little."""
-
-
-@dataclass(frozen=True)
-class Need:
-    """What work needs of a host.
-
-    Parameters
-    ----------
-    disk, gpu, memory : int
-        Bytes of disk, of memory on one GPU (on each, of several), and of RAM.
-    gpus : int
-        How many GPUs.
-    cpu : float
-        Processors that are idle.
-    """
-
-    disk: int = 0
-    gpu: int = 0
-    memory: int = 0
-    gpus: int = 0
-    cpu: float = 0.0
-
-    @classmethod
-    def from_text(cls, text: str) -> Need:
-        """Read ``3GB disk, 1.5GB gpu, 2 cpu``; also ``8GB ram``, and ``2 gpu`` for how many.
-
-        Raises
-        ------
-        InvalidInput
-            When a part of it is no need.
-        """
-        values: dict[str, float] = {}
-        for part in units.words(text):
-            match = re.fullmatch(r"([\d.]+)\s*(?:([A-Za-z]+)\s+)?([A-Za-z]+)", part)
-            kind = _KINDS.get(match[3].lower()) if match else None
-            if match is None or kind is None:
-                raise _wrong(part)
-            if kind == "cpu" or (kind == "gpu" and not match[2]):
-                kind = "gpus" if kind == "gpu" else kind
-                amount = _number(match[1], part) if not match[2] else -1.0
-                if amount <= 0 or (kind == "gpus" and amount != int(amount)):
-                    raise _wrong(part)
-            else:
-                if not match[2]:
-                    raise _wrong(part)
-                amount = units.size(f"{match[1]}{match[2]}", name="need")
-            if kind in values:
-                raise InvalidInput(f"need= says twice how much {match[3]}.", "Say each once.")
-            values[kind] = amount
-        if not values:
-            raise _wrong(text)
-        count = int(values.get("gpus", 0)) or int("gpu" in values)
-        sizes = {key: int(values.get(key, 0)) for key in ("disk", "gpu", "memory")}
-        return cls(**sizes, gpus=count, cpu=values.get("cpu", 0.0))
-
-    def __str__(self) -> str:
-        parts = [f"{show_size(self.disk)} of disk"] if self.disk else []
-        if self.gpus:
-            number = f"{self.gpus} GPUs" if self.gpus > 1 else "a GPU"
-            parts.append(f"{number} with {show_size(self.gpu)} free" if self.gpu else number)
-        parts += [f"{show_size(self.memory)} of RAM"] if self.memory else []
-        parts += [f"{self.cpu:g} idle core{'s' if self.cpu != 1 else ''}"] if self.cpu else []
-        return ", ".join(parts)
-
-
-def _number(text: str, part: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise _wrong(part) from None
-
-
-def _wrong(part: str) -> InvalidInput:
-    return InvalidInput(f"{part!r} is no need.", 'Write need="3GB disk, 1.5GB gpu, 8GB ram, 2 cpu", or a part of it.')
+_MARGIN = 10
+"""Percent of disk and memory that must be free beyond what is needed: whoever else is there goes on, too."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +38,17 @@ class Choice:
     gpus: tuple[Gpu, ...] = ()
     lost: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def host(self) -> str:
+        """The host's name; empty when none has enough."""
+        return self.report.host if self.report is not None else ""
+
+    def __str__(self) -> str:
+        if self.report is None:
+            return f"No host has {self.need}."
+        numbers = ", ".join(str(gpu.index) for gpu in self.gpus)
+        return f"{self.report.host}{f', GPU {numbers}' if numbers else ''} has just enough: {self.need}."
+
 
 def choose(reports: Sequence[Report], need: Need) -> Choice:
     """Choose the host that has just enough.
@@ -126,28 +57,56 @@ def choose(reports: Sequence[Report], need: Need) -> Choice:
     memory, RAM, cores, disk), then no GPU where none is needed, then the least load, then the nearest.
     """
     lost = {one.host: reason for one in reports if (reason := missing(one, need))}
-    enough = sorted((one for one in reports if one.host not in lost), key=lambda one: tuple(_ranks(one, need).values()))
+    left = [_unpromised(one) for one in reports if one.host not in lost]
+    enough = sorted(left, key=lambda one: tuple(_ranks(one, need).values()))
     if not enough:
         return Choice(need, None, (), lost)
     best = enough[0]
     lost |= {one.host: _beaten(one, best, need) for one in enough[1:]}
-    return Choice(need, best, tuple(_taken(best, need)), lost)
+    return Choice(need, next(one for one in reports if one.host == best.host), tuple(_taken(best, need)), lost)
+
+
+def _unpromised(report: Report) -> Report:
+    """Return what a host has beyond what is promised to others."""
+    for one in report.promises:
+        gpus = tuple(
+            replace(gpu, free=max(0, gpu.free - one.gpus[gpu.uuid]), programs=gpu.programs + 1)
+            if gpu.uuid in one.gpus
+            else gpu
+            for gpu in report.gpus
+        )
+        report = replace(
+            report,
+            gpus=gpus,
+            memory_free=None if report.memory_free is None else max(0, report.memory_free - one.left.memory),
+            disk_free=None if report.disk_free is None else max(0, report.disk_free - one.left.disk),
+            load=(report.load or 0.0) + one.left.cpu,
+        )
+    return replace(report, promises=())
 
 
 def missing(report: Report, need: Need) -> str:
     """Say what a host lacks; empty when it has enough."""
     if not report.alive:
         return report.why
+    if report.promises:
+        lacks = _lacks(_unpromised(report), need)
+        others = "".join(f"; {one}" for one in report.promises) if not _lacks(report, need) else ""
+        return f"{lacks}{others}" if lacks else ""
+    return _lacks(report, need)
+
+
+def _lacks(report: Report, need: Need) -> str:
     lacks = []
     if need.gpus:
-        fitting = [gpu for gpu in report.gpus if gpu.free >= need.gpu]
+        fitting = _fitting(report, need)
         if not report.gpus:
             lacks.append("it has no GPU")
         elif len(report.gpus) < need.gpus:
             lacks.append(f"it has {len(report.gpus)} of {need.gpus} GPUs")
         elif len(fitting) < need.gpus:
             most = sorted((gpu.free for gpu in report.gpus), reverse=True)[need.gpus - 1]
-            lacks.append(f"{show_size(most)} of GPU memory free, {show_size(need.gpu)} needed")
+            lacks.append(f"{show_size(most)} of GPU memory free, {_with_margin(need.gpu)}")
         elif not need.gpu and sum(gpu.idle for gpu in fitting) < need.gpus:
             lacks.append("its GPU is in use" if need.gpus == 1 else "too many of its GPUs are in use")
     for what, free, wanted in (
@@ -156,13 +115,25 @@ def missing(report: Report, need: Need) -> str:
     ):
         if wanted and free is None:
             lacks.append(f"it does not tell its {what}")
-        elif wanted and free is not None and free < wanted:
-            lacks.append(f"{show_size(free)} of {what} free, {show_size(wanted)} needed")
+        elif wanted and free is not None and not _enough(free, wanted):
+            lacks.append(f"{show_size(free)} of {what} free, {_with_margin(wanted)}")
     if need.cpu > report.cores:
         lacks.append(f"it has {report.cores} cores, {need.cpu:g} needed")
     elif need.cpu and _idle(report) + _ROUND < need.cpu:
         lacks.append(f"{_idle(report):.1f} of {report.cores} cores idle, {need.cpu:g} needed")
     return "; ".join(lacks)
+
+
+def _enough(free: int, wanted: int) -> bool:
+    return 100 * free >= (100 + _MARGIN) * wanted
+
+
+def _with_margin(size: int) -> str:
+    return f"{show_size(size)} + {_MARGIN} % needed"
+
+
+def _fitting(report: Report, need: Need) -> list[Gpu]:
+    return [gpu for gpu in report.gpus if _enough(gpu.free, need.gpu)]
 
 
 def _idle(report: Report) -> float:
@@ -171,8 +142,7 @@ def _idle(report: Report) -> float:
 
 def _taken(report: Report, need: Need) -> list[Gpu]:
     """Return the GPUs to use: such as nobody uses first, of these those with the least memory left over."""
-    fitting = [gpu for gpu in report.gpus if gpu.free >= need.gpu]
-    return sorted(fitting, key=lambda gpu: (not gpu.idle, gpu.free, gpu.index))[: need.gpus]
+    return sorted(_fitting(report, need), key=lambda gpu: (not gpu.idle, gpu.free, gpu.index))[: need.gpus]
 
 
 def _ranks(report: Report, need: Need) -> dict[str, float]:

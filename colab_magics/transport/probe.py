@@ -18,27 +18,47 @@ from dataclasses import dataclass, field
 
 from ..errors import InvalidInput, Unavailable
 from ..pipes import Pipes
-from . import ssh
+from . import host_leases, ssh
+from .host_leases import Lease, Promise
 
 SECONDS = 20.0
 """Time for one host to log us in and to tell everything."""
 AT_ONCE = 64
+HERE = ""
+"""In place of a host's name: this machine, without ssh."""
 BUSY_PERCENT = 10
 """From here on a GPU counts as used by somebody."""
 _MOST = 1 << 20
 """Bytes that a host may say."""
 
 # Two pings come first, while nothing else runs there. What may hang comes last, and has a limit where that is known.
-_SCRIPT = r"""
+_SCRIPT = (
+    r"""
 m=$1; d=$2
 say() { printf '%s %s\n' "$m" "$*"; }
 each() { while IFS= read -r line; do say "$1" "$line"; done; }
 limited() { if command -v timeout >/dev/null 2>&1; then timeout 10 "$@"; else "$@"; fi; }
 printf '\n'
 say ready; read -r x; say pong; read -r x; say pong
+"""
+    # Before what is free: what a run takes meanwhile counts twice then, and never not at all.
+    + host_leases.SCRIPT
+    + r"""
 say cores "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null)"
 say load "$(cat /proc/loadavg 2>/dev/null || uptime | sed 's/.*average[s]*: *//')"
 grep -E '^Mem(Total|Available):' /proc/meminfo 2>/dev/null | each memory
+g=/sys/fs/cgroup
+limits() {
+  p=${2%/}
+  while :; do
+    [ -r "$1$p/$3" ] && say limit "$(cat "$1$p/$3")" "$(cat "$1$p/$4")" "$(sed -n "s/^$5 //p" "$1$p/memory.stat")"
+    case "$p" in */*) p=${p%/*} ;; *) break ;; esac
+  done
+}
+[ -r /proc/self/cgroup ] && while IFS=: read -r n c p; do case "$c" in
+  "") limits "$g" "$p" memory.max memory.current inactive_file ;;
+  memory) limits "$g/memory" "$p" memory.limit_in_bytes memory.usage_in_bytes total_inactive_file ;;
+esac; done < /proc/self/cgroup 2>/dev/null
 case "$d" in /*) ;; *) d=$HOME/$d ;; esac
 while [ -n "$d" ] && [ ! -d "$d" ]; do d=${d%/*}; done
 limited df -Pk -- "${d:-/}" 2>/dev/null | tail -n 1 | each disk
@@ -48,11 +68,13 @@ for p in nvidia-smi /usr/lib/wsl/lib/nvidia-smi /usr/local/nvidia/bin/nvidia-smi
   found=$(limited "$p" --query-gpu=$what --format=csv,noheader,nounits 2>&1); s=$?
   say gpus $s
   printf '%s\n' "$found" | each gpu
-  [ $s = 0 ] && limited "$p" --query-compute-apps=gpu_uuid,pid --format=csv,noheader,nounits 2>/dev/null | each app
+  what=gpu_uuid,pid,used_memory
+  [ $s = 0 ] && limited "$p" --query-compute-apps=$what --format=csv,noheader,nounits 2>/dev/null | each app
   break
 done
 say end
 """
+)
 
 
 @dataclass(frozen=True)
@@ -104,11 +126,14 @@ class Report:
     load : float or None
         How many programs want to compute, on average over a minute.
     memory, memory_free, disk, disk_free : int or None
-        Bytes of memory, and of the disk on which the projects' folder is, or will be.
+        Bytes of memory, as far as control groups let us have it, and of the disk on which the projects' folder is, or
+        will be.
     gpus : tuple of Gpu
         Its GPUs.
     note : str
         What the user should know, such as a driver that does not work.
+    promises : tuple of Promise
+        What of that is promised to somebody; the numbers above do not know of it.
     """
 
     host: str
@@ -122,6 +147,7 @@ class Report:
     disk_free: int | None = None
     gpus: tuple[Gpu, ...] = ()
     note: str = ""
+    promises: tuple[Promise, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -134,17 +160,21 @@ class Report:
         return (self.load or 0.0) / max(self.cores, 1)
 
 
-def probe(hosts: Sequence[str], *, folder: str = "colab_magics", seconds: float = SECONDS) -> list[Report]:
+def probe(
+    hosts: Sequence[str], *, folder: str = "colab_magics", seconds: float = SECONDS, lease: Lease | None = None
+) -> list[Report]:
     """Ask hosts what they have to give.
 
     Parameters
     ----------
     hosts : sequence of str
-        Their names for ssh.
+        Their names for ssh; `HERE` is this machine.
     folder : str
         The folder there whose disk counts, from the home folder or from ``/``; the nearest one above that exists.
     seconds : float
         Time for one host; who says nothing until then counts as dead.
+    lease : Lease, optional
+        To be placed there before anything is looked at.
 
     Returns
     -------
@@ -153,10 +183,10 @@ def probe(hosts: Sequence[str], *, folder: str = "colab_magics", seconds: float 
     """
     if not hosts:
         return []
-    running = _Running()
+    running, placed = _Running(), [lease.id, lease.text] if lease is not None else []
     pool = ThreadPoolExecutor(min(len(hosts), AT_ONCE), thread_name_prefix="colab_magics-probe")
     try:
-        return list(pool.map(lambda host: _ask(host, folder, seconds, running), hosts))
+        return list(pool.map(lambda host: _ask(host, [folder, *placed], seconds, running), hosts))
     except BaseException:
         running.end()  # an interrupt: nobody waits for those that have not answered
         raise
@@ -219,10 +249,11 @@ class _Said:
         return time.monotonic() - began
 
 
-def _ask(host: str, folder: str, seconds: float, running: _Running) -> Report:
+def _ask(host: str, words: Sequence[str], seconds: float, running: _Running) -> Report:
     mark = f"colab_magics-{secrets.token_hex(8)}"
     try:
-        pipes = running.start(ssh.command(host, ["sh", "-c", _SCRIPT, "sh", mark, folder]))
+        script = ["sh", "-c", _SCRIPT, "sh", mark, *words]
+        pipes = running.start(ssh.command(host, script) if host != HERE else script)
     except (Unavailable, InvalidInput) as error:
         return Report(host, why=error.what)
     except InterruptedError:
@@ -237,7 +268,7 @@ def _ask(host: str, folder: str, seconds: float, running: _Running) -> Report:
             lines.append(line)
     except TimeoutError:
         pipes.close()
-        if not running.ended:
+        if not running.ended and host != HERE:
             ssh.drop_shared(host)  # a connection that does not answer must not wait for whoever comes next
         fell = "stopped answering" if rtt is not None else "did not let us in"
         return Report(host, why=f"it {fell} within {seconds:g} s")
@@ -273,6 +304,9 @@ def read(host: str, lines: Sequence[str], rtt: float | None) -> Report:
         for text in of.get("memory", [])
         if (found := re.match(r"Mem(\w+):\s*([0-9]{1,15})\b", text))
     }
+    total, free = memory.get("Total"), memory.get("Available")
+    for most, unused in _limits(of):
+        total, free = min(most, total or most), min(unused, unused if free is None else free)
     # Names of file systems and mount points may hold spaces.
     disk = re.search(r"\s([0-9]{1,15})\s+[0-9]+\s+([0-9]{1,15})\s+(?:[0-9]+%|-)\s", " ".join(of.get("disk", [])) + " ")
     cores = re.match(r"[0-9]{1,6}\b", " ".join(of.get("cores", [])))
@@ -288,13 +322,25 @@ def read(host: str, lines: Sequence[str], rtt: float | None) -> Report:
         rtt=rtt,
         cores=int(cores[0]) if cores else 0,
         load=float(load[0].replace(",", ".")) if load else None,
-        memory=memory.get("Total"),
-        memory_free=memory.get("Available"),
+        memory=total,
+        memory_free=free,
         disk=int(disk[1]) * 1024 if disk else None,
         disk_free=int(disk[2]) * 1024 if disk else None,
         gpus=gpus,
         note=note,
+        promises=host_leases.read(of),
     )
+
+
+def _limits(of: dict[str, list[str]]) -> list[tuple[int, int]]:
+    """Return what control groups let us have of the memory, as a container does: the most, and what is left of that."""
+    found = []
+    for text in of.get("limit", []):
+        # No number where there is no limit. What is cached of files goes when somebody needs the room.
+        if told := re.fullmatch(r"([0-9]{1,19}) ([0-9]{1,19}) ([0-9]{1,19})?", text.rstrip("\r")):
+            most, used, cached = (int(part or 0) for part in told.groups())
+            found.append((most, max(0, most - max(0, used - cached))))
+    return found
 
 
 def _gpus(of: dict[str, list[str]]) -> tuple[Gpu, ...]:

@@ -40,13 +40,14 @@ class Probed:
         rows = [self._row(report) for report in self.reports]
         if not any(report.gpus for report in self.reports):
             columns, rows = columns[:3] + columns[4:], [row[:3] + row[4:] for row in rows]
-        return Table(columns, rows, caption=self._caption())
+        return Table(columns, rows, caption=str(self.choice or ""))
 
     def _row(self, report: Report) -> list[str]:
         chosen = self.choice is not None and self.choice.report is report
         state = "dead" if not report.alive else "chosen" if chosen else "ready"
         lost = self.choice.lost.get(report.host, "") if self.choice is not None else ""
-        notes = [report.why or lost, report.note]
+        promises = [str(one) for one in report.promises if str(one) not in lost]
+        notes = [report.why or lost, *promises, report.note]
         return [
             report.host,
             state,
@@ -57,15 +58,6 @@ class Probed:
             _of(report.disk_free, report.disk),
             "; ".join(note for note in notes if note),
         ]
-
-    def _caption(self) -> str:
-        if self.choice is None:
-            return ""
-        if self.choice.report is None:
-            return f"No host has {self.choice.need}."
-        numbers = ", ".join(str(gpu.index) for gpu in self.choice.gpus)
-        which = f", GPU {numbers}" if numbers else ""
-        return f"{self.choice.report.host}{which} has just enough: {self.choice.need}."
 
     def __str__(self) -> str:
         return str(self.table)

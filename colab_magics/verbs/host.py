@@ -113,7 +113,8 @@ def probe(*hosts: str, need: str | None = None, timeout: str = "20s", folder: st
         Their names, or ``user@name``; all that ssh's configuration names by default.
     need : str, optional
         What work needs, such as ``need="3GB disk, 1.5GB gpu, 2 cpu"`` (or ``8GB ram``, ``2 gpu``): names the host that
-        has just enough, and says of each other one why it lost. GPU memory counts on one GPU.
+        has just enough, and says of each other one why it lost. GPU memory counts on one GPU. Of disk and memory a
+        tenth more must be free.
     timeout : str, default "20s"
         How long one of them may take.
     folder : str, default "colab_magics"
@@ -124,19 +125,20 @@ def probe(*hosts: str, need: str | None = None, timeout: str = "20s", folder: st
     Probed
         The reports and the choice; shows itself as a table.
     """
-    from ..transport import choose
     from ..transport import hosts as room
     from ..transport import probe as asking
+    from ..transport.choose import choose
+    from ..transport.need import Need
     from ..transport.probed import Probed
 
-    wanted = choose.Need.from_text(need) if need is not None else None
+    wanted = Need.from_text(need) if need is not None else None
     limit = seconds(timeout, name="timeout")
     asked = list(dict.fromkeys(hosts)) or [one.name for one in room.names()]
     if not asked:
         raise InvalidInput("ssh's configuration names no host.", "Name one: %host probe HOST, or %host add")
     with session.current().ui.progress(f"asking {asked[0] if len(asked) == 1 else f'{len(asked)} hosts'}"):
         reports = asking.probe(asked, folder=folder, seconds=limit)
-    return Probed(reports, choose.choose(reports, wanted) if wanted is not None else None)
+    return Probed(reports, choose(reports, wanted) if wanted is not None else None)
 
 
 @subcommand(host)
@@ -296,4 +298,4 @@ def _root() -> Path:
     return Path(project.root) if project is not None else here.start_folder
 
 
-from . import host_kernel  # noqa: E402, F401 - hangs its word on this verb
+from . import host_kernel, host_lab  # noqa: E402, F401 - they hang their words on this verb

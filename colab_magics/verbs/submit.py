@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import session
-from ..units import count, indices, seconds
+from ..errors import InvalidInput
+from ..units import count, indices, seconds, words
 from . import bare, body, call_only
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..checkout.project import Project
+    from ..engines.base import Resources
     from ..runs.board import Board
-    from ..ui import Table
+    from ..ui import UI, Table
 
 
 @body("grid")
@@ -26,7 +33,8 @@ def submit(
     done_file: str | None = None,
     workers: str = "auto",
     gpus: str | float | None = None,
-    on: str = "local",
+    on: str | None = None,
+    need: str | None = None,
     time: str | None = None,
     retries: int = 0,
     max_failures: int | None = None,
@@ -73,8 +81,14 @@ def submit(
         are in execution it counts for them, too.
     gpus : str, optional
         GPUs of each run; see ``%fork``.
-    on : str, default "local"
-        The engine: where runs execute. ``local`` is this machine, ``ssh:gpu1,gpu2`` are others that ssh reaches.
+    on : str, optional
+        The engine: where runs execute. ``local`` is this machine, and the default; ``ssh:gpu1,gpu2`` are others that
+        ssh reaches.
+    need : str, optional
+        What one run needs: ``need="3GB disk, 1.5GB gpu, 2 cpu"`` (see ``%host probe``). Of the hosts that ``on=ssh:``
+        names, or ssh's configuration, the one with just enough is taken, and it is said why each other one lost. It
+        keeps that free until the run has ended: a lease, which all who look by ``need=`` see. One run at a time goes
+        there; with ``workers=3`` the host has room for three.
     time : str, optional
         How long a run may take: ``2h``. For ever by default.
     retries, max_failures : int, optional
@@ -108,7 +122,6 @@ def submit(
     RunsFailed
         With ``--wait``, when one or more failed.
     """
-    from ..engines import open_engine
     from ..engines.base import output_patterns
     from ..payloads.command import CommandDraft
     from ..runs import in_run, plan, watching, which_job
@@ -126,40 +139,105 @@ def submit(
     limit = None if time is None else seconds(time, name="time")
     folder = which_job.folder_of_commands(project)
     draft = CommandDraft(list(map(str, command)), folder, limit, names)
-    machine = open_engine(on).settle(project.data_job, folder, workers, gpus, ui)
-    for warning in machine.warnings:
-        ui.warn(warning)
     if draft.unknown:
         ui.warn(f"{{{draft.unknown[0]}}} is no parameter, and stays in the command as it is.")
-    order = room.Order(
-        project.data_job,
-        draft,
-        points,
-        folder,
-        project.root,
-        only=indices(only),
-        first=count(first, name="first", least=0),
-        done_file=done_file,
-        resume=plan.resume_word(resume, force=force),
-        engine=on,
-        feed=Feed.said(machine.workers, try_, max_failures, retries),
-        secrets=shell.secrets,
-        workers=machine.workers if str(workers) != "auto" else None,
-        resources=machine,
-        outputs=output_patterns(outputs),
-    )
-    if dry_run:
-        return room.preview(order)
-    board, made = room.submit(order)
+    with ExitStack() as undo:
+        on, machine = _where(ui, project, folder, on, need, workers, gpus, undo, dry_run=dry_run)
+        for warning in machine.warnings:
+            ui.warn(warning)
+        order = room.Order(
+            project.data_job,
+            draft,
+            points,
+            folder,
+            project.root,
+            only=indices(only),
+            first=count(first, name="first", least=0),
+            done_file=done_file,
+            resume=plan.resume_word(resume, force=force),
+            engine=on,
+            feed=Feed.said(machine.workers, try_, max_failures, retries),
+            secrets=shell.secrets,
+            workers=machine.workers if str(workers) != "auto" else None,
+            resources=machine,
+            outputs=output_patterns(outputs),
+        )
+        if dry_run:
+            return room.preview(order)
+        board, made = room.submit(order)
+        if made.execute:
+            undo.pop_all()  # what was promised is the runs' from now on
     if made.keep or made.resumed or made.adopt or made.skip:
         ui.say(f"{project.job}: {made}" + ("; --force executes what is done anew." if made.keep else ""))
     if wait:
         watching.wait(ui, board, project, order.feed.retries)
     elif made.execute:
-        words = board.job_words()
+        ids = board.job_words()
         board.notes.append(
-            f"%jobs logs -f {words} shows what it prints, %jobs kill {words} ends it."
+            f"%jobs logs -f {ids} shows what it prints, %jobs kill {ids} ends it."
             if len(board) == 1
-            else f"%jobs watch {words} shows them, %jobs kill {words} ends them."
+            else f"%jobs watch {ids} shows them, %jobs kill {ids} ends them."
         )
     return board
+
+
+def _where(
+    ui: UI,
+    project: Project,
+    folder: Path,
+    on: str | None,
+    need: str | None,
+    workers: str,
+    gpus: str | float | None,
+    undo: ExitStack,
+    *,
+    dry_run: bool,
+) -> tuple[str, Resources]:
+    """Return the engine, and what runs get there; by ``need=`` it is the host that keeps that free until `undo`."""
+    from ..engines import open_engine
+
+    if need is None:
+        return on or "local", open_engine(on or "local").settle(project.data_job, folder, workers, gpus, ui)
+    from ..runs import scheduler
+    from ..transport import hosts, pick, probe
+    from ..transport.choose import choose
+    from ..transport.host_leases import Lease
+    from ..transport.need import Need
+
+    if gpus is not None:
+        raise InvalidInput("need= says which GPUs a run gets, and so does gpus=.", "Leave one of both out.")
+    engine, _, said = (on or "ssh").partition(":")
+    if engine != "ssh":
+        raise InvalidInput(f"need= picks a host, and on={on} is none.", "Write on=ssh:gpu1,gpu2, or leave on= out.")
+    names = words(said) or [one.name for one in hosts.names()]
+    if not names:
+        raise InvalidInput("ssh's configuration names no host.", "Name one: on=ssh:HOST, or %host add")
+    at_once = 1 if str(workers) == "auto" else count(workers, name="workers")
+    lease = Lease(Need.from_text(need).times(at_once), f"{project.name}/{project.job}", at_once=at_once)
+    if scheduler.is_running(project.data_job):
+        # They are of one scheduler, which feeds one engine; the host looks whether there is room when it starts them.
+        on = str(scheduler.last_plan(project.data_job).get("engine"))
+        if not set(words(on.removeprefix("ssh:"))) <= set(names):
+            raise InvalidInput(
+                f"Runs of {project.job} are being executed with on={on}, which need= may not pick now.",
+                "Wait for them (%jobs watch), or use another job: %project job=NAME",
+            )
+        ui.say(f"Runs of {project.job} are being executed on {on.removeprefix('ssh:')}: these follow them there.")
+    else:
+        with ui.progress(f"asking {names[0] if len(names) == 1 else f'{len(names)} hosts'}"):
+            reports = probe.probe(names)
+            choice = choose(reports, lease.need)
+            if choice.report is None:
+                raise pick.none_has(choice)
+            if not dry_run:
+                picked = pick.pick(reports, lease)
+                undo.callback(picked.drop)
+                choice, lease = picked.choice, picked.lease
+                if not picked.is_kept:
+                    ui.warn(
+                        f"{choice.host} keeps no lease (it has no flock, or no /tmp of all): others may choose it, too."
+                    )
+        on = f"ssh:{choice.host}"
+        ui.say("\n".join([str(choice), *(f"  {host}: {why}" for host, why in choice.lost.items())]))
+    machine = open_engine(on).settle(project.data_job, folder, at_once, 0, ui)
+    return on, replace(machine, lease=lease.record)

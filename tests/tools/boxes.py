@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,9 @@ class Box:
 
 
 @contextmanager
-def boxes(tmp: Path, home: Path, names: Sequence[str] = ("alpha", "beta")) -> Iterator[list[Box]]:
+def boxes(
+    tmp: Path, home: Path, names: Sequence[str] = ("alpha", "beta"), paths: Mapping[str, str] | None = None
+) -> Iterator[list[Box]]:
     """Run machines until the block ends; ``COLAB_MAGICS_SSH_CONFIG`` names them meanwhile.
 
     Parameters
@@ -45,6 +47,8 @@ def boxes(tmp: Path, home: Path, names: Sequence[str] = ("alpha", "beta")) -> It
         What lives below it is the test's: it is ended with it.
     names : sequence of str
         Their names.
+    paths : mapping, optional
+        ``PATH`` of those who log in, by the machine's name.
     """
     with ExitStack() as stack:
         made = []
@@ -54,7 +58,8 @@ def boxes(tmp: Path, home: Path, names: Sequence[str] = ("alpha", "beta")) -> It
             environments = own / ".cache" / "colab_magics" / "env"
             environments.mkdir(mode=0o700, parents=True)
             (environments / Environment().key).write_text(f"{sys.executable}\n")
-            made.append(Box(name, stack.enter_context(sshd(folder, host=name, session_home=own)), own))
+            of_machine = {"session_path": (paths or {}).get(name), "COLAB_MAGICS_LEASES": str(own / "leases")}
+            made.append(Box(name, stack.enter_context(sshd(folder, host=name, session_home=own, **of_machine)), own))
         config = tmp / "ssh config of all"
         config.write_text("".join(box.server.config_file.read_text() for box in made))
         before = os.environ.get("COLAB_MAGICS_SSH_CONFIG")

@@ -38,9 +38,9 @@ elif sys.argv[1] == "--query-gpu=index,uuid,memory.total,memory.free,utilization
     if not state["gpus"]:
         print("No devices were found")
         sys.exit(6)
-elif sys.argv[1] == "--query-compute-apps=gpu_uuid,pid":
+elif sys.argv[1] == "--query-compute-apps=gpu_uuid,pid,used_memory":
     for pid, uuid, memory in state["apps"]:
-        print(f"{{uuid}}, {{pid}}")
+        print(f"{{uuid}}, {{pid}}, {{memory}}")
 elif sys.argv[1] == "--query-compute-apps=pid,gpu_uuid,used_memory":
     for pid, uuid, memory in state["apps"]:
         print(f"{{pid}}, {{uuid}}, {{memory}}")

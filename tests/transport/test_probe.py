@@ -23,7 +23,8 @@ from colab_magics import __main__ as face
 from colab_magics.errors import InvalidInput
 from colab_magics.transport import probe as room
 from colab_magics.transport import ssh
-from colab_magics.transport.choose import Need, choose, missing
+from colab_magics.transport.choose import choose, missing
+from colab_magics.transport.need import Need
 from colab_magics.transport.probe import Gpu, Report, probe, read
 
 __all__ = ["gpus"]  # a fixture
@@ -209,9 +210,15 @@ def test_a_disk_of_any_name() -> None:
 
 
 def one(
-    host: str, *cards: int, memory: float = 64, disk: float = 100, cores: int = 8, load: float = 0.0, rtt: float = 0.01
+    host: str,
+    *cards: float,
+    memory: float = 64,
+    disk: float = 100,
+    cores: int = 8,
+    load: float = 0.0,
+    rtt: float = 0.01,
 ) -> Report:
-    made = tuple(Gpu(n, f"GPU-{host}-{n}", "T4", 16 * GB, free * GB) for n, free in enumerate(cards))
+    made = tuple(Gpu(n, f"GPU-{host}-{n}", "T4", 16 * GB, int(free * GB)) for n, free in enumerate(cards))
     return Report(host, "", rtt, cores, load, 128 * GB, int(memory * GB), 500 * GB, int(disk * GB), made)
 
 
@@ -222,13 +229,13 @@ def test_the_host_with_just_enough() -> None:
     assert [gpu.index for gpu in found.gpus] == [0]
     assert found.lost == {
         "big": "has more than is needed: 78.5 GB of GPU memory would be left over, 500 MB there",
-        "tiny": "1.0 GB of GPU memory free, 1.5 GB needed",
+        "tiny": "1.0 GB of GPU memory free, 1.5 GB + 10 % needed",
         "none": "it has no GPU",
         "dead": "no answer",
     }
     found = choose(reports, Need.from_text("2 gpu, 5GB gpu"))
     assert found.report is reports[0]
-    assert found.lost["small"] == "2.0 GB of GPU memory free, 5.0 GB needed"
+    assert found.lost["small"] == "2.0 GB of GPU memory free, 5.0 GB + 10 % needed"
     assert found.lost["tiny"] == "it has 1 of 2 GPUs"
     assert choose(reports, Need.from_text("900GB disk")).report is None
     assert choose([], Need.from_text("1 cpu")).report is None
@@ -247,10 +254,10 @@ def test_a_gpu_in_use_comes_after_an_idle_one() -> None:
     ("need", "reports", "chosen", "lost"),
     [
         ("8GB ram", [one("a", memory=60), one("b", memory=9), one("c", memory=7)], "b",
-         "7.0 GB of RAM free, 8.0 GB needed"),
+         "7.0 GB of RAM free, 8.0 GB + 10 % needed"),
         ("4 cpu", [one("a", cores=64), one("b", load=3.0), one("c", load=6.0)], "b", "2.0 of 8 cores idle, 4 needed"),
         ("9 cpu", [one("a", cores=64), one("c")], "a", "it has 8 cores, 9 needed"),
-        ("1GB disk", [one("a", 16), one("b"), one("c", disk=0.5)], "b", "500 MB of disk free, 1.0 GB needed"),
+        ("1GB disk", [one("a", 16), one("b"), one("c", disk=0.5)], "b", "500 MB of disk free, 1.0 GB + 10 % needed"),
         ("1GB disk", [one("a", rtt=0.2), one("b"), one("c", rtt=0.3)], "b", "is farther away"),
         ("1GB disk", [one("b"), one("c", load=5.0)], "b", "is busier: load 0.6 per core, 0.0 there"),
     ],
@@ -285,3 +292,37 @@ def test_needs_that_people_write(text: str, need: Need) -> None:
 def test_needs_that_are_none(text: str) -> None:
     with pytest.raises(InvalidInput):
         Need.from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("lines", "files"),
+    [
+        ("0::/a b/c", {"a b/memory.max": "max", "a b/c/memory.max": 9 * GB, "a b/c/memory.current": 8 * GB}),
+        ("4:cpu,cpuacct:/x\n3:memory:/not/seen/here\n0::/", {"memory/memory.limit_in_bytes": 9 * GB,
+                                                              "memory/memory.usage_in_bytes": 8 * GB}),
+    ],
+)  # fmt: skip
+def test_a_container_has_the_memory_that_it_is_given(lines: str, files: dict[str, object], tmp_path: Path) -> None:
+    for name, value in files.items():
+        path = tmp_path / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{value}\n")
+        (path.parent / "memory.stat").write_text(f"active_file 5\ninactive_file {GB}\ntotal_inactive_file {GB}\n")
+    (tmp_path / "cgroup").write_text(f"{lines}\n")
+    script = room._SCRIPT.replace("/sys/fs/cgroup", f"'{tmp_path}/groups'")
+    script = script.replace("/proc/self/cgroup", f"'{tmp_path}/cgroup'")
+    done = subprocess.run(["sh", "-c", script, "sh", "mark", "x"], input=b"\n\n", capture_output=True, check=True)
+    told = [line.removeprefix("mark ") for line in done.stdout.decode().splitlines()]
+    report = read("box", [*told, "memory MemTotal: 64000000 kB", "memory MemAvailable: 32000000 kB"], None)
+    assert (report.memory, report.memory_free) == (9 * GB, 2 * GB)
+    roomy = ["limit max 1 1", "limit 9223372036854771712 2533822464 238055424", "limit x", "limit 5 5 5 5"]
+    roomy += ["memory MemTotal: 64000000 kB", "memory MemAvailable: 32000000 kB"]
+    assert read("box", roomy, None).memory_free == 32_000_000 * 1024
+
+
+def test_a_tenth_more_than_is_needed_has_to_be_free() -> None:
+    hosts = [one("a", 11, memory=11, disk=11), one("b", 10.9, memory=10.9, disk=10.9)]
+    for need in ("10GB gpu", "10GB ram", "10GB disk"):
+        found = choose(hosts, Need.from_text(need))
+        assert found.report is hosts[0]
+        assert found.lost["b"].endswith("free, 10.0 GB + 10 % needed")

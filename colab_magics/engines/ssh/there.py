@@ -44,6 +44,7 @@ from .attempts import Attempts
 from .code import Snapshot, States
 from .folders import GROWING
 from .line import ANSWER, ASK, NEVER, NEWS
+from .room import Room
 
 SERVING = "colab_magics-runs: serving"
 ROOT = "colab_magics"
@@ -71,6 +72,7 @@ class There:
         (home / ROOT).mkdir(mode=0o700, exist_ok=True)
         self.attempts = Attempts(home / ROOT / ".runs")
         self.states = States(home / ROOT / ".code")
+        self.room = Room()
         self._engines: dict[tuple[Path, str], LocalEngine] = {}
 
     def hello(self) -> Answer:
@@ -126,6 +128,8 @@ class There:
                 answers[number] = {"problem": "it was cancelled before it came here"}
             elif (known := self.attempts.sought(one["key"])) is not None:
                 answers[number] = {"who": known["who"]}
+            elif problem := self.room.take(one["record"]):
+                answers[number] = {"problem": problem}
             else:
                 folder = self.attempts.folder_of(session, job, one["folder"])
                 _write_run(folder, one, blob, code)
@@ -136,6 +140,7 @@ class There:
             for number, submission in fresh:
                 about = {"folder": str(submission.folder), "base": runs[number]["base"], "code": str(code)}
                 answers[number] = self._start(engine, submission, {**about, "began": time.time()})
+                self.room.started(runs[number]["record"], answers[number].get("who"))
         return {"runs": answers}, []
 
     def _start(self, engine: LocalEngine, one: Submission, known: dict[str, Any]) -> dict[str, Any]:
