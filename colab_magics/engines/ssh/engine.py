@@ -213,7 +213,6 @@ class SshEngine(Engine):
             self._end_fenced(name)
             late = self._polled.get(name)
             if late is not None and not late.done():
-                self._hosts[name].check()
                 continue
             asked[name] = self._polled[name] = self._hosts[name].ask("poll", keys=[run.key for run in mine])
         all_of(asked.values(), _ASK_SECONDS)

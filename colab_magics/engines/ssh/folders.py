@@ -37,7 +37,7 @@ OF_HOME = frozenset({RECORD, REFERENCE, VERDICT, SOURCE, STATE, *GROWING, LOCK})
 """Files of a run that are written at home, or have a way of their own to there."""
 RESULTS_EVERY = 60.0
 """Seconds between two looks for results of a run that lives."""
-_SOON, _LONG = 5.0, 60.0
+_SOON, _FINAL, _LONG = 2.0, 20.0, 60.0
 _BULK_SECONDS = 86_400.0
 _MORE = "more of its log is to come"
 
@@ -99,6 +99,8 @@ class Arrivals:
         self._brought: dict[str, set[str]] = {}
         self._copies: dict[str, _Copy] = {}
         self._home: dict[str, str] = {}
+        self._asked: dict[str, tuple[Future[Answer], Sequence[Submission], bool]] = {}
+        """What each host was asked last, and has not answered yet."""
 
     def fetch(self, runs: Sequence[tuple[str, Submission]], *, final: bool) -> list[str]:
         """Bring home what is new; see `colab_magics.engines.base.Engine.fetch`.
@@ -123,21 +125,34 @@ class Arrivals:
         by_host: dict[str, list[Submission]] = {}
         for name, run in runs:
             by_host.setdefault(name, []).append(run)
-        asked = {name: self._ask(name, mine, final=final) for name, mine in by_host.items()}
-        all_of(asked.values(), _LONG if final else _SOON)
+        for name, mine in by_host.items():
+            # One question at a time: its answer begins where the files ended when it was asked.
+            if name not in self._asked:
+                self._asked[name] = self._ask(name, mine, final=final), mine, final
+        all_of([self._asked[name][0] for name in by_host], _FINAL if final else _SOON)
         troubles: dict[str, str] = {}
         for name, mine in by_host.items():
-            try:
-                said, blobs = asked[name].result(0)
-            except (ColabMagicsError, TimeoutError) as problem:
-                why = problem.what if isinstance(problem, ColabMagicsError) else f"{name} does not answer"
-                troubles |= {run.key: why.rstrip(".") for run in mine}
+            answer, asked, was_final = self._asked[name]
+            if not answer.done():
+                troubles |= {run.key: f"{name} does not answer" for run in mine}
                 continue
-            parts = len(GROWING) + 1
-            for run, one in zip(mine, said["runs"], strict=False):
-                if one and len(blobs) >= parts:
-                    own, blobs = blobs[:parts], blobs[parts:]
-                    troubles[run.key] = self._arrive(name, run, one, own, final=final)
+            del self._asked[name]
+            found = self._arrived(name, asked, answer, final=was_final)
+            fits = was_final or not final
+            troubles |= {run.key: found[run.key] if fits and run.key in found else _MORE for run in mine}
+        return troubles
+
+    def _arrived(self, name: str, runs: Sequence[Submission], answer: Future[Answer], *, final: bool) -> dict[str, str]:
+        """Write what a host has answered; returns for each run why something is still to come."""
+        try:
+            said, blobs = answer.result(0)
+        except ColabMagicsError as problem:
+            return {run.key: problem.what.rstrip(".") for run in runs}
+        troubles, parts = dict.fromkeys((run.key for run in runs), ""), len(GROWING) + 1
+        for run, one in zip(runs, said["runs"], strict=False):
+            if one and len(blobs) >= parts:
+                own, blobs = blobs[:parts], blobs[parts:]
+                troubles[run.key] = self._arrive(name, run, one, own, final=final)
         return troubles
 
     def _ask(self, name: str, runs: Sequence[Submission], *, final: bool) -> Future[Answer]:

@@ -135,13 +135,7 @@ class Host:
             asked: Future[Answer] = Future()
             asked.set_exception(self.problem or Unavailable(f"{self.name} is being connected to."))
             return asked
-        line.check()
         return line.ask(question, *blobs, **words)
-
-    def check(self) -> None:
-        """Break a connection over which no answer comes."""
-        if self._line is not None:
-            self._line.check()
 
     def close(self) -> None:
         """End the connection; what runs there goes on."""

@@ -80,8 +80,8 @@ class Line:
             self._to_send.put(wire.record(ASK, payload, self._number))
         return asked
 
-    def check(self) -> None:
-        """Break the line when a question is not answered in time; to be called now and then."""
+    def _check(self) -> None:
+        """Break the line when a question is not answered in time."""
         with self._lock:
             late = any(time.monotonic() > limit for *_, limit in self._asked.values())
         if late:
@@ -123,6 +123,8 @@ class Line:
         while True:
             try:
                 self._take(reader.feed(data))
+                while not select.select([self._pipes.stdout], [], [], 1.0)[0]:
+                    self._check()
                 data = os.read(self._pipes.stdout, 1 << 20)
             except (OSError, ValueError, struct.error):  # also for what is no record
                 data = b""

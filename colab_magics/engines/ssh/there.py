@@ -50,7 +50,7 @@ SERVING = "colab_magics-runs: serving"
 ROOT = "colab_magics"
 
 
-MOST_AT_ONCE = 4 << 20
+MOST_AT_ONCE = 1 << 20
 MOST_BESIDE = 10_000
 KEPT_SECONDS = 86_400.0
 """How long a run's folder stays when it has come home and nobody has removed it."""
