@@ -12,6 +12,7 @@ from types import ModuleType
 
 import nbformat
 import pytest
+from boxes import boxes
 from sshd import sshd
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,3 +138,18 @@ def test_the_notebook_of_another_machine(tmp_path: Path, monkeypatch: pytest.Mon
     assert found is not None, shown
     assert found[1] != found[2]
     assert "The kernel on gpu1 has ended." in shown
+
+
+def test_the_notebook_of_other_machines(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook, executed = tmp_path / "06_other_machines.ipynb", tmp_path / "executed.ipynb"
+    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+    with boxes(tmp_path, home, ["gpu1", "gpu2"]):
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    shown = executed.read_text()
+    assert "4 runs; the best has rate 0.3" in shown
+    results = tmp_path / "machines_demo" / "data_job" / "sweep"
+    hosts = {json.loads((results / f"sub_job_{n:03d}" / "ref.json").read_text())["ref"]["host"] for n in range(4)}
+    assert hosts == {"gpu1", "gpu2"}
