@@ -10,21 +10,18 @@ import base64
 import hashlib
 import io
 import os
-import platform
 import re
 import shlex
-import sys
 import tarfile
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from .. import process
-from ..errors import CommandFailed, InvalidInput, Unavailable
+from ..errors import InvalidInput, Unavailable
 from ..transport import ssh
-from . import wire
+from . import wheels, wire
 
 HERE = Path(__file__).parent
 SHIPPED = (
@@ -174,16 +171,16 @@ def prepare(
     word, rest = _run_script(host, environment, own, "")
     if word == "no-network":
         tell(f"{host or 'this machine'} reaches no package index: packages are copied there")
-        word, rest = _run_script(host, environment, own, _copy_wheels(host, *rest.split()))
+        word, rest = _run_script(host, environment, own, _copy_wheels(host, rest))
     if word != "ready":
         raise _problem(host or "this machine", environment, word, rest)
     return rest
 
 
-def _run_script(host: str, environment: Environment, own: bool, wheels: str) -> tuple[str, str]:
+def _run_script(host: str, environment: Environment, own: bool, mark: str) -> tuple[str, str]:
     key = environment.project_key if own else environment.key
     settings = {"key": key, "python": environment.python, "env": environment.env}
-    settings.update(hash=program_name(), wheels=wheels, program=base64.b64encode(program()).decode())
+    settings.update(hash=program_name(), wheels=mark, program=base64.b64encode(program()).decode())
     # A single command for the shell: a part of the script that does not arrive is not executed.
     lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
     script = "\n".join([*lines, (HERE / "prepare.sh").read_text()])
@@ -193,36 +190,15 @@ def _run_script(host: str, environment: Environment, own: bool, wheels: str) -> 
     return word, rest
 
 
-def _copy_wheels(host: str, version: str, machine: str) -> str:
-    """Fetch ipykernel and what it needs for a Python and a machine, and copy it there; returns the folder's name."""
-    short = ".".join(version.split(".")[:2])
-    with tempfile.TemporaryDirectory() as folder:
-        target = [*("--python-version", short), *("--implementation", "cp"), "--only-binary=:all:"]
-        for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014"):
-            target += ["--platform", f"{tag}_{machine}"]
-        if version.startswith(".".join(map(str, sys.version_info[:2]))) and machine == platform.machine():
-            target = ["--only-binary=:all:"]
-        try:
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-            process.run([*pip, *target, "--dest", folder, "pip", "ipykernel"], timeout=PREPARE_SECONDS)
-        except CommandFailed as error:
-            raise Unavailable(
-                f"{host or 'this machine'} reaches no package index, and the packages for Python {short} ({machine}) "
-                f"cannot be fetched here: {error.output.splitlines()[-1] if error.output else error.what}",
-                "Install ipykernel there and name its environment: env=PATH.",
-            ) from error
-        packed = io.BytesIO()
-        names = sorted(Path(folder).iterdir())
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            for file in names:
-                archive.add(file, file.name)
-        mark = hashlib.sha256("\n".join(file.name for file in names).encode()).hexdigest()[:16]
-        script = (
-            f'w="${{XDG_CACHE_HOME:-$HOME/.cache}}/colab_magics/wheels/{mark}"; umask 077; mkdir -p "$w" && '
-            'tar -xf - -C "$w"'
-        )
-        run_on(host, ["sh", "-c", script], input=packed.getvalue())
-    return mark
+def _copy_wheels(host: str, words: str) -> str:
+    """Fetch ipykernel and what it needs for the Python that a host told of, and copy it there."""
+    try:
+        return wheels.bring(partial(run_on, host), wheels.Target.said(words), ["pip", "ipykernel"])
+    except Unavailable as error:
+        raise Unavailable(
+            f"{host or 'this machine'} reaches no package index. {error.what}",
+            "Install ipykernel there and name its environment: env=PATH.",
+        ) from error
 
 
 def _problem(host: str, environment: Environment, word: str, rest: str) -> Unavailable:

@@ -91,7 +91,7 @@ if [ -n "$wheels" ]; then
     || say "error $(tail -n 3 "$log" | tr '\n' ' ')"
 else
   "$there" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 ipykernel >>"$log" 2>&1 \
-    || say "no-network $("$there" -c 'import platform; print(platform.python_version(), platform.machine())')"
+    || say "no-network $("$there" -c 'import platform; print(platform.python_version(), platform.machine(), platform.libc_ver()[1])')"
 fi
 serves "$there" && keep "$there"
 say "error ipykernel does not work there: $("$there" -c 'import zmq, ipykernel' 2>&1 | tail -n 1)"

@@ -154,7 +154,7 @@ def install(
 
     What it needs stands in its requirements.txt or pyproject.toml. Where there is no such file, a requirements.txt is
     written from what its modules and notebooks import, in the versions that are installed here. ``%remote`` uses that
-    environment from its next kernel on.
+    environment from its next kernel on. A machine that reaches no package index gets wheels that are fetched here.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def install(
     with ui.progress(f"preparing {name}"):
         there = prepare(name, environment, own=True)
     with ui.progress(f"{name} installs {needs.what}"):
-        install_there.install(name, there, needs.words, needs.files)
+        install_there.install(name, there, needs.words, needs.files, tell=ui.say)
     kernel = f"A kernel that runs there already goes on as it is; a new one has it: %remote {name} --new"
     return Table([], [], caption=f"{name} has installed {needs.what}, for {there}", notes=[*needs.notes, kernel])
 
