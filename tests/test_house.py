@@ -28,7 +28,7 @@ GROUND = ("errors", "units", "line", "process", "files", "foreign", "pipes", "re
 FLOORS = (
     GROUND,
     *((room,) for room in ("colab", "transport", "relay", "mirror", "checkout", "queues", "records", "engines")),
-    *((room,) for room in ("kernels", "payloads", "runs", "verbs", "faces")),
+    *((room,) for room in ("kernels", "payloads", "bundle", "runs", "verbs", "faces")),
     ("__init__", "__main__"),
 )
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

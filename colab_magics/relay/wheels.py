@@ -11,7 +11,7 @@ import re
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -340,3 +340,25 @@ def _missing(target: Target, folder: Path) -> list[str]:
                 requirement.marker = None
                 found[str(requirement)] = None
     return list(found)
+
+
+def system_of(names: Iterable[str], target: Target) -> tuple[str, tuple[int, int] | None]:
+    """Return which processor and which C library wheels need; nothing for those that serve everywhere."""
+    from packaging.utils import parse_wheel_filename
+
+    most: tuple[int, int] | None = None
+    for name in names:
+        systems = {tag.platform for tag in parse_wheel_filename(name)[3]}
+        if "any" in systems:
+            continue
+        found = [_glibc_of(system) for system in systems]
+        # What was built here may use all that is here.
+        least = min((one for one in found if one is not None), default=target.glibc)
+        most = max(most or least, least)
+    return ("", None) if most is None else (target.machine, most)
+
+
+def _glibc_of(system: str) -> tuple[int, int] | None:
+    if found := re.match(r"manylinux_(\d+)_(\d+)_", system):
+        return int(found[1]), int(found[2])
+    return next((glibc for glibc, name in _LEGACY.items() if system.startswith(f"{name}_")), None)

@@ -11,6 +11,7 @@ from .. import session
 from ..errors import InvalidInput
 from ..units import count, indices, seconds, words
 from . import bare, body, call_only
+from .submit_bundle import write_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @body("grid")
 @bare(try_="end")
-@call_only("yes", "force")
+@call_only("yes", "force", "bundle", "python", "platform", "requirements", "inputs")
 def submit(
     *command: str,
     grid: Mapping[str, Any] | None = None,
@@ -45,6 +46,11 @@ def submit(
     dry_run: bool = False,
     force: bool = False,
     yes: bool = False,
+    bundle: str | None = None,
+    python: str | None = None,
+    platform: str | None = None,
+    requirements: str | None = None,
+    inputs: str | None = None,
 ) -> Board | Table | None:
     """Run a command as a run of this job, and come back at once.
 
@@ -65,6 +71,12 @@ def submit(
     when this kernel restarts, and ends with everything that it has started, ``nohup`` or not. Commands of a job that
     has others in execution wait for their turn. A command that has done its work is kept when the line is said again;
     when files of the project that it executes have changed since, the line asks: ``resume=keep`` or ``resume=rerun``.
+
+    With ``--bundle FILE`` nothing is started: the command, its code and its packages are written into one file, which
+    runs on any Linux machine of the same kind without a network, this package or root's rights::
+
+        %submit --bundle train.bundle -- python train.py --lr 0.1
+        sh train.bundle                         (there; --help says more, and further words follow the command's)
 
     Parameters
     ----------
@@ -109,11 +121,21 @@ def submit(
         The same as ``resume=rerun``.
     yes : bool, default False
         Start more than 1,000 runs without asking again.
+    bundle : str, optional
+        Write this file, and start nothing. Options of runs do not count then, and there is no grid.
+    python, platform : str, optional
+        What the bundle is for: ``python=3.12``, ``platform=aarch64``, or with the oldest C library that it is to run
+        on, ``platform=manylinux_2_17_x86_64``. By default this Python and this machine.
+    requirements : str, optional
+        The requirements file of the bundle, from the project's folder, or ``none``. By default the project's
+        requirements.txt or pyproject.toml, or what its modules import.
+    inputs : str, optional
+        What of data_project goes into the bundle: ``full``, or names with commas between them. By default nothing.
 
     Returns
     -------
     Board, Table or None
-        The runs, as a handle that shows itself; the preview with ``--dry-run``; None in a run.
+        The runs, as a handle that shows itself; the preview with ``--dry-run``; what the bundle holds; None in a run.
 
     Raises
     ------
@@ -122,6 +144,16 @@ def submit(
     RunsFailed
         With ``--wait``, when one or more failed.
     """
+    of_bundles = {"python": python, "platform": platform, "requirements": requirements, "inputs": inputs}
+    if bundle is not None:
+        of_runs = {"n": n != 1, "only": only, "first": first, "done-file": done_file, "workers": workers != "auto"}
+        of_runs |= {"gpus": bool(gpus), "on": on, "need": need, "time": time, "retries": retries, "try": try_}
+        of_runs |= {"max-failures": max_failures, "resume": resume, "outputs": outputs, "wait": wait}
+        return write_bundle(
+            list(map(str, command)), grid, bundle, of_runs | {"dry-run": dry_run, "force": force}, **of_bundles
+        )
+    if said := [name for name, value in of_bundles.items() if value]:
+        raise InvalidInput(f"{said[0]}= says how a bundle is made.", "Leave it out, or name a file: --bundle FILE")
     from ..engines.base import output_patterns
     from ..payloads.command import CommandDraft
     from ..runs import in_run, plan, watching, which_job

@@ -1,0 +1,1 @@
+"""One file that runs a command elsewhere."""
