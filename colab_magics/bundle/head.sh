@@ -9,7 +9,7 @@ sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$wanted" 2>/dev/null; 
 }
 go() {
   p=$1; shift
-  # Not by "python FILE": that cannot start an archive of more than 4 GB.
+  # Not by "python FILE": before Python 3.13 that starts no archive of more than 2 GB.
   exec "$p" -I -c 'import sys, zipfile; sys.argv = sys.argv[1:]
 exec(compile(zipfile.ZipFile(sys.argv[0]).read("colab_magics_bundle.py"), sys.argv[0], "exec"))
 sys.exit(main())' "$@"

@@ -10,7 +10,7 @@ import shlex
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -194,16 +194,7 @@ class Made:
     about: Mapping[str, Any]
 
 
-def make(
-    to: Path,
-    root: Path,
-    words: Sequence[str],
-    packed: Packed,
-    needs: Needed,
-    target: Target,
-    *,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Made:
+def make(to: Path, root: Path, words: Sequence[str], packed: Packed, needs: Needed, target: Target) -> Made:
     """Fetch the packages and write a bundle; nobody sees it before it is whole.
 
     Parameters
@@ -220,8 +211,6 @@ def make(
         The packages.
     target : Target
         What they are for.
-    tell : callable, optional
-        Is told what is being done.
 
     Raises
     ------
@@ -231,12 +220,10 @@ def make(
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".bundle-") as made:
         folder, pip = Path(made, "wheels"), Path(made, "pip")
         if needs.words:
-            tell(f"fetching {needs.what}")
             wheels.fetch(target, needs.words, folder, needs.files)
             wheels.fetch_pip(target, pip)
         about = _about(root, words, packed, folder, pip, target)
         new = Path(made, "bundle")
-        tell(f"writing {to.name}")
         with open(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o700), "w+b") as stream:
             _write(stream, about, packed, [*folder.glob("*.whl"), *pip.glob("*.whl")])
         os.replace(new, to)

@@ -19,10 +19,12 @@ from . import environment, wheels
 log = logging.getLogger("colab_magics")
 INSTALL_SECONDS = 3600.0
 _SHOWN_LINES = 12
-# What pip and uv say where there is no network, or no index is known; what no index has is told in the same words.
+# What pip and uv say where there is no network, or no index is known, and what we say where there is neither of them;
+# what no index has is told in the same words.
 _NO_INDEX = re.compile(
-    r"from versions: none|connection broken|Failed to establish a new connection|name resolution|timed out|dns error|"
-    r"Network is unreachable|error sending request|Failed to fetch|Connection refused|Max retries exceeded",
+    r"neither pip nor uv|from versions: none|connection broken|Failed to establish a new connection|name resolution|"
+    r"timed out|dns error|Network is unreachable|error sending request|Failed to fetch|Connection refused|"
+    r"Max retries exceeded",
     re.IGNORECASE,
 )
 _ENTER = """
@@ -113,9 +115,9 @@ def _brought(
     """Copy wheels there; None when they cannot be had here either: then what the host has said is the reason."""
     try:
         target = wheels.Target.said(ssh.run(host, [python, "-c", wheels.ASK]).stdout)
-        tell(f"{host} reaches no package index: packages are copied there")
+        tell(f"{host} reaches no package index, or has no pip: packages are copied there")
         return wheels.bring(partial(environment.run_on, host), target, words, files)
-    except Unavailable as problem:
+    except (CommandFailed, Unavailable) as problem:
         log.info("no wheels for %s: %s", host, problem)
         return None
 

@@ -181,7 +181,7 @@ def fetch_pip(target: Target, folder: Path) -> None:
 
 def packages(folder: Path) -> list[importlib.metadata.Distribution]:
     """Return what the wheels of a folder hold."""
-    return [one for file in sorted(folder.glob("*.whl")) for one in importlib.metadata.distributions(path=[str(file)])]
+    return [next(iter(importlib.metadata.distributions(path=[str(file)]))) for file in sorted(folder.glob("*.whl"))]
 
 
 def bring(

@@ -51,7 +51,7 @@ def test_a_project_is_installed_on_a_host_without_an_index(
     (project.root / "requirements.txt").write_text(f"-r {folder}/more.txt\n")
     assert face.main(["host", "install", "host=box"]) == 0
     printed = capsys.readouterr()
-    assert "box reaches no package index: packages are copied there" in printed.out + printed.err
+    assert "box reaches no package index, or has no pip: packages are copied there" in printed.out + printed.err
     python = prepare("box", Environment("", "", environment_of(project.root)), own=True)
     assert of_host("box", python, "import six, ipykernel; print(six.__version__)") == "1.17.0"
     if other_pythons() and "3.8" in str(other_pythons()[0]):
@@ -88,17 +88,12 @@ def test_runs_on_a_host_without_an_index_get_what_they_need(
 ) -> None:
     import venv
 
-    bare = tmp_path / "ba're"
+    bare = tmp_path / "ba're"  # as Debian makes it: without pip
     venv.create(bare, with_pip=False, symlinks=True)
     with boxes(tmp_path, home, ["alpha"]) as (alpha,):
         (alpha.home / ".config" / "pip").mkdir(parents=True)
         (alpha.home / ".config" / "pip" / "pip.conf").write_text("[global]\nno-index = true\nfind-links =\n")
         (alpha.home / ".cache/colab_magics/env" / Environment().key).write_text(f"{bare}/bin/python\n")
-        # An installer that finds no index, as pip does there.
-        pip = "import sys\nsys.exit('No matching distribution (from versions: none)' if 'install' in sys.argv else 0)"
-        site = next((bare / "lib").iterdir()) / "site-packages" / "pip"
-        site.mkdir()
-        (site / "__main__.py").write_text(pip)
         Host("alpha", "colab_magics/x", lambda: None)._install(["six==1.17.0", "nothing; extra == 'x'"])
         assert of_host("alpha", f"{bare}/bin/python", "import six; print(six.__version__)") == "1.17.0"
 
@@ -114,10 +109,9 @@ def test_requirements_count_for_the_other_python(tmp_path: Path) -> None:
     assert "six" not in names
 
 
-@pytest.mark.parametrize("name", HOSTILE_NAMES)
+# pip reads no name with a line break.
+@pytest.mark.parametrize("name", [name for name in HOSTILE_NAMES if "\n" not in name])
 def test_files_of_any_name(tmp_path: Path, name: str) -> None:
-    if "\n" in name:
-        pytest.skip("pip reads no such name")
     wheels.fetch(Target.of(), [f"--requirement={name}/r.txt"], tmp_path / name, {f"{name}/r.txt": b"six\n"})
     assert [one.name for one in wheels.packages(tmp_path / name)] == ["six"]
     assert not list(tmp_path.rglob("gone"))
