@@ -38,7 +38,11 @@ def test_it_runs_without_a_network_and_the_second_start_uses_the_environment(
 ) -> None:
     (tiny / ".env").write_text("TOKEN=1")
     bundle = make(command=("python", "train.py", "--out", "{data_job}/x"))
-    first = machine.run("sh", bundle, "--lr", "two words", PYTHONPATH="/nowhere", PIP_TARGET="/nowhere")
+    # What that machine's settings say of other installations does not count.
+    (machine.home / "old").mkdir(mode=0o700)
+    (machine.home / "old" / "tiny_thing.py").write_text("answer = 0")
+    settings = {"PYTHONPATH": str(machine.home / "old"), "PIP_TARGET": "/nowhere"}
+    first = machine.run("sh", bundle, "--lr", "two words", **settings)
     work = machine.home / "train.run"
     assert told(first) == {
         "argv": ["--out", f"{work}/data_job/x", "--lr", "two words"],

@@ -24,7 +24,7 @@ from relay.conftest import other_pythons
 
 NO_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": "/dev/null"}
 """For a host: its index is nowhere."""
-NOTHING_ELSE = {"PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": ""}
+
 HERE = ".".join(map(str, sys.version_info[:2]))
 
 
@@ -32,7 +32,7 @@ HERE = ".".join(map(str, sys.version_info[:2]))
 def lonely(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     """Run an sshd for a host without an index, whose Python is another one where there is one."""
     path = ":".join([*(str(python.parent) for python in other_pythons()[:1]), "/usr/bin", "/bin"])
-    with sshd(tmp_path, session_home=home, session_path=path, **NO_INDEX, **NOTHING_ELSE) as server:
+    with sshd(tmp_path, session_home=home, session_path=path, **NO_INDEX) as server:
         monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
         yield server
 
@@ -165,3 +165,18 @@ def test_targets() -> None:
     for python, system in (("2.7", ""), ("three", ""), ("", "win_amd64"), ("", "manylinux_2_17")):
         with pytest.raises(InvalidInput):
             Target.of(python, system)
+
+
+def test_a_bare_machine_without_an_index_executes_runs(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{sys.base_prefix}/bin:/usr/bin:/bin"
+    with sshd(tmp_path, session_home=home, session_path=path, **NO_INDEX) as server:
+        monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
+        host = Host("box", "colab_magics/x", lambda: None)
+        try:
+            host.open().result(100)
+            assert host.said["unmet"] == []
+            assert list((home / ".cache/colab_magics/wheels").glob("*/msgspec-*.whl"))
+        finally:
+            host.close()
