@@ -213,5 +213,8 @@ def _wait(host: str, run: Run, chosen: Forward, token: str) -> None:
                 f"JupyterLab on {host} {status.text}:\n{tail(run.log, lines=10)}", f"All of it: %jobs logs {run.id}"
             )
         if time.monotonic() > end or not chosen.is_open():
-            raise Unavailable(f"JupyterLab on {host} does not answer ({run.id} {status.text}).", "Say it again.")
+            raise Unavailable(
+                f"JupyterLab on {host} does not answer ({run.id} {status.text}).",
+                "Say it again; the sshd there must allow forwarding to sockets (AllowStreamLocalForwarding).",
+            )
         time.sleep(0.2)
