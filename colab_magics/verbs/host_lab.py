@@ -15,6 +15,7 @@ from .host import host as verb
 
 if TYPE_CHECKING:
     from ..checkout.project import Project
+    from ..engines.base import Resources
     from ..records.run import Run
     from ..relay.lab import Prepared
     from ..transport.forward import Forward
@@ -128,18 +129,20 @@ def lab(host: str, /, *, port: int | None = None) -> Lab:
     project = replace(project, job=f"lab-{spelled(name)}")
     there = folder_there(project.root)
     mine = state.root().parent / "lab" / f"{room.name_of(there)}-{room.name_of(name)}"
-    on, code = f"ssh:{name}", which_job.folder_of_commands(project)
-    machine = open_engine(on).settle(project.data_job, code, 1, 0, here.ui)  # prepares it, too
+    before: Lab | None = here.labs.get(str(mine))
+    if before is not None:
+        same = wanted in (None, before.forward.port)
+        if same and before.forward.is_open() and room.answers(before.forward.port, before.token):
+            return before
+        before.forward.close()
+    code, run = which_job.folder_of_commands(project), _alive(project)
+    if run is None:
+        machine = open_engine(f"ssh:{name}").settle(project.data_job, code, 1, 0, here.ui)  # prepares it, too
     with here.ui.progress(f"preparing JupyterLab on {name}"):
         server = room.prepare(name, there)
-    run = _run(project, code, on, server, machine)
-    before: Lab | None = here.labs.get(str(mine))
-    if before is not None and before.forward.is_open() and wanted in (None, before.forward.port):
-        chosen = before.forward
-    else:
-        if before is not None:
-            before.forward.close()
-        chosen = forward.Forward(name, server.socket, wanted or _port(mine))
+    if run is None:
+        run = _submitted(project, code, f"ssh:{name}", server, machine)
+    chosen = forward.Forward(name, server.socket, wanted or _port(mine))
     try:
         with here.ui.progress(f"JupyterLab starts on {name}"):
             _wait(name, run, chosen, server.token)
@@ -151,21 +154,25 @@ def lab(host: str, /, *, port: int | None = None) -> Lab:
     return made
 
 
-def _run(project: Project, code: Path, on: str, server: Prepared, machine: Any) -> Run:
-    """Return the run that is the server: the one that goes on, or a new one."""
-    from ..payloads.command import CommandDraft
+def _alive(project: Project) -> Run | None:
+    """Return the run that is the server, while it goes on; whoever looked after it may be gone."""
     from ..records.run import runs_of
-    from ..runs import scheduler, submit
+    from ..records.status import ENDED
+    from ..runs import retry, scheduler
+
+    runs = runs_of(project.data_job)
+    retry.attend(runs, session.current().secrets)
+    alive = [run for run in runs if run.is_out() or run.status().phase not in ENDED]
+    return alive[-1] if alive and scheduler.is_running(project.data_job) else None
+
+
+def _submitted(project: Project, code: Path, on: str, server: Prepared, machine: Resources) -> Run:
+    from ..payloads.command import CommandDraft
+    from ..runs import submit
     from ..runs.plan import Point
     from ..runs.scheduler import Feed
 
-    words = server.words
-    for run in runs_of(project.data_job):
-        is_it = (run.record.get("payload") or {}).get("words") == words and run.engine == on
-        if is_it and run.status().phase in ("running", "waiting") and scheduler.is_running(project.data_job):
-            return run
-    draft = CommandDraft(words, code)
-    feed = Feed(workers=1)
+    draft = CommandDraft(server.words, code)
     order = submit.Order(
         project.data_job,
         draft,
@@ -174,7 +181,7 @@ def _run(project: Project, code: Path, on: str, server: Prepared, machine: Any) 
         project.root,
         resume="rerun",
         engine=on,
-        feed=feed,
+        feed=Feed(workers=1),
         resources=machine,
     )
     board, _ = submit.submit(order)
@@ -206,5 +213,8 @@ def _wait(host: str, run: Run, chosen: Forward, token: str) -> None:
                 f"JupyterLab on {host} {status.text}:\n{tail(run.log, lines=10)}", f"All of it: %jobs logs {run.id}"
             )
         if time.monotonic() > end or not chosen.is_open():
-            raise Unavailable(f"JupyterLab on {host} does not answer ({run.id} {status.text}).", "Say it again.")
+            raise Unavailable(
+                f"JupyterLab on {host} does not answer ({run.id} {status.text}).",
+                "Say it again; the sshd there must allow forwarding to sockets (AllowStreamLocalForwarding).",
+            )
         time.sleep(0.2)

@@ -22,9 +22,11 @@ from conftest import poll
 from colab_magics import host, jobs, process, session
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, NotFound, Unavailable
-from colab_magics.records.run import runs_of
+from colab_magics.records.names import SCHEDULER
+from colab_magics.records.run import Run, runs_of
 from colab_magics.relay import lab as room
 from colab_magics.relay.environment import Environment
+from colab_magics.runs import scheduler
 from colab_magics.transport import ssh
 from colab_magics.transport.forward import Forward, free_port
 from colab_magics.verbs.host_lab import Lab
@@ -141,10 +143,16 @@ def test_said_again_it_comes_back_to_the_same_server_also_after_a_cut(box: Box, 
     assert get(other.url, back.token)[0] == 200
     other.forward.close()
     poll(lambda: not room.answers(port, back.token))
-    # Another session, and one that begins when the server has ended.
+    # Another session, one that begins when nobody looks after the run, and one when the server has ended.
+    job = project.root / "data_job" / "lab-alpha"
+    server = (Run.load(job / "sub_job_000").state() or {})["kernel_process"]
+    os.kill((process.read_json(job / SCHEDULER / "state.json") or {})["process"]["pid"], signal.SIGKILL)
+    poll(lambda: not scheduler.is_running(job))
     session.activate(session.Session(project=project))
     here = opened()
     assert here.run.id == first.run.id
+    assert process.is_alive(server)
+    assert scheduler.is_running(job)
     jobs.kill("lab-alpha")
     poll(lambda: not room.answers(here.forward.port, here.token), timeout=60)
     new = opened()

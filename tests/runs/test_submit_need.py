@@ -187,3 +187,13 @@ def test_those_who_choose_at_the_same_moment_get_what_there_is_and_no_more(hosts
         one.stdin.flush()
     took = sorted(one.communicate(timeout=100)[0].strip() for one in racing)
     assert took == ["alpha"] * 3 + ["beta"] * 2 + ["none"] * 2
+
+
+def test_the_shell_and_the_record_say_it_too(hosts: Hosts, project: Project) -> None:
+    words = ["submit", "--wait", "need=10MB disk, 0.1 cpu", "on=ssh:alpha,beta", "--", "echo", "need=$x"]
+    done = subprocess.run([sys.executable, "-m", "colab_magics", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "alpha has just enough" in done.stderr + done.stdout or "beta has just enough" in done.stderr + done.stdout
+    assert "need=$x" in done.stdout + done.stderr
+    (run,) = runs_of(project.data_job)
+    assert run.record["lease"]["need"]["disk"] == 10_000_000

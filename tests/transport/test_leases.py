@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -173,3 +174,32 @@ def test_a_run_starts_when_there_is_room(folder: Path) -> None:
     for nonsense in ({}, {"id": 1}, {**mine.record, "need": {"disk": "x"}}, {**mine.record, "id": "../x"}):
         with pytest.raises(InvalidInput, match="a lease that is none"):
             pick.start_here(nonsense)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="being another user needs root")
+def test_users_of_a_machine_see_each_others_leases_and_touch_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as parent:
+        os.chmod(parent, 0o777)
+        monkeypatch.setenv(host_leases.VARIABLE, f"{parent}/leases")
+        theirs, mine = lease(what="theirs"), lease(what="mine")
+        words = ["sh", "-c", probe._SCRIPT, "sh", "mark", "/"]
+        other = {
+            "user": 65534,
+            "group": 65534,
+            "extra_groups": [],
+            "cwd": "/",
+            "capture_output": True,
+            "input": b"\n\n",
+        }
+        probe.probe([HERE], lease=mine)
+        subprocess.run([*words, theirs.id, theirs.text], check=True, **other)  # type: ignore[call-overload]
+        assert [(one.number, one.lease, one.owner) for one in promises()] == [(1, mine, "root"), (2, theirs, "nobody")]
+        host_leases.hold(mine.id, process.identity())
+        seen = subprocess.run(words, check=True, **other).stdout.decode()  # type: ignore[call-overload]
+        told = [line.removeprefix("mark ") for line in seen.splitlines()]
+        assert [one.lease for one in probe.read("box", told, None).promises] == [mine, theirs]
+        for path in Path(parent, "leases").glob("*.lease"):
+            os.utime(path, (0, 0))
+        subprocess.run(["sh", "-c", host_leases.REMOVE, "sh", mine.id], check=False, **other)  # type: ignore[call-overload]
+        host_leases.hold(lease().id, process.identity())
+        assert len(list(Path(parent, "leases").glob("*.lease"))) == 2, "who owns a lease removes it"
