@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import NotFound
 from ..payloads import payload_of
 from ..records import metrics, schema
-from ..records.run import Run
+from ..records.run import LOCAL, Run
 from ..records.schema import linked
 from ..records.status import ENDED
 from ..units import show_seconds, show_size, show_time, without_controls
@@ -48,7 +48,7 @@ def details(run: Run) -> str:
         "fork": _place(run),
         "code": record.get("commit") or "",
         "attempt": "; ".join([str(run.attempt), *map(_ended, run.earlier)]) if run.attempt > 1 else "",
-        "engine": f"{record.get('engine')}, start {record.get('start')}",
+        "engine": ", ".join(filter(None, [f"{record.get('engine')}, start {record.get('start')}", _machine(run)])),
         "started": show_time(status.started) if status.started else "",
         "took": show_seconds(status.ended - status.started) if status.ended and status.started else "",
         **_used(run, running=status.phase == "running"),
@@ -69,6 +69,16 @@ def _files(folder: Path) -> Iterator[Path]:
     """Yield what is below a folder, links as links; what is not ours to see is left out."""
     for base, _, names in os.walk(folder):
         yield from (Path(base, name) for name in names)
+
+
+def _machine(run: Run) -> str:
+    """Say which machine executes it, or did, by its own name and by the one that ssh knows."""
+    if run.engine == LOCAL:
+        return ""
+    known = ((run.reference() or {}).get("ref") or {}).get("host")
+    own = ((run.state() or {}).get("process") or {}).get("host")
+    names = dict.fromkeys(without_controls(str(name))[:80] for name in (known, own) if name)
+    return f"on {' = '.join(names)}" if names else ""
 
 
 def _place(run: Run) -> str:

@@ -78,6 +78,7 @@ def test_runs_are_spread_over_the_hosts_and_jobs_says_which(on: str, project: Pr
     assert "on beta" in shown
     (tmp_path / "go").touch()
     poll(lambda: phases(project) == ["done"] * 4, timeout=60)
+    assert f"start cold, on {host_of(runs_of(project.data_job)[0])} = " in str(jobs.show("0"))
 
 
 def test_a_run_there_has_the_projects_code_and_inputs(on: str, project: Project, two: list[Box]) -> None:
