@@ -17,14 +17,12 @@ from ..checkout.project import find_project
 from ..errors import InvalidInput, NotFound
 from ..payloads.code import Cell
 from ..records import schema
-from ..records.names import SCHEDULER
+from ..records.names import FORKS, SCHEDULER
 from ..records.run import Run, runs_of
 from ..session import Session
 from ..ui import RunningCell
 from .board import Board
 from .scheduler import cannot_start
-
-FILE = "forks.json"
 
 
 def board(job_folder: Path, order: Sequence[int], kept: Sequence[Run] = ()) -> Board:
@@ -45,7 +43,7 @@ def remember(job_folder: Path, record: Mapping[str, Any], order: Sequence[int]) 
     entry = {**{key: record[key] for key in same}, "at": time.time()}
     kept = [one for one in _entries(job_folder) if any(one.get(key) != entry[key] for key in same)]
     try:
-        process.write_json(job_folder / SCHEDULER / FILE, {"forks": [*kept, {**entry, "runs": list(order)}]})
+        process.write_json(job_folder / SCHEDULER / FORKS, {"forks": [*kept, {**entry, "runs": list(order)}]})
     except OSError as error:
         raise cannot_start(error, job_folder) from error
 
@@ -139,5 +137,5 @@ def _that_this_cell_joins(forked: Sequence[Forked], cell: RunningCell) -> Forked
 
 def _entries(job_folder: Path) -> list[dict[str, Any]]:
     """Read the record; one that was damaged is none."""
-    found = schema.read_or_nothing(job_folder / SCHEDULER / FILE, schema.Forks)
+    found = schema.read_or_nothing(job_folder / SCHEDULER / FORKS, schema.Forks)
     return [dict(one) for one in found.get("forks", [])]

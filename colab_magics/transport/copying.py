@@ -238,6 +238,7 @@ def _unpack(tar: tarfile.TarFile, folder: Path) -> bool:
         if ".." in parts or member.name.startswith("/") or not (parts or member.isdir()):
             raise Unavailable(f"{member.name!r} is not copied: it leads out of the folder.", "Leave it out there.")
         to = folder.joinpath(*parts)
+        to.parent.mkdir(PRIVATE, parents=True, exist_ok=True)  # an archive of some files names no folders
         if member.issym():
             # Made last: nothing must be written through them.
             links.append((to, member.linkname))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -389,3 +391,25 @@ def test_a_machine_that_has_nothing_is_prepared_by_the_first_line(
     assert phases(project) == ["done"]
     assert (project.data_job / "sub_job_000" / "python").read_text().startswith(str(two[0].home))
     assert "preparing alpha for runs" in said.getvalue()
+
+
+def test_a_second_fork_builds_on_the_results_of_the_first_also_there(on: str, tmp_path: Path) -> None:
+    cells = [
+        "%load_ext colab_magics\n%project name=net root=. job=j",
+        "from colab_magics import report",
+        "%%fork on=ssh:alpha\nlr: [0.1, 0.2]",
+        "import os\nreport(loss=lr)\nos.makedirs(data_job + '/sub/deep')\n"
+        "open(data_job + '/sub/deep/m.txt', 'w').write(str(lr))",
+        "runs = %join",
+        "best = runs.best('loss')\nseen = f\"{best.lr} {(best.folder / 'sub/deep/m.txt').read_text()} {len(runs)}\"",
+        "%fork n=2 on=ssh:alpha,beta",
+        "open(data_job + '/seen', 'w').write(seen)",
+        "again = %join",
+    ]
+    notebook = write_notebook(tmp_path / "nb" / "main.ipynb", *cells)
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", notebook.parent, notebook]
+    done = subprocess.run([*command, tmp_path / "out.ipynb"], capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    job = notebook.parent / "net" / "data_job" / "j"
+    for run in runs_of(job)[2:]:
+        assert (run.folder / "seen").read_text() == "0.1 0.1 2"

@@ -147,14 +147,14 @@ class Attempts:
         shutil.rmtree(folder.with_name(f"{STAGED}-{key}"), ignore_errors=True)
         self.forget(key)
         others = ((process.read_json(file) or {}).get("folder") for file in (self.folder / "keys").glob("*.json"))
-        if str(folder) in others:
-            return  # of another attempt, too
-        shutil.rmtree(folder, ignore_errors=True)
-        job = folder.parent
-        with contextlib.suppress(OSError):
-            if not any(number_of(name) is not None for name in os.listdir(job)):
-                shutil.rmtree(job, ignore_errors=True)
-            job.parent.rmdir()
+        known = [Path(str(one)) for one in others]
+        if folder not in known:  # of another attempt, too
+            shutil.rmtree(folder, ignore_errors=True)
+        if not any(one.is_relative_to(folder.parent) for one in known):
+            # What is left are results of other forks, which came along.
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.parent.rmdir()
 
     def sweep(self, seconds: float) -> set[str]:
         """Remove what came home, or was cancelled, so long ago; returns the folders of code that others work in."""

@@ -97,7 +97,7 @@ class Arrivals:
         self._host = host
         self._next: dict[str, float] = {}
         self._brought: dict[str, set[str]] = {}
-        self._copies: dict[str, _Copy] = {}
+        self._copies: dict[str, Copy] = {}
         self._home: dict[str, str] = {}
         self._asked: dict[str, tuple[Future[Answer], Sequence[Submission], bool]] = {}
         """What each host was asked last, and has not answered yet."""
@@ -218,7 +218,7 @@ class Arrivals:
                 copying.unpack(answer.result(_LONG)[1][0], run.folder)
             else:
                 what = f"{len(wanted):,} files, {show_size(size)}"
-                self._copies[run.key] = _Copy(name, functools.partial(self._copy, name, run, wanted), what, wanted)
+                self._copies[run.key] = Copy(name, functools.partial(self._copy, name, run, wanted), what, wanted)
                 trouble = f"{name}: {what} of {run.folder.name} are being copied"
         if final:
             for gone in brought - there.keys():
@@ -239,7 +239,7 @@ class Arrivals:
             what = f"{len(found.wanted):,} files, {show_size(found.size)}"
             copy_there = functools.partial(_copy_folder, name)
             bring = functools.partial(found.bring, self._host(name), copy_there)
-            self._copies[run.key] = _Copy(name, bring, what)
+            self._copies[run.key] = Copy(name, bring, what)
             return f"{name}: {what} are being copied"
         else:
             found.bring(self._host(name), functools.partial(_copy_folder, name))
@@ -264,7 +264,7 @@ class Departures:
     """Takes what large run folders hold to hosts, before the runs are submitted."""
 
     def __init__(self) -> None:
-        self._copies: dict[tuple[str, str], _Copy] = {}
+        self._copies: dict[tuple[str, str], Copy] = {}
 
     def names(self, host: Host, run: Submission, session: str) -> list[str] | None:
         """Return which of a run's files still have to go along with it; None while others are being copied.
@@ -286,7 +286,7 @@ class Departures:
                 said, _ = host.ask("folder", **words).result(_LONG)
                 ssh.copy(str(run.folder), f"{host.name}:{said['folder']}", timeout=_BULK_SECONDS)
 
-            self._copies[host.name, run.key] = _Copy(host.name, send, f"{len(large):,} files")
+            self._copies[host.name, run.key] = Copy(host.name, send, f"{len(large):,} files")
             return None
         if copy.is_alive():
             return None
@@ -296,7 +296,7 @@ class Departures:
         return [name for name in names if name == SOURCE]
 
 
-class _Copy(threading.Thread):
+class Copy(threading.Thread):
     """A copy of large files, beside everything else."""
 
     def __init__(self, host: str, copy: Callable[[], None], what: str, names: Iterable[str] = ()) -> None:

@@ -13,6 +13,7 @@ from ...errors import Unavailable
 from ...records.names import PRELOAD, RECORD, SCHEDULER
 from ..base import Submission, Work
 from .code import Checkout, root_of
+from .companions import Companions
 from .folders import Departures, packed, sizes
 from .hosts import Hosts
 from .line import Answer
@@ -39,6 +40,7 @@ class Sending:
         self._checkouts: dict[Path, Checkout] = {}
         self._session = uuid.uuid4().hex
         self._departures = Departures()
+        self._companions = Companions(work.job_folder, self._session)
         self._states: dict[tuple[str, Path], str] = {}
         """Which state of the code each host has got last."""
 
@@ -62,7 +64,7 @@ class Sending:
         host, heads, blobs, sent = self._hosts[name], [], [], []
         for run, record in runs:
             names = self._departures.names(host, run, self._session)
-            if names is None:
+            if names is None or not self._companions.are_there(host, record):
                 continue
             gpus = self._hosts.gpus_of(name) if record.get("gpus") is None else record["gpus"]
             own = {"engine": "local", "gpus": gpus}

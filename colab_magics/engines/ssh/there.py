@@ -26,7 +26,7 @@ import socket
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -105,6 +105,13 @@ class There:
         made = self.attempts.folder_of(session, job, name)
         made.mkdir(mode=0o700, parents=True, exist_ok=True)
         return {"folder": str(made)}, []
+
+    def companions(self, blob: bytes, *, session: str, job: str) -> Answer:
+        """Take runs of other forks, on whose results some build."""
+        folder = self.attempts.folder_of(session, job, "sub_job_000").parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        copying.unpack(blob, folder)
+        return {}, []
 
     def submit(
         self,
@@ -326,7 +333,9 @@ def _answered(there: There, payload: bytes) -> bytes:
     said: dict[str, Any]
     parts: list[bytes] = []
     try:
-        said, parts = _QUESTIONS[words.pop("ask")](there, *blobs, **words)
+        if (question := words.pop("ask", None)) not in _QUESTIONS:
+            raise InvalidInput(f"{question!r} is no question.")
+        said, parts = getattr(there, question)(*blobs, **words)
     except ColabMagicsError as error:
         said = {"error": {"what": error.what, "mend": error.mend}}
     except OSError as error:
@@ -335,13 +344,11 @@ def _answered(there: There, payload: bytes) -> bytes:
     return wire.frames([json.dumps(said).encode(), *parts])
 
 
-_QUESTIONS: dict[str, Callable[..., Answer]] = {
-    function.__name__: function
-    for function in (
-        *(There.hello, There.settle, There.code, There.bring, There.folder, There.submit, There.find, There.poll),
-        *(There.fetch, There.files, There.stage, There.cancel, There.home_again),
-    )
-}
+_QUESTIONS = (
+    *("hello", "settle", "code", "bring", "folder", "companions", "submit"),
+    *("find", "poll", "fetch", "files", "stage", "cancel", "home_again"),
+)
+"""Methods of `There` that answer one."""
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -375,7 +382,6 @@ def main() -> None:
     # What is printed by whoever is imported must not come between the records.
     target = os.dup(1)
     os.dup2(2, 1)
-    os.umask(0o077)
     # A file that is looked at while somebody opens it to write ends nobody; see fcntl(2), leases.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     there = There(Path.home())
