@@ -153,7 +153,6 @@ class Line:
                     future.set_result(self._answer(question, payload))
                 except Unavailable as problem:
                     future.set_exception(problem)
-            self._news()
 
     def _answer(self, question: str, payload: bytes) -> Answer:
         try:
