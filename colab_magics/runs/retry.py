@@ -126,8 +126,9 @@ def _engine(runs: Sequence[Run]) -> str:
             f"The runs of {runs[0].job} were submitted to {' and '.join(engines)}.",
             "Name those of one engine at a time: %jobs retry 3-5",
         )
+    engine = open_engine(engines[0])
     submitted.check_meant(runs[0])
-    open_engine(engines[0]).available(gpus=max(run.record.get("gpus") or 0 for run in runs))
+    engine.available(gpus=max(run.record.get("gpus") or 0 for run in runs))
     return engines[0]
 
 
