@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,7 @@ def sshd(
     session_path: str | None = None,
     listen: str = LOCAL,
     address: str = LOCAL,
+    inside: Sequence[str] = (),
     **variables: str,
 ) -> Iterator[Sshd]:
     """Run a server until the block ends; skips the test where OpenSSH's server is not installed.
@@ -75,6 +76,8 @@ def sshd(
         Their ``PATH``.
     listen, address : str
         Where it listens, and where its clients look for it: a link may lie between them.
+    inside : sequence of str
+        The words of a program that runs the server elsewhere on this machine, such as ``ip netns exec NAME``.
     **variables : str
         Further environment variables of those who log in.
     """
@@ -88,13 +91,15 @@ def sshd(
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # privilege separation needs it
     known = {"HOME": session_home, "PATH": session_path, **_certificates(), **variables}
     port = _write_settings(folder, host, known, listen, address)
-    with _running(folder, port, listen) as running:
+    with _running(folder, port, listen, inside) as running:
         yield Sshd(port, folder / "ssh_config", host, running)
 
 
 @contextmanager
-def _running(folder: Path, port: int, listen: str = LOCAL) -> Iterator[subprocess.Popen[bytes]]:
-    command = [str(_program()), "-D", "-e", "-f", str(folder / "sshd_config")]
+def _running(
+    folder: Path, port: int, listen: str = LOCAL, inside: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [*inside, str(_program()), "-D", "-e", "-f", str(folder / "sshd_config")]
     with open(folder / "log", "ab") as log:
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
@@ -112,7 +117,7 @@ def _program() -> str | None:
 
 def _write_settings(folder: Path, host: str, variables: Mapping[str, object], listen: str, address: str) -> int:
     with socket.socket() as free:
-        free.bind((listen, 0))
+        free.bind((listen if listen.startswith("127.") else LOCAL, 0))
         port: int = free.getsockname()[1]
     public = (folder / "host_key.pub").read_text().split()
     (folder / "known_hosts").write_text(f"[{address}]:{port} {public[0]} {public[1]}\n")
