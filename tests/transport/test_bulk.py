@@ -225,6 +225,15 @@ def test_what_is_not_there_is_said(box: Sshd, root: Path, there: Path) -> None:
         bulk.put("box", root, ["a"], str(there))
 
 
+def _rsyncs_of(home: str) -> list[int]:
+    found = []
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if one.name() == "rsync" and one.environ().get("HOME") == home:
+                found.append(one.pid)
+    return found
+
+
 @pytest.mark.parametrize("way", ["put", "get"])
 def test_a_copy_that_was_cut_goes_on(way: str, box: Sshd, root: Path, there: Path, slowly: Callable[[], None]) -> None:
     source, target = (root, there) if way == "put" else (there, root)
@@ -251,6 +260,8 @@ def test_a_copy_that_was_cut_goes_on(way: str, box: Sshd, root: Path, there: Pat
     assert "goes on where it stopped" in str(failed[0])
     assert not (target / "data" / "big").exists()
     part = poll(lambda: list((target / "data").glob(f"{bulk.PARTIAL}/big")), what="what has arrived is kept")
+    # The other end may still be writing: rsync would find the file changed, and send it twice.
+    poll(lambda: not _rsyncs_of(str(there.parent)), what="the other end is gone")
     slowly()
     kept = part[0].stat().st_size
     assert kept >= BIG // 4
