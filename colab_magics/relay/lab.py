@@ -73,6 +73,8 @@ class Prepared:
         # What hides GPUs from runs without any is none of a server's that starts kernels.
         without = ["-u", "JUPYTER_TOKEN", "-u", "CUDA_VISIBLE_DEVICES"]
         return [
+            # What Jupyter itself writes there holds the token, too.
+            *("sh", "-c", 'umask 077; exec "$@"', "sh"),
             *("env", *without, f"JUPYTER_TOKEN_FILE={self.token_file}", self.python, "-m", "jupyterlab"),
             *("--no-browser", "--allow-root", f"--ServerApp.sock={self.socket}", f"--ServerApp.root_dir={self.folder}"),
         ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..relay.lab import Prepared
     from ..transport.forward import Forward
 
-_START_SECONDS = 120.0
+_START_SECONDS, _END_SECONDS = 120.0, 30.0
 
 
 @dataclass(frozen=True)
