@@ -162,6 +162,9 @@ def _alive(project: Project) -> Run | None:
 
     runs = runs_of(project.data_job)
     retry.attend(runs, session.current().secrets)
+    end = time.monotonic() + _END_SECONDS
+    while any(run.verdict() is not None and run.is_out() for run in runs) and time.monotonic() < end:
+        time.sleep(0.1)  # it was killed just now: nothing begins beside what is still ending
     alive = [run for run in runs if run.is_out() or run.status().phase not in ENDED]
     return alive[-1] if alive and scheduler.is_running(project.data_job) else None
 
