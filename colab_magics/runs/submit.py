@@ -17,7 +17,7 @@ from ..engines.zygotes import Begun
 from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..payloads.base import Draft
 from ..records.names import SCHEDULER, folder_name
-from ..records.run import Run
+from ..records.run import LOCAL, Run
 from ..ui import Table
 from . import attempts, joined, plan, scheduler, submitted
 from .board import Board
@@ -126,6 +126,8 @@ def submit(order: Order) -> tuple[Board, Plan]:
     real_folder(job_folder, SCHEDULER)
     scheduler.check_real(job_folder / SCHEDULER)
     make_folder(job_folder / SCHEDULER)
+    if order.engine != LOCAL:
+        submitted.wait_for_killed(job_folder)
     while True:
         with contextlib.ExitStack() as stack:
             if order.draft.queues and _is_queued(stack, job_folder):

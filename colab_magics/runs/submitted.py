@@ -19,7 +19,7 @@ from ..checkout import trust
 from ..engines import ENGINES, base, open_engine
 from ..engines.base import Engine, Phase, Ref, Submission
 from ..errors import ColabMagicsError, InvalidInput, Unavailable
-from ..records import schema
+from ..records import lock, schema
 from ..records.names import REFERENCE, SCHEDULER, STATE
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED
@@ -99,6 +99,14 @@ def check_meant(run: Run) -> None:
             f"{run.id} was submitted with on={run.engine}, and no line of yours has said that for {run.job}.",
             f"If you mean it, say it: %fork or %submit with on={run.engine} goes on with what is there.",
         )
+
+
+def wait_for_killed(job_folder: Path) -> None:
+    """Wait until runs elsewhere that were killed just now have ended: no line takes those over."""
+    end = time.monotonic() + 2 * _PATIENCE
+    killed = [run for run in runs_of(job_folder) if run.engine != LOCAL and run.verdict() is not None]
+    while lock.is_held(job_folder) and any(run.is_out() for run in killed) and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def is_over(run: Run) -> bool:

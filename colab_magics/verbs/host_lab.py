@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..relay.lab import Prepared
     from ..transport.forward import Forward
 
-_START_SECONDS, _END_SECONDS = 120.0, 30.0
+_START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -158,13 +158,11 @@ def _alive(project: Project) -> Run | None:
     """Return the run that is the server, while it goes on; whoever looked after it may be gone."""
     from ..records.run import runs_of
     from ..records.status import ENDED
-    from ..runs import retry, scheduler
+    from ..runs import retry, scheduler, submitted
 
     runs = runs_of(project.data_job)
     retry.attend(runs, session.current().secrets)
-    end = time.monotonic() + _END_SECONDS
-    while any(run.verdict() is not None and run.is_out() for run in runs) and time.monotonic() < end:
-        time.sleep(0.1)  # it was killed just now: nothing begins beside what is still ending
+    submitted.wait_for_killed(project.data_job)
     alive = [run for run in runs if run.is_out() or run.status().phase not in ENDED]
     return alive[-1] if alive and scheduler.is_running(project.data_job) else None
 

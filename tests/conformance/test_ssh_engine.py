@@ -241,6 +241,20 @@ def test_a_run_on_a_host_that_is_gone_is_given_up_and_ended_there_when_it_is_bac
     assert len((tmp_path / "begun").read_text().split()) == 2
 
 
+def test_a_command_that_is_said_again_right_after_its_kill_is_executed(
+    on: str, project: Project, tmp_path: Path
+) -> None:
+    os.chdir(project.root)
+    Path("train.sh").write_text(f"echo x >>{tmp_path}/begun\nwhile [ ! -e {tmp_path}/go ]; do sleep 0.05; done\n")
+    submit("sh", "train.sh", on="ssh:alpha")
+    poll(lambda: (tmp_path / "begun").exists(), timeout=60)
+    jobs.kill("0")
+    submit("sh", "train.sh", on="ssh:alpha")
+    poll(lambda: (tmp_path / "begun").read_text() == "x\nx\n", timeout=60)
+    (tmp_path / "go").touch()
+    poll(lambda: phases(project) == ["done"], timeout=60)
+
+
 def test_inputs_that_are_not_there_are_named(on: str, project: Project, two: list[Box], said: Any) -> None:
     project.data_project.mkdir()
     (project.data_project / "a.csv").write_text("1")
