@@ -7,6 +7,9 @@ import os
 import stat
 from pathlib import Path
 
+DEAD_MOUNT = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV, errno.ESTALE})
+"""What a mount answers whose process or server has died; ``ECONNABORTED`` to a request on its way just then."""
+
 
 def plain(path: str | os.PathLike[str], flags: int) -> int:
     """Open a plain file, and nothing else of its name: ``open(path, "a", opener=plain)``.

@@ -18,6 +18,7 @@ from typing import Any
 
 from .. import session
 from ..errors import ColabMagicsError, InvalidInput, did_you_mean
+from ..files import DEAD_MOUNT
 from ..verbs import load, subcommands
 from .bodies import read_body
 from .defaults import defaults
@@ -203,7 +204,7 @@ _MENDS = {
     ),
     **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), "End something that takes memory or processes, then say it again."),
     **dict.fromkeys(
-        (errno.EIO, errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.ENXIO),
+        (errno.EIO, errno.ENXIO, *DEAD_MOUNT),
         "The disk or its mount has a problem: look at it, then say it again.",
     ),
     errno.ENAMETOOLONG: "Choose shorter names.",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ColabMagicsError, Unavailable, Unmounted
+from ..files import DEAD_MOUNT
 from ..transport.places import Mark, Opened, rights_of
 from . import guard, native, owner, patterns, restore, rsync, scan, state
 from .deletes import Trash, folders_of, renamed
@@ -147,7 +148,7 @@ class Keeper(Looker):
             return no_space(what)
         if error.errno == errno.EROFS:
             return Unavailable(f"{self.place} is mounted read-only.", "Mount it again for writing.")
-        if error.errno in (errno.ENOTCONN, errno.ESTALE, errno.ENODEV):
+        if error.errno in DEAD_MOUNT:
             return Unmounted(f"The mount of {self.place} has died: {what}.", "Mount it again: %sync")
         return error
 

@@ -315,7 +315,7 @@ class DrivePlace(FolderPlace):
             raise Unmounted(f"Google Drive is not mounted at {drive_folder()}.", _mend_of_drive())
 
     def _unusable(self, error: OSError) -> Unavailable:
-        if error.errno in (errno.ENOTCONN, errno.ENODEV, errno.ESTALE):
+        if error.errno in files.DEAD_MOUNT:
             return Unmounted(f"The mount of Google Drive has died: {error.strerror}.", _mend_of_drive())
         return super()._unusable(error)
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import poll
 
-from colab_magics.errors import ColabMagicsError
+from colab_magics.errors import ColabMagicsError, Unmounted
 from colab_magics.mirror import control
 from colab_magics.transport import folder_place
-from colab_magics.transport.places import SENTINEL
+from colab_magics.transport.places import SENTINEL, parse
 from faults.drive import WRITES, Drive, detach
 from faults.kit import Kept, age_of_heartbeat, during, files, picture, whole
 
@@ -49,6 +50,19 @@ def test_drive_that_died_is_held_and_says_so(on_drive: Kept, drive: Drive) -> No
     drive.end()
     drive.mount()
     on_drive.works_again()
+
+
+def test_drive_that_dies_while_it_is_asked_has_died(drive: Drive) -> None:  # guard: ECONNABORTED
+    """What is on its way to the process just then gets another error than all that is asked later."""
+    place = parse("drive", project="net")
+    sentinel = place.prepare()
+    drive.set(hang=["*"])
+    with ThreadPoolExecutor(1) as executor:
+        asked = executor.submit(lambda: place.opened(sentinel).__enter__())
+        poll(drive.hanging, what="a request that is on its way")
+        drive.kill()
+        with pytest.raises(Unmounted, match="has died: Software caused connection abort"):
+            asked.result(timeout=30)
 
 
 def test_a_disk_unmounted_is_an_empty_folder_without_sentinel(on_disk: Kept, disk: Path) -> None:  # guard: sentinel
