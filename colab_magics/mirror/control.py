@@ -13,9 +13,9 @@ from typing import Any
 
 from .. import process
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
-from ..transport.places import Place, rights_of, safe_name
-from . import guard, overlap, patterns, state
-from . import rsync as rsync_of
+from ..transport.places import Place, safe_name
+from ..transport.store import rights_of
+from . import guard, overlap, patterns, restore, state
 from .sync import LOOK_SECONDS, Sync
 
 START_SECONDS, FLUSH_SECONDS, FOLLOW_SECONDS = 60.0, 600.0, 10.0
@@ -220,7 +220,7 @@ def fetch(
             f"{', '.join(map(repr, missing))} is not in {place}.",
             f"There is: {shown}" if there else "That folder is empty: put the inputs there first.",
         )
-    return rsync_of.fetch(place, Path(into), expected=expected, names=wanted, warn=warn)
+    return restore.fetch(place, Path(into), expected=expected, names=wanted, warn=warn)
 
 
 def _spawn(sync: Sync) -> None:

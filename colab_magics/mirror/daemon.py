@@ -27,7 +27,7 @@ from .. import process
 from ..errors import ColabMagicsError, Unavailable, Unmounted
 from . import notices, state
 from .keeper import Keeper
-from .sender import Full
+from .room import Full
 
 log = logging.getLogger("colab_magics.mirror")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
-from ..transport.places import Hand
+from ..transport.store import Store
 from ..units import show_seconds
 from .ledger import Ledger
 from .patterns import AGES, TRASH
@@ -69,7 +69,7 @@ class Trash:
             return ""
         return f"{count} files are gone here at once; up to {budget} in {show_seconds(WINDOW)} go by themselves"
 
-    def take(self, hand: Hand, names: Iterable[str], ledger: Ledger, *, free: Collection[str] = ()) -> int:
+    def take(self, store: Store, names: Iterable[str], ledger: Ledger, *, free: Collection[str] = ()) -> int:
         """Move files of the Place to the trash there; those of `free` do not count against the budget."""
         names, folders = list(names), folders_of(ledger.acknowledged)
         for name in folders.intersection(names):
@@ -84,22 +84,22 @@ class Trash:
         self._recent.append([process.boot_id(), time.monotonic(), len(set(names).difference(free))])
         self._born.setdefault(folder.rpartition("/")[2], self._age())
         self._save()
-        hand.move([(name, there) for name, there, _ in moved], aside=folder)
+        store.move([(name, there) for name, there, _ in moved], aside=folder)
         for name, _, _ in moved:
             ledger.forget(name)
         ledger.flush()
         return len(moved)
 
-    def adopt(self, hand: Hand) -> None:
+    def adopt(self, store: Store) -> None:
         """Take over what earlier runtimes have left in the trash; what is not named as we name it is not ours."""
-        self._read_ages(hand.get(AGES))
+        self._read_ages(store.get(AGES))
         known = {name for name, _ in self.items}
-        left = [[name, size] for name, size in hand.below(TRASH).items() if name not in known and _stamp_of(name)]
+        left = [[name, size] for name, size in store.below(TRASH).items() if name not in known and _stamp_of(name)]
         if left:
             self.items += left
             self._save()
 
-    def purge(self, hand: Hand, *, truncate: bool) -> None:
+    def purge(self, store: Store, *, truncate: bool) -> None:
         """Delete what has been in the trash for long; looks now and then only."""
         now = time.monotonic()
         if not self.items or (self._looked and now - self._looked < LOOK_SECONDS):
@@ -109,16 +109,16 @@ class Trash:
         if len(old) > MOST_AT_ONCE:
             old, self._looked = old[:MOST_AT_ONCE], 0.0  # the rest next time
         if old:
-            hand.erase(old, truncate=truncate)
+            store.erase(old, truncate=truncate)
             gone = set(old)
             self.items = [item for item in self.items if item[0] not in gone]
             self._save()
         there = {_stamp_of(name) for name, _ in self.items}
         self._born = {folder: born for folder, born in self._born.items() if folder in there}
         if self.items:
-            hand.put(AGES, (json.dumps({"kept": round(age), "folders": self._born}) + "\n").encode())
+            store.put(AGES, (json.dumps({"kept": round(age), "folders": self._born}) + "\n").encode())
         else:
-            hand.erase([AGES])
+            store.erase([AGES])
 
     def _age(self) -> float:
         """For how many seconds the Place was kept so far, by this process and those before it."""

@@ -1,4 +1,4 @@
-"""The work of a sync, a step at a time: look, hand over, delete, bring back. `daemon` says when."""
+"""The work of a sync, a step at a time: look, store over, delete, bring back. `daemon` says when."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import ColabMagicsError, Unavailable, Unmounted
 from ..files import DEAD_MOUNT
-from ..transport.places import Mark, Opened, rights_of
-from . import guard, native, owner, patterns, restore, rsync, scan, state
+from ..transport.store import Mark, Opened, rights_of
+from . import guard, native, owner, patterns, restore, scan, state
 from .deletes import Trash, folders_of, renamed
 from .lease import Leases
 from .ledger import Ledger
@@ -23,7 +23,8 @@ from .native import CHANGED, DONE, GONE, OPEN, OTHER
 from .patterns import TEMPORARY
 from .pending import HOT_SECONDS, Pending
 from .rights import FolderRights
-from .sender import Batch, Full, Keep, Sender, no_space, slices
+from .room import Full, no_space
+from .sender import Batch, Keep, Sender, slices
 from .watch import Watch
 
 log = logging.getLogger("colab_magics.mirror")
@@ -125,11 +126,11 @@ class Keeper(Looker):
             raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
         try:
             with self.place.opened(self.place_id, make=rights_of(self.source), known=self.mark) as opened:
-                opened.hand.source = self.source
+                opened.store.source = self.source
                 if self.mark is not None and opened.mark != self.mark:
                     self.doubtful = True
                 self.mark = opened.mark
-                if other := self.ownership.claim(opened.hand, take_over=take_over):
+                if other := self.ownership.claim(opened.store, take_over=take_over):
                     self.status["owner"] = other
                     raise Unavailable(f"{self.place}: {owner.told(other)}.", owner.TAKE_OVER)
                 self.status.pop("owner", None)
@@ -154,9 +155,9 @@ class Keeper(Looker):
 
     def _sweep(self, opened: Opened) -> None:
         """Take away the copies that an earlier process did not finish."""
-        if opened.hand.local is not None:
-            left = [name for name in os.listdir(opened.hand.local) if name.startswith(TEMPORARY)]
-            opened.hand.erase([name for name in left if name != patterns.INCOMING])
+        if opened.store.local is not None:
+            left = [name for name in os.listdir(opened.store.local) if name.startswith(TEMPORARY)]
+            opened.store.erase([name for name in left if name != patterns.INCOMING])
         self.swept = True
 
     def send(self, *, urgent: bool) -> Full | None:
@@ -172,7 +173,7 @@ class Keeper(Looker):
             again, full = False, None
             for batch in slices(names, {name: self.pending.waiting[name].size for name in names}):
                 with self.guarded() as opened:
-                    self.rights.carry(opened.hand, folders_of(batch))
+                    self.rights.carry(opened.store, folders_of(batch))
                     stubborn = {n for n in batch if n in self.pending.waiting and self.pending.waiting[n].tries >= 3}
                     done = self.sender.send(
                         opened, batch, open_since=self.seen.open_since, urgent=urgent, stubborn=stubborn
@@ -195,9 +196,9 @@ class Keeper(Looker):
             gone = set()
         if fresh or gone or self.rights.due:
             with self.guarded() as opened:
-                opened.hand.make_folders(sorted(fresh))
-                opened.hand.drop_folders(sorted(gone))
-                self.rights.carry(opened.hand)
+                opened.store.make_folders(sorted(fresh))
+                opened.store.drop_folders(sorted(gone))
+                self.rights.carry(opened.store)
             self.folders = (self.folders | fresh) - gone
 
     def _pick(self, names: Iterable[str], *, urgent: bool) -> list[str]:
@@ -308,25 +309,26 @@ class Keeper(Looker):
 
     def _delete(self, names: list[str], *, free: set[str]) -> None:
         with self.guarded() as opened:
-            self.trash.take(opened.hand, names, self.ledger, free=free)
+            self.trash.take(opened.store, names, self.ledger, free=free)
             left = [name for name in folders_of(names) if not os.path.lexists(os.path.join(self.source, name))]
-            opened.hand.drop_folders(left)
+            opened.store.drop_folders(left)
 
     def tidy(self) -> None:
         """Empty the trash of what is old, and say at the Place that we live."""
         with self.guarded() as opened:
             if not self.adopted:
-                self.trash.adopt(opened.hand)
+                self.trash.adopt(opened.store)
                 self.adopted = True
-            self.sender.adopt_versions(opened.hand)
-            self.trash.purge(opened.hand, truncate=self.place.uploads_later)
-            self.status["free"] = opened.hand.free()
+            self.sender.adopt_versions(opened.store)
+            self.trash.purge(opened.store, truncate=self.place.uploads_later)
+            self.status["free"] = opened.store.free()
 
     def audit(self) -> list[str]:
         """Compare everything with the Place and send again what is not as it was handed over."""
         with self.place.opened(self.place_id, make=rights_of(self.source)) as opened:
             self.mark = opened.mark
-            found = rsync.listing(self.place, opened, Path(self.source), exclude=self.config.exclude, fetch=False)
+            hidden = [*patterns.OURS, *self.config.exclude]
+            found = opened.store.compare(Path(self.source), hidden=hidden, fetch=False, known=self.ledger.known)
         lacking = []
         for one in found:
             if one.alike:
@@ -348,10 +350,9 @@ class Keeper(Looker):
             if not self.place.names():
                 plan = restore.Plan()
             else:
-                plan = restore.plan(
-                    self.place, opened, source, self.ledger, exclude=self.config.exclude, light=mode == "light"
-                )
-                restore.carry_out(plan, self.place, opened, source, self.ledger, flags=self.flags)
+                store, light = opened.store, mode == "light"
+                plan = restore.plan(store, source, self.ledger, exclude=self.config.exclude, light=light)
+                restore.carry_out(plan, self.place, store, source, self.ledger, flags=self.flags)
         self.rights.brought(plan.folders)
         if mode == "all":
             for name in [name for name in self.ledger.acknowledged if name not in plan.there]:
@@ -370,7 +371,7 @@ class Keeper(Looker):
         """Say at the Place that nobody keeps it any more."""
         try:
             with self.place.opened(self.place_id) as opened:
-                self.ownership.release(opened.hand)
+                self.ownership.release(opened.store)
         except (ColabMagicsError, OSError) as error:
             log.info("the owner's file stays: %s", error)
 

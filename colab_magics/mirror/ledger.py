@@ -1,6 +1,7 @@
 """What was handed over, and what is about to be: a file of lines that survives a kill at any byte.
 
-A line each: ``["+", name, size, mtime, ctime]`` acknowledged, ``["-", name]`` forgotten, ``["i", [names]]`` a batch
+A line each: ``["+", name, size, mtime, ctime]`` acknowledged, with the version that the Place has told at its end where
+it tells one, ``["-", name]`` forgotten, ``["i", [names]]`` a batch
 that begins, ``["d", name, mode]`` the rights of a folder carried, ``["d", name]`` forgotten. The first line names the
 Place's id: at another Place nothing of it counts.
 """
@@ -34,6 +35,8 @@ class Ledger:
     def __init__(self, file: Path, place_id: str, *, write: bool = True) -> None:
         self.file, self.place_id = file, place_id
         self.acknowledged: dict[str, Entry] = {}
+        self.versions: dict[str, str] = {}
+        """What the Place has called the versions that it got, where it does so."""
         self.folders: dict[str, int] = {}
         """The modes of folders that were carried to the Place; a ledger of an older version has none."""
         self.intended: set[str] = set()
@@ -68,9 +71,11 @@ class Ledger:
         if kind == "+":
             name, size, mtime, ctime = words[1:5]
             self.acknowledged[str(name)] = Entry(*(int(str(number)) for number in (size, mtime, ctime)))
+            self._call(str(name), str(words[5]) if len(words) > 5 else "")
             self.intended.discard(str(name))
         elif kind == "-":
             self.acknowledged.pop(str(words[1]), None)
+            self.versions.pop(str(words[1]), None)
         elif kind == "i" and isinstance(words[1], list):
             self.intended.update(map(str, words[1]))
         elif kind == "d" and len(words) > 2:
@@ -85,15 +90,31 @@ class Ledger:
             self._waiting.append(json.dumps(["i", fresh]))
             self.flush()
 
-    def acknowledge(self, name: str, entry: Entry) -> None:
-        """Note that the Place holds this version of a file."""
+    def acknowledge(self, name: str, entry: Entry, version: str = "") -> None:
+        """Note that the Place holds this version of a file, and what it calls it."""
         if name not in self.acknowledged:
             self.fresh.add(name)
             self._newest.add(name)
         self.acknowledged[name] = entry
         self._begun.discard(name)
         self.intended.discard(name)
-        self._waiting.append(json.dumps(["+", name, *entry]))
+        self._call(name, version)
+        self._waiting.append(self._line(name))
+
+    def known(self, name: str) -> tuple[str, float] | None:
+        """Return what the Place called the version that it got, and its time of writing; see `store.Known`."""
+        version = self.versions.get(name)
+        return (version, self.acknowledged[name].seconds) if version else None
+
+    def _call(self, name: str, version: str) -> None:
+        if version:
+            self.versions[name] = version
+        else:
+            self.versions.pop(name, None)
+
+    def _line(self, name: str) -> str:
+        version = self.versions.get(name)
+        return json.dumps(["+", name, *self.acknowledged[name], *([version] if version else [])])
 
     def nothing_new(self) -> None:
         """Note that what the Place has got until now is no news: it came from there."""
@@ -107,6 +128,7 @@ class Ledger:
     def forget(self, name: str) -> None:
         """Note that the Place holds it no more, or that we do not answer for it."""
         if self.acknowledged.pop(name, None) is not None:
+            self.versions.pop(name, None)
             self._waiting.append(json.dumps(["-", name]))
 
     def carry(self, name: str, mode: int) -> None:
@@ -137,8 +159,8 @@ class Ledger:
         try:
             with open(temporary, "w", encoding="utf-8") as stream:
                 stream.write(json.dumps({"version": VERSION, "place": self.place_id}) + "\n")
-                for name, entry in self.acknowledged.items():
-                    stream.write(json.dumps(["+", name, *entry]) + "\n")
+                for name in self.acknowledged:
+                    stream.write(self._line(name) + "\n")
                 for name, mode in self.folders.items():
                     stream.write(json.dumps(["d", name, mode]) + "\n")
                 if self._begun:

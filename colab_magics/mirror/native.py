@@ -102,6 +102,30 @@ def copy(
         os.close(fd)
 
 
+def resting(source: str, name: str, leases: Leases, *, links: bool, open_since: float | None, urgent: bool) -> Copied:
+    """Say whether a file may be copied now; see `copy`. A link may, where `links` can be kept."""
+    path = os.path.join(source, name)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Copied(GONE)
+    except OSError as error:
+        if error.errno == errno.ELOOP and links:
+            return Copied(DONE, entry_of(os.lstat(path)))
+        gone = error.errno == errno.ENOTDIR
+        return Copied(GONE if gone else OTHER if error.errno in (errno.ENXIO, errno.ELOOP) else UNREADABLE)
+    try:
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            return Copied(OTHER)
+        with leases.on(fd) as lease:
+            if half_written.is_now(name, fd, seen, lease, since=open_since, urgent=urgent):
+                return Copied(OPEN, entry_of(seen))
+            return Copied(DONE, entry_of(seen), closed=lease.answer != BUSY)
+    finally:
+        os.close(fd)
+
+
 def _whole(fd: int, before: os.stat_result, to: str, name: str, leases: Leases, lease: Lease, modes: bool) -> Copied:
     """Copy an open file and make sure that nobody wrote it meanwhile."""
     size, at = before.st_size, 0

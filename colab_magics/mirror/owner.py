@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from .. import process
-from ..transport.places import Hand
+from ..transport.store import Store
 from ..units import show_seconds, show_time
 from .patterns import OWNER
 
@@ -40,12 +40,12 @@ class Ownership:
         self._looked: float | None = None
         self._changed = 0.0
 
-    def claim(self, hand: Hand, *, take_over: bool = False, least: float = BEAT / 2) -> dict[str, Any]:
+    def claim(self, store: Store, *, take_over: bool = False, least: float = BEAT / 2) -> dict[str, Any]:
         """Say that we keep the folder, unless somebody else does.
 
         Parameters
         ----------
-        hand : Hand
+        store : Store
             The folder at the Place.
         take_over : bool, default False
             Whether the user said so.
@@ -61,7 +61,7 @@ class Ownership:
         if self.since is not None and self._looked is not None and now - self._looked < least and not take_over:
             return {}
         self._looked = now
-        found = _read(hand)
+        found = _read(store)
         if found.get("who") not in (None, self.me) and not take_over and self._lives(found, now):
             self.since = None
             return self.other
@@ -70,14 +70,14 @@ class Ownership:
             self.since = time.time()
             self._beat = 0.0
         if not self._beat or now - self._beat >= BEAT:
-            hand.put(OWNER, (json.dumps(self._record()) + "\n").encode())
+            store.put(OWNER, (json.dumps(self._record()) + "\n").encode())
             self._beat = now
         return {}
 
-    def release(self, hand: Hand) -> None:
+    def release(self, store: Store) -> None:
         """Say that nobody keeps the folder any more."""
-        if self.since is not None and _read(hand).get("who") == self.me:
-            hand.erase([OWNER])
+        if self.since is not None and _read(store).get("who") == self.me:
+            store.erase([OWNER])
         self.since = None
 
     def _record(self) -> dict[str, Any]:
@@ -113,9 +113,9 @@ TAKE_OVER = (
 )
 
 
-def _read(hand: Hand) -> dict[str, Any]:
+def _read(store: Store) -> dict[str, Any]:
     try:
-        value = json.loads(hand.get(OWNER) or b"{}")
+        value = json.loads(store.get(OWNER) or b"{}")
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -16,7 +16,8 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..transport.places import Hand, Place, granted
+from ..transport.places import Place
+from ..transport.store import Store, granted
 from .ledger import Ledger
 from .patterns import CONFLICT
 from .scan import Unreadable
@@ -53,7 +54,7 @@ class FolderRights:
             self.ledger.forget_folder(name)
         self._refused = {name: mode for name, mode in self._refused.items() if name in folders}
 
-    def carry(self, hand: Hand, folders: Iterable[str] = ()) -> None:
+    def carry(self, store: Store, folders: Iterable[str] = ()) -> None:
         """Give these folders, those that are due, and the one that is kept, the rights there that they have here."""
         if not self.place.keeps_links:
             return
@@ -73,7 +74,7 @@ class FolderRights:
         self.due = set()
         if not news:
             return
-        refused = [*hand.set_rights(exact, less=False), *hand.set_rights(less, less=True)]
+        refused = [*store.set_rights(exact, less=False), *store.set_rights(less, less=True)]
         for name, mode in news.items():
             self._refused.pop(name, None)
             if name in refused:

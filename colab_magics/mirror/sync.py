@@ -163,7 +163,7 @@ class Sync:
         with place.opened(config.place_id) as opened:
             if not place.names():
                 return restore_of.Plan()
-            return restore_of.plan(place, opened, self.source, ledger, exclude=config.exclude, light=False)
+            return restore_of.plan(opened.store, self.source, ledger, exclude=config.exclude, light=False)
 
     def verify(self, timeout: float | None = None) -> int:
         """Compare everything with the Place by size and time, and hand over again what is not alike there.

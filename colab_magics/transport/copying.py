@@ -20,7 +20,7 @@ from .. import files
 from ..errors import CommandFailed, Unavailable
 from ..pipes import Pipes
 from . import ssh
-from .places import PRIVATE
+from .store import PRIVATE
 
 MOST = 1 << 20
 _END = "end"

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Self
 from .. import process
 from ..errors import CommandFailed, InvalidInput, Unavailable
 from . import ssh
-from .places import SENTINEL, FileThere, Hand, Mark, Opened, Place, new_sentinel
+from .places import SENTINEL, Place, new_sentinel
+from .rsync import RsyncStore
+from .store import FileThere, Mark, Opened
 
 if TYPE_CHECKING:
     import subprocess
@@ -33,16 +35,19 @@ _MAKE_WAY = (
 )
 
 
-class HostHand(Hand):
+class HostStore(RsyncStore):
     """What can be done in a folder of another machine: a few lines of sh, names on its standard input.
 
     Parameters
     ----------
     host, folder : str
         Where.
+    options : sequence of str
+        What rsync needs.
     """
 
-    def __init__(self, host: str, folder: str) -> None:
+    def __init__(self, host: str, folder: str, *, options: Sequence[str] = ()) -> None:
+        super().__init__(f"{host}:{folder}", options=options)
         self.host, self.folder = host, folder
 
     def look(self, names: Sequence[str]) -> dict[str, FileThere]:
@@ -168,6 +173,7 @@ class HostPlace(Place):
 
     @property
     def rsync_options(self) -> list[str]:
+        """What rsync needs on the way to another machine."""
         # -s: the path there is a name, whatever characters it has, and no text for a shell.
         return ["-l", "-p", "-s", "--timeout=60", "--partial-dir=.~rsync-part", "-e", ssh.rsync_shell()]
 
@@ -188,7 +194,7 @@ class HostPlace(Place):
         script = 'cd -- "$1" || exit 3; cat -- "$2" && { [ -z "$3" ] || [ -d "./$3" ] || mkdir -p -m "$4" -- "./$3"; }'
         below = str(PurePosixPath(*self.parts)) if make and self.parts else ""
         self.verify(self._ask(script, SENTINEL, below, f"{make:o}"), expected)
-        yield Opened(None, self.target, HostHand(self.host, self.path))
+        yield Opened(HostStore(self.host, self.path, options=self.rsync_options))
 
     def names(self) -> list[str]:
         found = self._ask('cd -- "$1" 2>/dev/null || exit 0; ls -1A', at=self.path)

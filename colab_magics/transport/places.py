@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
-import stat
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 from .. import units
 from ..errors import InvalidInput, Unmounted
 from ..registry import Registry
+from .store import Mark, Opened
 
 ANSWER_SECONDS = 20.0
 """So long a caller waits for the disk of a Place; whoever asks it directly waits for ever when its mount hangs."""
 
 SENTINEL = ".colab_magics_place.json"
-PRIVATE = 0o700
 
 PLACES = Registry(
     "Place",
@@ -38,95 +36,6 @@ PLACES = Registry(
         "host": "colab_magics.transport.host_place:HostPlace",
     },
 )
-
-
-class FileThere(NamedTuple):
-    """What a file at a Place looks like."""
-
-    size: int
-    mtime: float
-    plain: bool = True
-
-
-class Hand(ABC):
-    """What can be done in the folder of a Place that was found to be there; names are relative to that folder."""
-
-    local: str | None = None
-    """The folder as a path of this machine, where it has one."""
-    source: str | None = None
-    """The folder here whose files are brought."""
-
-    def rights(self, folder: str) -> int:
-        """Return the mode of a folder that is made: that of the one it is a copy of; what is ours is for its owner."""
-        return rights_of(os.path.join(self.source, folder)) if self.source is not None else PRIVATE
-
-    @abstractmethod
-    def look(self, names: Sequence[str]) -> dict[str, FileThere]:
-        """Look at files; those that are not there are left out."""
-
-    @abstractmethod
-    def move(self, pairs: Sequence[tuple[str, str]], *, aside: str) -> None:
-        """Rename files within the folder.
-
-        Folders are made; what is gone, or is a folder by now, is left out; a file that stands there is replaced; a
-        folder, or a link in place of a folder, is moved to the folder `aside`.
-        """
-
-    @abstractmethod
-    def erase(self, names: Sequence[str], *, truncate: bool = False) -> None:
-        """Delete files, emptied first where `truncate`; what is gone is no error."""
-
-    @abstractmethod
-    def make_folders(self, names: Sequence[str]) -> None:
-        """Make folders; where something else than a folder has the name, or that of one above, nothing is done."""
-
-    @abstractmethod
-    def set_rights(self, folders: Mapping[str, int], *, less: bool) -> list[str]:
-        """Change the rights of folders; returns those whose rights the Place does not let us change.
-
-        What is not there, is no folder, or lies behind a link is left out.
-
-        Parameters
-        ----------
-        folders : mapping of str to int
-            Their names, an empty one for the folder itself, and their modes: of the nine bits, the owner's three set.
-        less : bool
-            Only take away what they have beyond their modes.
-        """
-
-    @abstractmethod
-    def drop_folders(self, names: Sequence[str]) -> None:
-        """Delete folders, as far as they are empty; those within others first, in whatever order they come."""
-
-    @abstractmethod
-    def below(self, folder: str) -> dict[str, int]:
-        """List the plain files below a folder with their sizes, not through links; empty when there is none."""
-
-    @abstractmethod
-    def get(self, name: str) -> bytes | None:
-        """Read a small file; None when it is not there."""
-
-    @abstractmethod
-    def put(self, name: str, data: bytes) -> None:
-        """Write a small file as a whole."""
-
-    @abstractmethod
-    def free(self) -> int | None:
-        """Bytes that can still be written; None where nobody can know."""
-
-
-Mark = tuple[int, ...]
-"""What tells the sentinel's file from every other one, without reading it."""
-
-
-class Opened(NamedTuple):
-    """A Place that was found to be there: rsync runs in `cwd` and gets `target` as its argument."""
-
-    cwd: str | None
-    target: str
-    hand: Hand
-    mark: Mark | None = None
-    """The sentinel's, where it can be told."""
 
 
 @dataclass(frozen=True)
@@ -176,13 +85,8 @@ class Place(ABC):
 
     @property
     def target(self) -> str:
-        """The folder as an argument of rsync."""
+        """The folder as one text that no other has, as rsync and people write it."""
         return self.path
-
-    @property
-    def rsync_options(self) -> list[str]:
-        """Options of rsync that this kind needs."""
-        return []
 
     def __str__(self) -> str:
         return self.target
@@ -345,20 +249,6 @@ def safe_name(name: str, *, of: str) -> str:
     if not name or path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
         raise InvalidInput(f"{name!r} leads out of {of}.", "Write a name below it.")
     return str(path)
-
-
-def rights_of(folder: str) -> int:
-    """Return the mode for a copy of a folder: what it grants, and its owner may write; 0700 when it is not there."""
-    try:
-        seen = os.lstat(folder)
-    except OSError:
-        return PRIVATE
-    return granted(seen.st_mode) if stat.S_ISDIR(seen.st_mode) else PRIVATE
-
-
-def granted(mode: int) -> int:
-    """Return the mode for a copy of a folder that has this one."""
-    return mode & 0o777 | PRIVATE
 
 
 def new_sentinel() -> str:

@@ -25,7 +25,7 @@ from colab_magics.mirror.lease import Leases
 from colab_magics.mirror.patterns import AGES
 from colab_magics.records import metrics
 from colab_magics.runs import show
-from colab_magics.transport.folder_place import FolderHand
+from colab_magics.transport.folder_store import FolderStore
 from colab_magics.transport.places import parse
 from colab_magics.verbs.sync import sync as sync_verb
 
@@ -269,11 +269,11 @@ def test_a_full_place_still_deletes_purges_and_takes_what_fits(tmp_path: Path) -
 def test_the_owner_still_says_so_where_nothing_fits(tmp_path: Path) -> None:
     place = tmp_path / "kept"
     with tmpfs(place, size="64k"):
-        hand = FolderHand(str(place))
-        hand.put("owner.json", b'{"beat": 1111}\n')
+        store = FolderStore(str(place))
+        store.put("owner.json", b'{"beat": 1111}\n')
         with pytest.raises(OSError, match="No space left"), open(place / "full", "wb") as stream:
             stream.write(b"x" * 100_000)
-        hand.put("owner.json", b'{"beat": 2}\n')
+        store.put("owner.json", b'{"beat": 2}\n')
         assert json.loads((place / "owner.json").read_bytes()) == {"beat": 2}
         assert sorted(os.listdir(place)) == ["full", "owner.json"]
 

@@ -13,7 +13,7 @@ from colab_magics.mirror.deletes import Trash
 from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.scan import Entry
 from colab_magics.mirror.sync import Sync
-from colab_magics.transport.places import Hand
+from colab_magics.transport.store import Store
 
 from .tools import begin, tree, write
 
@@ -32,9 +32,9 @@ def test_a_folder_that_took_the_name_of_a_file_stays_with_what_is_in_it(tmp_path
     ledger = Ledger(tmp_path / "ledger", "place")
     for name in ("thing", "thing/new", "other", "things"):
         ledger.acknowledge(name, Entry(1, 1, 1))
-    hand = Moves()
-    taken = Trash(tmp_path / "trash.json", "place").take(cast(Hand, hand), ["thing", "other"], ledger)
-    assert (hand.names, taken) == (["other"], 1)
+    store = Moves()
+    taken = Trash(tmp_path / "trash.json", "place").take(cast(Store, store), ["thing", "other"], ledger)
+    assert (store.names, taken) == (["other"], 1)
     assert sorted(ledger.acknowledged) == ["thing/new", "things"]
 
 

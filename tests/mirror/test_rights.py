@@ -21,7 +21,7 @@ from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.rights import REFUSED, FolderRights
 from colab_magics.mirror.scan import Unreadable
 from colab_magics.mirror.state import Config
-from colab_magics.transport.folder_place import FolderHand
+from colab_magics.transport.folder_store import FolderStore
 from colab_magics.transport.places import Place, parse
 from mirror.tools import begin, for_python, tree, write
 
@@ -266,7 +266,7 @@ def test_drive_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 # ── what it costs, and Places that refuse ─────────────────────────────────────────────────────────────────────────
 
 
-class Counting(FolderHand):
+class Counting(FolderStore):
     """Tells what it was asked for."""
 
     def __init__(self, folder: str) -> None:
@@ -289,19 +289,19 @@ def test_the_place_is_asked_only_for_what_has_changed(tmp_path: Path) -> None:
     (tmp_path / "kept" / "a").mkdir()
     (tmp_path / "kept" / "b").mkdir()
     ledger = Ledger(tmp_path / "journal.jsonl", "id")
-    rights, hand = FolderRights(str(source), place, ledger), Counting(str(tmp_path / "kept"))
+    rights, store = FolderRights(str(source), place, ledger), Counting(str(tmp_path / "kept"))
     rights.looked({"": 0o755, "a": 0o755, "b": 0o755}, Unreadable([]))
     assert rights.due == {"", "a", "b"}
-    rights.carry(hand)
-    assert sorted(hand.asked) == [("a", 0o755, True), ("b", 0o755, True)]
+    rights.carry(store)
+    assert sorted(store.asked) == [("a", 0o755, True), ("b", 0o755, True)]
     change(source, {"b": 0o700})
-    hand.asked.clear()
+    store.asked.clear()
     again = FolderRights(str(source), place, Ledger(tmp_path / "journal.jsonl", "id"))
     again.looked({"": 0o755, "a": 0o755, "b": 0o700}, Unreadable([]))
     assert again.due == {"b"}
     for _ in range(3):
-        again.carry(hand, ["a", "b"])
-    assert hand.asked == [("b", 0o700, False)]
+        again.carry(store, ["a", "b"])
+    assert store.asked == [("b", 0o700, False)]
     again.looked({"": 0o755, "b": 0o755, "c": 0o755}, Unreadable([]))
     assert set(again.ledger.folders) == {"", "b"}, "what is gone is forgotten"
     again.looked({"": 0o755}, Unreadable(["b"]))
@@ -316,15 +316,15 @@ def test_a_refusal_is_told_and_not_asked_for_again(tmp_path: Path, monkeypatch: 
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     ledger = Ledger(tmp_path / "journal.jsonl", "id")
-    rights, hand = FolderRights(str(source), place, ledger), Counting(str(tmp_path / "kept"))
+    rights, store = FolderRights(str(source), place, ledger), Counting(str(tmp_path / "kept"))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fchmod", refuse)
         for _ in range(2):
-            rights.carry(hand, ["a"])
-    assert (rights.told(), hand.asked) == ({"a/": REFUSED}, [("a", 0o700, True)])
+            rights.carry(store, ["a"])
+    assert (rights.told(), store.asked) == ({"a/": REFUSED}, [("a", 0o700, True)])
     assert "a" not in ledger.folders
     change(source, {"a": 0o710})
-    rights.carry(hand, ["a"])
+    rights.carry(store, ["a"])
     assert (rights.told(), mode(tmp_path / "kept" / "a") & 0o077) == ({}, 0o010)
 
 
