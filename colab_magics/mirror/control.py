@@ -14,8 +14,8 @@ from typing import Any
 from .. import process
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
 from ..transport.places import Place, safe_name
-from ..transport.store import rights_of
-from . import guard, overlap, patterns, restore, state
+from ..transport.store import TEMPORARY, rights_of
+from . import guard, overlap, restore, state
 from .sync import LOOK_SECONDS, Sync
 
 START_SECONDS, FLUSH_SECONDS, FOLLOW_SECONDS = 60.0, 600.0, 10.0
@@ -47,8 +47,11 @@ def start(config: state.Config, *, take_over: bool = False) -> Sync:
         When source and Place lie in each other, or for flags that rsync does not know.
     """
     source, place = Path(config.source), config.target()
-    process.need("rsync")
+    if place.by_rsync:
+        process.need("rsync")
     if config.rsync is not None:
+        if not place.by_rsync:
+            raise InvalidInput(f"rsync= means nothing to {place}: rsync does not reach it.", "Leave it out.")
         guard.check_flags(config.rsync)
     if config.restore not in ("all", "light", "none"):
         raise InvalidInput(f"restore={config.restore} is no way to restore.", "Write restore=all, light or none.")
@@ -177,7 +180,7 @@ def has_files(place: Place) -> bool:
     """
     place.answers()
     place.prepare()
-    return any(not name.startswith((".sync_", ".colab_magics", patterns.TEMPORARY)) for name in place.names())
+    return any(not name.startswith((".sync_", ".colab_magics", TEMPORARY)) for name in place.names())
 
 
 def fetch(
@@ -227,9 +230,8 @@ def _spawn(sync: Sync) -> None:
     """Start the process and wait for its first word."""
     (sync.folder / "status.json").unlink(missing_ok=True)
     log = sync.folder / "log.txt"
-    pid = process.start_detached(
-        process.python("colab_magics.mirror.daemon", sync.folder), log_file=log, env=_import_path()
-    )
+    env = {**_import_path(), **sync.config.target().environment()}
+    pid = process.start_detached(process.python("colab_magics.mirror.daemon", sync.folder), log_file=log, env=env)
     who, end = process.identity(pid), time.monotonic() + START_SECONDS
     while not sync.alive:
         if time.monotonic() > end or not process.is_alive(who):

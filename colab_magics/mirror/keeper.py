@@ -13,14 +13,14 @@ from typing import Any
 
 from ..errors import ColabMagicsError, Unavailable, Unmounted
 from ..files import DEAD_MOUNT
-from ..transport.store import Mark, Opened, rights_of
+from ..transport import filters
+from ..transport.store import TEMPORARY, Mark, Opened, rights_of
 from . import guard, native, owner, patterns, restore, scan, state
 from .deletes import Trash, folders_of, renamed
 from .lease import Leases
 from .ledger import Ledger
 from .looking import Findings, Looker
 from .native import CHANGED, DONE, GONE, OPEN, OTHER
-from .patterns import TEMPORARY
 from .pending import HOT_SECONDS, Pending
 from .rights import FolderRights
 from .room import Full, no_space
@@ -91,13 +91,13 @@ class Keeper(Looker):
             self.ledger = Ledger(self.folder / "journal.jsonl", self.place_id)
             self.trash = Trash(self.folder / "trash.json", self.place_id)
             self.adopted, self.folders = False, set()
-        self.left_out = patterns.matcher([*patterns.OURS, *patterns.NOT_SENT, *config.exclude])
+        self.left_out = filters.matcher([*patterns.OURS, *patterns.NOT_SENT, *config.exclude])
         flags, deleting = guard.split_flags(config.rsync) if config.rsync is not None else ([], [])
         before, self.deleting = self.deleting, config.delete or bool(deleting)
         if self.scan_began is not None and self.deleting != before:
             self.follow()
             self.folders = {name for name in self.folders if os.path.lexists(os.path.join(self.source, name))}
-        keep = Keep(config.keep[0], patterns.matcher([config.keep[1]])) if config.keep else None
+        keep = Keep(config.keep[0], filters.matcher([config.keep[1]])) if config.keep else None
         self.sender = Sender(
             self.source, self.place, self.ledger, self.leases, keep=keep, flags=guard.special_flags(flags)
         )

@@ -11,10 +11,11 @@ from typing import Any
 
 from ..errors import Unavailable
 from ..foreign import looks_secret
+from ..transport import filters
+from ..transport.filters import Matcher
 from ..transport.places import Place
-from . import patterns, scan
+from . import scan
 from .ledger import Ledger
-from .patterns import Matcher
 from .pending import Pending
 from .rights import FolderRights
 from .scan import LINK, Entry
@@ -79,7 +80,7 @@ class Looker:
         """Look at the names that Linux told."""
         names, at = self.watch.take()
         folders_gone = []
-        for name, found in self._looks(name for name in names if not patterns.within(name, self.left_out)):
+        for name, found in self._looks(name for name in names if not filters.within(name, self.left_out)):
             if name in self.seen.open_since and name in self.pending.waiting:
                 self.pending.waiting[name].not_before = 0.0
             if found is not None:
@@ -184,7 +185,7 @@ class Looker:
             return
         told, _ = self.watch.take()
         for name, found in self._looks(told):
-            if found is not None and not patterns.within(name, self.left_out):
+            if found is not None and not filters.within(name, self.left_out):
                 self._note(name, *found)
         for name in surprises:
             if name not in told and self.sender.resting(name, {}, False).closed:

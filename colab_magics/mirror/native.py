@@ -1,4 +1,4 @@
-"""Copies of files to a folder of this machine, Drive among them: lease, temporary file, check.
+"""Files are read as a whole or not at all: lease, read, check. To a folder of this machine they are copied so.
 
 What is half-written `colab_magics.mirror.half_written` decides; it is not copied.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from . import half_written
@@ -29,6 +30,10 @@ class Copied(NamedTuple):
 
 class SourceError(Exception):
     """A file here cannot be read; others can."""
+
+
+class Changed(Exception):
+    """A file was written while it was read."""
 
 
 def copy(
@@ -72,34 +77,107 @@ def copy(
     OSError
         When the temporary file could not be written.
     """
+
+    def copied(fd: int, before: os.stat_result, lease: Lease) -> Copied:
+        try:
+            return _whole(fd, before, to, name, leases, lease, modes)
+        except SourceError as error:
+            _drop(to)
+            return Copied(UNREADABLE, why=str(error))
+        except OSError:
+            _drop(to)
+            raise
+
     path = os.path.join(source, name)
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            return _link(path, to) if modes else Copied(OTHER)
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return Copied(GONE)
-        if error.errno == errno.ENXIO:  # a socket
-            return Copied(OTHER)
-        return Copied(UNREADABLE, why=error.strerror or str(error))
-    try:
-        before = os.fstat(fd)
-        if not stat.S_ISREG(before.st_mode):
-            return Copied(OTHER)
-        with leases.on(fd, wanted=not (stubborn and half_written.is_log(name, fd, before.st_size))) as lease:
-            if not stubborn and half_written.is_now(name, fd, before, lease, since=open_since, urgent=urgent):
-                return Copied(OPEN, entry_of(before))
-            try:
-                return _whole(fd, before, to, name, leases, lease, modes)
-            except SourceError as error:
-                _drop(to)
-                return Copied(UNREADABLE, why=str(error))
-            except OSError:
-                _drop(to)
-                raise
-    finally:
-        os.close(fd)
+    hold = _Hold(name, leases, open_since, urgent, stubborn)
+    return hold.on(path, copied, link=lambda: _link(path, to) if modes else Copied(OTHER))
+
+
+def read(
+    source: str,
+    name: str,
+    leases: Leases,
+    take: Callable[[Iterator[bytes], os.stat_result], None],
+    *,
+    open_since: float | None,
+    urgent: bool,
+    stubborn: bool = False,
+) -> Copied:
+    """Read a file as a whole; see `copy`, whose outcomes are the same.
+
+    Parameters
+    ----------
+    source, name, leases, open_since, urgent, stubborn
+        See `copy`.
+    take : callable
+        Is called with the pieces of the file, each of `CHUNK` bytes at most, and its looks. The pieces end with
+        `Changed` instead of the end when somebody wrote the file meanwhile, so that what takes them must not be
+        published before they have ended.
+    """
+
+    def taken(fd: int, before: os.stat_result, lease: Lease) -> Copied:
+        try:
+            take(_pieces(fd, before, name, leases, lease), before)
+        except Changed:
+            return Copied(CHANGED, entry_of(os.fstat(fd)))
+        except SourceError as error:
+            return Copied(UNREADABLE, why=str(error))
+        return Copied(DONE, entry_of(before), closed=lease.answer != BUSY)
+
+    hold = _Hold(name, leases, open_since, urgent, stubborn)
+    return hold.on(os.path.join(source, name), taken, link=lambda: Copied(OTHER))
+
+
+def _pieces(fd: int, before: os.stat_result, name: str, leases: Leases, lease: Lease) -> Iterator[bytes]:
+    at = 0
+    while at < before.st_size and not lease.broken:
+        try:
+            data = os.pread(fd, min(CHUNK, before.st_size - at), at)
+        except OSError as error:
+            raise SourceError(error.strerror) from error
+        if not data:
+            break
+        at += len(data)
+        yield data
+    if at != before.st_size or half_written.was(name, fd, before, os.fstat(fd), lease, leases):
+        raise Changed(name)
+
+
+class _Hold(NamedTuple):
+    """A file, held while it is copied."""
+
+    name: str
+    leases: Leases
+    open_since: float | None
+    urgent: bool
+    stubborn: bool
+
+    def on(
+        self, path: str, act: Callable[[int, os.stat_result, Lease], Copied], *, link: Callable[[], Copied]
+    ) -> Copied:
+        """Open a file and let `act` copy it, unless it may be half-written; `link` is asked for links."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return link()
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return Copied(GONE)
+            if error.errno == errno.ENXIO:  # a socket
+                return Copied(OTHER)
+            return Copied(UNREADABLE, why=error.strerror or str(error))
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                return Copied(OTHER)
+            wanted = not (self.stubborn and half_written.is_log(self.name, fd, before.st_size))
+            with self.leases.on(fd, wanted=wanted) as lease:
+                since, urgent = self.open_since, self.urgent
+                if not self.stubborn and half_written.is_now(self.name, fd, before, lease, since=since, urgent=urgent):
+                    return Copied(OPEN, entry_of(before))
+                return act(fd, before, lease)
+        finally:
+            os.close(fd)
 
 
 def resting(source: str, name: str, leases: Leases, *, links: bool, open_since: float | None, urgent: bool) -> Copied:

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-from .patterns import Matcher
+from ..transport.filters import Matcher
 
 
 class Entry(NamedTuple):
@@ -79,7 +79,7 @@ def walk(
     root : str
         The folder.
     left_out : callable
-        See `colab_magics.mirror.patterns.matcher`.
+        See `colab_magics.transport.filters.matcher`.
     unreadable : Unreadable
         Takes up the folders that cannot be listed.
     empty : set of str, optional

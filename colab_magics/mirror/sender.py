@@ -14,16 +14,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..transport.filters import Matcher
 from ..transport.places import Place
 from ..transport.store import FileThere, Opened, Store
 from . import native, ways
 from .lease import Leases
 from .ledger import Ledger
 from .native import DONE, Copied
-from .patterns import CONFLICT, VERSIONS, Matcher
+from .patterns import CONFLICT, VERSIONS
 from .room import Full, Room, no_space
 from .scan import Entry, entry_of
-from .ways import Parcel, Steps
+from .ways import Parcel, Steps, alike
 
 MOST_FILES, MOST_BYTES = 500, 512 << 20
 """A batch ends after so many: then the guard looks again."""
@@ -63,13 +64,6 @@ def slices(names: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]
             batch, total = [], 0
     if batch:
         yield batch
-
-
-def alike(seen: FileThere, entry: Entry) -> bool:
-    """Whether a file at the Place looks like this version; some Places keep whole seconds only."""
-    if seen.size != entry.size:
-        return False
-    return abs(seen.mtime - entry.seconds) < 2e-3 or seen.mtime == int(entry.seconds)
 
 
 @dataclass

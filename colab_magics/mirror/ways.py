@@ -15,12 +15,12 @@ from typing import NamedTuple, Protocol
 
 from ..transport.folder_store import FolderStore
 from ..transport.rsync import RsyncStore
-from ..transport.store import FileThere, Store
+from ..transport.store import TEMPORARY, FileThere, Store
 from . import native
 from .lease import Leases
 from .ledger import Ledger
 from .native import CHANGED, DONE, OTHER, Copied
-from .patterns import INCOMING, TEMPORARY
+from .patterns import INCOMING
 from .room import Room, space
 from .scan import Entry
 
@@ -98,6 +98,13 @@ class Parcel:
         )
 
 
+def alike(seen: FileThere, entry: Entry) -> bool:
+    """Whether a file at the Place looks like this version; some Places keep whole seconds only."""
+    if seen.size != entry.size:
+        return False
+    return abs(seen.mtime - entry.seconds) < 2e-3 or seen.mtime == int(entry.seconds)
+
+
 class Way(Protocol):
     """How a batch gets to a store."""
 
@@ -114,6 +121,11 @@ def way_to(store: Store, flags: Sequence[str]) -> Way:
         return ByCopy(store)
     if isinstance(store, RsyncStore):
         return ByRsync(store)
+    from ..transport.bucket_store import BucketStore
+    from .uploads import ByUpload
+
+    if isinstance(store, BucketStore):
+        return ByUpload(store)
     raise NotImplementedError(type(store).__name__)
 
 

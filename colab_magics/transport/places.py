@@ -33,7 +33,9 @@ PLACES = Registry(
     {
         "drive": "colab_magics.transport.folder_place:DrivePlace",
         "folder": "colab_magics.transport.folder_place:FolderPlace",
+        "gs": "colab_magics.transport.bucket_place:BucketPlace",
         "host": "colab_magics.transport.host_place:HostPlace",
+        "s3": "colab_magics.transport.bucket_place:BucketPlace",
     },
 )
 
@@ -62,6 +64,8 @@ class Place(ABC):
     """Whether what was written here goes elsewhere later, and nobody can ask when."""
     keeps_links: ClassVar[bool] = True
     """Whether links and modes can be kept there."""
+    by_rsync: ClassVar[bool] = True
+    """Whether rsync is needed to bring and fetch files."""
 
     @classmethod
     @abstractmethod
@@ -105,6 +109,16 @@ class Place(ABC):
         Unavailable
             When it is not mounted, not reachable or not writable.
         """
+
+    def environment(self) -> dict[str, str]:
+        """Return what a process has to have in its environment to open this Place: keys, which are written nowhere.
+
+        Raises
+        ------
+        Unavailable
+            When something is lacking.
+        """
+        return {}
 
     @abstractmethod
     def answers(self) -> None:
@@ -173,7 +187,8 @@ def parse(text: str, *, project: str) -> Place:
     Parameters
     ----------
     text : str
-        ``drive``, a folder (``/mnt/nas/net``, ``~/kept``, ``./kept``) or ``host:path``.
+        ``drive``, a folder (``/mnt/nas/net``, ``~/kept``, ``./kept``), ``host:path``, ``s3://bucket/folder`` or
+        ``gs://bucket/folder``.
     project : str
         The project's name; Drive's folder is named after it. May be empty elsewhere.
 
@@ -189,7 +204,7 @@ def parse(text: str, *, project: str) -> Place:
     """
     text = str(text).strip()
     if not text or "\0" in text:
-        raise InvalidInput("to= names no Place.", "Write to=drive, to=FOLDER or to=HOST:FOLDER.")
+        raise InvalidInput("to= names no Place.", "Write to=drive, to=FOLDER, to=HOST:FOLDER or to=s3://BUCKET/FOLDER.")
     if len(split(text)) > 1:
         raise InvalidInput(f"to={text} names several Places where one is meant.", "Name one.")
     place: Place = PLACES.load(_kind_of(text)).from_text(text, project=project)
@@ -217,7 +232,8 @@ def _kind_of(text: str) -> str:
         kind = scheme[1] or scheme[2]
         if kind not in PLACES.names():
             raise InvalidInput(
-                f"to={text}: Places of the kind {kind!r} are not there yet.", "Known: drive, a folder, host:path."
+                f"to={text}: Places of the kind {kind!r} are not there yet.",
+                "Known: drive, a folder, host:path, s3://bucket/folder, gs://bucket/folder.",
             )
         return kind
     if ":" in text.partition("/")[0]:

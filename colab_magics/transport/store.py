@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 PRIVATE = 0o700
+TEMPORARY = ".~colab_magics."
+"""How the names of copies begin that are not finished; none of them is ever kept at a Place or fetched."""
 LIGHT = 10 << 20
 """Files above this size are left out of a light restore; bytes."""
 

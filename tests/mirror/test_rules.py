@@ -17,6 +17,7 @@ from colab_magics import process
 from colab_magics.errors import Unavailable
 from colab_magics.mirror import control, half_written, patterns
 from colab_magics.mirror.pending import Pending
+from colab_magics.transport import filters
 from mirror.tools import begin, for_python, state_of, tree, write
 
 
@@ -216,9 +217,9 @@ def test_results_are_handed_over_or_it_is_told_why_not(tmp_path: Path) -> None:
     ],
 )
 def test_patterns_are_those_of_rsync(tmp_path: Path, pattern: str, hit: list[str], missed: list[str]) -> None:
-    left_out = patterns.matcher([pattern])
-    assert all(patterns.within(name, left_out) for name in hit)
-    assert not any(patterns.within(name, left_out) for name in missed)
+    left_out = filters.matcher([pattern])
+    assert all(filters.within(name, left_out) for name in hit)
+    assert not any(filters.within(name, left_out) for name in missed)
     for name in [*hit, *missed]:  # rsync itself agrees
         folder = tmp_path / name.replace("/", "_") / "src"
         write((folder / name).parent)

@@ -15,6 +15,7 @@ from conftest import poll
 from colab_magics.mirror import patterns
 from colab_magics.records import lock
 from colab_magics.records.names import LOCK
+from colab_magics.transport import filters
 
 HOLD = (
     "import sys; from pathlib import Path; from colab_magics.records import lock; lock.take(Path(sys.argv[1])); input()"
@@ -94,4 +95,4 @@ def test_a_folder_that_is_not_there_is_held_by_nobody(tmp_path: Path) -> None:
 
 def test_sync_neither_sends_nor_fetches_it() -> None:
     # What replaces the file while it is locked would let a second one in.
-    assert patterns.within(f"sub_job_000/{LOCK}", patterns.matcher(patterns.OURS))
+    assert filters.within(f"sub_job_000/{LOCK}", filters.matcher(patterns.OURS))

@@ -1,0 +1,112 @@
+"""Buckets as Places: ``s3://BUCKET/FOLDER``, ``gs://BUCKET/FOLDER``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, Self
+
+from ..process import log
+from . import bucket_files, buckets
+from .bucket_errors import explain
+from .bucket_store import Bucket, BucketStore, Clash
+from .buckets import Address
+from .places import SENTINEL, Place, new_sentinel
+from .store import FileThere, Mark, Opened
+
+TRUSTED_SECONDS = 20.0
+"""So long a sentinel that was read is not read again: a bucket is no disk that could be another one meanwhile."""
+
+
+@dataclass(frozen=True)
+class BucketPlace(Place):
+    """A folder of a bucket."""
+
+    keeps_links: ClassVar[bool] = False
+    by_rsync: ClassVar[bool] = False
+
+    @classmethod
+    def from_text(cls, text: str, *, project: str) -> Self:
+        address = Address.parse(text)
+        return cls(text=str(address), root=str(address))
+
+    @property
+    def path(self) -> str:
+        return "/".join([self.root, *self.parts])
+
+    def environment(self) -> dict[str, str]:
+        return dict(buckets.settings(Path.cwd()))
+
+    def _bucket(self) -> Bucket:
+        address = Address.parse(self.root)
+        return _open(address.scheme, address.bucket, frozenset(self.environment().items()))
+
+    def _store(self, *parts: str) -> BucketStore:
+        return BucketStore(self._bucket(), Address.parse(self.root).below(*parts).key)
+
+    def answers(self) -> None:
+        bucket = self._bucket()
+        buckets.check(bucket.objects, bucket.address)
+
+    def prepare(self, rights: int = 0o777) -> str:
+        store = self._store()
+        found = store.get(SENTINEL)
+        if found is None:
+            try:
+                store.bring(SENTINEL, new_sentinel().encode(), mtime=time.time_ns(), conditional=True)
+            except Clash:
+                log.debug("%s has been prepared by another meanwhile", self.text)
+            except Exception as error:
+                raise explain(error, f"writing to {self.text}") from error
+            found = store.get(SENTINEL)  # of two that prepare at once one has made it
+        return self.verify(found, None)
+
+    @contextmanager
+    def opened(self, expected: str | None = None, *, make: int = 0, known: Mark | None = None) -> Iterator[Opened]:
+        top = self._store()
+        (at, found_id), now = top.bucket.checked.get(top.prefix, (-TRUSTED_SECONDS, "")), time.monotonic()
+        if now - at >= TRUSTED_SECONDS or (expected is not None and found_id != expected):
+            found = top.get(SENTINEL)
+            found_id = self.verify(found, expected)
+            if top.bucket.conditional is None and found is not None:
+                top.bucket.conditional = _obeys_conditions(top, found)
+            top.bucket.checked[top.prefix] = now, found_id
+        yield Opened(self._store(*self.parts))
+
+    def names(self) -> list[str]:
+        return [name for name in self._store(*self.parts).tops() if name != SENTINEL]
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        store = self._store(*self.parts)
+        return [name for name in names if next(store.listing(name, exactly=True), None) is None]
+
+
+def _obeys_conditions(store: BucketStore, sentinel: bytes) -> bool:
+    """Try whether the server obeys conditions: some ignore them, and write. What is written is what is there."""
+    head = bucket_files.head(store.objects, store.key(SENTINEL))
+    if head is None:
+        return False
+    mtime = int(head.modified if head.mtime is None else head.mtime) * 10**9
+    for version, stands in (("0" * 32, False), ("", False), (head.etag, True)):
+        there = FileThere(head.size, head.modified, version=version) if version else None
+        try:
+            store.bring(SENTINEL, sentinel, mtime=mtime, instead_of=there, conditional=True)
+            written = True
+        except Clash:
+            written = False
+        except Exception as error:  # noqa: BLE001 - a server that knows no conditions may say anything
+            log.info("%s knows no conditions: %s", store.bucket.address, error)
+            return False
+        if written is not stands:
+            return False
+    return True
+
+
+@lru_cache(maxsize=8)
+def _open(scheme: str, bucket: str, given: frozenset[tuple[str, str]]) -> Bucket:
+    address = Address(scheme, bucket)
+    return Bucket(address, buckets.connect(address, given=dict(given)))
