@@ -215,6 +215,7 @@ class Daemon:
         try:
             plan = self.keeper.bring_back(mode)
             record |= {"ok": True, "files": len(plan.fetch), "conflicts": len(plan.aside)}
+            record["unfit"] = {"count": len(plan.unfit), "names": sorted(plan.unfit)[:5]} if plan.unfit else ""
             record["outward"] = {"count": len(plan.outward), "names": sorted(plan.outward)[:5]} if plan.outward else ""
         except Unavailable as error:
             record["error"] = error.what

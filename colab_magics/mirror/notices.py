@@ -30,6 +30,11 @@ def of(found: dict[str, Any], place: str) -> dict[str, str]:
             f"Not restored from {place}, as links lead out of the folder: {some(outward['names'], outward['count'])}. "
             "They stay there; links with a relative path that stays in the folder are restored."
         )
+    if unfit := record.get("unfit"):
+        told["unfit"] = (
+            f"Not restored from {place}, as they can be no files here: {some(unfit['names'], unfit['count'])}. "
+            "They stay there under these names."
+        )
     if held := found.get("held_deletes"):
         told["deletes"] = (
             f"Nothing is deleted at {place}: {held['reason']} ({some(held['names'], held['count'])}). "

@@ -28,6 +28,8 @@ class Plan:
     there: set[str] = field(default_factory=set)
     folders: dict[str, int] = field(default_factory=dict)
     """Those that are not here, and their modes; empty ones no file would bring."""
+    unfit: dict[str, str] = field(default_factory=dict)
+    """Names at the Place that can be no files here, and why."""
     outward: set[str] = field(default_factory=set)
     """Links that lead out of the folder, and what a link here would take out of it: they stay at the Place alone."""
 
@@ -42,6 +44,7 @@ def plan(store: Store, source: Path, ledger: Ledger, *, exclude: Iterable[str], 
     found = Plan()
     hidden = [*OURS, *THERE, *exclude]
     listed = store.compare(source, hidden=hidden, light=light, folders=found.folders, known=ledger.known)
+    found.unfit = store.unfit()
     found.there = {one.name for one in listed}
     found.outward = _behind_links(source, found.there)
     for one in listed:
@@ -142,6 +145,9 @@ def fetch(
         store.fetch(into, [one.name for one in wanted])
         if lost := sorted([*outward, *_drop_outward(into, wanted)]):
             warn(f"Not fetched from {place}, as links lead out of the folder: {notices.some(lost, len(lost))}.")
+        if unfit := store.unfit():
+            names = [f"{name} ({why})" for name, why in sorted(unfit.items())]
+            warn(f"Not fetched from {place}, as they can be no files here: {notices.some(names, len(names))}.")
         return len(wanted)
 
 

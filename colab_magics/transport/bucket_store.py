@@ -7,23 +7,21 @@ only what is in doubt is asked for. Links and modes are not kept, and an empty f
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ColabMagicsError, CommandFailed, NotFound
-from . import bucket_files, buckets, filters
+from . import bucket_files, buckets
 from .bucket_errors import explain
-from .store import LIGHT, TEMPORARY, FileThere, Known, Store, There, unknown
+from .listed import FOLDER, ListedStore
+from .store import FileThere, There
 
 if TYPE_CHECKING:
     from .buckets import Address
 
-FOLDER = f"{TEMPORARY}folder"
-"""The object that stands for an empty folder."""
 AT_ONCE = 16
 """Requests under way at a time."""
 LARGEST_COPY = 5 << 30
@@ -58,8 +56,7 @@ class Clash(Exception):
     """Something else stands at the Place than what was taken for granted."""
 
 
-@dataclass
-class BucketStore(Store):
+class BucketStore(ListedStore):
     """What can be done below a key of a bucket.
 
     Parameters
@@ -70,15 +67,10 @@ class BucketStore(Store):
         The key; empty for all of the bucket.
     """
 
-    bucket: Bucket
-    prefix: str = ""
-    odd: dict[str, str] = field(default_factory=dict)
-    """Keys that can be no files here, and why: they stay there alone."""
-
-    @property
-    def objects(self) -> Any:
-        """The bucket, as obstore has it."""
-        return self.bucket.objects
+    def __init__(self, bucket: Bucket, prefix: str = "") -> None:
+        super().__init__()
+        self.bucket, self.prefix = bucket, prefix
+        self.objects = bucket.objects
 
     def key(self, name: str) -> str:
         """Return the key of a file."""
@@ -105,77 +97,13 @@ class BucketStore(Store):
             if name.endswith("/") and not one.size:
                 name += FOLDER  # as others write empty folders
             if why := buckets.odd(name):
-                self.odd[name] = why
+                self.leave_out(name, why)
                 continue
-            yield There(name, False, True, one.size, one.modified, version=one.etag)
+            yield There(name, False, False, one.size, one.modified, version=one.etag)
 
-    def compare(
-        self,
-        folder: Path,
-        *,
-        hidden: Iterable[str] = (),
-        light: bool = False,
-        fetch: bool = True,
-        names: Iterable[str] | None = None,
-        folders: dict[str, int] | None = None,
-        known: Known = unknown,
-    ) -> list[There]:
-        left_out = filters.matcher(hidden)
-        there: dict[str, There] = {}
-        for one in self._wanted(names):
-            above, _, last = one.name.rpartition("/")
-            if last == FOLDER:
-                if (
-                    folders is not None
-                    and above
-                    and not filters.within(above, left_out)
-                    and not (folder / above).is_dir()
-                ):
-                    folders[above] = 0o755
-            elif not filters.within(one.name, left_out) and not (light and one.size > LIGHT):
-                there[one.name] = one
-        self._refuse_doubles(there)
-        if fetch:
-            return self._compared(folder, there, known)
-        here = {name: there.get(name, There(name, False, True, 0, 0.0)) for name in _files(folder, left_out)}
-        return self._compared(folder, here, known)
-
-    def _wanted(self, names: Iterable[str] | None) -> Iterator[There]:
-        if names is None:
-            yield from self.listing()
-        else:
-            for name in names:
-                yield from self.listing(name, exactly=True)
-
-    def _refuse_doubles(self, there: dict[str, There]) -> None:
-        """Leave out files that have the name of a folder: a bucket can have both."""
-        folders = {name[:at] for name in there for at in _slashes(name)}
-        for name in folders.intersection(there):
-            self.odd[name] = "a folder has the same name"
-            del there[name]
-
-    def _compared(self, folder: Path, listed: Mapping[str, There], known: Known) -> list[There]:
-        """Say what is alike: by size and time, which is asked for where nobody knows it."""
-        found, doubtful = [], []
-        for one in listed.values():
-            try:
-                here = os.lstat(folder / one.name)
-            except OSError:
-                found.append(one._replace(new=True))
-                continue
-            if not one.version or not stat.S_ISREG(here.st_mode):
-                found.append(one._replace(new=not one.version))
-                continue
-            if (told := known(one.name)) is not None and told[0] == one.version:
-                found.append(_judged(one, here, told[1]))
-            else:
-                doubtful.append((one, here))
-        heads = self._each([one.name for one, _ in doubtful], self._time)
-        return found + [_judged(one, here, heads.get(one.name) or one.mtime) for one, here in doubtful]
-
-    def _time(self, name: str) -> float | None:
-        found = bucket_files.head(self.objects, self.key(name))
-        return found.mtime if found is not None else None
+    def times(self, names: Sequence[str]) -> Mapping[str, float]:
+        heads = self._each(names, lambda name: bucket_files.head(self.objects, self.key(name)))
+        return {name: one.mtime for name, one in heads.items() if one is not None and one.mtime is not None}
 
     def look(self, names: Sequence[str]) -> dict[str, FileThere]:
         listed = self._listed(names)
@@ -362,32 +290,3 @@ class BucketStore(Store):
             except (ColabMagicsError, OSError):
                 pool.shutdown(cancel_futures=True)
                 raise
-
-
-def _judged(one: There, here: os.stat_result, mtime: float) -> There:
-    alike = one.size == here.st_size and abs(int(mtime) - int(here.st_mtime)) <= 1
-    return one._replace(alike=alike, new=False, mtime=mtime)
-
-
-def _files(folder: Path, left_out: filters.Matcher) -> Iterator[str]:
-    """Yield the plain files of a folder that are not left out."""
-    waiting = [""]
-    while waiting:
-        above = waiting.pop()
-        with os.scandir(folder / above) as entries:
-            for entry in entries:
-                name = f"{above}/{entry.name}" if above else entry.name
-                is_folder = entry.is_dir(follow_symlinks=False)
-                if left_out(name, is_folder):
-                    continue
-                if is_folder:
-                    waiting.append(name)
-                elif entry.is_file(follow_symlinks=False):
-                    yield name
-
-
-def _slashes(name: str) -> Iterator[int]:
-    at = name.find("/")
-    while at > 0:
-        yield at
-        at = name.find("/", at + 1)

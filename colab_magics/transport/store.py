@@ -110,6 +110,10 @@ class Store(ABC):
         """Return those of the listed links that lead out of this folder; a store without links has none."""
         return set()
 
+    def unfit(self) -> dict[str, str]:
+        """Return the names that comparisons left out, as they can be no files here, and why."""
+        return {}
+
     @abstractmethod
     def fetch(self, into: Path, names: Sequence[str], *, flags: Sequence[str] = ()) -> Mapping[str, float]:
         """Fetch files, each as a whole; deletes nothing.
