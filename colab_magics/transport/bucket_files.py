@@ -210,13 +210,14 @@ def get_file(store: Store, key: str, file: Path, *, count: Count = _uncounted) -
     waiting = file.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
     try:
         handle = os.open(waiting, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        with open(handle, "wb", buffering=0) as stream:
+        with open(handle, "wb") as stream:  # buffered: a plain write may write a part alone
             sums = Sums(there.etag, there.size)
             for data in _blocks_of(got, key):
                 stream.write(data)
                 sums.add(data)
                 count(len(data))
             size = stream.tell()
+            stream.flush()
         if size != there.size or sums.differ():
             raise Unavailable(
                 f"{key} came damaged ({size} bytes of {there.size}); nothing was changed.", "Say it again."

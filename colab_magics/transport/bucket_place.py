@@ -18,9 +18,6 @@ from .buckets import Address
 from .places import SENTINEL, Place, new_sentinel
 from .store import FileThere, Mark, Opened
 
-TRUSTED_SECONDS = 20.0
-"""So long a sentinel that was read is not read again: a bucket is no disk that could be another one meanwhile."""
-
 
 @dataclass(frozen=True)
 class BucketPlace(Place):
@@ -68,13 +65,10 @@ class BucketPlace(Place):
     @contextmanager
     def opened(self, expected: str | None = None, *, make: int = 0, known: Mark | None = None) -> Iterator[Opened]:
         top = self._store()
-        (at, found_id), now = top.bucket.checked.get(top.prefix, (-TRUSTED_SECONDS, "")), time.monotonic()
-        if now - at >= TRUSTED_SECONDS or (expected is not None and found_id != expected):
-            found = top.get(SENTINEL)
-            found_id = self.verify(found, expected)
-            if top.bucket.conditional is None and found is not None:
-                top.bucket.conditional = _obeys_conditions(top, found)
-            top.bucket.checked[top.prefix] = now, found_id
+        found = top.get(SENTINEL)
+        self.verify(found, expected)
+        if top.bucket.conditional is None and found is not None:
+            top.bucket.conditional = _obeys_conditions(top, found)
         yield Opened(self._store(*self.parts))
 
     def names(self) -> list[str]:

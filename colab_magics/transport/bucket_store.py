@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,8 +48,6 @@ class Bucket:
     objects: Any
     conditional: bool | None = None
     """Whether it obeys a condition on what it replaces; None as long as nobody knows."""
-    checked: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """When the sentinel below a key was read last, on the monotonic clock, and its id."""
 
 
 class Clash(Exception):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bucket_folder import BucketFolder
+from buckets_server import Server, moto_server
 from sshd import sshd
 
 from colab_magics.mirror import control
@@ -75,6 +78,31 @@ def on_folder(tmp_path: Path) -> Kept:
     source, root = tmp_path / "work" / "data_job", tmp_path / "place"
     source.mkdir(parents=True)
     return Kept(source, root.joinpath(*JOB), parse(str(root), project="net").below(*JOB))
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server that speaks S3, for all tests of this process."""
+    with moto_server(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture
+def on_bucket(tmp_path: Path, moto: Server, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """Return a folder whose Place is a folder of a bucket; nothing runs yet."""
+    moto.set(monkeypatch)
+    bucket = moto.make_bucket(f"bucket-{secrets.token_hex(6)}")
+    source = tmp_path / "work" / "data_job"
+    source.mkdir(parents=True)
+    there = BucketFolder(moto, bucket, "kept")
+    return Kept(source, there.joinpath(*JOB), parse(str(there), project="net").below(*JOB))
+
+
+@pytest.fixture(params=["on_folder", "on_bucket"])
+def anywhere(request: pytest.FixtureRequest) -> Kept:
+    """Return a folder that is kept at a Place of each kind; nothing runs yet."""
+    kept: Kept = request.getfixturevalue(request.param)
+    return kept
 
 
 def _kill_syncs() -> None:

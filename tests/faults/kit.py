@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
+from bucket_folder import BucketFolder
 from conftest import poll
 
 from colab_magics.mirror import control
@@ -38,8 +39,10 @@ EVERY = 0.5
 Picture = dict[bytes, str]
 
 
-def picture(folder: Path, *, ours: bool = False) -> Picture:
+def picture(folder: Path | BucketFolder, *, ours: bool = False) -> Picture:
     """Read everything below a folder without following a link; what goes meanwhile is left out."""
+    if isinstance(folder, BucketFolder):
+        return folder.picture(() if ours else OURS)
     found: Picture = {}
     pending = [os.fsencode(folder)]
     start = len(pending[0]) + 1
@@ -66,12 +69,22 @@ def _what(entry: os.DirEntry[bytes]) -> str:
     return f"mode {stat.S_IFMT(mode):o}"
 
 
-def files(folder: Path) -> Picture:
+def files(folder: Path | BucketFolder) -> Picture:
     """Only the plain files of `picture`."""
     return {name: what for name, what in picture(folder).items() if len(what) == 64}
 
 
-def trashed(folder: Path) -> list[str]:
+def empty(folder: Path | BucketFolder) -> None:
+    """Delete everything below a folder, of ours too."""
+    if isinstance(folder, BucketFolder):
+        for name in folder.names():
+            (folder / name).unlink()
+        return
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def trashed(folder: Path | BucketFolder) -> list[str]:
     """Return what all files in the trash of a Place hold, wherever below `folder` the trash is."""
     return [
         what for name, what in picture(folder, ours=True).items() if TRASH in name.split(b"/")[:-1] and len(what) == 64
@@ -93,9 +106,16 @@ class Kept:
     """
 
     source: Path
-    there: Path
+    there: Path | BucketFolder
     place: Place
     sync: Sync | None = None
+
+    @property
+    def root(self) -> Path | BucketFolder:
+        """The root of the Place, seen in the same way."""
+        if isinstance(self.there, BucketFolder):
+            return BucketFolder(self.there.server, self.there.bucket, "kept")
+        return Path(self.place.root)
 
     def start(self, **options: Any) -> Sync:
         """Start the sync, as ``%sync`` does."""
@@ -175,8 +195,11 @@ class Host(Kept):
         return len(sessions)
 
 
-def whole(path: Path, content: bytes) -> None:
+def whole(path: Path | BucketFolder, content: bytes) -> None:
     """Write a file as careful programs do: beside it, then rename."""
+    if isinstance(path, BucketFolder):
+        path.write_bytes(content)
+        return
     beside = path.with_name(f".{path.name}.part")
     beside.write_bytes(content)
     os.replace(beside, path)

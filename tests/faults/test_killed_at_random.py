@@ -155,11 +155,11 @@ def kill_and_check(kept: Kept, lives: Lives, kills: int) -> str:
 
 @pytest.mark.parametrize("kills", [15, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1500)])])
 def test_nothing_torn_nothing_lost(
-    on_folder: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, record_property: object
+    anywhere: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, record_property: object
 ) -> None:
-    lives = Lives(on_folder, tmp_path / "states", monkeypatch)
+    lives = Lives(anywhere, tmp_path / "states", monkeypatch)
     try:
-        figures = kill_and_check(on_folder, lives, kills)
+        figures = kill_and_check(anywhere, lives, kills)
     finally:
         if lives.writer is not None:
             lives.writer.kill()

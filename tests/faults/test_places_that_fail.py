@@ -21,7 +21,7 @@ from colab_magics.mirror import control
 from colab_magics.transport import folder_place
 from colab_magics.transport.places import SENTINEL, parse
 from faults.drive import WRITES, Drive, detach
-from faults.kit import Kept, age_of_heartbeat, during, files, picture, whole
+from faults.kit import Kept, age_of_heartbeat, during, empty, files, picture, whole
 
 LONG = pytest.mark.long
 
@@ -92,32 +92,30 @@ def test_another_disk_under_the_same_name_is_not_the_place(on_disk: Kept, disk: 
     on_disk.works_again()
 
 
-def test_emptied_place_is_held_and_the_source_stays(on_folder: Kept) -> None:  # guard: sentinel; restore never deletes
-    before = on_folder.write(20)
-    on_folder.start(delete=True)
-    on_folder.arrived()
-    root = Path(on_folder.place.root)
-    for path in sorted(root.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    before = on_folder.write(1, prefix="meanwhile")
-    on_folder.says(states=("HELD",))
+def test_emptied_place_is_held_and_the_source_stays(anywhere: Kept) -> None:  # guard: sentinel; restore never deletes
+    before = anywhere.write(20)
+    anywhere.start(delete=True)
+    anywhere.arrived()
+    root = anywhere.root
+    empty(root)
+    before = anywhere.write(1, prefix="meanwhile")
+    anywhere.says(states=("HELD",))
     assert picture(root, ours=True) == {}, "nothing is written where the Place was emptied"
-    assert files(on_folder.source) == before
+    assert files(anywhere.source) == before
 
 
-def test_a_mirror_emptied_by_others_costs_nothing_here(on_folder: Kept) -> None:  # restore never deletes
-    before = on_folder.write(20)
-    sync = on_folder.start(delete=True)
-    on_folder.arrived()
-    for path in on_folder.there.iterdir():
-        path.unlink()
-    assert files(on_folder.there) == {}
+def test_a_mirror_emptied_by_others_costs_nothing_here(anywhere: Kept) -> None:  # restore never deletes
+    before = anywhere.write(20)
+    sync = anywhere.start(delete=True)
+    anywhere.arrived()
+    empty(anywhere.there)
+    assert files(anywhere.there) == {}
     sync.wait(30)
-    assert files(on_folder.source) == before
+    assert files(anywhere.source) == before
     sync.stop()
-    on_folder.start(delete=True)
-    on_folder.sync.wait(30)
-    assert files(on_folder.source) == before, "only the Place changed, but a restore never deletes"
+    anywhere.start(delete=True)
+    anywhere.sync.wait(30)
+    assert files(anywhere.source) == before, "only the Place changed, but a restore never deletes"
 
 
 def test_full_disk_keeps_the_old_checkpoint_and_no_leftovers(on_disk: Kept, disk: Path) -> None:  # temp + rename

@@ -36,61 +36,61 @@ def nothing_lost(kept: Kept, before: dict[bytes, str], *, most: int) -> None:
 
 
 @pytest.mark.parametrize("delete", [False, True])
-def test_emptied_source_deletes_no_more_than_the_budget(on_folder: Kept, delete: bool) -> None:  # deletes: budget
-    before = on_folder.write(200)
-    sync = on_folder.start(delete=delete)
-    on_folder.arrived()
-    for path in on_folder.source.iterdir():
+def test_emptied_source_deletes_no_more_than_the_budget(anywhere: Kept, delete: bool) -> None:  # deletes: budget
+    before = anywhere.write(200)
+    sync = anywhere.start(delete=delete)
+    anywhere.arrived()
+    for path in anywhere.source.iterdir():
         path.unlink()
     sync.wait(30)
     if delete:
-        on_folder.says(*HELD_WORDS, states=("IDLE", "SCANNING", "SYNCING", "HELD"))
-    nothing_lost(on_folder, before, most=200 // 4 if delete else 0)
+        anywhere.says(*HELD_WORDS, states=("IDLE", "SCANNING", "SYNCING", "HELD"))
+    nothing_lost(anywhere, before, most=200 // 4 if delete else 0)
     sync.stop()
-    nothing_lost(on_folder, before, most=200 // 4 if delete else 0)
+    nothing_lost(anywhere, before, most=200 // 4 if delete else 0)
 
 
-def test_few_deletes_follow_into_the_trash(on_folder: Kept) -> None:  # B7
-    before = on_folder.write(100)
-    sync = on_folder.start(delete=True)
-    on_folder.arrived()
+def test_few_deletes_follow_into_the_trash(anywhere: Kept) -> None:  # B7
+    before = anywhere.write(100)
+    sync = anywhere.start(delete=True)
+    anywhere.arrived()
     for i in range(5):
-        (on_folder.source / f"file_{i}.bin").unlink()
-    on_folder.arrived()
+        (anywhere.source / f"file_{i}.bin").unlink()
+    anywhere.arrived()
     sync.wait(30)
-    nothing_lost(on_folder, before, most=5)
-    assert len(trashed(on_folder.there)) == 5
+    nothing_lost(anywhere, before, most=5)
+    assert len(trashed(anywhere.there)) == 5
 
 
-def test_deletes_that_nobody_asked_for_do_not_follow(on_folder: Kept) -> None:  # B7
-    before = on_folder.write(10)
-    sync = on_folder.start()
-    on_folder.arrived()
-    (on_folder.source / "file_0.bin").unlink()
+def test_deletes_that_nobody_asked_for_do_not_follow(anywhere: Kept) -> None:  # B7
+    before = anywhere.write(10)
+    sync = anywhere.start()
+    anywhere.arrived()
+    (anywhere.source / "file_0.bin").unlink()
     sync.wait(30)
-    nothing_lost(on_folder, before, most=0)
+    nothing_lost(anywhere, before, most=0)
 
 
-def test_a_source_that_is_gone_is_held(on_folder: Kept) -> None:  # deletes: only what was seen to go
-    before = on_folder.write(10)
-    on_folder.start(delete=True)
-    on_folder.arrived()
-    on_folder.source.rename(on_folder.source.with_name("moved away"))
-    on_folder.says("gone", states=("HELD",))
-    assert files(on_folder.there) == before
-    on_folder.source.with_name("moved away").rename(on_folder.source)
-    on_folder.works_again()
+def test_a_source_that_is_gone_is_held(anywhere: Kept) -> None:  # deletes: only what was seen to go
+    before = anywhere.write(10)
+    anywhere.start(delete=True)
+    anywhere.arrived()
+    anywhere.source.rename(anywhere.source.with_name("moved away"))
+    anywhere.says("gone", states=("HELD",))
+    assert files(anywhere.there) == before
+    anywhere.source.with_name("moved away").rename(anywhere.source)
+    anywhere.works_again()
 
 
-def test_another_folder_in_the_place_of_the_source_deletes_nothing(on_folder: Kept) -> None:
-    before = on_folder.write(10)
-    on_folder.start(delete=True)
-    on_folder.arrived()
-    on_folder.source.rename(on_folder.source.with_name("moved away"))
-    on_folder.source.mkdir()
-    during(2.5, lambda: nothing_lost(on_folder, before, most=0))
-    on_folder.sync.stop()
-    nothing_lost(on_folder, before, most=0)
+def test_another_folder_in_the_place_of_the_source_deletes_nothing(anywhere: Kept) -> None:
+    before = anywhere.write(10)
+    anywhere.start(delete=True)
+    anywhere.arrived()
+    anywhere.source.rename(anywhere.source.with_name("moved away"))
+    anywhere.source.mkdir()
+    during(2.5, lambda: nothing_lost(anywhere, before, most=0))
+    anywhere.sync.stop()
+    nothing_lost(anywhere, before, most=0)
 
 
 def test_a_source_that_is_unmounted_deletes_nothing(on_folder: Kept, tmp_path: Path) -> None:
@@ -104,21 +104,21 @@ def test_a_source_that_is_unmounted_deletes_nothing(on_folder: Kept, tmp_path: P
     assert files(on_folder.there) == before
 
 
-def test_a_full_source_leads_to_no_deletes(on_folder: Kept, tmp_path: Path) -> None:  # an unfinished restore
-    on_folder.there.mkdir(parents=True)
+def test_a_full_source_leads_to_no_deletes(anywhere: Kept, tmp_path: Path) -> None:  # an unfinished restore
+    anywhere.there.mkdir(parents=True)
     for i in range(20):
-        whole(on_folder.there / f"result_{i}.bin", os.urandom(300_000))
-    before = files(on_folder.there)
-    on_folder.source = tmp_path / "small" / "job"
+        whole(anywhere.there / f"result_{i}.bin", os.urandom(300_000))
+    before = files(anywhere.there)
+    anywhere.source = tmp_path / "small" / "job"
     with tmpfs(tmp_path / "small", size="2m"):
-        on_folder.source.mkdir()
-        sync = on_folder.start(delete=True)
-        on_folder.says("space", states=("HELD", "BACKOFF", "RESTORING", "IDLE", "SCANNING", "SYNCING"))
-        for path in list(on_folder.source.iterdir()):
+        anywhere.source.mkdir()
+        sync = anywhere.start(delete=True)
+        anywhere.says("space", states=("HELD", "BACKOFF", "RESTORING", "IDLE", "SCANNING", "SYNCING"))
+        for path in list(anywhere.source.iterdir()):
             path.unlink()
         during(2.0, lambda: None)
         assert sync.alive
-        assert files(on_folder.there) == before
+        assert files(anywhere.there) == before
 
 
 def test_an_unfinished_restore_leads_to_no_deletes(on_drive: Kept, drive: Drive) -> None:
@@ -166,14 +166,14 @@ def _fill(folder: Path, count: int) -> None:
         (folder / f"{i}.txt").write_text(f"{folder} {i}")
 
 
-def test_two_names_exchanged(on_folder: Kept) -> None:
-    on_folder.write(5, folder="one")
-    on_folder.write(5, folder="two")
-    on_folder.start(every=3600.0)
-    on_folder.arrived()
-    rename_exchange(on_folder.source / "one", on_folder.source / "two")
-    on_folder.sync.wait(30)
-    on_folder.arrived()
+def test_two_names_exchanged(anywhere: Kept) -> None:
+    anywhere.write(5, folder="one")
+    anywhere.write(5, folder="two")
+    anywhere.start(every=3600.0)
+    anywhere.arrived()
+    rename_exchange(anywhere.source / "one", anywhere.source / "two")
+    anywhere.sync.wait(30)
+    anywhere.arrived()
 
 
 @pytest.mark.parametrize("many", [2000, pytest.param(20_000, marks=[LONG, pytest.mark.timeout(400)])])
@@ -283,34 +283,34 @@ def test_sockets_fifos_and_devices_are_skipped_and_hang_nobody(
         kept.says("not sent", states=("IDLE", "SCANNING", "SYNCING"))
 
 
-def test_a_fifo_in_the_place_of_a_file(on_folder: Kept) -> None:
-    on_folder.write(3)
-    sync = on_folder.start(delete=True)
-    on_folder.arrived()
-    (on_folder.source / "file_0.bin").unlink()
-    os.mkfifo(on_folder.source / "file_0.bin")
-    on_folder.write(1, prefix="other")
+def test_a_fifo_in_the_place_of_a_file(anywhere: Kept) -> None:
+    anywhere.write(3)
+    sync = anywhere.start(delete=True)
+    anywhere.arrived()
+    (anywhere.source / "file_0.bin").unlink()
+    os.mkfifo(anywhere.source / "file_0.bin")
+    anywhere.write(1, prefix="other")
     sync.wait(30)
-    assert (on_folder.there / "other_0.bin").exists()
+    assert (anywhere.there / "other_0.bin").exists()
     assert sync.alive
 
 
 @pytest.mark.parametrize("becomes", ["folder", "file"])
-def test_a_file_becomes_a_folder_and_back(on_folder: Kept, becomes: str) -> None:
-    thing = on_folder.source / "thing"
+def test_a_file_becomes_a_folder_and_back(anywhere: Kept, becomes: str) -> None:
+    thing = anywhere.source / "thing"
     if becomes == "folder":
         thing.write_text("a file")
     else:
-        on_folder.write(3, folder="thing")
-    sync = on_folder.start(delete=True)
-    on_folder.arrived()
+        anywhere.write(3, folder="thing")
+    sync = anywhere.start(delete=True)
+    anywhere.arrived()
     if becomes == "folder":
         thing.unlink()
-        on_folder.write(3, folder="thing")
+        anywhere.write(3, folder="thing")
     else:
         shutil.rmtree(thing)
         thing.write_text("a file")
-    on_folder.write(1, prefix="other")
-    poll(lambda: (on_folder.there / "other_0.bin").exists(), what="others arrive all the same")
-    on_folder.arrived()
+    anywhere.write(1, prefix="other")
+    poll(lambda: (anywhere.there / "other_0.bin").exists(), what="others arrive all the same")
+    anywhere.arrived()
     sync.stop()

@@ -29,7 +29,7 @@ def second(kept: Kept, source: Path) -> Kept:
     return Kept(source, kept.there, kept.place)
 
 
-@pytest.mark.parametrize("where", ["on_folder", "on_drive"])
+@pytest.mark.parametrize("where", ["on_folder", "on_drive", "on_bucket"])
 def test_the_second_is_told_and_changes_nothing(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: str, where: str
 ) -> None:
@@ -59,12 +59,12 @@ def test_the_second_is_told_and_changes_nothing(
 
 
 def test_the_second_takes_over_when_the_first_has_stopped(
-    on_folder: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: str
+    anywhere: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: str
 ) -> None:
-    before = on_folder.write(5)
-    on_folder.start().stop()
+    before = anywhere.write(5)
+    anywhere.start().stop()
     monkeypatch.setenv("XDG_STATE_HOME", elsewhere)
-    other = second(on_folder, tmp_path / "other machine" / "data_job")
+    other = second(anywhere, tmp_path / "other machine" / "data_job")
     other.start(delete=True)
     other.arrived()
     assert files(other.source) == before
