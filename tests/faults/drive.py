@@ -370,6 +370,8 @@ def detach(mountpoint: str | os.PathLike[str]) -> None:
 
 def main(backing: str, mountpoint: str) -> None:
     """Mount and serve until unmounted."""
+    # Where libfuse 2 is there too it would be taken, which writes in pieces of 4 kB: a slow Drive is slower than any.
+    os.environ["FUSE_LIBRARY_NAME"] = "fuse3"
     import mfusepy
 
     faulty = Faulty(os.path.realpath(backing))

@@ -115,7 +115,7 @@ class Kept:
         """The root of the Place, seen in the same way."""
         if isinstance(self.there, BucketFolder):
             return BucketFolder(self.there.server, self.there.bucket, "kept")
-        return Path(self.place.root)
+        return self.there.parents[len(self.place.parts) - 1]
 
     def start(self, **options: Any) -> Sync:
         """Start the sync, as ``%sync`` does."""
