@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-VERBS = ("project", "sync", "fork", "join", "stop", "submit", "jobs", "remote", "host", "trust")
+VERBS = ("project", "sync", "fork", "join", "stop", "submit", "jobs", "remote", "host", "s3", "trust")
 """The verbs in the order in which a notebook uses them; ``<name>.py`` here holds each."""
 
 F = TypeVar("F", bound=Callable[..., Any])
