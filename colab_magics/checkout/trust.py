@@ -38,6 +38,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     "jobs": frozenset({"all", "lines", "names", "older", "workers", "retries", "max-failures"}),
     "remote": frozenset({"exclude", "idle", "spool"}),
     "host": frozenset({"need", "timeout"}),
+    "download": frozenset({"workers"}),
 }
 """Options that a repository may set by itself: names, patterns, numbers, times. What sends, fetches, installs, names
 secrets, runs something or points elsewhere is not among them, and no option is before somebody has thought about it."""

@@ -1,0 +1,130 @@
+"""Where files come from, as users write it: addresses of the web, links of Google Drive, objects in buckets."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .. import __version__
+from ..errors import InvalidInput
+from . import drive_links, file_names
+from .fetch_part import check_of, key_of
+from .web import Web, split_login
+
+AGENT = f"colab_magics/{__version__}"
+_WEB, _BUCKETS = ("http", "https"), ("s3", "gs")
+_CHECK = re.compile(r"(md5|sha-?1|sha-?256|sha-?512)=.*", re.IGNORECASE)
+_KNOWN = "http://…, https://…, links of Google Drive, s3://BUCKET/KEY, gs://BUCKET/KEY"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file elsewhere.
+
+    Parameters
+    ----------
+    text : str
+        Its address, without what stands behind ``#``.
+    check : str
+        Its checksum, ``sha256=…``; empty for none.
+    link : drive_links.Link or None
+        What it is on Google Drive.
+    below : str
+        The folder below the target that it goes to.
+    name : str
+        Its name; empty for the one that the other side gives.
+    """
+
+    text: str
+    check: str = ""
+    link: drive_links.Link | None = None
+    below: str = ""
+    name: str = ""
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether it is an object in a bucket."""
+        return urllib.parse.urlsplit(self.text).scheme in _BUCKETS
+
+    @property
+    def shown(self) -> str:
+        """What to call it: no login, and no query, which may hold a token."""
+        if self.name:
+            return "/".join(filter(None, [self.below, self.name]))
+        parts = urllib.parse.urlsplit(self.text)
+        if self.link is not None:
+            return f"{parts.hostname}: {self.link.id}"
+        return urllib.parse.unquote(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+
+    @property
+    def key(self) -> str:
+        """What names its part on the disk."""
+        return key_of("\0".join([split_login(self.text)[0], self.below, self.name]))
+
+    def remote(self, token: str = "") -> Any:
+        """Return what opens it; see `fetch.Remote`."""
+        if self.in_bucket:
+            from .bucket_file import BucketFile
+
+            return BucketFile(self.text)
+        if self.link is not None:
+            return drive_links.Drive(self.link)
+        return Web(self.text, token=token, agent=AGENT)
+
+    def direct(self, token: str = "") -> tuple[str, str]:
+        """Return an address that another machine can ask for, and the file's name where that is known by now."""
+        if self.in_bucket:
+            from .bucket_file import BucketFile
+
+            return BucketFile(self.text).direct()
+        if self.link is not None:
+            return drive_links.Drive(self.link).direct()
+        return self.text, ""
+
+
+def parse(text: str) -> Source:
+    """Read an address.
+
+    Raises
+    ------
+    InvalidInput
+        When it is none that can be fetched.
+    """
+    text = text.strip()
+    try:
+        parts = urllib.parse.urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is no address: {error}.", f"Known: {_KNOWN}.") from None
+    if parts.scheme.lower() not in (*_WEB, *_BUCKETS) or not host or re.search(r"[\x00-\x20\x7f]", text):
+        near = text if re.match(r"[\w-]+(\.[\w-]+)+(/|$)", text) else ""
+        hint = f"did you mean https://{near}? " if near else ""
+        raise InvalidInput(f"{text!r} is no address that can be fetched.", f"{hint}Known: {_KNOWN}.")
+    check = check_of(parts.fragment) if _CHECK.fullmatch(parts.fragment) else ""
+    source = Source(urllib.parse.urlunsplit(parts._replace(fragment="")), check)
+    if source.in_bucket:
+        name = file_names.safe(file_names.of_path(parts.path))
+        if parts.path in ("", "/") or parts.path.endswith("/"):
+            raise InvalidInput(f"{text} names no object in the bucket.", "Name one: s3://BUCKET/KEY")
+        return replace(source, name=name)
+    link = drive_links.parse(text)
+    if parts.hostname == "drive.google.com" and link is None:
+        raise InvalidInput(f"{text} is no link to a file or folder.", "Take the one of Share → Copy link.")
+    return replace(source, link=link)
+
+
+def spread(sources: Sequence[Source]) -> list[Source]:
+    """Put the files of folders in the place of the folders; asks Drive."""
+    found: list[Source] = []
+    for source in sources:
+        if source.link is None or not source.link.folder:
+            found.append(source)
+            continue
+        for one in drive_links.files_of(source.link):
+            folder, _, name = one.path.rpartition("/")
+            link = drive_links.Link(one.id)
+            found.append(Source(f"https://drive.google.com/uc?id={one.id}", "", link, folder, name))
+    return found
