@@ -14,8 +14,8 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import IO, Any, NamedTuple
 
 from ..errors import InvalidInput, Unavailable
@@ -121,16 +121,16 @@ def opened(path: str) -> Iterator[tuple[Iterator[Entry], int]]:
     if kind == "zip":
         with zipfile.ZipFile(path) as archive:
             infos = _sound(archive, path)
-            yield _of_zip(archive, infos), sum(info.file_size for info in infos)
+            with closing(_of_zip(archive, infos)) as found:
+                yield found, sum(info.file_size for info in infos)
         return
-    if not kind:
-        raise InvalidInput(f"{os.path.basename(path)} is no archive that can be unpacked.", f"Known: {KNOWN}.")
     with _plain(path, kind) as stream:
         head = _Ahead(stream)
         if _is_tar(head.start, os.path.basename(path)):
             # As a stream: nothing in it can send the reader back and forth.
             with tarfile.open(fileobj=head, mode="r|") as tar:  # type: ignore[call-overload]
-                yield _of_tar(tar), 0
+                with closing(_of_tar(tar)) as found:
+                    yield found, 0
         else:
             yield iter([Entry(stem(os.path.basename(path)), FILE, data=head)]), 0
 
@@ -201,7 +201,7 @@ def _sound(archive: zipfile.ZipFile, path: str) -> list[zipfile.ZipInfo]:
     return infos
 
 
-def _of_zip(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo]) -> Iterator[Entry]:
+def _of_zip(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo]) -> Generator[Entry, None, None]:
     for info in infos:
         mode, name = info.external_attr >> 16, info.filename
         if info.create_system == _DOS and "/" not in name:
@@ -225,7 +225,7 @@ def _time_of(info: zipfile.ZipInfo) -> float:
         return 0.0
 
 
-def _of_tar(tar: tarfile.TarFile) -> Iterator[Entry]:
+def _of_tar(tar: tarfile.TarFile) -> Generator[Entry, None, None]:
     for member in tar:
         tar.members = []  # type: ignore[attr-defined]  # else it keeps all of them, and there may be millions
         if member.isdir():

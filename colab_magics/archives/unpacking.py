@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ..errors import InvalidInput, Unavailable
 from ..units import show_size
-from .entries import DAMAGED, FILE, FOLDER, LINK, SAME, Entry, is_single, opened, stem
+from .entries import DAMAGED, FILE, FOLDER, KNOWN, LINK, SAME, Entry, is_single, kind_of, opened, stem
 
 TEMPORARY = ".~colab_magics.unpack-"
 """How the names of folders begin that are not whole; a sync leaves them out."""
@@ -91,6 +91,8 @@ def unpack(path: str, to: str | None = None, *, big: bool = False, stop: threadi
     Unavailable
         When the disk has no room, or this Python cannot read it.
     """
+    if not kind_of(path):
+        raise InvalidInput(f"{os.path.basename(path)} is no archive that can be unpacked.", f"Known: {KNOWN}.")
     target = os.path.abspath(target_of(path, to))
     if target == os.path.abspath(path):
         raise InvalidInput(f"{path} would be unpacked over itself.", "Say where to: to=FOLDER")
