@@ -15,7 +15,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import IO, Any, NamedTuple
 
 from ..errors import InvalidInput, Unavailable
@@ -128,9 +128,9 @@ def opened(path: str) -> Iterator[tuple[Iterator[Entry], int]]:
         head = _Ahead(stream)
         if _is_tar(head.start, os.path.basename(path)):
             # As a stream: nothing in it can send the reader back and forth.
-            with tarfile.open(fileobj=head, mode="r|") as tar:  # type: ignore[call-overload]
-                with closing(_of_tar(tar)) as found:
-                    yield found, 0
+            with ExitStack() as stack:
+                tar = stack.enter_context(tarfile.open(fileobj=head, mode="r|"))  # type: ignore[call-overload]
+                yield stack.enter_context(closing(_of_tar(tar))), 0
         else:
             yield iter([Entry(stem(os.path.basename(path)), FILE, data=head)]), 0
 

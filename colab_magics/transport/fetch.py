@@ -193,7 +193,7 @@ class _Fetch:
                     return found
                 if (wrong := self._wrong()) is None:
                     return self._publish()
-                raise Passing(wrong, anew=True)
+                raise Passing(wrong, anew=True, tries=1)
             except Passing as error:
                 if self._watch.stop.is_set():
                     raise Stopped from None

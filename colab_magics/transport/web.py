@@ -166,7 +166,7 @@ class Body:
                 self._look_for_more()
                 return 0
         try:
-            size: int = self._stream.readinto(view)
+            size = self._read(view)
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
             said = "it said nothing any more" if isinstance(error, TimeoutError) else str(error) or "it was cut"
             raise Passing(f"The connection to {self._web.place} broke: {said.rstrip('.')}.") from error
@@ -175,6 +175,14 @@ class Body:
                 raise Passing(f"{self._web.place} ended before the file did.")
             self._left -= size
         return size
+
+    def _read(self, view: memoryview) -> int:
+        """Take what is there: to wait until `view` is full would lose more when it is cut."""
+        if self._left is not None:
+            return int(self._stream.readinto1(view))
+        data = self._stream.read1(len(view))
+        view[: len(data)] = data
+        return len(data)
 
     def _look_for_more(self) -> None:
         """A server that said too small a size sends on: what is here then is no whole file."""

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
+import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import poll
 from web_server import WebServer, web_server
 
 from colab_magics import download
+from colab_magics.archives import packing, unpacking
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, NotFound, Unavailable
-from colab_magics.transport import fetch, file_names, web
+from colab_magics.mirror import patterns
+from colab_magics.transport import downloads, fetch, fetch_part, file_names, web
 
 DATA = bytes(range(256)) * 8192
 """Two megabytes."""
@@ -369,3 +379,93 @@ def test_to_names_a_file_for_one_url(server: WebServer, project: Project, tmp_pa
 def test_nobody_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1 cannot be reached: Connection refused"):
         download("http://127.0.0.1:9/a.bin", to=str(tmp_path))
+
+
+def zipped(**files: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return made.getvalue()
+
+
+def test_b17_unpacked_once(server: WebServer, project: Project) -> None:
+    url = server.add("/x.zip", zipped(a=b"1"))
+    got = download(url, unpack=True)
+    assert "unpacked, 1 file" in str(got)
+    assert got.path == project.data_project / "x"
+    (got.path / "a").write_bytes(b"mine")
+    assert "unpacked already" in str(download(url, unpack=True))
+    assert (got.path / "a").read_bytes() == b"mine"
+    server.add("/x.zip", zipped(a=b"2"))
+    download(url, unpack=True, force=True)
+    assert (got.path / "a").read_bytes() == b"2"
+    assert (project.data_project / "x.old1" / "a").read_bytes() == b"mine"
+
+
+def test_a_folder_of_an_earlier_archive_is_told(server: WebServer, project: Project) -> None:
+    url = server.add("/x.zip", zipped(a=b"1"))
+    download(url, unpack=True)
+    server.add("/x.zip", zipped(a=b"22"))
+    download(url, force=True)
+    with pytest.raises(InvalidInput, match=r"unpacked from an earlier x\.zip"):
+        download(url, unpack=True)
+
+
+def test_unpacking_needs_an_archive(server: WebServer, tmp_path: Path) -> None:
+    assert "no archive" in str(download(server.add("/a.csv", b"1,2"), to=str(tmp_path), unpack=True))
+    with pytest.raises(InvalidInput, match="no archive, although its name says so"):
+        download(server.add("/x.zip", b"<html>login"), to=str(tmp_path), unpack=True)
+
+
+def test_a_hostile_archive_is_kept_and_not_unpacked(server: WebServer, tmp_path: Path) -> None:
+    url = server.add("/x.zip", zipped(**{"../evil": b"1"}))
+    with pytest.raises(InvalidInput, match="leads out of the folder"):
+        download(url, to=str(tmp_path / "in"), unpack=True)
+    assert [one.name for one in tmp_path.iterdir()] == ["in"]
+    assert not (tmp_path / "in" / "x").exists()
+
+
+def test_an_interrupt_keeps_the_parts(server: WebServer, tmp_path: Path) -> None:
+    script = (
+        "import colab_magics, sys\n"
+        f"colab_magics.download({server.add('/a.bin', DATA, pause=0.05)!r}, "
+        f"{server.add('/b.bin', DATA, pause=1000, block=1 << 19)!r}, to={str(tmp_path)!r})"
+    )
+    running = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    parts = lambda: [one for one in tmp_path.iterdir() if ".get-" in one.name and one.stat().st_size > 100_000]  # noqa: E731
+    poll(lambda: len(parts()) == 2)
+    running.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, said = running.communicate(timeout=20)
+    assert time.monotonic() - began < 10
+    assert "the parts wait, and go on" in said
+    assert len(parts()) == 2
+    for name in ("/a.bin", "/b.bin"):
+        server.files[name].pause = 0
+    got = download(f"{server.url}/a.bin", f"{server.url}/b.bin", to=str(tmp_path))
+    assert [one.read_bytes() for one in got.paths] == [DATA] * 2
+    assert all(one.came < one.size for one in got.outcomes)
+
+
+def test_long_downloads_say_how_far_they_are(
+    server: WebServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    download(server.add("/a.bin", DATA, pause=0.08), to=str(tmp_path))
+    assert re.search(r"a\.bin +\d+ %, .* of 2\.1 MB, .*/s, .* left", capsys.readouterr().err)
+
+
+def test_the_shell_has_it_too(server: WebServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from colab_magics.__main__ import main
+
+    url = server.add("/x.zip", zipped(a=b"1"))
+    assert main(["download", url, f"to={tmp_path}", "--unpack"]) == 0
+    assert "unpacked, 1 file" in capsys.readouterr().out
+    assert main(["download", f"{url}x", f"to={tmp_path}"]) == 1
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_a_sync_leaves_out_what_is_not_whole() -> None:
+    out = patterns.matcher(patterns.OURS)
+    for name in (fetch_part.TEMPORARY, unpacking.TEMPORARY, downloads.NOTES, packing.TEMPORARY):
+        assert out(f"{name}x", False)
