@@ -136,7 +136,10 @@ class Drive(Web):
             return _export(Link(self._link.id, kind=match[1]))
         if parts.hostname == "accounts.google.com":
             raise Unavailable(f"Google Drive shares the file {self._link.id} with nobody unknown.", _ASK)
-        page = answer.read(_MOST_OF_A_PAGE).decode("utf-8", "replace")
+        try:
+            page = answer.read(_MOST_OF_A_PAGE).decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            raise Passing("A page of Google Drive was cut.") from error
         try:
             # Resolved against the page: a form may say where to from there.
             url = urllib.parse.urljoin(answer.url, behind(page))
@@ -206,4 +209,7 @@ def _cookies() -> http.cookiejar.CookieJar:
     jar = http.cookiejar.MozillaCookieJar(Path.home() / ".cache" / "gdown" / "cookies.txt")
     with contextlib.suppress(OSError, http.cookiejar.LoadError):
         jar.load(ignore_discard=True, ignore_expires=True)
+    for cookie in jar:
+        if cookie.expires == 0:  # as browsers' extensions write cookies of a session
+            cookie.expires, cookie.discard = None, True
     return jar
