@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .verbs.project import project as project
     from .verbs.remote import remote as remote
     from .verbs.report import report as report
+    from .verbs.s3 import s3 as s3
     from .verbs.stop import stop as stop
     from .verbs.submit import submit as submit
     from .verbs.sync import sync as sync

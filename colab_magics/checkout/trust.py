@@ -38,6 +38,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     "jobs": frozenset({"all", "lines", "names", "older", "workers", "retries", "max-failures"}),
     "remote": frozenset({"exclude", "idle", "spool"}),
     "host": frozenset({"need", "timeout"}),
+    "s3": frozenset(),
     "download": frozenset({"workers"}),
 }
 """Options that a repository may set by itself: names, patterns, numbers, times. What sends, fetches, installs, names

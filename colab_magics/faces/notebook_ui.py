@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from ..ui import UI, Live, Notebook, RunningCell, Table, TerminalUI, ticking
+from ..ui import UI, Live, Notebook, RunningCell, Table, TerminalUI, chosen, numbered, ticking
 from . import skip
 from .front_end import running_cell, where
 from .stop import stop
@@ -205,13 +205,20 @@ class NotebookUI(ShellNames, ShellCells):
         table.flush()
 
     def ask(self, question: str) -> bool:
-        from IPython.core.error import StdinNotImplementedError
+        return (_input(f"{question} [y/N] ") or "").strip().lower() in ("y", "yes")
 
-        try:
-            answer = input(f"{question} [y/N] ")
-        except (StdinNotImplementedError, EOFError):
-            return False
-        return answer.strip().lower() in ("y", "yes")
+    def choose(self, question: str, answers: Sequence[str]) -> str:
+        return chosen(_input(f"{numbered(question, answers)} ") or "", answers)
+
+
+def _input(prompt: str) -> str | None:
+    """Ask for a line; None where nobody can type one."""
+    from IPython.core.error import StdinNotImplementedError
+
+    try:
+        return input(prompt)
+    except (StdinNotImplementedError, EOFError):
+        return None
 
 
 class _Display:

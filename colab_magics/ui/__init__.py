@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 from .cells import Cells, NoCells, Notebook, RunningCell, read_notebook
 from .names import Names, NoNames
-from .says import Live, Says, SaysLines, ticking
+from .says import Live, Says, SaysLines, chosen, numbered, ticking
 from .table import Table
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "Says",
     "Table",
     "TerminalUI",
+    "chosen",
+    "numbered",
     "read_notebook",
     "ticking",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
@@ -45,6 +45,9 @@ class Says(Protocol):
 
     def ask(self, question: str) -> bool:
         """Ask a yes-or-no question; no when nobody can answer."""
+
+    def choose(self, question: str, answers: Sequence[str]) -> str:
+        """Ask which of some answers it is, by its number or its first letters; empty when nobody can answer."""
 
 
 @dataclass
@@ -87,6 +90,27 @@ class SaysLines:
             return False
         print(f"{question} [y/N] ", end="", file=self.out, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def choose(self, question: str, answers: Sequence[str]) -> str:
+        if not sys.stdin or not sys.stdin.isatty():
+            return ""
+        print(f"{numbered(question, answers)} ", end="", file=self.out, flush=True)
+        return chosen(sys.stdin.readline(), answers)
+
+
+def numbered(question: str, answers: Sequence[str]) -> str:
+    """Write a question with its answers."""
+    return f"{question} {', '.join(f'[{number}] {answer}' for number, answer in enumerate(answers, 1))}:"
+
+
+def chosen(text: str, answers: Sequence[str]) -> str:
+    """Read an answer: its number, or letters with which one alone begins; empty when it is none."""
+    text = text.strip().lower()
+    if text.isdecimal():
+        return answers[int(text) - 1] if 1 <= int(text) <= len(answers) else ""
+    found = [answer for answer in answers if text and answer.lower().startswith(text)]
+    exact = [answer for answer in found if answer.lower().split()[0] == text]
+    return (exact or found)[0] if len(exact or found) == 1 else ""
 
 
 @dataclass

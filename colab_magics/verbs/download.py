@@ -13,6 +13,7 @@ from ..errors import InvalidInput
 from . import call_only
 
 if TYPE_CHECKING:
+    from ..transport.bucket_file import Connect
     from ..transport.downloaded import Downloaded
     from ..transport.sources import Source
 
@@ -114,12 +115,12 @@ def _here(target: _Target, found: list[Source], token: str, what: str, options: 
     from ..transport.downloads import Job, fetch_all
     from ..transport.fetch import Wanted
 
-    force = options.pop("force")
+    force, connect = options.pop("force"), _connect()
     jobs = [
         Job(
             one.shown,
             Wanted(one.key, os.path.join(target.folder, one.below), one.name, one.check, force),
-            one.remote(token),
+            one.remote(token, connect),
         )
         for one in found
     ]
@@ -130,15 +131,24 @@ def _here(target: _Target, found: list[Source], token: str, what: str, options: 
 def _there(target: _Target, found: list[Source], token: str, what: str, options: dict[str, Any]) -> Any:
     from ..transport import downloaded, downloads_there, file_names, hosts, sources
 
-    host = hosts.check(target.host)
+    host, connect = hosts.check(target.host), _connect()
     files = []
     with session.current().ui.progress("finding out where the files are"):
         for one in found:
-            url, name = one.direct(token)
+            url, name = one.direct(token, connect)
             name = one.name or (file_names.safe(name) if name else "")
             files.append(downloads_there.There(one.shown, url, one.key, name, one.check, one.below, token))
     with downloaded.shown(session.current().ui, f"{what} on {host}") as tell:
         return downloads_there.fetch_there(host, target.folder, files, agent=sources.AGENT, tell=tell, **options)
+
+
+def _connect() -> Connect:
+    """Return what opens buckets, with the keys that ``%s3`` uses too."""
+    from ..checkout.dotenv import consent
+    from ..transport import buckets
+
+    warn = session.current().warn_once
+    return lambda address: buckets.connect(address, folder=Path.cwd(), consent=consent, warn=warn)
 
 
 def _checked(found: list[Source], checks: list[str]) -> Source:

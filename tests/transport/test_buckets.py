@@ -1,0 +1,357 @@
+"""Buckets, on real servers: settings, addresses, what stores refuse, and single files up and down."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from buckets_server import SERVERS, Server, clean_environment, free_port
+from conftest import git
+
+from colab_magics.errors import Busy, ColabMagicsError, InvalidInput, NotFound, Unavailable
+from colab_magics.transport import bucket_files, bucket_settings, buckets
+from colab_magics.transport.buckets import Address, connect
+
+
+@pytest.fixture(scope="module")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """rclone, which checks signatures."""
+    with SERVERS["rclone"](tmp_path_factory.mktemp("rclone")) as running:
+        running.make_bucket("results")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """moto, which takes any key."""
+    with SERVERS["moto"](tmp_path_factory.mktemp("moto")) as running:
+        running.make_bucket("results")
+        yield running
+
+
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Server:
+    """A server of each kind."""
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> buckets.Store:
+    """Its bucket ``results``."""
+    server.set(monkeypatch)
+    return connect(Address.parse("s3://results"))
+
+
+def listed(store: buckets.Store, prefix: str = "") -> list[str]:
+    return [found.key for found in buckets.keys_below(store, Address("s3", "results"), prefix)]
+
+
+# Addresses
+
+
+def test_an_address_is_a_bucket_and_a_key() -> None:
+    assert Address.parse("s3://my-results/a b/c/") == Address("s3", "my-results", "a b/c")
+    assert str(Address.parse("gs://my_results")) == "gs://my_results"
+    assert str(Address("s3", "b").below("x", "y")) == "s3://b/x/y"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "results", "http://results", "s3://", "s3://ab", "s3://Results", "s3://a..b", "s3://1.2.3.4", "s3://-abc"]
+    + [f"s3://results/{key}" for key in ("../x", "a/../b", "a//b", "/a", "a/./b", "a\x01", "a\nb", "x" * 2000)],
+)
+def test_an_impossible_address_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        Address.parse(text)
+
+
+# Files
+
+
+@pytest.mark.parametrize("size", [0, 5, (8 << 20) + 1, 20 << 20])
+def test_a_file_goes_up_and_comes_down_with_its_time(store: buckets.Store, tmp_path: Path, size: int) -> None:
+    file, back = tmp_path / "ünï $(x)", tmp_path / "back"
+    file.write_bytes(os.urandom(size))
+    os.utime(file, ns=(0, 1_700_000_000_123_456_789))
+    up = bucket_files.put_file(store, "ünï/$(x) +%20", file)
+    there = bucket_files.head(store, "ünï/$(x) +%20")
+    assert there is not None
+    assert (there.size, there.metadata["mtime"]) == (size, "1700000000.123456789")
+    (listing,) = list(buckets.keys_below(store, Address("s3", "results"), "ünï/"))
+    assert (listing.key, listing.size, listing.etag) == ("ünï/$(x) +%20", size, there.etag)
+    assert bucket_files.same(file, listing.size, listing.etag, lambda: there)
+    assert bucket_files.same(file, up.size, up.etag, lambda: up)
+    bucket_files.get_file(store, "ünï/$(x) +%20", back)
+    assert back.read_bytes() == file.read_bytes()
+    assert back.stat().st_mtime_ns == 1_700_000_000_123_456_789
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([file.name, "back"])
+    if size:
+        changed = bytearray(file.read_bytes())
+        changed[-1] ^= 1
+        file.write_bytes(changed)
+        assert not bucket_files.same(file, listing.size, listing.etag, lambda: there)
+
+
+def test_an_iterator_that_raises_publishes_nothing(server: Server, store: buckets.Store) -> None:
+    """What `put_file` says of obstore: %sync checks content after its last block, before it is published."""
+    store.put("whole", b"before")
+
+    class Stop(Exception): ...
+
+    def blocks() -> Iterator[bytes]:
+        for _ in range(4):
+            yield bytes(6 << 20)
+        raise Stop
+
+    for key in ("whole", "new"):
+        with pytest.raises(Stop):
+            store.put(key, blocks(), use_multipart=True)
+    assert bytes(store.get("whole").bytes()) == b"before"
+    assert bucket_files.head(store, "new") is None
+    assert b"<Upload>" not in server.request("GET", "results", query="uploads=")
+    store.delete("whole")
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_published(store: buckets.Store, tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_bytes(bytes(20 << 20))
+    store.put("log", b"before")
+
+    def grow(size: int) -> None:
+        with file.open("ab") as stream:
+            stream.write(b"more")
+
+    with pytest.raises(Busy, match="changed while it was read"):
+        bucket_files.put_file(store, "log", file, count=grow)
+    assert bytes(store.get("log").bytes()) == b"before"
+    store.delete("log")
+
+
+def test_the_checksum_of_parts_is_that_of_the_server(store: buckets.Store, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(os.urandom(17 << 20))
+    etag = bucket_files.put_file(store, "parts", file).etag
+    assert etag.endswith("-3")
+    sums = bucket_files.Sums(etag, 17 << 20)
+    data = file.read_bytes()
+    for at in range(0, len(data), 1 << 19):
+        sums.add(data[at : at + (1 << 19)])
+    assert sums.fit()
+    store.delete("parts")
+
+
+# What is there
+
+
+def test_keys_that_are_no_paths_are_listed_as_they_are(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto.set(monkeypatch)
+    store = connect(Address.parse("s3://results"))
+    keys = ["odd/../x", "odd//x", "odd/a/./b", "odd/c\x01d", "odd/tab\tx", "odd/mark/", "odd/ok", "odd/sp +%41"]
+    for key in keys:
+        moto.put("results", key)
+    assert sorted(listed(store, "odd/")) == sorted(keys)
+    assert [key for key in keys if not buckets.odd(key)] == ["odd/ok", "odd/sp +%41"]
+    failed = buckets.delete(store, Address("s3", "results"), keys)
+    assert set(failed) == {"odd/c\x01d"}
+    assert listed(store, "odd/") == ["odd/c\x01d"]
+
+
+def test_more_than_a_thousand_keys_are_listed_and_deleted(store: buckets.Store) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    keys = [f"many/{number:04d}" for number in range(1234)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: store.put(key, b"x"), keys))
+    store.put("many2", b"x")
+    assert listed(store, "many/") == keys
+    assert buckets.delete(store, Address("s3", "results"), keys) == {}
+    assert listed(store, "many") == ["many2"]
+
+
+def test_what_is_not_there_is_none(store: buckets.Store, tmp_path: Path) -> None:
+    assert bucket_files.head(store, "no/such") is None
+    with pytest.raises(NotFound):
+        bucket_files.get_file(store, "no/such", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+# What is refused
+
+
+def test_a_bucket_that_is_not_there_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.set(monkeypatch)
+    address = Address.parse("s3://no-such-bucket")
+    with pytest.raises(NotFound, match="no such bucket"):
+        buckets.check(connect(address), address)
+
+
+def test_a_wrong_secret_is_told_without_it(rclone: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    rclone.set(monkeypatch)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrongwrongwrong")
+    address = Address.parse("s3://results")
+    store = connect(address)
+    with pytest.raises(Unavailable, match="secret does not fit") as told:
+        buckets.check(store, address)
+    assert "wrongwrong" not in f"{told.value} {store!r} {store.credential_provider!r}"
+    with pytest.raises(Unavailable, match="403"):
+        bucket_files.head(store, "x")  # 403 is not "absent"
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:{}", "http://no.such.host.invalid:{}"])
+def test_a_server_that_is_not_there_is_told_soon(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean_environment(monkeypatch)
+    address, url = Address.parse("s3://results"), endpoint.format(free_port())
+    given = {"AWS_ACCESS_KEY_ID": "A" * 20, "AWS_SECRET_ACCESS_KEY": "secret" * 5, "S3_ENDPOINT_URL": url}
+    store = connect(address, given=given)
+    for ask in (lambda: buckets.check(store, address), lambda: bucket_files.head(store, "x")):
+        with pytest.raises(Unavailable, match=r"nothing listens|not found|no network|does not answer") as told:
+            ask()
+        assert told.value.mend
+        assert "secretsecret" not in str(told.value)
+
+
+# Settings
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that names no store."""
+    clean_environment(monkeypatch)
+
+
+def test_without_keys_it_says_at_once_what_to_set(nobody: None, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="no keys for S3") as told:
+        connect(Address.parse("s3://results"), folder=tmp_path)
+    assert "AWS_ACCESS_KEY_ID" in told.value.mend
+    assert "AWS_SKIP_SIGNATURE" in told.value.mend
+    connect(Address.parse("s3://results"), given={"AWS_SKIP_SIGNATURE": "true"})
+
+
+def test_u8_dotenv_comments_quotes_export_and_spaces(nobody: None, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(
+        b"\xef\xbb\xbf# a comment\r\n\r\nexport S3_BUCKET_NAME = 'my # bucket'  # said\r\n"
+        b"AWS_ACCESS_KEY_ID=AKIA$HOME#x\n"
+        b'  AWS_SECRET_ACCESS_KEY = "a\\"b=c/$X#1"\nS3_ENDPOINT_URL=https://s3.example.org # ours\nAWS_REGION=\n'
+        b"nonsense\nOTHER=1\nPATH=/evil\n"
+    )
+    assert dict(bucket_settings.settings(tmp_path)) == {
+        "S3_BUCKET_NAME": "my # bucket",
+        "AWS_ACCESS_KEY_ID": "AKIA$HOME#x",
+        "AWS_SECRET_ACCESS_KEY": 'a"b=c/$X#1',
+        "S3_ENDPOINT_URL": "https://s3.example.org",
+    }
+    assert 'a"b' not in repr(bucket_settings.settings(tmp_path))
+
+
+def test_u2_the_environment_wins_over_dotenv(nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(
+        "S3_BUCKET_NAME=of-file\nS3_ENDPOINT_URL=https://file\nAWS_ACCESS_KEY_ID=F\nAWS_SECRET_ACCESS_KEY=f\n"
+        "AWS_SESSION_TOKEN=t\n"
+    )
+    monkeypatch.setenv("S3_BUCKET_NAME", "of-environment")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://environment")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "E")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "e")
+    # The token belongs to the file's key: it does not go with another one.
+    assert dict(bucket_settings.settings(tmp_path)) == {
+        "S3_BUCKET_NAME": "of-environment",
+        "S3_ENDPOINT_URL": "https://environment",
+        "AWS_ACCESS_KEY_ID": "E",
+        "AWS_SECRET_ACCESS_KEY": "e",
+    }
+
+
+def test_a_key_without_its_secret_is_told(nobody: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "E")
+    with pytest.raises(InvalidInput, match="AWS_SECRET_ACCESS_KEY"):
+        bucket_settings.settings()
+
+
+def test_a_dotenv_that_git_tracks_counts_after_a_yes_alone(nobody: None, tmp_path: Path) -> None:
+    git("init", "--quiet", str(tmp_path))
+    (tmp_path / ".env").write_text("S3_ENDPOINT_URL=https://evil.example\nS3_BUCKET_NAME=evil\n")
+    inner = tmp_path / "notebooks"
+    inner.mkdir()
+    assert bucket_settings.settings(inner)["S3_BUCKET_NAME"] == "evil"  # the user's own: git knows nothing of it
+    git("add", "--force", ".env", cwd=tmp_path)
+    said: list[str] = []
+    assert dict(bucket_settings.settings(inner, warn=said.append)) == {}
+    assert "tracked by git" in said[0]
+    assert bucket_settings.settings(inner, consent=lambda file, values: True)["S3_BUCKET_NAME"] == "evil"
+
+
+def test_a_folder_that_looks_like_a_repository_does_not_hide_that_git_tracks_it(nobody: None, tmp_path: Path) -> None:
+    git("init", "--quiet", str(tmp_path))
+    inner = tmp_path / "inner"
+    for name in ("objects", "refs"):
+        (inner / name).mkdir(parents=True)
+    (inner / "HEAD").write_text("ref: refs/heads/main\n")
+    (inner / ".env").write_text("S3_ENDPOINT_URL=https://evil.example\n")
+    git("add", "--force", "inner/.env", cwd=tmp_path)
+    assert dict(bucket_settings.settings(inner)) == {}
+
+
+def test_a_dotenv_that_is_a_link_is_not_read(nobody: None, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("S3_BUCKET_NAME=x-y-z\n")
+    (tmp_path / ".env").symlink_to("other")
+    said: list[str] = []
+    assert dict(bucket_settings.settings(tmp_path, warn=said.append)) == {}
+    assert "link" in said[0]
+
+
+def test_the_usual_files_of_aws_come_last(nobody: None, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / ".aws").mkdir()
+    (home / ".aws" / "credentials").write_text(
+        "[default]\naws_access_key_id = D\naws_secret_access_key = d\n[work]\naws_access_key_id=W\n"
+        "aws_secret_access_key=w%x\naws_session_token=t\n"
+    )
+    (home / ".aws" / "config").write_text(
+        "[default]\nregion = eu-west-1\n[profile work]\nregion=us-west-2\nendpoint_url = https://s3.work\n"
+        "[profile role]\nrole_arn = arn\nsource_profile = default\n"
+    )
+    found = bucket_settings.settings()
+    assert (found["AWS_ACCESS_KEY_ID"], found["AWS_REGION"]) == ("D", "eu-west-1")
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    assert dict(bucket_settings.settings()) == {
+        "AWS_ACCESS_KEY_ID": "W",
+        "AWS_SECRET_ACCESS_KEY": "w%x",
+        "AWS_SESSION_TOKEN": "t",
+        "AWS_REGION": "us-west-2",
+        "S3_ENDPOINT_URL": "https://s3.work",
+    }
+    monkeypatch.setenv("AWS_PROFILE", "role")
+    assert dict(bucket_settings.settings()) == {"AWS_PROFILE": "role"}
+    monkeypatch.setenv("AWS_PROFILE", "wrok")
+    with pytest.raises(InvalidInput, match="wrok") as told:
+        bucket_settings.settings()
+    assert "did you mean work" in told.value.mend
+
+
+@pytest.mark.parametrize("url", ["s3.example.org", "ftp://x", "https://key:secret@host", "https://"])
+def test_an_endpoint_that_cannot_be_is_refused(nobody: None, url: str) -> None:
+    given = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "b", "S3_ENDPOINT_URL": url}
+    with pytest.raises(InvalidInput) as told:
+        connect(Address.parse("s3://results"), given=given)
+    assert "secret@" not in str(told.value)
+
+
+def test_times_are_written_as_rclone_writes_them() -> None:
+    assert bucket_files.write_time(1_700_000_000_123_456_789) == "1700000000.123456789"
+    assert bucket_files.write_time(1_700_000_000_000_000_000) == "1700000000"
+    assert bucket_files.read_time({"mtime": "1700000000.5"}) == 1700000000.5
+    assert bucket_files.read_time({"mtime": "1e999"}) is None
+
+
+def test_an_etag_of_parts_is_tried_with_likely_sizes() -> None:
+    md5 = hashlib.md5(b"x").hexdigest()
+    assert bucket_files.parts_that_fit(md5, 1) == [0]
+    assert bucket_files.parts_that_fit(f"{md5}-3", 17 << 20) == [8 << 20]
+    assert bucket_files.parts_that_fit("abc", 1) == []
+
+
+def test_every_refusal_is_an_error_of_ours() -> None:
+    assert isinstance(buckets.explain(RuntimeError("x"), "doing"), ColabMagicsError)
