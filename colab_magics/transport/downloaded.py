@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import errors
 from ..errors import ColabMagicsError, Unavailable
 from ..ui import Says, Table
 from ..units import show_seconds, show_size
 from .downloads import Outcome, Progress
-from .downloads_there import error_of
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,15 @@ def result(ui: Says, outcomes: Sequence[Outcome], folder: str, host: str = "") -
         f"{len(failed)} of {len(outcomes)} files could not be fetched:\n" + "\n".join(lines),
         "Mend that and say the line again: what is whole is not fetched again.",
     )
+
+
+def error_of(outcome: Outcome) -> ColabMagicsError | None:
+    """Return the error of an outcome as it was raised, here or there."""
+    if outcome.error is None:
+        return None
+    kind, what, mend = outcome.error
+    known = {one.__name__: one for one in (errors.InvalidInput, errors.NotFound, errors.Unavailable)}
+    return known.get(kind, ColabMagicsError)(what, mend)
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import errors, units
-from ..errors import InvalidInput, Unavailable
+from .. import units
+from ..errors import Unavailable
 from ..pipes import Pipes
 from . import ssh
 from .downloads import Outcome, Progress
@@ -137,31 +137,6 @@ def fetch_there(
             raise error
     cause = re.sub(r"^ssh: ", "", ssh.last_line(said)) or "the connection is gone"
     raise Unavailable(f"The download on {host} was cut: {cause}.", "Say it again: it goes on where it stopped.")
-
-
-def error_of(outcome: Outcome) -> errors.ColabMagicsError | None:
-    """Return the error of an outcome as it was raised, here or there."""
-    if outcome.error is None:
-        return None
-    kind, what, mend = outcome.error
-    known = {one.__name__: one for one in (errors.InvalidInput, errors.NotFound, errors.Unavailable)}
-    return known.get(kind, errors.ColabMagicsError)(what, mend)
-
-
-def place(to: str) -> tuple[str, str] | None:
-    """Read ``HOST:FOLDER``; None for what is here.
-
-    Raises
-    ------
-    InvalidInput
-        When ssh could not take it for a host.
-    """
-    host, colon, folder = to.partition(":")
-    if not colon or "/" in host or os.path.lexists(to):
-        return None
-    if "\0" in folder or ".." in folder.split("/"):
-        raise InvalidInput(f"to={to} leads out of the folder there.", "Write HOST:FOLDER, from the home folder or /.")
-    return ssh.check_host(host), folder
 
 
 def _modules() -> list[tuple[str, str, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import urllib.parse
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import InvalidInput
-from . import drive_links
+from . import drive_links, ssh
 from .fetch_part import check_of, key_of
 from .web import Web, split_login
 
@@ -139,3 +140,19 @@ def spread(sources: Sequence[Source]) -> list[Source]:
             link = drive_links.Link(one.id)
             found.append(Source(f"https://drive.google.com/uc?id={one.id}", "", link, folder, name))
     return found
+
+
+def there(to: str) -> tuple[str, str] | None:
+    """Read ``HOST:FOLDER``; None for what is here.
+
+    Raises
+    ------
+    InvalidInput
+        When ssh could not take it for a host.
+    """
+    host, colon, folder = to.partition(":")
+    if not colon or "/" in host or os.path.lexists(to):
+        return None
+    if "\0" in folder or ".." in folder.split("/"):
+        raise InvalidInput(f"to={to} leads out of the folder there.", "Write HOST:FOLDER, from the home folder or /.")
+    return ssh.check_host(host), folder

@@ -14,6 +14,7 @@ from . import call_only
 
 if TYPE_CHECKING:
     from ..transport.bucket_file import Connect
+    from ..transport.buckets import Address, Store
     from ..transport.downloaded import Downloaded
     from ..transport.sources import Source
 
@@ -75,7 +76,6 @@ def download(
     %download https://drive.google.com/file/d/FILE_ID/view to=data/model.pt
     %download https://example.org/a.csv https://example.org/b.csv to=gpu1:
     """
-    from ..checkout.setup import Login
     from ..transport import downloaded, sources
 
     here = session.current()
@@ -85,11 +85,11 @@ def download(
     checks = [f"{kind}={value}" for kind, value in (("sha256", sha256), ("md5", md5)) if value is not None]
     if checks:
         found = [_checked(found, checks)]
-    secret = Login(token, here.ui.where).token()
-    word = "" if secret is None else secret.value
+    word = _secret(token)
     target = _target(to, one=len(found) == 1 and not (found[0].link and found[0].link.folder))
-    with here.ui.progress("asking Google Drive which files they are"):
-        found = sources.spread(found)
+    if any(one.link for one in found):
+        with here.ui.progress("asking Google Drive which files they are"):
+            found = sources.spread(found)
     if target.name:
         found = [replace(found[0], name=target.name)]
     options: dict[str, Any] = {"unpack": unpack, "big": big, "force": force}
@@ -142,13 +142,27 @@ def _there(target: _Target, found: list[Source], token: str, what: str, options:
         return downloads_there.fetch_there(host, target.folder, files, agent=sources.AGENT, tell=tell, **options)
 
 
+def _secret(token: str | None) -> str:
+    """Return the token that ``token=`` names; empty without one."""
+    if token is None:
+        return ""
+    from ..checkout.setup import Login
+
+    found = Login(token, session.current().ui.where).token()
+    return "" if found is None else found.value
+
+
 def _connect() -> Connect:
     """Return what opens buckets, with the keys that ``%s3`` uses too."""
-    from ..checkout.dotenv import consent
-    from ..transport import buckets
-
     warn = session.current().warn_once
-    return lambda address: buckets.connect(address, folder=Path.cwd(), consent=consent, warn=warn)
+
+    def connect(address: Address) -> Store:
+        from ..checkout.dotenv import consent
+        from ..transport import buckets
+
+        return buckets.connect(address, folder=Path.cwd(), consent=consent, warn=warn)
+
+    return connect
 
 
 def _checked(found: list[Source], checks: list[str]) -> Source:
@@ -165,8 +179,7 @@ def _checked(found: list[Source], checks: list[str]) -> Source:
 def _target(to: str | None, *, one: bool) -> _Target:
     """Decide where files go."""
     from ..checkout.project import DATA_PROJECT, keep_within
-    from ..relay.code import folder_there
-    from ..transport import downloads_there
+    from ..transport.sources import there
 
     project = _project()
     if to is None:
@@ -175,9 +188,10 @@ def _target(to: str | None, *, one: bool) -> _Target:
         return _Target(str(project.data_project))
     if not to.strip() or "\0" in to:
         raise InvalidInput("to= names nothing.", "Write to=FOLDER, or leave it out: data_project is meant then.")
-    there = downloads_there.place(to)
-    if there is not None:
-        host, path = there
+    if (other := there(to)) is not None:
+        from ..relay.code import folder_there
+
+        host, path = other
         first, _, rest = path.rstrip("/").partition("/")
         if first in ("", DATA_PROJECT) and not path.startswith("/"):
             root = project.root if project is not None else session.current().start_folder
