@@ -18,13 +18,13 @@ import pytest
 
 import colab_magics
 from colab_magics.records import names
-from colab_magics.verbs import subcommands
+from colab_magics.verbs import FUNCTIONS, subcommands
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "colab_magics"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = ("errors", "units", "line", "process", "files", "foreign", "pipes", "registry", "ui", "session")
+GROUND = ("archives", "errors", "units", "line", "process", "files", "foreign", "pipes", "registry", "ui", "session")
 FLOORS = (
     GROUND,
     *((room,) for room in ("colab", "transport", "relay", "mirror", "checkout", "queues", "records", "engines")),
@@ -288,7 +288,7 @@ def test_the_version_has_one_source() -> None:
 def test_every_verb_has_its_file_and_every_file_its_verb() -> None:
     # Some words of a verb may stand in a file of their own, named after it: jobs_results.py.
     files = {file.stem.partition("_")[0] for file in (PACKAGE / "verbs").glob("*.py") if file.stem != "__init__"}
-    assert files == {*colab_magics.VERBS, "report"}  # for runs' own code: a function, and no line
+    assert files == {*colab_magics.VERBS, *FUNCTIONS.values()}  # for runs' own code: functions, and no lines
     assert all(inspect.isfunction(getattr(colab_magics, verb)) for verb in colab_magics.VERBS)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..transport.rsync import RsyncStore
-from ..transport.store import FileThere
+from ..transport.store import INCOMING, FileThere
 from .native import CHANGED, DONE, OTHER, Copied
-from .patterns import INCOMING
 from .ways import Parcel, Sent
 
 

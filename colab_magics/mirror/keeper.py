@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ColabMagicsError, Unavailable, Unmounted
 from ..files import DEAD_MOUNT
 from ..transport import filters
-from ..transport.store import TEMPORARY, Mark, Opened, rights_of
+from ..transport.store import INCOMING, TEMPORARY, Mark, Opened, rights_of
 from . import guard, native, owner, patterns, restore, scan, state
 from .deletes import Trash, folders_of, renamed
 from .lease import Leases
@@ -157,7 +157,7 @@ class Keeper(Looker):
         """Take away the copies that an earlier process did not finish."""
         if opened.store.local is not None:
             left = [name for name in os.listdir(opened.store.local) if name.startswith(TEMPORARY)]
-            opened.store.erase([name for name in left if name != patterns.INCOMING])
+            opened.store.erase([name for name in left if name != INCOMING])
         self.swept = True
 
     def send(self, *, urgent: bool) -> Full | None:

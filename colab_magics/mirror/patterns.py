@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..transport.places import SENTINEL
 from ..transport.store import TEMPORARY
 
-TRASH, CONFLICT, VERSIONS, INCOMING = ".sync_trash", ".sync_conflict", ".sync_versions", f"{TEMPORARY}incoming"
+TRASH, CONFLICT, VERSIONS = ".sync_trash", ".sync_conflict", ".sync_versions"
 OWNER, AGES = ".colab_magics_owner.json", ".colab_magics_trash.json"
 
 _NOT_RENAMED = ".*.[0-9]*.[0-9]*.tmp"  # what `process.write_whole` writes to

@@ -19,11 +19,12 @@ from .. import foreign
 from ..errors import InvalidInput
 from ..ui import Table
 from ..units import show_size, show_time
-from .bucket_files import TEMPORARY, head, same
+from .bucket_files import head, same
 from .bucket_requests import Found
 from .bucket_settings import DOTENV
 from .buckets import Address, keys_below, odd
 from .gather import BY_MACHINES
+from .store import TEMPORARY
 
 if TYPE_CHECKING:
     from .buckets import Store

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import Busy, Unavailable
 from ..files import plain
 from .bucket_errors import explain
+from .store import TEMPORARY
 
 if TYPE_CHECKING:
     from .buckets import Store
@@ -32,8 +33,6 @@ _MOST_PARTS = 9000
 _BLOCK = 1 << 20
 _PARTS_OF_OTHERS = (5 << 20, 8 << 20, 15 << 20, 16 << 20, 32 << 20, 50 << 20, 64 << 20, 100 << 20, 128 << 20)
 """Of obstore, rclone, aws, and those that people set."""
-TEMPORARY = ".~colab_magics."
-"""What the name of a file begins with that is still coming."""
 Count = Callable[[int], None]
 
 

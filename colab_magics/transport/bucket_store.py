@@ -168,6 +168,9 @@ class BucketStore(ListedStore):
             raise CommandFailed(some + more, returncode=1, output=some)
         return {name: time for name, time in times.items() if time is not None}
 
+    def take(self, source: Path, names: Sequence[str], *, aside: str) -> None:
+        self._each(names, lambda name: bucket_files.put_file(self.objects, self.key(name), source / name))
+
     def bring(
         self,
         name: str,

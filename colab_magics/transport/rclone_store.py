@@ -118,6 +118,10 @@ class RcloneStore(ListedStore):
                     os.replace(os.path.join(waiting, name), into / name)
         return {}
 
+    def take(self, source: Path, names: Sequence[str], *, aside: str) -> None:
+        words = ["copy", "--ignore-times", "--no-traverse", "--files-from-raw=-", str(source), self.path()]
+        rclone(words, input=_list(names))
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """Yield a folder here in which a batch is put together for `bring`."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import process
 from ..errors import CommandFailed, Unavailable
-from .store import LIGHT, Known, Store, There, unknown
+from .store import INCOMING, LIGHT, Known, Store, There, unknown
 
 VANISHED = 24
 """rsync's status when files went away while it read them: no error for a folder that is being worked in."""
@@ -96,6 +96,12 @@ class RsyncStore(Store):
             common += ["--files-from=-", "--from0"]
             self._rsync(common, (), into, self.target, fetch=True, listed=_list(names))
         return {}
+
+    def take(self, source: Path, names: Sequence[str], *, aside: str) -> None:
+        self.bring(source, names, INCOMING)
+        self.move([(f"{INCOMING}/{name}", name) for name in names], aside=aside)
+        above = {str(parent) for name in names for parent in Path(name).parents if str(parent) != "."}
+        self.drop_folders([INCOMING, *(f"{INCOMING}/{folder}" for folder in above)])
 
     def bring(self, source: Path, names: Sequence[str], aside: str, *, flags: Sequence[str] = ()) -> None:
         """Bring files to a folder within this one, where nobody takes them for the real ones yet.

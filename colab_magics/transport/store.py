@@ -18,6 +18,8 @@ from typing import NamedTuple
 PRIVATE = 0o700
 TEMPORARY = ".~colab_magics."
 """How the names of copies begin that are not finished; none of them is ever kept at a Place or fetched."""
+INCOMING = f"{TEMPORARY}incoming"
+"""The folder at a Place in which files wait until all of them have come."""
 LIGHT = 10 << 20
 """Files above this size are left out of a light restore; bytes."""
 
@@ -136,6 +138,25 @@ class Store(ABC):
         ------
         CommandFailed
             When it failed; what was fetched until then stays.
+        """
+
+    @abstractmethod
+    def take(self, source: Path, names: Sequence[str], *, aside: str) -> None:
+        """Take files of a folder here that nobody writes now; each shows when it is whole, in the place of another.
+
+        Parameters
+        ----------
+        source : Path
+            The folder here.
+        names : sequence of str
+            Files in it.
+        aside : str
+            The folder there to which what is in the way of a folder is moved.
+
+        Raises
+        ------
+        ColabMagicsError
+            When it failed; those that were whole by then may be there.
         """
 
     @abstractmethod

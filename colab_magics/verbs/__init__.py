@@ -10,15 +10,18 @@ import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-VERBS = ("project", "sync", "fork", "join", "stop", "submit", "jobs", "remote", "host", "s3", "trust")
+VERBS = ("project", "sync", "fork", "join", "stop", "submit", "jobs", "remote", "host", "download", "s3", "trust")
 """The verbs in the order in which a notebook uses them; ``<name>.py`` here holds each."""
+
+FUNCTIONS = {"report": "report", "pack": "archives", "unpack": "archives", "keep": "keep"}
+"""Functions for the user's own code that are no verbs of lines, and the modules here that hold them."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def load(name: str) -> Callable[..., Any]:
-    """Import a verb's function, or ``report``."""
-    function: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+    """Import a verb's function, or one of `FUNCTIONS`."""
+    function: Callable[..., Any] = getattr(importlib.import_module(f"{__name__}.{FUNCTIONS.get(name, name)}"), name)
     return function
 
 
