@@ -123,7 +123,7 @@ def find_places(to: str | None, before: Before, name: str, where: str, warn: War
     warn : callable
         Is told what of before does not count.
     """
-    from ..transport import folder_place, places
+    from ..transport import drive_place, places
 
     if to is None and before.left_out:
         warn(before.left_out)
@@ -131,9 +131,9 @@ def find_places(to: str | None, before: Before, name: str, where: str, warn: War
     if text is None or str(text).strip().lower() in NONE:
         return []
     found = places.parse_all(str(text), project=name)
-    if runtime.on_colab() and any(Path(place.path).is_relative_to(runtime.my_drive()) for place in found):
+    if runtime.on_colab() and any(Path(place.path).is_relative_to(runtime.my_drive().parent) for place in found):
         # The folder alone proves nothing: files that were written while Drive was gone lie in one of that name.
-        mount.ensure_drive(where, folder_place.drive_works)
+        mount.ensure_drive(where, drive_place.drive_works)
     return found
 
 

@@ -53,5 +53,5 @@ class ByRclone:
             if whole:
                 parcel.ledger.intend([one.name for one in whole])
                 self.store.copy(kept)
-                self.store.bring(folder / "batch")
+                self.store.bring(folder / "batch", aside=parcel.aside)
         yield from whole

@@ -6,20 +6,17 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import ClassVar, Self
+from pathlib import Path
+from typing import Self
 
-from .. import files, process
-from ..colab import mount
-from ..colab.runtime import my_drive, on_colab
-from ..errors import ColabMagicsError, CommandFailed, InvalidInput, Unavailable, Unmounted
+from .. import process
+from ..errors import ColabMagicsError, CommandFailed, Unavailable
 from .folder_store import FolderStore, read
-from .places import ANSWER_SECONDS, SENTINEL, Place, new_sentinel, safe_name
+from .places import ANSWER_SECONDS, SENTINEL, Place, new_sentinel
 from .store import Mark, Opened
 
 TICK = 3.0
@@ -117,37 +114,6 @@ class FolderPlace(Place):
         )
 
 
-@dataclass(frozen=True)
-class DrivePlace(FolderPlace):
-    """The user's Google Drive as Colab mounts it: the project's folder in ``MyDrive/colab_data``."""
-
-    uploads_later: ClassVar[bool] = True
-    keeps_links: ClassVar[bool] = False
-
-    @classmethod
-    def from_text(cls, text: str, *, project: str) -> Self:
-        if not project:
-            raise InvalidInput("to=drive needs a project: its folder there is named after it.", "Run %project first.")
-        return cls(text="drive", root=str(my_drive() / "colab_data" / safe_name(project, of="Drive")))
-
-    @property
-    def rsync_options(self) -> list[str]:
-        # Drive's file system has no links, modes or owners.
-        return ["--no-perms", "--no-owner", "--no-group", "--no-links", "--no-D", "--timeout=120"]
-
-    def mounted(self) -> None:
-        if not drive_is_mounted():
-            raise Unmounted(f"Google Drive is not mounted at {drive_folder()}.", _mend_of_drive())
-
-    def _unusable(self, error: OSError) -> Unavailable:
-        if error.errno in files.DEAD_MOUNT:
-            return Unmounted(f"The mount of Google Drive has died: {error.strerror}.", _mend_of_drive())
-        return super()._unusable(error)
-
-    def __str__(self) -> str:
-        return f"Drive ({PurePosixPath('colab_data', PurePosixPath(self.root).name, *self.parts)})"
-
-
 def _name(error: OSError | ColabMagicsError, here: str, root: str) -> None:
     """Let an error name a folder as people know it, and not by the number of an open file."""
     if isinstance(error, OSError):
@@ -159,41 +125,6 @@ def _name(error: OSError | ColabMagicsError, here: str, root: str) -> None:
     error.args = (error.what, error.mend)
     if isinstance(error, CommandFailed):
         error.output = error.output.replace(here, root)
-
-
-def drive_folder() -> str:
-    """Return where Google Drive is mounted, or would be."""
-    return str(my_drive().parent)
-
-
-def drive_is_mounted() -> bool:
-    """Whether Google Drive is mounted: its folder alone proves nothing, an unmounted one is an empty folder."""
-    table = os.environ.get("COLAB_MAGICS_MOUNTS")
-    if table is None and os.environ.get("COLAB_MAGICS_CONTENT"):
-        return mount.is_mounted()  # a stand-in for Colab, whose Drive may be any folder
-    try:
-        text = Path(table or "/proc/mounts").read_text(errors="surrogateescape")
-    except OSError:
-        return False
-    rows = [line.split() for line in text.splitlines()]
-    # Spaces and the like stand in octal in this table (fstab(5)).
-    there = [
-        re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), row[1])
-        for row in rows
-        if len(row) > 2 and row[2].startswith("fuse")
-    ]
-    return drive_folder() in there
-
-
-def drive_works() -> bool:
-    """Whether Google Drive is mounted, and its mount answers: a dead one is still in the table of mounts."""
-    return drive_is_mounted() and mount.is_mounted()
-
-
-def _mend_of_drive() -> str:
-    if on_colab():
-        return "%sync in the notebook mounts it again; Colab asks you."
-    return "Mount it: from google.colab import drive; drive.mount('/content/drive')"
 
 
 def _mark(sentinel: str) -> Mark | None:

@@ -31,7 +31,7 @@ SENTINEL = ".colab_magics_place.json"
 PLACES = Registry(
     "Place",
     {
-        "drive": "colab_magics.transport.folder_place:DrivePlace",
+        "drive": "colab_magics.transport.drive_place:Drive",
         "folder": "colab_magics.transport.folder_place:FolderPlace",
         "gs": "colab_magics.transport.bucket_place:BucketPlace",
         "host": "colab_magics.transport.host_place:HostPlace",
@@ -188,8 +188,8 @@ def parse(text: str, *, project: str) -> Place:
     Parameters
     ----------
     text : str
-        ``drive``, a folder (``/mnt/nas/net``, ``~/kept``, ``./kept``), ``host:path``, ``s3://bucket/folder`` or
-        ``gs://bucket/folder``.
+        ``drive``, ``drive:FOLDER``, a folder (``/mnt/nas/net``, ``~/kept``, ``./kept``), ``host:path``,
+        ``s3://bucket/folder``, ``gs://bucket/folder`` or ``rclone:name:folder``.
     project : str
         The project's name; Drive's folder is named after it. May be empty elsewhere.
 
@@ -226,7 +226,7 @@ def split(text: str) -> list[str]:
 
 def _kind_of(text: str) -> str:
     """Name the kind of Place that a text means."""
-    if text.rstrip(":").lower() == "drive":
+    if text.partition(":")[0].lower() == "drive":
         return "drive"
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://|(rclone):", text)
     if scheme:

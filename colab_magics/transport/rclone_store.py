@@ -131,9 +131,35 @@ class RcloneStore(ListedStore):
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def bring(self, staged: Path) -> None:
-        """Bring all files of a folder; what has the same name is replaced."""
-        rclone(["copy", "--ignore-times", "--no-traverse", str(staged), self.path()])
+    def bring(self, staged: Path, *, aside: str) -> None:
+        """Bring all files of a folder; what has the same name is replaced.
+
+        Parameters
+        ----------
+        staged : Path
+            The folder here.
+        aside : str
+            The folder there to which a file is moved where a folder has to be, and a folder where a file has to.
+        """
+        words = ["copy", "--ignore-times", "--no-traverse", str(staged), self.path()]
+        try:
+            rclone(words)
+        except CommandFailed:
+            # Clouds without folders take both; elsewhere it is looked for when it has failed, as it is rare.
+            if not self._make_way(staged, aside):
+                raise
+            rclone(words)
+
+    def _make_way(self, staged: Path, aside: str) -> bool:
+        """Move aside what has the name of a folder that is to come, or is one in place of a file."""
+        moved = False
+        for path in sorted(staged.rglob("*")):
+            name = str(path.relative_to(staged))
+            found = _read(rclone(["lsjson", "--stat", self.path(name)], ok=(0, NO_FOLDER, NO_FILE)))
+            if isinstance(found, dict) and bool(found["IsDir"]) is not path.is_dir():
+                rclone(["moveto", self.path(name), self.path(f"{aside}/{name}")])
+                moved = True
+        return moved
 
     def copy(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Copy files within the folder; what is not there is left out."""
@@ -168,7 +194,7 @@ class RcloneStore(ListedStore):
             for name in names:
                 (folder / name).mkdir(parents=True, exist_ok=True)
                 (folder / name / FOLDER).touch()
-            self.bring(folder)
+            rclone(["copy", "--no-traverse", str(folder), self.path()])
 
     def drop_folders(self, names: Sequence[str]) -> None:
         self.erase([f"{name}/{FOLDER}" for name in names])
@@ -191,7 +217,7 @@ class RcloneStore(ListedStore):
         with self.staging() as folder:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-            self.bring(folder)
+            rclone(["copy", "--ignore-times", "--no-traverse", str(folder), self.path()])
 
     def free(self) -> int | None:
         try:

@@ -60,9 +60,9 @@ def project(
     root : str, optional
         Folder below which the project stands; ``/content`` on Colab.
     to : str, optional
-        The Place that keeps inputs and outputs: ``drive``, a folder, ``HOST:PATH``, or ``none``. On Colab ``drive`` by
-        default, elsewhere nothing. Several with commas between them are all kept: inputs come from the first, earlier
-        outputs from the first that has any.
+        The Place that keeps inputs and outputs: ``drive``, a folder, ``HOST:PATH``, ``s3://BUCKET/FOLDER``,
+        ``rclone:NAME:FOLDER`` (see %sync), or ``none``. On Colab ``drive`` by default, elsewhere nothing. Several with
+        commas between them are all kept: inputs come from the first, earlier outputs from the first that has any.
     inputs : str, default "full"
         Inputs to fetch from the Place: ``full``, ``none``, or names: ``a.csv,images``.
     restore : str, default "all"
@@ -97,6 +97,7 @@ def project(
     from ..checkout import git as repository
     from ..checkout.jobs import job_of, jobs_of, notebook_key
     from ..checkout.project import Project, check_name
+    from ..transport.drive_place import is_drive
 
     seconds = units.seconds(every, name="every")
     if restore not in (known_values := get_args(setup.Restore)):
@@ -141,7 +142,7 @@ def project(
         origin = setup.start_syncs(shell.ui, handle, places, restore, seconds, redo=force)
         if origin and not again:
             handle.notes.append(f"Earlier outputs come from {origin}.")
-        if "drive" in handle.places and not before.complete:
+        if any(map(is_drive, handle.places)) and not before.complete:
             handle.notes.append(setup.DRIVES_TRASH)
     last = before.job if key is None else jobs_of(spot.root).get(key, job)
     handle.save(inputs=wanted, notebook=key)

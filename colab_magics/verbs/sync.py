@@ -44,8 +44,9 @@ def sync(
     source : str, optional
         The folder to keep; the project's ``data_job`` by default.
     to : str, optional
-        Where: drive, a folder, or host:path; several with commas between them. By default the project's Place. The
-        outputs of a project go to data_job/JOB below it; another folder goes to that very Place.
+        Where: drive, drive:Shareddrives/NAME/FOLDER, a folder, host:path, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, or
+        rclone:NAME:FOLDER; several with commas between them. By default the project's Place. The outputs of a project
+        go to data_job/JOB below it; another folder goes to that very Place. Outside of Colab rclone reaches drive.
     every : str, default "30s"
         How often to look at everything, for changes that the system did not tell. Of a big folder less often.
     exclude : str, optional
@@ -247,13 +248,14 @@ def flush(source: str | None = None, /, *, timeout: str = "30m") -> Sync | Syncs
     """
     from ..colab import mount
     from ..mirror import control
+    from ..transport.drive_place import is_drive
 
     ui, seconds = session.current().ui, units.seconds(timeout, name="timeout")
     found = _chosen(source, also_ended=True)  # a flush that took too long is tried again
-    drive = any(handle.config.place == "drive" for handle in found)
+    drive = any(is_drive(handle.config.place) for handle in found)
     if drive:
         # Unmounted it is for all of them.
-        found += [one for one in control.running() if one.config.place == "drive" and one not in found]
+        found += [one for one in control.running() if is_drive(one.config.place) and one not in found]
     with ui.progress("handing over a last time"):
         for handle in found:
             handle.stop(seconds)
@@ -305,12 +307,10 @@ def _keep(text: str | None) -> tuple[int, str] | None:
 
 def _mount(place: str) -> None:
     """Mount Drive again where that can be done: its user has to be asked, from the notebook itself."""
-    if place != "drive":
-        return
     from ..colab import mount, runtime
-    from ..transport.folder_place import drive_works
+    from ..transport.drive_place import drive_works, is_drive
 
-    if runtime.front_end_answers(where := session.current().ui.where):
+    if is_drive(place) and runtime.front_end_answers(where := session.current().ui.where):
         mount.ensure_drive(where, drive_works)
 
 

@@ -161,7 +161,7 @@ def test_drive_counts_only_while_it_is_mounted(tmp_path: Path, monkeypatch: pyte
     source = write(tmp_path / "job", a_txt="a")
     with pytest.raises(Unavailable, match="Drive is not mounted") as caught:
         begin(source, "drive")
-    assert "drive.mount" in str(caught.value)
+    assert "rclone config" in str(caught.value)
     assert not (point / "MyDrive" / "colab_data").exists()
 
     point, table = drive_again = point, table
