@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Self
 
+from ..errors import Unavailable
 from ..process import log
 from . import bucket_files, buckets
 from .bucket_errors import explain
@@ -39,8 +40,19 @@ class BucketPlace(Place):
         return dict(buckets.settings(Path.cwd()))
 
     def _bucket(self) -> Bucket:
+        left_out: list[str] = []
+        # Those who keep a folder for days are told by their environment alone, so a yes to a file cannot reach them.
+        given = buckets.settings(Path.cwd(), warn=left_out.append)
         address = Address.parse(self.root)
-        return _open(address.scheme, address.bucket, frozenset(self.environment().items()))
+        try:
+            return _open(address.scheme, address.bucket, frozenset(given.items()))
+        except Unavailable as error:
+            if not left_out:
+                raise
+            raise Unavailable(
+                f"{error.what} The .env here is tracked by git, so it does not say where outputs go.",
+                "Put the keys into the environment, into ~/.aws, or into a .env that git does not track.",
+            ) from None
 
     def _store(self, *parts: str) -> BucketStore:
         return BucketStore(self._bucket(), Address.parse(self.root).below(*parts).key)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import session, units
-from ..errors import InvalidInput, NotFound, did_you_mean
+from ..errors import InvalidInput, NotFound, Unavailable, did_you_mean
 from ..ui import Table
 from . import call_only, subcommand, subcommands
 
@@ -102,14 +102,21 @@ def sync(
     }
     if large is not None:
         options["large"] = _large(large)
-    handles = []
+    handles, failed = [], []
     for place in places:
-        _mount(place.text)
-        with ui.progress(f"fetching from {place}"):
-            handle = control.start(Config.of(folder, place, **options), take_over=take_over)
+        try:
+            _mount(place.text)
+            with ui.progress(f"fetching from {place}"):
+                handle = control.start(Config.of(folder, place, **options), take_over=take_over)
+        except Unavailable as error:
+            failed.append(error)  # the other Places are kept all the same
+            continue
         if handle.warning:
             ui.warn(handle.warning)
         handles.append(handle)
+    if failed:
+        also = f" Kept all the same: {', '.join(str(handle.place) for handle in handles)}." if handles else ""
+        raise type(failed[0])(failed[0].what + also, failed[0].mend)
     return _one(handles)
 
 
