@@ -95,7 +95,7 @@ auth allow insecure global id reclaim = false
 mon data = {folder}/mon
 osd data = {folder}/osd
 osd objectstore = memstore
-memstore device bytes = 4294967296
+memstore device bytes = 6442450944
 [osd.0]
 public addr = {LOCAL}
 cluster addr = {LOCAL}
@@ -104,6 +104,9 @@ keyring = {folder}/osd/keyring
 rgw frontends = beast endpoint={LOCAL}:{gateway}
 rgw data = {folder}
 rgw enable usage log = false
+rgw gc obj min wait = 1
+rgw gc processor period = 2
+rgw gc processor max time = 2
 """
     )
     (folder / "mon").mkdir()
