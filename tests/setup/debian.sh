@@ -18,6 +18,7 @@ list_missing() {
     if [ "$what" = test ]; then
         has sshd || others="$others openssh-server"
         has ssh || others="$others openssh-client"
+        has openssl || others="$others openssl"
         # Login shells that people have on other machines.
         for shell in zsh fish tcsh; do has "$shell" || others="$others $shell"; done
         has chromium || has google-chrome || others="$others chromium"

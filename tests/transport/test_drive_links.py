@@ -61,6 +61,14 @@ def test_a_file_comes_with_its_name_and_is_resumed(there: Drive, tmp_path: Path,
     assert len(there.seen) == asked
 
 
+def test_another_machine_gets_the_address_behind_the_pages(there: Drive, tmp_path: Path) -> None:
+    there.files[ONE] = DriveFile("a.csv", DATA, confirm=True)
+    url, name = drive_links.Drive(Link(ONE)).direct()
+    assert name == "a.csv"
+    assert url.startswith("https://drive.usercontent.google.com/download?")
+    assert "confirm=t" in url
+
+
 def test_a_document_is_exported(there: Drive, tmp_path: Path) -> None:
     there.files[ONE] = DriveFile("text.docx", DATA, state="document")
     for number, url in enumerate(("https://docs.google.com/document/d/{}/edit", "https://drive.google.com/uc?id={}")):
