@@ -192,7 +192,8 @@ class _Writer:
         self.files = self.size = self._entries = 0
         self._folder, self._big, self._stop = folder, big, stop
         self._archive, self._packed = os.path.basename(path), os.path.getsize(path)
-        self._free = shutil.disk_usage(folder).free - _RESERVE
+        disk = shutil.disk_usage(folder)
+        self._free = disk.free - min(_RESERVE, disk.total // 100)
         self._links: list[tuple[str, str]] = []
         self._umask = _umask()
 

@@ -48,8 +48,10 @@ class Downloaded:
         """Return the rows that are shown."""
         rows = []
         for one in self.outcomes:
-            name = one.path.removeprefix(self.folder).lstrip("/")
-            rows.append([name, "fetched" if one.came else "there", show_size(one.size), one.note])
+            name = one.path.rpartition(f"{self.folder}/")[2]
+            before = [f"{show_size(one.size - one.came)} were here already"] if 0 < one.came < one.size else []
+            note = "; ".join([*before, *([one.note] if one.note else [])])
+            rows.append([name, "fetched" if one.came else "there", show_size(one.size), note])
         where = f"{self.host}:{self.folder}" if self.host else self.folder
         came = sum(one.came for one in self.outcomes)
         new = sum(one.came > 0 for one in self.outcomes)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..archives import entries, unpacking
 from ..errors import ColabMagicsError, InvalidInput
+from ..files import plain
 from .fetch import Fetched, Wanted, fetch
-from .fetch_part import Stopped, Watch, digest
+from .fetch_part import Stopped, Watch, digest, write_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -322,7 +323,7 @@ class Notes:
 
     def _read(self) -> dict[str, Any]:
         try:
-            with open(self._file, encoding="utf-8") as stream:
+            with open(self._file, encoding="utf-8", opener=plain) as stream:
                 found = json.load(stream)
         except (OSError, ValueError, RecursionError):
             return {}
@@ -333,10 +334,7 @@ class Notes:
         with self._lock:
             found = self._read()
             found.setdefault(kind, {})[key] = value
-            temporary = f"{self._file}.{os.getpid()}"
-            with open(temporary, "w", encoding="utf-8") as stream:
-                json.dump(found, stream)
-            os.replace(temporary, self._file)
+            write_note(self._file, found)
 
 
 def _looks(path: str) -> list[int] | None:

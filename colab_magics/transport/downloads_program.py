@@ -22,7 +22,7 @@ def main(order: dict[str, Any]) -> None:
     """Do what an order says; ends when nobody listens any more, and keeps what has come."""
     stop = threading.Event()
     threading.Thread(target=_watch, args=(stop,), daemon=True).start()
-    folder = os.path.expanduser(order["folder"])
+    folder = os.path.join(os.path.expanduser("~"), os.path.expanduser(order["folder"]))
     jobs = [
         Job(
             one["shown"],

@@ -27,7 +27,7 @@ from .downloads_program import MARK
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _MODULES = (
-    *("errors", "archives", "archives.entries", "archives.unpacking", "transport"),
+    *("errors", "files", "archives", "archives.entries", "archives.unpacking", "transport"),
     *("transport.file_names", "transport.fetch_part", "transport.fetch", "transport.web", "transport.downloads"),
     "transport.downloads_program",
 )

@@ -208,7 +208,7 @@ class _Fetch:
                 self._watch.pause(wait * random.uniform(1.0, 1.2))
 
     def _given_up(self, error: Passing, failed: int) -> ColabMagicsError:
-        kept = f" {show_size(self._part.size)} of it wait." if self._part.size else ""
+        kept = f" {show_size(self._part.size)} of it wait." if self._part.size and self._version else ""
         if error.wait > LONGEST_WAIT:
             return Unavailable(f"{error} It asks to wait {show_seconds(error.wait)}.{kept}", "Say the line again then.")
         times = f" (tried {failed} times)" if failed > 1 else ""
@@ -292,7 +292,8 @@ class _Fetch:
 
     def _room(self) -> None:
         left = (self._total or 0) - self._part.size
-        free = shutil.disk_usage(self._wanted.folder).free - _RESERVE
+        disk = shutil.disk_usage(self._wanted.folder)
+        free = disk.free - min(_RESERVE, disk.total // 100)
         if left > max(free, 0):
             raise Unavailable(
                 f"{self._watch.name} needs {show_size(left)} more, and {show_size(max(free, 0))} are free in "

@@ -12,6 +12,7 @@ import threading
 from typing import Any
 
 from ..errors import InvalidInput
+from ..files import plain
 
 TEMPORARY = ".~colab_magics.get-"
 """How the names of parts begin; a sync leaves them out."""
@@ -126,7 +127,7 @@ class Part:
 
     def _read_note(self) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            with open(self._state, encoding="utf-8") as stream:
+            with open(self._state, encoding="utf-8", opener=plain) as stream:
                 note = json.load(stream)
             self.name, self.version, self.total = str(note["name"]), str(note["version"]), note["total"]
         if not self.version or not isinstance(self.total, int) or self._size > self.total:
@@ -135,15 +136,14 @@ class Part:
     def note(self, name: str, version: str, total: int | None) -> None:
         """Write down what it is a part of, before the first byte of it."""
         note = {"name": name, "version": version, "total": total}
-        temporary = f"{self._state}.{os.getpid()}"
-        with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as stream:
-            json.dump(note, stream)
-        os.replace(temporary, self._state)
+        self.version = version
+        write_note(self._state, note)
 
     def cut(self) -> None:
         """Forget all of it."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._state)
+        self.version = ""
         os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
         self._size = 0
@@ -178,10 +178,20 @@ class Part:
                 os.unlink(one)
 
     def let_go(self) -> None:
-        """Let others have it; nothing stays of one into which nothing came."""
-        if not self._size and self._is_named():
+        """Let others have it; nothing stays of one that nobody could go on with."""
+        if (not self._size or not self.version) and self._is_named():
             self.drop()
         os.close(self._fd)
+
+
+def write_note(path: str, note: Any) -> None:
+    """Write a small file as a whole."""
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as stream:
+        json.dump(note, stream)
+    os.replace(temporary, path)
 
 
 def key_of(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -119,13 +120,21 @@ def _here(target: _Target, found: list[Source], token: str, what: str, options: 
     jobs = [
         Job(
             one.shown,
-            Wanted(one.key, os.path.join(target.folder, one.below), one.name, one.check, force),
+            Wanted(one.key, _within(target.folder, one.below), one.name, one.check, force),
             one.remote(token, connect),
         )
         for one in found
     ]
     with downloaded.shown(session.current().ui, what) as tell:
         return fetch_all(jobs, tell=tell, stop=threading.Event(), **options)
+
+
+def _within(folder: str, below: str) -> str:
+    """Return a folder below another; a link there, which a repository may hold, leads nobody out of it."""
+    path = os.path.join(folder, below)
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise InvalidInput(f"{path} leads out of {folder} through a link.", "Take the link away, or write to=FOLDER.")
+    return path
 
 
 def _there(target: _Target, found: list[Source], token: str, what: str, options: dict[str, Any]) -> Any:
@@ -188,6 +197,12 @@ def _target(to: str | None, *, one: bool) -> _Target:
         return _Target(str(project.data_project))
     if not to.strip() or "\0" in to:
         raise InvalidInput("to= names nothing.", "Write to=FOLDER, or leave it out: data_project is meant then.")
+    if re.match(r"(s3|gs|https?|file)://", to) or (to.rstrip(":").lower() == "drive" and not os.path.isdir(to)):
+        raise InvalidInput(
+            f"to={to} is no folder.",
+            "Write a folder here, or HOST:FOLDER. Into a bucket: %s3 put, when it is here. Drive, where it is mounted: "
+            "to=/content/drive/MyDrive/FOLDER",
+        )
     if (other := there(to)) is not None:
         from ..relay.code import folder_there
 

@@ -20,6 +20,7 @@ list_missing() {
         has ssh || others="$others openssh-client"
         # A store that people run; rclone and moto come by pip.
         has radosgw || others="$others radosgw ceph-mon ceph-osd ceph-base ceph-common"
+        has openssl || others="$others openssl"
         # Login shells that people have on other machines.
         for shell in zsh fish tcsh; do has "$shell" || others="$others $shell"; done
         has chromium || has google-chrome || others="$others chromium"

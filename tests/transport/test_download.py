@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -332,7 +334,7 @@ def test_a_file_there_that_is_a_link_is_not_followed(server: WebServer, tmp_path
 def test_no_room_is_told_before_anything_comes(
     server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "_RESERVE", 1 << 60)
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(Unavailable, match=r"needs 2\.1 MB more, and 0 B are free"):
         download(server.add("/a.bin", DATA), to=str(tmp_path))
 
@@ -463,6 +465,38 @@ def test_the_shell_has_it_too(server: WebServer, tmp_path: Path, capsys: pytest.
     assert "unpacked, 1 file" in capsys.readouterr().out
     assert main(["download", f"{url}x", f"to={tmp_path}"]) == 1
     assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["drive", "s3://bucket/x", " "])
+def test_what_is_no_folder_is_told(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput):
+        download("http://127.0.0.1:9/a", to=to)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_gone_on_with_does_not_stay(server: WebServer, tmp_path: Path) -> None:
+    url = server.add("/a.bin", DATA, etag=None, cuts=99)
+    with pytest.raises(Unavailable, match="ended before the file did") as raised:
+        download(url, to=str(tmp_path))
+    assert "wait" not in raised.value.what
+    assert not list(tmp_path.iterdir())
+
+
+def test_notes_of_others_lead_nobody_astray(server: WebServer, tmp_path: Path) -> None:
+    url = server.add("/a.bin", DATA)
+    download(url, to=str(tmp_path))
+    note = tmp_path / downloads.NOTES
+    said = json.loads(note.read_text())
+    (key,) = said["files"]
+    (tmp_path / "in").mkdir()
+    for crafted in ({key: {"name": "../a.bin", "looks": said["files"][key]["looks"]}}, {key: 3}, [], "x", {key: {}}):
+        (tmp_path / "in" / downloads.NOTES).write_text(json.dumps({"files": crafted}))
+        assert download(url, to=str(tmp_path / "in")).path == tmp_path / "in" / "a.bin"
+        (tmp_path / "in" / "a.bin").unlink()
+    (tmp_path / "in" / downloads.NOTES).unlink()
+    os.mkfifo(tmp_path / "in" / downloads.NOTES)
+    assert download(url, to=str(tmp_path / "in")).path.read_bytes() == DATA
 
 
 def test_a_sync_leaves_out_what_is_not_whole() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import shutil
 import signal
@@ -42,17 +41,16 @@ def there(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     with sshd(tmp_path, session_home=folder) as running:
         monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(running.config_file))
         monkeypatch.chdir(tmp_path)
-        # Who logs in has a working folder by the password database: where there is another home it is said in full.
         yield folder
 
 
 def test_r14_data_is_fetched_into_the_remote_project(server: WebServer, there: Path, project: Project) -> None:
     url = server.add("/a.csv", DATA, cuts=3)
-    got = download(url, to=f"box:{there}/data")
+    got = download(url, to="box:data")
     assert (there / "data" / "a.csv").read_bytes() == DATA
     assert server.asked("/a.csv")[-1]["Range"].startswith("bytes=")
     assert got.outcomes[0].came == len(DATA)
-    assert "there already" in str(download(url, to=f"box:{there}/data"))
+    assert "there already" in str(download(url, to="box:data"))
     assert len(server.asked("/a.csv")) == 4
 
 
@@ -61,8 +59,9 @@ def test_r14_a_host_alone_means_its_data_project(server: WebServer, there: Path,
     got = download(url, to="box:")
     assert got.folder == f"{folder_there(project.root)}/data_project"
     assert got.host == "box"
-    arrived = Path(got.outcomes[0].path)
-    assert os.path.basename(arrived) == "a.csv"
+    assert got.path == there / got.folder / "a.csv"
+    assert got.path.read_bytes() == DATA
+    assert re.search(r"^a\.csv +fetched", str(got), re.M)
 
 
 def test_it_is_checked_unpacked_and_told_there(server: WebServer, there: Path) -> None:

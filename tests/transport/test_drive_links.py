@@ -10,7 +10,7 @@ import pytest
 from drive_stand_in import Drive, DriveFile, drive
 
 from colab_magics import download
-from colab_magics.errors import NotFound, Unavailable
+from colab_magics.errors import InvalidInput, NotFound, Unavailable
 from colab_magics.transport import drive_links, fetch
 from colab_magics.transport.drive_links import Link
 
@@ -59,6 +59,14 @@ def test_a_file_comes_with_its_name_and_is_resumed(there: Drive, tmp_path: Path,
     asked = len(there.seen)
     assert "there already" in str(download(url, to=str(tmp_path / "in")))
     assert len(there.seen) == asked
+
+
+def test_another_machine_gets_the_address_behind_the_pages(there: Drive, tmp_path: Path) -> None:
+    there.files[ONE] = DriveFile("a.csv", DATA, confirm=True)
+    url, name = drive_links.Drive(Link(ONE)).direct()
+    assert name == "a.csv"
+    assert url.startswith("https://drive.usercontent.google.com/download?")
+    assert "confirm=t" in url
 
 
 def test_a_document_is_exported(there: Drive, tmp_path: Path) -> None:
@@ -112,6 +120,17 @@ def test_a_folder_of_many_is_whole_or_refused(there: Drive, tmp_path: Path) -> N
             download(url, to=str(tmp_path / "in"))
     else:
         assert len(download(url, to=str(tmp_path / "in")).paths) == 60
+
+
+def test_a_link_of_a_repository_leads_no_file_out(there: Drive, tmp_path: Path) -> None:
+    there.files[ONE] = DriveFile("a.csv", DATA)
+    there.folders[FOLDER] = ("data", [ONE])
+    for folder in ("in", "outside"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "in" / "data").symlink_to(tmp_path / "outside")
+    with pytest.raises(InvalidInput, match="through a link"):
+        download(f"https://drive.google.com/drive/folders/{FOLDER}", to=str(tmp_path / "in"))
+    assert not list((tmp_path / "outside").iterdir())
 
 
 def test_cookies_of_gdown_count(there: Drive, tmp_path: Path, home: Path) -> None:
