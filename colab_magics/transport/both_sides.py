@@ -6,6 +6,7 @@ A file here and an object there belong together when the file's path, from the f
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 import re
 import stat
@@ -19,10 +20,10 @@ from .. import foreign
 from ..errors import InvalidInput
 from ..ui import Table
 from ..units import show_size, show_time
-from .bucket_files import head, same
+from .bucket_files import Head, head, same
 from .bucket_requests import Found
 from .bucket_settings import DOTENV
-from .buckets import Address, keys_below, odd
+from .buckets import Address, etag_is_checksum, keys_below, odd
 from .gather import BY_MACHINES
 from .store import TEMPORARY
 
@@ -258,13 +259,19 @@ def _compare(root: Path, store: Store, key: str, here: Here | None, there: Found
     if here is None:
         return Pair(key, "only there", None, there)
     try:
-        if same(root / key, there.size, there.etag, lambda: head(store, key)):
+        known = head_once(store, key)
+        if same(root / key, there.size, there.etag, known, lambda: etag_is_checksum(store, key)):
             return Pair(key, "same", here, there)
     except FileNotFoundError:  # it has gone meanwhile
         return Pair(key, "only there", None, there)
-    known = head(store, key)
-    time_there = there.modified if known is None or known.mtime is None else known.mtime
+    seen = known()
+    time_there = there.modified if seen is None or seen.mtime is None else seen.mtime
     return Pair(key, "newer there" if time_there > here.mtime + SAME_MOMENT else "newer here", here, there)
+
+
+def head_once(store: Store, key: str) -> Callable[[], Head | None]:
+    """Return a function that looks at an object when it is called first, and remembers."""
+    return functools.cache(lambda: head(store, key))
 
 
 def unwanted(key: str, patterns: Sequence[Pattern] = ()) -> str:

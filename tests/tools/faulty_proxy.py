@@ -61,6 +61,8 @@ class Proxy:
         Where it listens, and where the server does.
     rule : callable
         Decides each request's fate.
+    answer_headers : dict of str to str
+        Headers that answers have in place of the server's.
     requests : list of Request
         What came by.
     """
@@ -68,6 +70,7 @@ class Proxy:
     port: int
     to: int
     rule: Callable[[Request], Fate] = lambda request: None
+    answer_headers: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -176,10 +179,13 @@ class _Handler(BaseHTTPRequestHandler):
         length = answer.headers.get("Content-Length")
         if data is None and length is None:
             data = answer.read()
+        changed = {name.lower(): value for name, value in self.server.proxy.answer_headers.items()}  # type: ignore[attr-defined]
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():
-            if name.lower() not in (*_OWN, "content-length"):
+            if name.lower() not in (*_OWN, "content-length", *changed):
                 self.send_header(name, value)
+        for name, value in changed.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", length if length is not None else str(len(data or b"")))
         self.end_headers()
         if self.command == "HEAD":

@@ -20,7 +20,7 @@ from colab_magics import s3, session, trust
 from colab_magics.errors import ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
 from colab_magics.transport import bucket_copy, buckets
 from colab_magics.transport.both_sides import Pattern
-from colab_magics.transport.bucket_files import head
+from colab_magics.transport.bucket_files import Head, head, same
 from colab_magics.ui import TerminalUI
 
 pytest_plugins = ("shells", "bucket_fixtures")
@@ -449,6 +449,30 @@ def test_a_download_that_is_cut_leaves_what_was_there(proxied: tuple[Bench, Prox
     proxy.rule = lambda request: None
     s3.get("big")
     assert Path("big").read_text() == data
+
+
+def test_where_the_store_encrypts_the_etag_is_no_checksum(proxied: tuple[Bench, Proxy]) -> None:
+    bench, proxy = proxied
+    bench.write("a", text="content")
+    bench.there("a", text="content")
+    os.remove("a")
+    proxy.answer_headers = {"ETag": '"0123456789abcdef0123456789abcdef"'}
+    with pytest.raises(CommandFailed, match="came damaged"):
+        s3.get("a")
+    assert os.listdir() == []
+    proxy.answer_headers["x-amz-server-side-encryption"] = "aws:kms"
+    s3.get("a")
+    assert Path("a").read_text() == "content"
+
+
+def test_where_the_store_encrypts_size_and_time_decide(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_text("content")
+    os.utime(file, (1e9, 1e9))
+    etag = "0" * 32
+    for time, counts, expected in ((1e9, False, True), (1e9, True, False), (2e9, False, False)):
+        there = Head("f", 7, etag, 0.0, time, {"mtime": str(int(time))})
+        assert same(file, 7, etag, lambda there=there: there, lambda counts=counts: counts) is expected  # type: ignore[misc]
 
 
 def test_an_answer_that_is_lost_is_asked_for_again(proxied: tuple[Bench, Proxy]) -> None:
