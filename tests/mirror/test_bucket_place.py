@@ -141,7 +141,7 @@ def test_what_can_be_no_file_stays_there_and_is_told(
     sync = begin(source, there, restore="all")
     found = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     assert found == {"good.txt", "both/in it.txt"}
-    assert "can be no files here" in " ".join(sync.notices())
+    assert "can be no files here" in " ".join(one["text"] for one in sync.notices())
     sync.stop()
     assert not (source.parent / "out.txt").exists()
 
@@ -151,7 +151,7 @@ class TestRefusals:
 
     def test_a_bucket_that_is_not_there(self, there: BucketFolder, source: Path) -> None:
         with pytest.raises(NotFound, match="no such bucket"):
-            control.start(Config.of(source, parse("s3://no-such-bucket-here/x", project=""), every=1.0))
+            control.start(Config.of(source, parse("s3://no-such-bucket-here/x", project=""), every=1.0, project=""))
 
     def test_keys_that_may_not(self, moto: Server, source: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
         with faulty_proxy(moto.port) as proxy:
@@ -228,23 +228,23 @@ def test_of_two_places_one_goes_on_when_the_other_is_away(
     there = BucketFolder(moto, moto.make_bucket(f"bucket-{os.urandom(6).hex()}"), "net")
     monkeypatch.chdir(tmp_path)
     (source / "a.txt").write_text("one")
-    with session.Session():
-        verb(str(source), to=f"{there},{tmp_path / 'nas'}", every="1s")
-        proxy.rule = lambda request: "reset"
-        (source / "b.txt").write_text("two")
-        poll((tmp_path / "nas" / "b.txt").exists)
-        for one in control.running(source):
-            if one.place != str(there):
-                one.stop()
-        proxy.rule = lambda request: None
-        poll((there / "b.txt").exists, timeout=90)
-        # The other way: the first does not even begin.
-        proxy.rule = lambda request: "reset"
-        for one in control.running(source):
-            one.stop(timeout=60) if one.state() == "IDLE" else None
-        with pytest.raises(ColabMagicsError, match="Kept all the same"):
-            verb(str(source), to=f"s3://{there.bucket}/other,{tmp_path / 'nas'}", every="1s")
-        assert [one.place for one in control.running(source) if one.place == str(tmp_path / "nas")]
+    session.activate(session.Session())
+    verb(str(source), to=f"{there},{tmp_path / 'nas'}", every="1s")
+    proxy.rule = lambda request: "reset"
+    (source / "b.txt").write_text("two")
+    poll((tmp_path / "nas" / "b.txt").exists)
+    for one in control.running(source):
+        if one.place != str(there):
+            one.stop()
+    proxy.rule = lambda request: None
+    poll((there / "b.txt").exists, timeout=90)
+    # The other way: the first does not even begin.
+    for one in control.running(source):
+        one.stop(timeout=60)
+    proxy.rule = lambda request: "reset"
+    with pytest.raises(ColabMagicsError, match="Kept all the same"):
+        verb(str(source), to=f"s3://{there.bucket}/other,{tmp_path / 'nas'}", every="1s")
+    assert [one.place for one in control.running(source) if one.place == str(tmp_path / "nas")]
 
 
 def test_the_keys_are_written_nowhere(there: BucketFolder, source: Path, home: Path) -> None:
