@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import process
+from .. import process, units
+from ..errors import InvalidInput
 from ..transport import places
 
 QUIET_END = 12 * 3600.0
@@ -177,3 +178,23 @@ def locked(file: Path, *, wait: bool) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def large_of(text: str) -> tuple[int, float] | None:
+    """Read ``large=SIZE:TIME``."""
+    if text.lower() == "none":
+        return None
+    size, colon, time = text.partition(":")
+    if not colon:
+        raise InvalidInput(f"large={text} names no size and time.", "Write large=200MB:15m, or large=none.")
+    return units.size(size, name="large"), units.seconds(time, name="large")
+
+
+def keep_of(text: str | None) -> tuple[int, str] | None:
+    """Read ``keep=N:PATTERN``."""
+    if text is None:
+        return None
+    number, colon, pattern = text.partition(":")
+    if not colon or not pattern:
+        raise InvalidInput(f"keep={text} names no number and pattern.", "Write keep=3:*.pt")
+    return units.count(number, name="keep"), pattern

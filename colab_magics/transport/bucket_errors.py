@@ -82,7 +82,7 @@ def explain(error: BaseException, what: str) -> ColabMagicsError:
 
 def _no_answer(began: str, text: str) -> Unavailable:
     """Say why a server did not answer, as far as the error tells."""
-    lower = text.lower()
+    lower = text.lower().replace("retry_timeout", "")  # which obstore names in every error
     server = re.search(r"https?://[^/\s?]+", text)
     where = server[0] if server else "the server"
     if re.search(r"dns error|name or service|name resolution|nodename|getaddrinfo|failed to lookup", lower):
@@ -91,13 +91,13 @@ def _no_answer(began: str, text: str) -> Unavailable:
         return Unavailable(f"{began}: nothing listens at {where}.", "Check S3_ENDPOINT_URL, and that the server runs.")
     if re.search(r"unreachable", lower):
         return Unavailable(f"{began}: {where} is not reached.", "Is there a network?")
-    if re.search(r"timed ?out|timeout", lower):
-        return Unavailable(f"{began}: {where} does not answer.", "Check S3_ENDPOINT_URL, or say it again later.")
-    if re.search(r"certificate|ssl|tls|invalidcontenttype", lower):
+    if re.search(r"certificate|invalidcontenttype|\bssl\b|\btls\b", lower):
         return Unavailable(
             f"{began}: {where} does not show a certificate that is known.",
             "Check http or https in S3_ENDPOINT_URL; AWS_CA_BUNDLE names a file of authorities.",
         )
+    if re.search(r"timed ?out|timeout", lower):
+        return Unavailable(f"{began}: {where} does not answer.", "Check S3_ENDPOINT_URL, or say it again later.")
     first = re.sub(r"\?\S*", "", text.split("\n", 1)[0])
     return Unavailable(f"{began}: {first[:300]}", "Say it again; what was whole before is as it was.")
 

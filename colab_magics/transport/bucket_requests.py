@@ -96,7 +96,7 @@ class Requests:
     keys : callable
         Returns whose requests they are.
     certificates : str
-        A file of authorities, in place of the usual ones.
+        Authorities beside the usual ones, as PEM.
     """
 
     url: str
@@ -209,7 +209,9 @@ class Requests:
 
 @functools.lru_cache(maxsize=4)
 def _opener(certificates: str) -> urllib.request.OpenerDirector:
-    context = ssl.create_default_context(cafile=certificates or None)
+    context = ssl.create_default_context()
+    if certificates:
+        context.load_verify_locations(cadata=certificates)
     return urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context))
 
 

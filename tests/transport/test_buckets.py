@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,6 +196,46 @@ def test_a_server_that_is_not_there_is_told_soon(endpoint: str, monkeypatch: pyt
             ask()
         assert told.value.mend
         assert "secretsecret" not in str(told.value)
+
+
+def test_a_certificate_counts_whose_authority_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nobody: None
+) -> None:
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
+    openssl(
+        "req",
+        "-x509",
+        *new,
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-subj",
+        "/CN=ours",
+        "-addext",
+        "keyUsage=critical,keyCertSign",
+    )
+    openssl("req", *new, "-keyout", "key.pem", "-out", "request", "-subj", "/CN=store")
+    (tmp_path / "names").write_text(
+        "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\nauthorityKeyIdentifier=keyid\n"
+    )
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+    openssl("x509", "-req", "-in", "request", "-out", "cert.pem", *signed)
+    tls = ("--cert", str(tmp_path / "cert.pem"), "--key", str(tmp_path / "key.pem"))
+    with rclone_server(tmp_path / "tls", more=tls) as server:
+        (server.folder / "results").mkdir()
+        address, given = Address.parse("s3://results"), server.environment()
+        given["S3_ENDPOINT_URL"] = given["S3_ENDPOINT_URL"].replace("http:", "https:")
+        store = connect(address, given=given)
+        for ask in (lambda: buckets.check(store, address), lambda: bucket_files.head(store, "x")):
+            with pytest.raises(Unavailable, match="certificate"):
+                ask()
+        store = connect(address, given={**given, "AWS_CA_BUNDLE": str(tmp_path / "ca.pem")})
+        buckets.check(store, address)
+        assert bucket_files.head(store, "x") is None
 
 
 # Settings
