@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,11 +179,16 @@ def _copy(
         pairs, key=lambda pair: -max(pair.here.size if pair.here else 0, pair.there.size if pair.there else 0)
     )
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="colab_magics-bucket") as pool:
-        left: dict[Future[int], Pair] = {pool.submit(job, pair): pair for pair in ordered}
+        left: dict[Future[int], Pair] = {}
+        ended: queue.SimpleQueue[Future[int]] = queue.SimpleQueue()
         try:
+            for pair in ordered:
+                future = pool.submit(job, pair)
+                left[future] = pair
+                future.add_done_callback(ended.put)
             while left:
-                done, _ = wait(left, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
+                with contextlib.suppress(queue.Empty):
+                    future = ended.get(timeout=0.5)
                     _note(result, left.pop(future), future)
                 if len(result.failed) >= _HOPELESS and not result.done:
                     break

@@ -174,7 +174,8 @@ class Requests:
             raise _refused(error.code, said, error.headers.get("x-amz-bucket-region") or "") from None
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "reason", None) or error
-            raise Refused(0, type(why).__name__, str(why)) from None
+            where = urllib.parse.urlsplit(self.url)
+            raise Refused(0, type(why).__name__, f"{where.scheme}://{where.netloc} {why}") from None
 
     def _headers(self, method: str, query: str, body: bytes) -> dict[str, str]:
         """Return the headers of a request, its signature among them."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import session
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotFound
 from . import call_only, subcommand
 
 if TYPE_CHECKING:
@@ -220,9 +220,11 @@ class _Work:
         if show:
             ui.say(str(sides.table(most=_FIRST, reasons=False)))
         pairs = [pair for pair in sides if not (to_there and pair.key in left)]
+        notes = named(sides.left, "stays here") if to_there else named(sides.refused, "refused")
+        if not any(pair.here if to_there else pair.there for pair in pairs) and not notes:
+            raise NotFound(f"Nothing {'here' if to_there else f'in {self.address}'} matches.", "Look: %s3 ls")
         go, kept = bucket_copy.wanted(pairs, to_there=to_there, force=force)
         where = f"to {self.address}" if to_there else f"from {self.address}"
-        notes = named(sides.left, "stays here") if to_there else named(sides.refused, "refused")
         if dry_run:
             kept.done, kept.size = [pair.key for pair in go], bucket_copy.size_of(go, to_there=to_there)
             return kept.table(where, notes, to_there=to_there, dry=True)

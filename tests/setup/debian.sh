@@ -1,7 +1,7 @@
 #!/bin/sh
 # See to the programs that the demo or the tests need: by apt as root, else say what is missing and how to get it.
 #   debian.sh demo   a Python with venv, git, rsync
-#   debian.sh test   also sshd, ssh, login shells, Chromium and FUSE
+#   debian.sh test   also sshd, ssh, login shells, Ceph, Chromium and FUSE
 #   debian.sh bench  also FUSE and lsyncd
 # Without a must (venv, git, rsync) this ends with an error. Tests whose program is missing skip and say so.
 set -eu
@@ -19,6 +19,8 @@ list_missing() {
         has sshd || others="$others openssh-server"
         has ssh || others="$others openssh-client"
         has openssl || others="$others openssl"
+        # A store that people run; rclone and moto come by pip.
+        has radosgw || others="$others radosgw ceph-mon ceph-osd ceph-base ceph-common"
         # Login shells that people have on other machines.
         for shell in zsh fish tcsh; do has "$shell" || others="$others $shell"; done
         has chromium || has google-chrome || others="$others chromium"

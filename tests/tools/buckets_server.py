@@ -5,7 +5,7 @@
         server.set(monkeypatch, bucket="results")
 
 rclone (quick) keeps objects as files of a folder, so it refuses odd keys, and it ignores conditional puts. moto keeps
-them in memory, takes any key, and honours If-Match and If-None-Match. Ceph's is the one that people run.
+them in memory, takes any key, and honours If-Match and If-None-Match. Ceph's (`ceph_gateway`) is one that people run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -77,8 +80,12 @@ class Server:
             monkeypatch.setenv(name, value)
 
     def make_bucket(self, name: str) -> str:
-        """Make a bucket; returns its name."""
-        self.request("PUT", name)
+        """Make a bucket, unless it is there; returns its name."""
+        try:
+            self.request("PUT", name)
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                raise
         return name
 
     def put(self, bucket: str, key: str, data: bytes = b"x") -> None:
@@ -87,9 +94,6 @@ class Server:
 
     def request(self, method: str, bucket: str, key: str = "", data: bytes = b"", query: str = "") -> bytes:
         """Ask by one signed request (boto3's signer is not needed: ours is shown to be right by these servers)."""
-        import urllib.parse
-        import urllib.request
-
         from colab_magics.transport.bucket_requests import Keys, Requests
 
         path = urllib.parse.quote(key, safe="/-_.~")
@@ -197,4 +201,4 @@ def answers(port: int) -> bool:
 
 
 SERVERS: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {"rclone": rclone_server, "moto": moto_server}
-"""For ``pytest.fixture(params=SERVERS)``."""
+"""The quick ones."""

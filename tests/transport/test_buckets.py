@@ -8,40 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from buckets_server import SERVERS, Server, clean_environment, free_port
+from buckets_server import Server, clean_environment, free_port
 from conftest import git
 
 from colab_magics.errors import Busy, ColabMagicsError, InvalidInput, NotFound, Unavailable
 from colab_magics.transport import bucket_files, bucket_settings, buckets
 from colab_magics.transport.buckets import Address, connect
 
-
-@pytest.fixture(scope="module")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """rclone, which checks signatures."""
-    with SERVERS["rclone"](tmp_path_factory.mktemp("rclone")) as running:
-        running.make_bucket("results")
-        yield running
-
-
-@pytest.fixture(scope="module")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """moto, which takes any key."""
-    with SERVERS["moto"](tmp_path_factory.mktemp("moto")) as running:
-        running.make_bucket("results")
-        yield running
-
-
-@pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest) -> Server:
-    """A server of each kind."""
-    found: Server = request.getfixturevalue(request.param)
-    return found
+pytest_plugins = ("bucket_fixtures",)
 
 
 @pytest.fixture
 def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> buckets.Store:
     """Its bucket ``results``."""
+    server.make_bucket("results")
     server.set(monkeypatch)
     return connect(Address.parse("s3://results"))
 
@@ -148,6 +128,7 @@ def test_the_checksum_of_parts_is_that_of_the_server(store: buckets.Store, tmp_p
 
 
 def test_keys_that_are_no_paths_are_listed_as_they_are(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto.make_bucket("results")
     moto.set(monkeypatch)
     store = connect(Address.parse("s3://results"))
     keys = ["odd/../x", "odd//x", "odd/a/./b", "odd/c\x01d", "odd/tab\tx", "odd/mark/", "odd/ok", "odd/sp +%41"]
@@ -190,6 +171,7 @@ def test_a_bucket_that_is_not_there_is_named(server: Server, monkeypatch: pytest
 
 
 def test_a_wrong_secret_is_told_without_it(rclone: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    rclone.make_bucket("results")
     rclone.set(monkeypatch)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrongwrongwrong")
     address = Address.parse("s3://results")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buckets_server import SERVERS, Server, clean_environment
+from buckets_server import Server, clean_environment
 from conftest import git
 from faulty_proxy import Proxy, Request, faulty_proxy, silent_port
 
@@ -23,7 +23,7 @@ from colab_magics.transport.both_sides import Pattern
 from colab_magics.transport.bucket_files import head
 from colab_magics.ui import TerminalUI
 
-pytest_plugins = ("shells",)
+pytest_plugins = ("shells", "bucket_fixtures")
 
 
 @dataclass
@@ -41,27 +41,6 @@ class Person(TerminalUI):
     def choose(self, question: str, answers: Sequence[str]) -> str:
         self.asked.append(f"{question} {', '.join(answers)}")
         return str(self.answers.pop(0)) if self.answers else ""
-
-
-@pytest.fixture(scope="module")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """rclone, which keeps objects as files."""
-    with SERVERS["rclone"](tmp_path_factory.mktemp("rclone")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """moto, which takes any key."""
-    with SERVERS["moto"](tmp_path_factory.mktemp("moto")) as running:
-        yield running
-
-
-@pytest.fixture(params=SERVERS)
-def server(request: pytest.FixtureRequest) -> Server:
-    """A server of each kind."""
-    found: Server = request.getfixturevalue(request.param)
-    return found
 
 
 @pytest.fixture
@@ -584,6 +563,14 @@ def test_without_obstore_it_says_what_to_install(bench: Bench, monkeypatch: pyte
     with pytest.raises(Unavailable, match="obstore") as told:
         s3.ls()
     assert "pip install 'colab-magics[s3]'" in told.value.mend
+
+
+def test_what_is_nowhere_is_told(bench: Bench) -> None:
+    for call in (s3.get, s3.put):
+        with pytest.raises(NotFound, match=r"Nothing .* matches"):
+            call("no/such*")
+    for call in (s3.rm, s3.delete):
+        assert "nothing was removed" in text(call("no/such*", yes=True))
 
 
 def test_without_a_pattern_it_says_how(bench: Bench) -> None:
