@@ -26,7 +26,7 @@ from colab_magics.archives import packing, unpacking
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, NotFound, Unavailable
 from colab_magics.mirror import patterns
-from colab_magics.transport import downloads, fetch, fetch_part, file_names, web
+from colab_magics.transport import downloads, fetch, fetch_part, file_names, filters, web
 
 DATA = bytes(range(256)) * 8192
 """Two megabytes."""
@@ -500,6 +500,6 @@ def test_notes_of_others_lead_nobody_astray(server: WebServer, tmp_path: Path) -
 
 
 def test_a_sync_leaves_out_what_is_not_whole() -> None:
-    out = patterns.matcher(patterns.OURS)
+    out = filters.matcher(patterns.OURS)
     for name in (fetch_part.TEMPORARY, unpacking.TEMPORARY, downloads.NOTES, packing.TEMPORARY):
         assert out(f"{name}x", False)
