@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import threading
@@ -110,8 +111,11 @@ def size_of(pairs: Sequence[Pair], *, to_there: bool) -> int:
 def put(store: Store, root: Path, pairs: Sequence[Pair], *, tell: Tell) -> Copied:
     """Copy files to a bucket; see `get`."""
 
+    # A folder on the way may have become a link; of the file itself, `put_file` sees that it is none.
+    within = functools.cache(lambda folder: below(root, folder or "."))
+
     def one(pair: Pair, count: Count) -> None:
-        below(root, pair.key)  # a folder on the way that has become a link
+        within(os.path.dirname(pair.key))
         put_file(store, pair.key, root / pair.key, count=count)
 
     return _copy(pairs, one, tell, size_of(pairs, to_there=True), to_there=True)
