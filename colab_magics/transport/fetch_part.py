@@ -144,7 +144,8 @@ class Part:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._state)
         self.version = ""
-        os.ftruncate(self._fd, 0)
+        if os.fstat(self._fd).st_size:  # ext4 writes a file out at its close that was ever cut to nothing
+            os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
         self._size = 0
 

@@ -2,7 +2,7 @@
 # See to the programs that the demo or the tests need: by apt as root, else say what is missing and how to get it.
 #   debian.sh demo   a Python with venv, git, rsync
 #   debian.sh test   also sshd, ssh, login shells, Ceph, Chromium and FUSE
-#   debian.sh bench  also FUSE and lsyncd
+#   debian.sh bench  also FUSE, lsyncd and curl
 # Without a must (venv, git, rsync) this ends with an error. Tests whose program is missing skip and say so.
 set -eu
 here=$(dirname -- "$0")
@@ -35,6 +35,7 @@ list_missing() {
     fi
     if [ "$what" = bench ]; then
         has lsyncd || others="$others lsyncd"
+        has curl || others="$others curl"
     fi
     missing=$(echo $musts $others)
 }
