@@ -162,6 +162,8 @@ class BucketStore(ListedStore):
             return got.modified if got.mtime is None else got.mtime
 
         times = self._each(names, bring)
+        if None in times.values():
+            next(self.listing(), None)  # raises when it is the bucket that went
         if failed:
             some = "\n".join(list(failed.values())[:3])
             more = f" … and {len(failed) - 3} more" if len(failed) > 3 else ""
@@ -239,8 +241,8 @@ class BucketStore(ListedStore):
                 else:
                     got = self.objects.get(source)
                     size = bucket_files.part_size(found.size)
-                    attributes = dict(found.metadata)
-                    self.objects.put(target, got.stream(min_chunk_size=size), attributes=attributes, chunk_size=size)
+                    told = {name: text for name, text in found.metadata.items() if name == bucket_files.MTIME}
+                    self.objects.put(target, got.stream(min_chunk_size=size), attributes=told, chunk_size=size)
             except Exception as error:
                 raise explain(error, f"copying {source}") from error
             return True
