@@ -84,7 +84,7 @@ class Scheduler:
         """Runs that have ended, and whose results are to come home, or of which something is still to be written."""
         self.no_more = ""
         """Why what waits is not to be started; empty while it is."""
-        self.problem = ""
+        self.problem = self._told = ""
         """Why something had to wait; empty when nothing does."""
         self._again = {"end": 0.0, "start": 0.0, "find": 0.0, "cancel": 0.0}
         self._asked = -float("inf")
@@ -130,7 +130,7 @@ class Scheduler:
         else:
             problem = f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
         if problem != self.problem:
-            self.problem, self._beat = problem, 0.0
+            self.problem = problem
             _say(f"waits: {problem}")
 
     def _ask(self) -> None:
@@ -343,8 +343,8 @@ class Scheduler:
             process.write_whole(self.job_folder / CURRENT, "\n".join(lines) + "\n", durable=False)
 
     def _write_state(self, *, force: bool = False) -> None:
-        if force or time.monotonic() - self._beat > _BEAT:
-            self._beat = time.monotonic()
+        if force or self.problem != self._told or time.monotonic() - self._beat > _BEAT:
+            self._beat, self._told = time.monotonic(), self.problem
             state = {
                 "process": process.identity(),
                 "started": self.started,
