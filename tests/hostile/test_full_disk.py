@@ -255,7 +255,7 @@ def test_an_error_names_a_folder_as_people_know_it(tmp_path: Path, use: Callable
     place = parse(str(tmp_path / "place"), project="net")
     place.prepare()
     with pytest.raises((OSError, CommandFailed)) as caught, place.opened() as opened:
-        use(os.path.join(str(opened.cwd), "gone", "file"))
+        use(os.path.join(str(opened.store.local), "gone", "file"))
     told = f"{caught.value} {getattr(caught.value, 'output', '')}"
     assert "/proc/" not in told
     assert str(tmp_path / "place" / "gone" / "file") in told
