@@ -153,13 +153,30 @@ def kill_and_check(kept: Kept, lives: Lives, kills: int) -> str:
     return figures
 
 
-@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1500)])])
+MANY = [pytest.mark.long, pytest.mark.timeout(2400)]
+
+
+@pytest.mark.parametrize(
+    ("where", "kills"),
+    [
+        ("on_folder", 15),
+        ("on_bucket", 5),
+        ("on_rclone", 5),
+        *(pytest.param(where, 200, marks=MANY) for where in ("on_folder", "on_bucket", "on_rclone")),
+    ],
+)
 def test_nothing_torn_nothing_lost(
-    anywhere: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, record_property: object
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    kills: int,
+    record_property: object,
 ) -> None:
-    lives = Lives(anywhere, tmp_path / "states", monkeypatch)
+    kept: Kept = request.getfixturevalue(where)
+    lives = Lives(kept, tmp_path / "states", monkeypatch)
     try:
-        figures = kill_and_check(anywhere, lives, kills)
+        figures = kill_and_check(kept, lives, kills)
     finally:
         if lives.writer is not None:
             lives.writer.kill()

@@ -6,9 +6,21 @@ import fnmatch
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from buckets_server import Server
+
+
+@lru_cache(maxsize=64)
+def _opened(server: Server, bucket: str) -> Any:
+    return server.store(bucket)
+
+
+@lru_cache(maxsize=100_000)
+def _sum(server: Server, bucket: str, key: str, etag: str) -> str:
+    """Read an object that has this ETag, and say what it holds."""
+    return hashlib.sha256(bytes(_opened(server, bucket).get(key).bytes())).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class BucketFolder:
 
     @property
     def _objects(self) -> Any:
-        return self.server.store(self.bucket)
+        return _opened(self.server, self.bucket)
 
     def joinpath(self, *parts: str) -> BucketFolder:
         """Return the key below this one."""
@@ -98,14 +110,14 @@ class BucketFolder:
     def picture(self, left_out: tuple[bytes, ...]) -> dict[bytes, str]:
         """Return what `faults.kit.picture` returns of a folder; parts that begin with one of these are left out."""
         found: dict[bytes, str] = {}
-        for name in self.names():
+        for name, etag in self.names().items():
             parts = name.encode().split(b"/")
             for n in range(1, len(parts)):
                 if not any(part.startswith(left_out) for part in parts[:n]) or not left_out:
                     found[b"/".join(parts[:n])] = "folder"
             if not left_out or not any(part.startswith(left_out) for part in parts):
                 try:
-                    found[name.encode()] = hashlib.sha256((self / name).read_bytes()).hexdigest()
+                    found[name.encode()] = _sum(self.server, self.bucket, (self / name).key, etag)
                 except FileNotFoundError:
                     continue  # it went meanwhile
         return found
