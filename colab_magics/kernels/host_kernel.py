@@ -148,13 +148,11 @@ class _Process:
             try:
                 kernel.shutdown(timeout=END_SECONDS)
             except Unavailable as error:
-                if kernel.state.kind != "offline":
-                    log.warning("%s", error)  # it was told, and takes long
-                    return
-                if time.monotonic() < limit:
+                if kernel.state.kind == "offline" and time.monotonic() < limit:
                     time.sleep(0.05)
                     continue
-                log.warning("there is no connection: the kernel there is ended when there is one again")
+                # Also where the connection seems to be there: one that was cut a moment ago does, and lost the word.
+                log.warning("nobody knows whether the kernel there has heard (%s): it is told again", error)
                 leave(self.options.host, self.name, self.options.idle)
             return
 
