@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class BucketPlace(Place):
         given = buckets.settings(Path.cwd(), warn=left_out.append)
         address = Address.parse(self.root)
         try:
-            return _open(address.scheme, address.bucket, frozenset(given.items()))
+            return _open(address.scheme, address.bucket, frozenset(given.items()), os.getpid())
         except Unavailable as error:
             if not left_out:
                 raise
@@ -113,6 +114,6 @@ def _obeys_conditions(store: BucketStore, sentinel: bytes) -> bool:
 
 
 @lru_cache(maxsize=8)
-def _open(scheme: str, bucket: str, given: frozenset[tuple[str, str]]) -> Bucket:
+def _open(scheme: str, bucket: str, given: frozenset[tuple[str, str]], pid: int) -> Bucket:
     address = Address(scheme, bucket)
     return Bucket(address, buckets.connect(address, given=dict(given)))

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unavailable
 from ..process import log
 from . import bucket_keys
 from . import bucket_settings as said
@@ -132,6 +134,12 @@ class Address:
         return f"{self.scheme}://{self.bucket}{'/' if self.key else ''}{self.key}"
 
 
+@cache
+def _first_user() -> int:
+    """Return the process that first opened a bucket; a fork of it keeps the answer, and obstore's dead threads."""
+    return os.getpid()
+
+
 def connect(
     address: Address,
     *,
@@ -165,6 +173,12 @@ def connect(
     InvalidInput
         When the settings cannot be right.
     """
+    if _first_user() != os.getpid():
+        raise Unavailable(
+            "Buckets cannot be reached here: this is a copy of a notebook that has used one, and obstore does not "
+            "survive that.",
+            "Start such runs with start=warm or start=cold.",
+        )
     found = settings(folder, consent=consent, warn=warn) if given is None else Settings(given)
     try:
         store = importlib.import_module("obstore.store")

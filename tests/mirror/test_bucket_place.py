@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -253,6 +255,20 @@ def test_the_keys_are_written_nowhere(there: BucketFolder, source: Path, home: P
     assert [path for path in home.rglob("*") if path.is_file() and secret in path.read_bytes()] == []
     assert secret.decode() not in str(sync) + repr(sync) + str(sync.config)
     sync.stop()
+
+
+def test_a_copy_of_a_notebook_that_used_a_bucket_is_told_instead_of_waiting_for_ever(there: BucketFolder) -> None:
+    script = (
+        "import os, sys\nfrom colab_magics.errors import Unavailable\nfrom colab_magics.transport.places import parse\n"
+        "place = parse(sys.argv[1], project='')\nplace.prepare()\n"
+        "if os.fork() == 0:\n"
+        "    try:\n        place.prepare()\n"
+        "    except Unavailable as error:\n        os.write(1, str(error).encode())\n"
+        "    os._exit(0)\nos.wait()\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script, str(there)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "start=warm" in done.stdout
 
 
 def test_an_address_is_the_place_again() -> None:
