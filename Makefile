@@ -1,7 +1,7 @@
 # Two commands for newcomers: `make demo` runs the main example for real, `make test` runs the tests.
 # On Debian as root they install what is missing; elsewhere they say what it is.
 
-EXTRAS = test,browser,dev,s3
+EXTRAS = test,browser,dev,s3,sql,sheets
 PINS = tests/colab-constraints.txt
 IN_NEWEST = .venv/bin/python
 

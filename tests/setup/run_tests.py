@@ -53,7 +53,7 @@ def colab_python() -> Path | None:
         return None
     environment = ROOT / ".venv-colab"
     subprocess.run(
-        ["sh", SETUP / "venv.sh", environment.name, "colab", "test,s3", "tests/colab-constraints.txt"],
+        ["sh", SETUP / "venv.sh", environment.name, "colab", "test,s3,sql,sheets", "tests/colab-constraints.txt"],
         cwd=ROOT,
         check=True,
     )

@@ -1,0 +1,49 @@
+"""Tables of runs that workers claim: where they are kept, by their address.
+
+A backend is one file plus one line here, or an entry point of group ``colab_magics.queue``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, cast
+
+from ..registry import Registry
+
+if TYPE_CHECKING:
+    from .base import Queue
+
+QUEUES = Registry(
+    "queue",
+    {
+        "sqlite": "colab_magics.queues.sqlite:SqliteQueue",
+        "postgresql": "colab_magics.queues.postgresql:PostgresqlQueue",
+        "sheets": "colab_magics.queues.sheets.queue:SheetsQueue",
+    },
+    {"postgresql": "sql", "sheets": "sheets"},
+)
+
+_SHEETS = re.compile(r"https?://docs\.google\.com/spreadsheets/")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
+
+
+def kind_of(address: str) -> str:
+    """Name the backend of an address: a path, ``sqlite:///PATH``, ``postgresql://…``, the link of a sheet."""
+    if _SHEETS.match(address):
+        return "sheets"
+    found = _SCHEME.match(address)
+    scheme = found[1] if found else "sqlite"
+    return "postgresql" if scheme == "postgres" else scheme
+
+
+def open_queue(address: str) -> Queue:
+    """Return the queue of an address; nothing is read or written yet.
+
+    Raises
+    ------
+    InvalidInput
+        For an address that no backend reads.
+    Unavailable
+        When a package is missing.
+    """
+    return cast("Queue", QUEUES.load(kind_of(address))(address))
