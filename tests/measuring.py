@@ -22,7 +22,8 @@ import psutil  # noqa: E402 (the paths come first)
 from colab_magics.mirror import control  # noqa: E402
 from colab_magics.mirror.state import Config  # noqa: E402
 from colab_magics.mirror.sync import Sync  # noqa: E402
-from colab_magics.transport.places import Place, parse  # noqa: E402
+from colab_magics.transport.places import parse  # noqa: E402
+from colab_magics.transport.places.base import Place  # noqa: E402
 
 PER_FOLDER = 100
 

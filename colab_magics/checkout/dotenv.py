@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..transport import bucket_settings
+from ..transport.buckets import settings as bucket_settings
 from .trust import Request, Warn, unheard
 
 

@@ -20,7 +20,7 @@ from .project import Project, read_marker
 from .trust import Warn
 
 if TYPE_CHECKING:
-    from ..transport.places import Place
+    from ..transport.places.base import Place
 
 NONE = ("none", "no")
 DRIVES_TRASH = (
@@ -123,7 +123,8 @@ def find_places(to: str | None, before: Before, name: str, where: str, warn: War
     warn : callable
         Is told what of before does not count.
     """
-    from ..transport import drive_place, places
+    from ..transport import places
+    from ..transport.places import drive as drive_place
 
     if to is None and before.left_out:
         warn(before.left_out)

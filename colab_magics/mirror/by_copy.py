@@ -6,8 +6,8 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 
-from ..transport.folder_store import FolderStore
-from ..transport.store import TEMPORARY, FileThere
+from ..transport.places.folder_store import FolderStore
+from ..transport.places.store import TEMPORARY, FileThere
 from . import native
 from .native import DONE
 from .room import space

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from ..transport.buckets import odd
-from ..transport.rclone_store import RcloneStore
-from ..transport.store import FileThere
+from ..transport.buckets.access import odd
+from ..transport.places.rclone_store import RcloneStore
+from ..transport.places.store import FileThere
 from . import native
 from .native import DONE
 from .room import space

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..transport.rsync import RsyncStore
-from ..transport.store import INCOMING, FileThere
+from ..transport.places.rsync_store import RsyncStore
+from ..transport.places.store import INCOMING, FileThere
 from .native import CHANGED, DONE, OTHER, Copied
 from .ways import Parcel, Sent
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
-from ..transport import buckets
-from ..transport.bucket_store import AT_ONCE, BucketStore, Clash
-from ..transport.store import FileThere
+from ..transport.buckets import access
+from ..transport.places.bucket_store import AT_ONCE, BucketStore, Clash
+from ..transport.places.store import FileThere
 from . import native
 from .native import DONE, Copied
 from .scan import Entry, entry_of
@@ -73,7 +73,7 @@ class ByUpload:
                 self._waiting.clear()
 
     def _is_odd(self, parcel: Parcel, name: str) -> bool:
-        why = buckets.odd(self.store.key(name))
+        why = access.odd(self.store.key(name))
         if why:
             parcel.refused[name] = why
         return bool(why)

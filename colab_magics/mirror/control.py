@@ -13,8 +13,8 @@ from typing import Any
 
 from .. import process
 from ..errors import Busy, ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
-from ..transport.places import Place, safe_name
-from ..transport.store import TEMPORARY, rights_of
+from ..transport.places.base import Place, safe_name
+from ..transport.places.store import TEMPORARY, rights_of
 from . import guard, overlap, restore, state
 from .sync import LOOK_SECONDS, Sync
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
-from ..transport.store import Store
+from ..transport.places.store import Store
 from ..units import show_seconds
 from .ledger import Ledger
 from .patterns import AGES, TRASH

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InvalidInput
-from ..transport.places import Place
-from ..transport.store import rights_of
+from ..transport.places.base import Place
+from ..transport.places.store import rights_of
 from .patterns import CONFLICT
 
 _SAME_SECONDS = 2.0

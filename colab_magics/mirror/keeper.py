@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ColabMagicsError, Unavailable, Unmounted
 from ..files import DEAD_MOUNT
 from ..transport import filters
-from ..transport.store import INCOMING, TEMPORARY, Mark, Opened, rights_of
+from ..transport.places.store import INCOMING, TEMPORARY, Mark, Opened, rights_of
 from . import guard, native, owner, patterns, restore, scan, state
 from .deletes import Trash, folders_of, renamed
 from .lease import Leases

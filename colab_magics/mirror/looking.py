@@ -13,7 +13,7 @@ from ..errors import Unavailable
 from ..foreign import looks_secret
 from ..transport import filters
 from ..transport.filters import Matcher
-from ..transport.places import Place
+from ..transport.places.base import Place
 from . import scan
 from .ledger import Ledger
 from .pending import Pending

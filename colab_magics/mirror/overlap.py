@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ..errors import InvalidInput
-from ..transport.folder_place import FolderPlace
-from ..transport.places import Place
+from ..transport.places.base import Place
+from ..transport.places.folder import FolderPlace
 
 Spot = tuple[str, PurePosixPath]
 """A file system, and a folder in it."""

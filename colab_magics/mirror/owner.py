@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from .. import process
-from ..transport.store import Store
+from ..transport.places.store import Store
 from ..units import show_seconds, show_time
 from .patterns import OWNER
 

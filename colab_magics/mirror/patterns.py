@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..transport.places import SENTINEL
-from ..transport.store import TEMPORARY
+from ..transport.places.base import SENTINEL
+from ..transport.places.store import TEMPORARY
 
 TRASH, CONFLICT, VERSIONS = ".sync_trash", ".sync_conflict", ".sync_versions"
 OWNER, AGES = ".colab_magics_owner.json", ".colab_magics_trash.json"

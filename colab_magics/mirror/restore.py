@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..transport.places import Place
-from ..transport.store import PRIVATE, Store, There
+from ..transport.places.base import Place
+from ..transport.places.store import PRIVATE, Store, There
 from . import notices, scan
 from .ledger import Ledger
 from .patterns import CONFLICT, OURS, THERE

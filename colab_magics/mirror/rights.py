@@ -16,8 +16,8 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..transport.places import Place
-from ..transport.store import Store, granted
+from ..transport.places.base import Place
+from ..transport.places.store import Store, granted
 from .ledger import Ledger
 from .patterns import CONFLICT
 from .scan import Unreadable

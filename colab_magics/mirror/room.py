@@ -7,7 +7,7 @@ import stat
 import time
 
 from ..errors import Unavailable
-from ..transport.store import Store
+from ..transport.places.store import Store
 from ..units import show_size
 
 SPARE = 16 << 10

@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..transport.bucket_store import BucketStore
 from ..transport.filters import Matcher
-from ..transport.folder_store import FolderStore
-from ..transport.places import Place
-from ..transport.rclone_store import RcloneStore
-from ..transport.rsync import RsyncStore
-from ..transport.store import FileThere, Opened, Store
+from ..transport.places.base import Place
+from ..transport.places.bucket_store import BucketStore
+from ..transport.places.folder_store import FolderStore
+from ..transport.places.rclone_store import RcloneStore
+from ..transport.places.rsync_store import RsyncStore
+from ..transport.places.store import FileThere, Opened, Store
 from . import native
 from .by_copy import ByCopy
 from .by_rclone import ByRclone

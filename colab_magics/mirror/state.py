@@ -21,6 +21,7 @@ from typing import Any, Literal
 from .. import process, units
 from ..errors import InvalidInput
 from ..transport import places
+from ..transport.places.base import Place
 
 QUIET_END = 12 * 3600.0
 LEAST_EVERY = 0.2
@@ -82,7 +83,7 @@ class Config:
     quiet_end: float = QUIET_END
 
     @classmethod
-    def of(cls, source: Path, place: places.Place, *, every: float, exclude: Iterable[str] = (), **more: Any) -> Config:
+    def of(cls, source: Path, place: Place, *, every: float, exclude: Iterable[str] = (), **more: Any) -> Config:
         """Make one for a folder and the folder of a Place; `more` is as the class has it.
 
         Big files go seldom by default on Drive, and on Drive alone.
@@ -96,7 +97,7 @@ class Config:
             **{"large": LARGE if place.uploads_later else None, **more},
         )
 
-    def target(self) -> places.Place:
+    def target(self) -> Place:
         """Return the folder at the Place."""
         return places.parse(self.place, project=self.project).below(*self.parts)
 
@@ -123,7 +124,7 @@ def root() -> Path:
     return (Path(home) if home else Path.home() / ".local" / "state") / "colab_magics" / "sync"
 
 
-def folder_for(source: Path, place: places.Place) -> Path:
+def folder_for(source: Path, place: Place) -> Path:
     """Return the folder of one sync, made when it is new."""
     # The host counts too: homes are shared between the machines of a cluster.
     key = "\0".join((process.host(), str(source), place.target))

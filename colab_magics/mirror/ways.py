@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from ..transport.store import FileThere
+from ..transport.places.store import FileThere
 from . import native
 from .lease import Leases
 from .ledger import Ledger

@@ -1,1 +1,1 @@
-"""How bytes reach other places: ssh, Places."""
+"""How bytes reach other places: ssh and hosts, Places, buckets, downloads."""

@@ -20,7 +20,7 @@ from .. import files
 from ..errors import CommandFailed, Unavailable
 from ..pipes import Pipes
 from . import ssh
-from .store import PRIVATE
+from .places.store import PRIVATE
 
 MOST = 1 << 20
 _END = "end"

@@ -14,10 +14,10 @@ from ..errors import InvalidInput
 from . import call_only
 
 if TYPE_CHECKING:
-    from ..transport.bucket_file import Connect
-    from ..transport.buckets import Address, Store
-    from ..transport.downloaded import Downloaded
-    from ..transport.sources import Source
+    from ..transport.buckets.access import Address, Store
+    from ..transport.downloads.bucket_file import Connect
+    from ..transport.downloads.downloaded import Downloaded
+    from ..transport.downloads.sources import Source
 
 
 @call_only("force", "big")
@@ -77,7 +77,7 @@ def download(
     %download https://drive.google.com/file/d/FILE_ID/view to=data/model.pt
     %download https://example.org/a.csv https://example.org/b.csv to=gpu1:
     """
-    from ..transport import downloaded, sources
+    from ..transport.downloads import downloaded, sources
 
     here = session.current()
     found = [sources.parse(url) for url in urls]
@@ -112,9 +112,9 @@ class _Target(NamedTuple):
 
 
 def _here(target: _Target, found: list[Source], token: str, what: str, options: dict[str, Any]) -> Any:
-    from ..transport import downloaded
-    from ..transport.downloads import Job, fetch_all
-    from ..transport.fetch import Wanted
+    from ..transport.downloads import downloaded
+    from ..transport.downloads.fetch import Wanted
+    from ..transport.downloads.several import Job, fetch_all
 
     force, connect = options.pop("force"), _connect()
     jobs = [
@@ -138,7 +138,9 @@ def _within(folder: str, below: str) -> str:
 
 
 def _there(target: _Target, found: list[Source], token: str, what: str, options: dict[str, Any]) -> Any:
-    from ..transport import downloaded, downloads_there, file_names, hosts, sources
+    from ..transport import hosts
+    from ..transport.downloads import downloaded, file_names, sources
+    from ..transport.downloads import there as downloads_there
 
     host, connect = hosts.check(target.host), _connect()
     files = []
@@ -167,16 +169,16 @@ def _connect() -> Connect:
 
     def connect(address: Address) -> Store:
         from ..checkout.dotenv import consent
-        from ..transport import buckets
+        from ..transport.buckets import access
 
-        return buckets.connect(address, folder=Path.cwd(), consent=consent, warn=warn)
+        return access.connect(address, folder=Path.cwd(), consent=consent, warn=warn)
 
     return connect
 
 
 def _checked(found: list[Source], checks: list[str]) -> Source:
     """Give the one file its checksum."""
-    from ..transport.fetch_part import check_of
+    from ..transport.downloads.part import check_of
 
     if len(found) > 1 or len(checks) > 1 or found[0].check:
         raise InvalidInput(
@@ -188,7 +190,7 @@ def _checked(found: list[Source], checks: list[str]) -> Source:
 def _target(to: str | None, *, one: bool) -> _Target:
     """Decide where files go."""
     from ..checkout.project import DATA_PROJECT, keep_within
-    from ..transport.sources import there
+    from ..transport.downloads.sources import there
 
     project = _project()
     if to is None:

@@ -46,7 +46,7 @@ def keep(path: str | os.PathLike[str], to: str | None = None, *, force: bool = F
     Unavailable
         When a Place is not there; the copy in ``data_project`` is.
     """
-    from ..transport.places import safe_name
+    from ..transport.places.base import safe_name
 
     source, ui = Path(path).expanduser().absolute(), session.current().ui
     if not source.exists():

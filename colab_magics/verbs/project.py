@@ -97,7 +97,7 @@ def project(
     from ..checkout import git as repository
     from ..checkout.jobs import job_of, jobs_of, notebook_key
     from ..checkout.project import Project, check_name
-    from ..transport.drive_place import is_drive
+    from ..transport.places.drive import is_drive
 
     seconds = units.seconds(every, name="every")
     if restore not in (known_values := get_args(setup.Restore)):

@@ -13,8 +13,8 @@ from ..errors import InvalidInput, NotFound
 from . import call_only, subcommand
 
 if TYPE_CHECKING:
-    from ..transport.both_sides import Pair, Pattern, Sides
-    from ..transport.buckets import Address, Store
+    from ..transport.buckets.access import Address, Store
+    from ..transport.buckets.both_sides import Pair, Pattern, Sides
     from ..ui import Table
 
 _FIRST = 30
@@ -213,8 +213,9 @@ class _Work:
 
     def copy(self, sides: Sides, *, to_there: bool, force: bool, dry_run: bool, show: bool = False) -> Table:
         """Copy what differs to one side."""
-        from ..transport import bucket_copy, bulk
-        from ..transport.both_sides import named
+        from ..transport import bulk
+        from ..transport.buckets import copy as bucket_copy
+        from ..transport.buckets.both_sides import named
 
         ui, left = session.current().ui, {name for name, _ in sides.left}
         if show:
@@ -238,7 +239,8 @@ class _Work:
 
     def remove(self, sides: Sides, *, yes: bool, dry_run: bool) -> Table:
         """Remove objects, after a yes."""
-        from ..transport import bucket_remove, bulk
+        from ..transport import bulk
+        from ..transport.buckets import remove as bucket_remove
 
         sides = replace(sides, left=())
         doomed = [pair for pair in sides if pair.there]
@@ -252,7 +254,7 @@ class _Work:
 
     def delete(self, sides: Sides, *, yes: bool, dry_run: bool) -> Table:
         """Delete files here, after a yes."""
-        from ..transport import bucket_remove
+        from ..transport.buckets import remove as bucket_remove
 
         left = {name for name, _ in sides.left}
         doomed = [pair for pair in sides if pair.here and pair.key not in left]
@@ -286,14 +288,14 @@ class _Work:
 def _opened(patterns: Sequence[str], example: str, *, removes: bool = False) -> Iterator[tuple[_Work, Sides]]:
     """Open the bucket that the patterns name and look at both sides."""
     from ..checkout.dotenv import consent
-    from ..transport import both_sides, buckets
+    from ..transport.buckets import access, both_sides
 
     here, root = session.current(), Path.cwd()
     if not patterns:
         raise InvalidInput("Which files?", f"Write %{example}")
-    found = buckets.settings(root, consent=consent, warn=here.warn_once)
+    found = access.settings(root, consent=consent, warn=here.warn_once)
     address, meant = _meant(patterns, found)
-    store = buckets.connect(address, given=found)
+    store = access.connect(address, given=found)
     with here.ui.progress(f"looking at {address}"):
         sides = both_sides.look(root, store, address, meant)
     if removes:
@@ -309,9 +311,9 @@ def _meant(patterns: Sequence[str], found: Mapping[str, str]) -> tuple[Address, 
     InvalidInput
         When no bucket is named, or more than one.
     """
-    from ..transport.both_sides import Pattern
-    from ..transport.bucket_settings import BUCKET
-    from ..transport.buckets import Address
+    from ..transport.buckets.access import Address
+    from ..transport.buckets.both_sides import Pattern
+    from ..transport.buckets.settings import BUCKET
 
     addresses, meant = [], []
     for text in patterns:
@@ -342,7 +344,7 @@ def _refuse_folders(sides: Sides, meant: Sequence[Pattern]) -> None:
 
 def _names(caption: str, files: Sequence[tuple[str, int]]) -> str:
     """List the files of one side."""
-    from ..transport.both_sides import SHOWN
+    from ..transport.buckets.both_sides import SHOWN
     from ..ui import Table
     from ..units import show_size
 

@@ -15,7 +15,7 @@ from . import call_only, subcommand, subcommands
 
 if TYPE_CHECKING:
     from ..mirror.sync import Sync, Syncs
-    from ..transport.places import Place
+    from ..transport.places.base import Place
 
 
 @call_only("delete", "rsync", "take_over")
@@ -255,7 +255,7 @@ def flush(source: str | None = None, /, *, timeout: str = "30m") -> Sync | Syncs
     """
     from ..colab import mount
     from ..mirror import control
-    from ..transport.drive_place import is_drive
+    from ..transport.places.drive import is_drive
 
     ui, seconds = session.current().ui, units.seconds(timeout, name="timeout")
     found = _chosen(source, also_ended=True)  # a flush that took too long is tried again
@@ -295,7 +295,7 @@ def stop(source: str | None = None, /, *, timeout: str = "10m") -> Sync | Syncs:
 def _mount(place: str) -> None:
     """Mount Drive again where that can be done: its user has to be asked, from the notebook itself."""
     from ..colab import mount, runtime
-    from ..transport.drive_place import drive_works, is_drive
+    from ..transport.places.drive import drive_works, is_drive
 
     if is_drive(place) and runtime.front_end_answers(where := session.current().ui.where):
         mount.ensure_drive(where, drive_works)

@@ -92,10 +92,10 @@ def boto3(folder: str, *, up: bool) -> None:
 
 def listing(folder: str, *, up: bool) -> None:
     """Count keys, none of which is kept."""
-    from colab_magics.transport import buckets
+    from colab_magics.transport.buckets import access
 
-    address = buckets.Address("s3", BUCKET)
-    print(sum(1 for _ in buckets.keys_below(buckets.connect(address), address, f"{folder}/")), file=sys.stderr)
+    address = access.Address("s3", BUCKET)
+    print(sum(1 for _ in access.keys_below(access.connect(address), address, f"{folder}/")), file=sys.stderr)
 
 
 def server() -> Any:
@@ -113,9 +113,9 @@ WAYS: dict[str, Callable[..., None]] = {"ours": ours, "obstore": obstore, "boto3
 def measured(way: str, folder: str, *, up: bool) -> None:
     """Do it once, here: the imports do not count."""
     import boto3  # noqa: F401
+    import colab_magics.transport.both_sides
     import obstore.store  # noqa: F401
 
-    import colab_magics.transport.both_sides
     import colab_magics.verbs.s3  # noqa: F401
 
     began = time.perf_counter()

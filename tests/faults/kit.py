@@ -26,7 +26,7 @@ from conftest import poll
 from colab_magics.mirror import control
 from colab_magics.mirror.state import Config
 from colab_magics.mirror.sync import Sync
-from colab_magics.transport.places import Place
+from colab_magics.transport.places.base import Place
 from faults.drive import detach
 
 OURS = (b".colab_magics", b".sync_", b".~")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import poll
 
-from colab_magics.transport.store import INCOMING
+from colab_magics.transport.places.store import INCOMING
 from faults.kit import Host, during, files, picture, whole
 
 BWLIMIT = "-a --bwlimit=1000"

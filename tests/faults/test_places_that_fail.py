@@ -18,8 +18,9 @@ from conftest import poll
 
 from colab_magics.errors import ColabMagicsError, Unmounted
 from colab_magics.mirror import control
-from colab_magics.transport import folder_place
-from colab_magics.transport.places import SENTINEL, parse
+from colab_magics.transport.places import folder as folder_place
+from colab_magics.transport.places import parse
+from colab_magics.transport.places.base import SENTINEL
 from faults.drive import WRITES, Drive, detach
 from faults.kit import Kept, age_of_heartbeat, during, empty, files, picture, whole
 

@@ -25,8 +25,8 @@ from colab_magics.mirror.lease import Leases
 from colab_magics.mirror.patterns import AGES
 from colab_magics.records import metrics
 from colab_magics.runs import show
-from colab_magics.transport.folder_store import FolderStore
 from colab_magics.transport.places import parse
+from colab_magics.transport.places.folder_store import FolderStore
 from colab_magics.verbs.sync import sync as sync_verb
 
 

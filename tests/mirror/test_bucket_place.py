@@ -19,9 +19,10 @@ from colab_magics.errors import ColabMagicsError, InvalidInput, NotFound, Unavai
 from colab_magics.mirror import control
 from colab_magics.mirror.state import Config
 from colab_magics.mirror.sync import Sync
-from colab_magics.transport import buckets
-from colab_magics.transport.bucket_place import BucketPlace
-from colab_magics.transport.places import SENTINEL, parse
+from colab_magics.transport.buckets import access
+from colab_magics.transport.places import parse
+from colab_magics.transport.places.base import SENTINEL
+from colab_magics.transport.places.bucket import BucketPlace
 from colab_magics.verbs.sync import sync as verb
 
 pytest_plugins = ("bucket_fixtures",)
@@ -275,4 +276,4 @@ def test_an_address_is_the_place_again() -> None:
     place = parse("s3://bucket/net/", project="net")
     assert isinstance(place, BucketPlace)
     assert (place.text, place.below("a", "b").target) == ("s3://bucket/net", "s3://bucket/net/a/b")
-    assert buckets.odd(SENTINEL) == ""
+    assert access.odd(SENTINEL) == ""

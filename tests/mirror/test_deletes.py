@@ -13,7 +13,7 @@ from colab_magics.mirror.deletes import Trash
 from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.scan import Entry
 from colab_magics.mirror.sync import Sync
-from colab_magics.transport.store import Store
+from colab_magics.transport.places.store import Store
 
 from .tools import begin, tree, write
 

@@ -10,7 +10,8 @@ from conftest import HOSTILE_NAMES
 
 from colab_magics.errors import InvalidInput, NotFound
 from colab_magics.mirror import control
-from colab_magics.transport.places import Place, parse
+from colab_magics.transport.places import parse
+from colab_magics.transport.places.base import Place
 from mirror.tools import tree, write
 
 

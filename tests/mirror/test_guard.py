@@ -14,7 +14,7 @@ from conftest import poll
 from colab_magics import process
 from colab_magics.errors import Unavailable
 from colab_magics.mirror.sync import Sync
-from colab_magics.transport.places import SENTINEL
+from colab_magics.transport.places.base import SENTINEL
 from mirror.tools import begin, state_of, tmpfs, tree, write
 
 

@@ -14,7 +14,8 @@ from colab_magics import process
 from colab_magics.errors import NotFound, Unavailable
 from colab_magics.mirror import control
 from colab_magics.mirror.state import Config
-from colab_magics.transport.places import SENTINEL, parse
+from colab_magics.transport.places import parse
+from colab_magics.transport.places.base import SENTINEL
 from mirror.tools import begin, state_of, tree, write
 
 

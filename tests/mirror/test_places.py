@@ -11,7 +11,8 @@ from conftest import HOSTILE_NAMES
 
 from colab_magics.errors import InvalidInput, Unavailable
 from colab_magics.transport import ssh
-from colab_magics.transport.places import SENTINEL, Place, parse
+from colab_magics.transport.places import parse
+from colab_magics.transport.places.base import SENTINEL, Place
 from mirror.tools import write
 
 

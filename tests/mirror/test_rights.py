@@ -21,8 +21,9 @@ from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.rights import REFUSED, FolderRights
 from colab_magics.mirror.scan import Unreadable
 from colab_magics.mirror.state import Config
-from colab_magics.transport.folder_store import FolderStore
-from colab_magics.transport.places import Place, parse
+from colab_magics.transport.places import parse
+from colab_magics.transport.places.base import Place
+from colab_magics.transport.places.folder_store import FolderStore
 from mirror.tools import begin, for_python, tree, write
 
 

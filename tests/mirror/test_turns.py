@@ -19,7 +19,7 @@ from colab_magics.mirror import control
 from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.scan import Entry
 from colab_magics.mirror.sync import Sync
-from colab_magics.transport.places import SENTINEL
+from colab_magics.transport.places.base import SENTINEL
 from mirror.tools import begin, for_python, state_of, tmpfs, tree, write
 
 

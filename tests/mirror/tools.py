@@ -16,7 +16,8 @@ from colab_magics.mirror import control
 from colab_magics.mirror.patterns import AGES, CONFLICT, OWNER, TRASH, VERSIONS
 from colab_magics.mirror.state import Config
 from colab_magics.mirror.sync import Sync
-from colab_magics.transport.places import SENTINEL, parse
+from colab_magics.transport.places import parse
+from colab_magics.transport.places.base import SENTINEL
 
 
 def write(folder: Path, **files: str) -> Path:

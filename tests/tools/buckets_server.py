@@ -94,7 +94,7 @@ class Server:
 
     def request(self, method: str, bucket: str, key: str = "", data: bytes = b"", query: str = "") -> bytes:
         """Ask by one signed request (boto3's signer is not needed: ours is shown to be right by these servers)."""
-        from colab_magics.transport.bucket_requests import Keys, Requests
+        from colab_magics.transport.buckets.requests import Keys, Requests
 
         path = urllib.parse.quote(key, safe="/-_.~")
         url = f"{self.endpoint}/{bucket}" + (f"/{path}" if key else "")

@@ -13,23 +13,25 @@ from buckets_server import Server, clean_environment, free_port, rclone_server
 from conftest import git
 
 from colab_magics.errors import Busy, ColabMagicsError, InvalidInput, NotFound, Unavailable
-from colab_magics.transport import bucket_files, bucket_settings, buckets
-from colab_magics.transport.bucket_requests import Refused
-from colab_magics.transport.buckets import Address, connect
+from colab_magics.transport.buckets import access
+from colab_magics.transport.buckets import files as bucket_files
+from colab_magics.transport.buckets import settings as bucket_settings
+from colab_magics.transport.buckets.access import Address, connect
+from colab_magics.transport.buckets.requests import Refused
 
 pytest_plugins = ("bucket_fixtures",)
 
 
 @pytest.fixture
-def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> buckets.Store:
+def store(server: Server, monkeypatch: pytest.MonkeyPatch) -> access.Store:
     """Its bucket ``results``."""
     server.make_bucket("results")
     server.set(monkeypatch)
     return connect(Address.parse("s3://results"))
 
 
-def listed(store: buckets.Store, prefix: str = "") -> list[str]:
-    return [found.key for found in buckets.keys_below(store, Address("s3", "results"), prefix)]
+def listed(store: access.Store, prefix: str = "") -> list[str]:
+    return [found.key for found in access.keys_below(store, Address("s3", "results"), prefix)]
 
 
 # Addresses
@@ -55,7 +57,7 @@ def test_an_impossible_address_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 5, (8 << 20) + 1, 20 << 20])
-def test_a_file_goes_up_and_comes_down_with_its_time(store: buckets.Store, tmp_path: Path, size: int) -> None:
+def test_a_file_goes_up_and_comes_down_with_its_time(store: access.Store, tmp_path: Path, size: int) -> None:
     file, back = tmp_path / "ünï $(x)", tmp_path / "back"
     file.write_bytes(os.urandom(size))
     os.utime(file, ns=(0, 1_700_000_000_123_456_789))
@@ -63,7 +65,7 @@ def test_a_file_goes_up_and_comes_down_with_its_time(store: buckets.Store, tmp_p
     there = bucket_files.head(store, "ünï/$(x) +%20")
     assert there is not None
     assert (there.size, there.metadata["mtime"]) == (size, "1700000000.123456789")
-    (listing,) = list(buckets.keys_below(store, Address("s3", "results"), "ünï/"))
+    (listing,) = list(access.keys_below(store, Address("s3", "results"), "ünï/"))
     assert (listing.key, listing.size, listing.etag) == ("ünï/$(x) +%20", size, there.etag)
     assert bucket_files.same(file, listing.size, listing.etag, lambda: there)
     assert bucket_files.same(file, up.size, up.etag, lambda: up)
@@ -78,7 +80,7 @@ def test_a_file_goes_up_and_comes_down_with_its_time(store: buckets.Store, tmp_p
         assert not bucket_files.same(file, listing.size, listing.etag, lambda: there)
 
 
-def test_an_iterator_that_raises_publishes_nothing(server: Server, store: buckets.Store) -> None:
+def test_an_iterator_that_raises_publishes_nothing(server: Server, store: access.Store) -> None:
     """What `put_file` says of obstore: %sync checks content after its last block, before it is published."""
     store.put("whole", b"before")
 
@@ -98,7 +100,7 @@ def test_an_iterator_that_raises_publishes_nothing(server: Server, store: bucket
     store.delete("whole")
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_published(store: buckets.Store, tmp_path: Path) -> None:
+def test_a_file_that_changes_while_it_is_read_is_not_published(store: access.Store, tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_bytes(bytes(20 << 20))
     store.put("log", b"before")
@@ -113,7 +115,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_published(store: buckets.St
     store.delete("log")
 
 
-def test_the_checksum_of_parts_is_that_of_the_server(store: buckets.Store, tmp_path: Path) -> None:
+def test_the_checksum_of_parts_is_that_of_the_server(store: access.Store, tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_bytes(os.urandom(17 << 20))
     etag = bucket_files.put_file(store, "parts", file).etag
@@ -137,13 +139,13 @@ def test_keys_that_are_no_paths_are_listed_as_they_are(moto: Server, monkeypatch
     for key in keys:
         moto.put("results", key)
     assert sorted(listed(store, "odd/")) == sorted(keys)
-    assert [key for key in keys if not buckets.odd(key)] == ["odd/ok", "odd/sp +%41"]
-    failed = buckets.delete(store, Address("s3", "results"), keys)
+    assert [key for key in keys if not access.odd(key)] == ["odd/ok", "odd/sp +%41"]
+    failed = access.delete(store, Address("s3", "results"), keys)
     assert set(failed) == {"odd/c\x01d"}
     assert listed(store, "odd/") == ["odd/c\x01d"]
 
 
-def test_more_than_a_thousand_keys_are_listed_and_deleted(store: buckets.Store) -> None:
+def test_more_than_a_thousand_keys_are_listed_and_deleted(store: access.Store) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     keys = [f"many/{number:04d}" for number in range(1234)]
@@ -151,11 +153,11 @@ def test_more_than_a_thousand_keys_are_listed_and_deleted(store: buckets.Store) 
         list(pool.map(lambda key: store.put(key, b"x"), keys))
     store.put("many2", b"x")
     assert listed(store, "many/") == keys
-    assert buckets.delete(store, Address("s3", "results"), keys) == {}
+    assert access.delete(store, Address("s3", "results"), keys) == {}
     assert listed(store, "many") == ["many2"]
 
 
-def test_what_is_not_there_is_none(store: buckets.Store, tmp_path: Path) -> None:
+def test_what_is_not_there_is_none(store: access.Store, tmp_path: Path) -> None:
     assert bucket_files.head(store, "no/such") is None
     with pytest.raises(NotFound):
         bucket_files.get_file(store, "no/such", tmp_path / "x")
@@ -169,7 +171,7 @@ def test_a_bucket_that_is_not_there_is_named(server: Server, monkeypatch: pytest
     server.set(monkeypatch)
     address = Address.parse("s3://no-such-bucket")
     with pytest.raises(NotFound, match="no such bucket"):
-        buckets.check(connect(address), address)
+        access.check(connect(address), address)
 
 
 def test_a_wrong_secret_is_told_without_it(rclone: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +181,7 @@ def test_a_wrong_secret_is_told_without_it(rclone: Server, monkeypatch: pytest.M
     address = Address.parse("s3://results")
     store = connect(address)
     with pytest.raises(Unavailable, match="secret does not fit") as told:
-        buckets.check(store, address)
+        access.check(store, address)
     assert "wrongwrong" not in f"{told.value} {store!r} {store.credential_provider!r}"
     with pytest.raises(Unavailable, match="403"):
         bucket_files.head(store, "x")  # 403 is not "absent"
@@ -191,7 +193,7 @@ def test_a_server_that_is_not_there_is_told_soon(endpoint: str, monkeypatch: pyt
     address, url = Address.parse("s3://results"), endpoint.format(free_port())
     given = {"AWS_ACCESS_KEY_ID": "A" * 20, "AWS_SECRET_ACCESS_KEY": "secret" * 5, "S3_ENDPOINT_URL": url}
     store = connect(address, given=given)
-    for ask in (lambda: buckets.check(store, address), lambda: bucket_files.head(store, "x")):
+    for ask in (lambda: access.check(store, address), lambda: bucket_files.head(store, "x")):
         with pytest.raises(Unavailable, match=r"nothing listens|not found|no network|does not answer") as told:
             ask()
         assert told.value.mend
@@ -230,11 +232,11 @@ def test_a_certificate_counts_whose_authority_is_named(
         address, given = Address.parse("s3://results"), server.environment()
         given["S3_ENDPOINT_URL"] = given["S3_ENDPOINT_URL"].replace("http:", "https:")
         store = connect(address, given=given)
-        for ask in (lambda: buckets.check(store, address), lambda: bucket_files.head(store, "x")):
+        for ask in (lambda: access.check(store, address), lambda: bucket_files.head(store, "x")):
             with pytest.raises(Unavailable, match="certificate"):
                 ask()
         store = connect(address, given={**given, "AWS_CA_BUNDLE": str(tmp_path / "ca.pem")})
-        buckets.check(store, address)
+        access.check(store, address)
         assert bucket_files.head(store, "x") is None
 
 
@@ -398,7 +400,7 @@ def test_an_etag_of_parts_is_tried_with_likely_sizes() -> None:
     ],
 )
 def test_every_refusal_says_why_and_what_to_do(refused: Exception, kind: type, says: str) -> None:
-    told = buckets.explain(refused, "listing s3://b")
+    told = access.explain(refused, "listing s3://b")
     assert isinstance(told, kind)
     assert isinstance(told, ColabMagicsError)
     assert says in str(told)
@@ -419,13 +421,13 @@ def test_buckets_of_google(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         (tmp_path / "f").write_text("content")
         bucket_files.put_file(store, "a/f", tmp_path / "f")
         bucket_files.put_file(store, "a2/f", tmp_path / "f")
-        assert [found.key for found in buckets.keys_below(store, address, "a/")] == ["a/f"]
-        assert [found.key for found in buckets.keys_below(store, address, "a")] == ["a/f", "a2/f"]
+        assert [found.key for found in access.keys_below(store, address, "a/")] == ["a/f"]
+        assert [found.key for found in access.keys_below(store, address, "a")] == ["a/f", "a2/f"]
         bucket_files.get_file(store, "a/f", tmp_path / "g")
         assert (tmp_path / "g").read_text() == "content"
         assert bucket_files.head(store, "a/none") is None
-        assert buckets.delete(store, address, ["a/f", "a2/f"]) == {}
-        assert list(buckets.keys_below(store, address)) == []
+        assert access.delete(store, address, ["a/f", "a2/f"]) == {}
+        assert list(access.keys_below(store, address)) == []
 
 
 def test_google_without_keys_says_at_once_what_to_set(

@@ -26,7 +26,10 @@ from colab_magics.archives import packing, unpacking
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, NotFound, Unavailable
 from colab_magics.mirror import patterns
-from colab_magics.transport import downloads, fetch, fetch_part, file_names, filters, web
+from colab_magics.transport import filters
+from colab_magics.transport.downloads import fetch, file_names, web
+from colab_magics.transport.downloads import part as fetch_part
+from colab_magics.transport.downloads import several as downloads
 
 DATA = bytes(range(256)) * 8192
 """Two megabytes."""

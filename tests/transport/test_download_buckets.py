@@ -14,8 +14,8 @@ from sshd import sshd
 
 from colab_magics import download
 from colab_magics.errors import ColabMagicsError, InvalidInput, NotFound
-from colab_magics.transport import bucket_file, fetch
-from colab_magics.transport.fetch import Passing
+from colab_magics.transport.downloads import bucket_file, fetch
+from colab_magics.transport.downloads.fetch import Passing
 
 DATA = os.urandom(5_000_000)
 

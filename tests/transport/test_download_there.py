@@ -131,7 +131,7 @@ def test_a_host_without_python_is_told(server: WebServer, tmp_path: Path, monkey
     few = tmp_path / "few"
     few.mkdir()
     (few / "sh").symlink_to(shutil.which("sh") or "")
-    from colab_magics.transport import downloads_there
+    from colab_magics.transport.downloads import there as downloads_there
 
     monkeypatch.setattr(
         downloads_there, "_PYTHON", re.sub(r'"\$HOME".*\*conda\*/bin/python', "", downloads_there._PYTHON)

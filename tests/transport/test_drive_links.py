@@ -11,8 +11,8 @@ from drive_stand_in import Drive, DriveFile, drive
 
 from colab_magics import download
 from colab_magics.errors import InvalidInput, NotFound, Unavailable
-from colab_magics.transport import drive_links, fetch
-from colab_magics.transport.drive_links import Link
+from colab_magics.transport.downloads import drive_links, fetch
+from colab_magics.transport.downloads.drive_links import Link
 
 # gdown 5 with a newer Beautiful Soup
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated method findChildren:DeprecationWarning")

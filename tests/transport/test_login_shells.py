@@ -16,7 +16,8 @@ import pytest
 from conftest import HOSTILE_NAMES
 
 from colab_magics.relay.environment import Environment, attach_command
-from colab_magics.transport import copying, host_place, ssh
+from colab_magics.transport import copying, ssh
+from colab_magics.transport.places import host as host_place
 
 SHELLS = [shell for shell in ("sh", "dash", "bash", "zsh", "fish", "tcsh", "csh", "ksh") if shutil.which(shell)]
 """Of these ``tests/setup/debian.sh`` installs zsh, fish and tcsh."""

@@ -18,9 +18,10 @@ from faulty_proxy import Proxy, Request, faulty_proxy, silent_port
 from colab_magics import __main__ as face
 from colab_magics import s3, session, trust
 from colab_magics.errors import ColabMagicsError, CommandFailed, InvalidInput, NotFound, Unavailable
-from colab_magics.transport import bucket_copy, buckets
-from colab_magics.transport.both_sides import Pattern
-from colab_magics.transport.bucket_files import Head, head, same
+from colab_magics.transport.buckets import access
+from colab_magics.transport.buckets import copy as bucket_copy
+from colab_magics.transport.buckets.both_sides import Pattern
+from colab_magics.transport.buckets.files import Head, head, same
 from colab_magics.ui import TerminalUI
 
 pytest_plugins = ("shells", "bucket_fixtures")
@@ -70,8 +71,8 @@ class Bench:
             self.server.put(self.bucket, name, (text or name).encode())
 
     def listed(self) -> list[str]:
-        address = buckets.Address("s3", self.bucket)
-        return [one.key for one in buckets.keys_below(self.store(), address)]
+        address = access.Address("s3", self.bucket)
+        return [one.key for one in access.keys_below(self.store(), address)]
 
     def files(self) -> list[str]:
         return sorted(
@@ -81,7 +82,7 @@ class Bench:
         )
 
     def store(self) -> Any:
-        return buckets.connect(buckets.Address("s3", self.bucket), given=self.server.environment())
+        return access.connect(access.Address("s3", self.bucket), given=self.server.environment())
 
 
 def _bench(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
@@ -315,7 +316,7 @@ def test_more_than_a_thousand_are_removed_in_batches(
 
 def test_each_result_of_a_removal_is_checked(any_key: Bench) -> None:
     any_key.there("a\x01b", "c")
-    failed = buckets.delete(any_key.store(), buckets.Address("s3", any_key.bucket), ["a\x01b", "c"])
+    failed = access.delete(any_key.store(), access.Address("s3", any_key.bucket), ["a\x01b", "c"])
     assert failed == {"a\x01b": "its key cannot be written"}
     assert any_key.listed() == ["a\x01b"]
 
@@ -487,7 +488,7 @@ def test_an_answer_that_is_lost_is_asked_for_again(proxied: tuple[Bench, Proxy])
 def test_a_dead_server_is_told_soon(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with silent_port() as port:
         monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        monkeypatch.setattr("colab_magics.transport.bucket_requests.ANSWER_SECONDS", 0.3)
+        monkeypatch.setattr("colab_magics.transport.buckets.requests.ANSWER_SECONDS", 0.3)
         with pytest.raises(Unavailable, match="does not answer") as told:
             s3.ls()
     assert bench.server.secret not in str(told.value)
