@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
-from ..transport.buckets import access
 from ..transport.places.bucket_store import AT_ONCE, BucketStore, Clash
 from ..transport.places.store import FileThere
 from . import native
@@ -73,7 +72,7 @@ class ByUpload:
                 self._waiting.clear()
 
     def _is_odd(self, parcel: Parcel, name: str) -> bool:
-        why = access.odd(self.store.key(name))
+        why = self.store.odd(name)
         if why:
             parcel.refused[name] = why
         return bool(why)

@@ -1,7 +1,8 @@
-"""A program that makes checkpoints for ever, and a way to tell a whole one: ``checkpoints.py FOLDER``.
+"""A program that makes checkpoints for ever, and a way to tell a whole one: ``checkpoints.py FOLDER [REST]``.
 
 Each step it writes the same state three ways, as trainings do: a new file of its own and ``renamed.ckpt`` beside the
-old one and by rename, ``inplace.ckpt`` over the old one, piece by piece. It resumes from the newest whole one there.
+old one and by rename, ``inplace.ckpt`` over the old one, piece by piece; then it rests for so many seconds. It resumes
+from the newest whole one there.
 Only ``inplace.ckpt`` can be torn in this folder, if the program is killed while it writes.
 """
 
@@ -40,7 +41,7 @@ def newest(folder: Path) -> int:
     return max((step_of(path.read_bytes()) or 0 for path in folder.rglob("*.ckpt")), default=0)
 
 
-def train(folder: Path) -> None:
+def train(folder: Path, rest: float) -> None:
     """Write checkpoints until killed."""
     (folder / "steps").mkdir(parents=True, exist_ok=True)
     step, chance = newest(folder), random.Random()
@@ -58,8 +59,8 @@ def train(folder: Path) -> None:
                     stream.write(content[start : start + piece])
                     time.sleep(chance.random() * 0.004)
             log.write(f"step {step} done\n")
-            time.sleep(chance.random() * 0.06)
+            time.sleep(rest + chance.random() * 0.06)
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]))
+    train(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)

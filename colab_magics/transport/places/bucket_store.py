@@ -171,7 +171,11 @@ class BucketStore(ListedStore):
             raise CommandFailed(some + more, returncode=1, output=some)
         return {name: time for name, time in times.items() if time is not None}
 
+    def odd(self, name: str) -> str:
+        return access.odd(self.key(name))
+
     def take(self, source: Path, names: Sequence[str], *, aside: str) -> None:
+        self.refuse_odd(names)
         self._each(names, lambda name: bucket_files.put_file(self.objects, self.key(name), source / name))
 
     def bring(

@@ -8,7 +8,9 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ...errors import InvalidInput
 from .. import filters
+from ..buckets import access
 from .store import LIGHT, TEMPORARY, Known, Store, There, unknown
 
 FOLDER = f"{TEMPORARY}folder"
@@ -82,6 +84,22 @@ class ListedStore(Store):
 
     def unfit(self) -> dict[str, str]:
         return dict(self._left_out)
+
+    def odd(self, name: str) -> str:
+        """Return why a name can be none there; empty when it can."""
+        return access.odd(name)
+
+    def refuse_odd(self, names: Iterable[str]) -> None:
+        """Refuse names that can be none there, before anything is sent.
+
+        Raises
+        ------
+        InvalidInput
+            For the first of them.
+        """
+        for name in names:
+            if why := self.odd(name):
+                raise InvalidInput(f"{name!r} can be no name there: {why}.", "Rename it; nothing was sent.")
 
     def leave_out(self, name: str, why: str) -> None:
         """Leave a name out, as it can be no file here."""

@@ -119,6 +119,7 @@ class RcloneStore(ListedStore):
         return {}
 
     def take(self, source: Path, names: Sequence[str], *, aside: str) -> None:
+        self.refuse_odd(names)
         words = ["copy", "--ignore-times", "--no-traverse", "--files-from-raw=-", str(source), self.path()]
         rclone(words, input=_list(names))
 
