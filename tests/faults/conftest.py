@@ -73,6 +73,16 @@ def on_host(tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.fixture
+def on_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """Return a folder whose Place is a folder of another machine; nothing runs yet."""
+    source, root = tmp_path / "work" / "data_job", tmp_path / "far"
+    source.mkdir(parents=True)
+    with sshd(tmp_path) as server:
+        monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
+        yield Host(source, root.joinpath(*JOB), parse(f"box:{root}", project="net").below(*JOB), server=server)
+
+
+@pytest.fixture
 def on_folder(tmp_path: Path) -> Kept:
     """Return a folder whose Place is another one of this machine; nothing runs yet."""
     source, root = tmp_path / "work" / "data_job", tmp_path / "place"

@@ -173,6 +173,7 @@ def kill_and_check(kept: Kept, lives: Lives, kills: int) -> str:
     return figures
 
 
+STORES = ("on_folder", "on_far", "on_drive", "on_bucket", "on_rclone")
 MANY = [pytest.mark.long, pytest.mark.timeout(2400)]
 
 
@@ -182,7 +183,7 @@ MANY = [pytest.mark.long, pytest.mark.timeout(2400)]
         ("on_folder", 15),
         ("on_bucket", 5),
         ("on_rclone", 5),
-        *(pytest.param(where, 200, marks=MANY) for where in ("on_folder", "on_bucket", "on_rclone")),
+        *(pytest.param(where, 200, marks=MANY) for where in STORES),
     ],
 )
 def test_nothing_torn_nothing_lost(
