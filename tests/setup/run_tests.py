@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SETUP = Path(__file__).resolve().parent
 SUMMARY = re.compile(r"(=+ )?(?P<counts>\d+ \w+.*|no tests ran.*) in [\d.]+s.*")
 NEEDS_COLABS_PYTHON = "tests/test_wheel.py::test_installing_the_wheel_changes_no_pin_of_colab"
+# They touch neither IPython nor kernels nor papermill. `make test` runs each on one stack, `make test-long` on both.
+NEWEST_ALONE = ("tests/archives", "tests/bundle", "tests/transport")
+COLAB_ALONE = ("tests/faults", "tests/mirror")
 VERSIONS = (
     "import platform, IPython, ipykernel; "
     "print(f'Python {platform.python_version()}, IPython {IPython.__version__}, ipykernel {ipykernel.__version__}')"
@@ -76,10 +79,14 @@ def main(arguments: list[str]) -> int:
         if colab:
             add_libraries(colab, "--constraint", "tests/colab-constraints.txt")
     newest_only = [] if colab else [f"--deselect={NEEDS_COLABS_PYTHON}"]
+    # Browser tests need JupyterLab 4, which does not go with Colab's pins.
+    left_out = ["--ignore=tests/browser"]
+    if colab and "not long" in arguments:
+        newest_only = [f"--ignore={folder}" for folder in COLAB_ALONE]
+        left_out += [f"--ignore={folder}" for folder in NEWEST_ALONE]
     results = {"newest stack": run_stack("newest stack", Path(sys.executable), [*arguments, *newest_only])}
     if colab:
-        # Browser tests need JupyterLab 4, which does not go with Colab's pins.
-        results["Colab's stack"] = run_stack("Colab's stack", colab, [*arguments, "--ignore=tests/browser"])
+        results["Colab's stack"] = run_stack("Colab's stack", colab, [*arguments, *left_out])
     print("\nTested:")
     for title, (passed, summary) in results.items():
         print(f"  {title}: {'passed' if passed else 'FAILED'} ({summary.strip('= ')})")
