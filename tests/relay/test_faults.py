@@ -32,10 +32,12 @@ def displayed(messages: list[Message]) -> list[int]:
     return [int(m.content["data"]["text/plain"]) for m in messages if m.header["msg_type"] == "display_data"]
 
 
+@pytest.mark.long
 def test_a_flood_is_complete_and_in_order(connect: Connect) -> None:
     assert displayed(run(connect(), FLOOD.format(n=20_000))) == list(range(20_000))
 
 
+@pytest.mark.long
 def test_ssh_is_killed_fifteen_times_in_a_cell(connect: Connect) -> None:
     kernel = connect()
     msg_id = kernel.execute("n = globals().get('n', 0) + 1\n" + LINES.format(n=2000, pause=0.004))

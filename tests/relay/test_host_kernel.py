@@ -218,6 +218,7 @@ def test_the_death_of_the_kernel_is_told(start: Start) -> None:
     assert ok(front.run("print(6 * 7)")).out == "42\n"
 
 
+@pytest.mark.long
 def test_nothing_is_left_there_whatever_happens_here(
     start: Start, box: Sshd, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

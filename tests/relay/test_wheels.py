@@ -41,6 +41,7 @@ def of_host(host: str, python: str, code: str) -> str:
     return ssh.run(host, [python, "-c", code]).stdout.strip()
 
 
+@pytest.mark.long
 def test_a_project_is_installed_on_a_host_without_an_index(
     lonely: Sshd, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +135,7 @@ def sdist(folder: Path, name: str, setup: str) -> None:
             archive.addfile(entry, io.BytesIO(text.encode()))
 
 
+@pytest.mark.long
 def test_what_has_no_wheel_is_built(tmp_path: Path) -> None:
     plain = "from setuptools import setup\nsetup(name='{0}', version='1.0', py_modules=['{0}'])"
     name = "native_one_of_tests"
