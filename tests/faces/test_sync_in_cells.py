@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from conftest import poll
 from IPython.core.interactiveshell import InteractiveShell
-
 from mirror.tools import begin, write
 
 pytest_plugins = ["shells"]
