@@ -96,7 +96,8 @@ class _Process:
         signal.signal(signal.SIGHUP, self._stop)
         signal.signal(signal.SIGINT, self._interrupt)
         self.served.serve(kernel, ahead, self._is_wanted)
-        if self.served.error is None:
+        # What is acknowledged just before the connection closes may be lost with it.
+        if self.served.error is None or self.served.died:
             self._end(kernel)
         kernel.close()
         self.served.finish()

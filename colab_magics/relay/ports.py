@@ -141,6 +141,8 @@ class Served:
         self.asked_to_end = False
         self.error: ColabMagicsError | None = None
         """Why there is no kernel any more."""
+        self.died = False
+        """Whether the kernel there has died, whose relay stays until it hears that this was heard."""
         self._kernel: RemoteKernel | None = None
         self._came: collections.deque[tuple[Received | None, Message | State]] = collections.deque()
         self._woken, self._waker = os.pipe()
@@ -249,7 +251,7 @@ class Served:
             elif what.channel == "relay":
                 self._tell(as_output(what).content["text"].strip(), self._of_running())
                 if what.header["msg_type"] == "kernel_died":
-                    self.error = Unavailable(f"The kernel died ({what.content['how']}).")
+                    self.error, self.died = Unavailable(f"The kernel died ({what.content['how']})."), True
             else:
                 self._hand(of, what)
 
