@@ -23,6 +23,7 @@ import pytest
 from bucket_folder import BucketFolder
 from conftest import poll
 
+from colab_magics.transport.places.store import TEMPORARY
 from faults import checkpoints
 from faults.kit import Kept, files, picture
 
@@ -64,16 +65,22 @@ class Reader(threading.Thread):
 
 
 def versions(there: Path | BucketFolder, pattern: str) -> dict[str, object]:
-    """Return what tells one version of each file from the next: without it each kill would read all there is."""
+    """Return what tells one version of each file from the next: without it each kill would read all there is.
+
+    What has not come as a whole has names of its own until it has.
+    """
     if isinstance(there, BucketFolder):
-        return {name: etag for name, etag in there.names().items() if fnmatch.fnmatch(name, pattern)}
+        names = there.names().items()
+        return {name: etag for name, etag in names if fnmatch.fnmatch(name, pattern) and TEMPORARY not in name}
     found: dict[str, object] = {}
     for path in there.rglob(pattern):
+        if TEMPORARY in (name := str(path.relative_to(there))):
+            continue
         try:
             seen = path.stat()
         except FileNotFoundError:
             continue
-        found[str(path.relative_to(there))] = (seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size)
+        found[name] = (seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size)
     return found
 
 
