@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ColabMagicsError, Unavailable, Unmounted
 from ..files import DEAD_MOUNT
 from ..transport import filters
-from ..transport.places.store import INCOMING, TEMPORARY, Mark, Opened, rights_of
+from ..transport.places.store import Mark, Opened, rights_of
 from . import guard, native, owner, patterns, restore, scan, state
 from .deletes import Trash, folders_of, renamed
 from .lease import Leases
@@ -26,6 +26,7 @@ from .rights import FolderRights
 from .room import Full, no_space
 from .sender import Batch, Keep, Sender, slices
 from .watch import Watch
+from .ways import sweep
 
 log = logging.getLogger("colab_magics.mirror")
 
@@ -135,7 +136,8 @@ class Keeper(Looker):
                     raise Unavailable(f"{self.place}: {owner.told(other)}.", owner.TAKE_OVER)
                 self.status.pop("owner", None)
                 if not self.swept:
-                    self._sweep(opened)
+                    sweep(opened.store, Path(self.source))
+                    self.swept = True
                 yield opened
         except OSError as error:
             raise self._explained(error) from error
@@ -152,13 +154,6 @@ class Keeper(Looker):
         if error.errno in DEAD_MOUNT:
             return Unmounted(f"The mount of {self.place} has died: {what}.", "Mount it again: %sync")
         return error
-
-    def _sweep(self, opened: Opened) -> None:
-        """Take away the copies that an earlier process did not finish."""
-        if opened.store.local is not None:
-            left = [name for name in os.listdir(opened.store.local) if name.startswith(TEMPORARY)]
-            opened.store.erase([name for name in left if name != INCOMING])
-        self.swept = True
 
     def send(self, *, urgent: bool) -> Full | None:
         """Hand over what may go now; `urgent`: everything that changed. Returns why some had no room."""

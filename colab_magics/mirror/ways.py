@@ -6,11 +6,14 @@ yields what became of each. A file that somebody wrote meanwhile is not publishe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..transport.places.store import FileThere
+from ..transport.places.rsync_store import RsyncStore
+from ..transport.places.store import INCOMING, TEMPORARY, FileThere, Store
 from . import native
 from .lease import Leases
 from .ledger import Ledger
@@ -104,3 +107,16 @@ class Way(Protocol):
 
     def send(self, parcel: Parcel, names: Sequence[str]) -> Iterator[Sent]:
         """Bring files and publish them."""
+
+
+def sweep(store: Store, source: Path) -> None:
+    """Take away the copies that an earlier process did not finish; those of files that are still here come again."""
+    if store.local is not None:
+        left = [name for name in os.listdir(store.local) if name.startswith(TEMPORARY) and name != INCOMING]
+    elif isinstance(store, RsyncStore):
+        left = [
+            name for name in store.below(INCOMING) if not os.path.lexists(source / name.removeprefix(f"{INCOMING}/"))
+        ]
+    else:
+        return  # nothing that is not whole has a name there
+    store.erase(left)

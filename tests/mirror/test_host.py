@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from colab_magics.mirror import control
 from colab_magics.mirror.state import Config
 from colab_magics.transport.places import parse
 from colab_magics.transport.places.base import SENTINEL
+from colab_magics.transport.places.store import TEMPORARY
 from mirror.tools import begin, state_of, tree, write
 
 
@@ -123,6 +126,22 @@ def test_a_file_becomes_a_folder_and_back(tmp_path: Path, box: Sshd, name: str) 
     sync.now()
     sync.now()
     assert tree(place) == {name: "a file again", "other.txt": "o"}
+
+
+def test_what_a_dead_process_left_on_its_way_and_nobody_sends_again_is_taken_away(tmp_path: Path, box: Sshd) -> None:
+    place, source = tmp_path / "kept", tmp_path / "job"
+    write(source, other_txt="o", again_txt="a")
+    sync = begin(source, f"box:{place}").now()
+    os.kill(int(sync.status()["identity"]["pid"]), signal.SIGKILL)
+    poll(lambda: not sync.alive)
+    incoming = place / f"{TEMPORARY}incoming"
+    write(incoming / "deep", gone_ckpt="half")
+    write(incoming, again_txt="half")
+    write(source, new_txt="n")
+    begin(source, f"box:{place}").now()
+    assert tree(place)["new.txt"] == "n"
+    assert not (incoming / "deep" / "gone.ckpt").exists()
+    assert (source / "again.txt").read_text() == tree(place)["again.txt"]
 
 
 def test_a_link_there_leads_nobody_out(tmp_path: Path, box: Sshd) -> None:
