@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..payloads import payload_of
 from ..records.names import SCHEDULER
 from ..records.run import LOCAL, Run, runs_of
 from ..units import count
-from . import attempts, scheduler, submitted
+from . import attempts, claims, scheduler, submitted
 from .scheduler import Feed
 from .select import Choice, reread
 
@@ -116,6 +117,12 @@ def _engine(runs: Sequence[Run]) -> str:
             raise InvalidInput(
                 f"{run.id} cannot be executed again: {run.problem}.",
                 f"Name the others; the %fork line makes it anew, %jobs rm {run.id} removes it.",
+            )
+        if run.is_named:
+            queue = (claims.read(run.folder) or {}).get("queue", "URL")
+            raise InvalidInput(
+                f"{run.id} is a run of the queue {queue}: who executes it is decided there.",
+                f"Make it ready again: %queue requeue {queue} {shlex.quote(run.name)}",
             )
         if run.status().phase == "running" or run.is_out():
             raise Busy(f"{run.id} is being executed.", f"%jobs watch {run.id} shows it; %jobs kill {run.id} ends it.")

@@ -1,0 +1,76 @@
+"""``runs=URL`` of ``%fork`` and ``%submit``: the runs come from a queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import session
+from ..errors import InvalidInput
+
+if TYPE_CHECKING:
+    from ..runs.board import Board
+    from ..runs.from_queue import QueueBoard
+    from ..runs.submit import Order
+    from ..ui import Table
+
+_WORKER = "A worker of a queue gets its work from a table elsewhere, and without you."
+
+
+def check(*, colab_terms: str | None, **others: Any) -> None:
+    """Check that nothing else says which runs there are, and that Colab's terms were accepted where they count.
+
+    Raises
+    ------
+    InvalidInput
+        When something does, or they were not.
+    """
+    if said := [name for name, value in others.items() if value not in (None, 0)]:
+        name = said[0].replace("_", "-") if said[0] != "grid" else "a grid"
+        raise InvalidInput(
+            f"runs= says which runs there are, and so does {name}.",
+            "Leave one of both out: %queue add puts a grid into a queue.",
+        )
+    accept(colab_terms)
+
+
+def accept(colab_terms: str | None) -> None:
+    """Ask for the user's word on Colab's terms, where we are there and it was not given yet."""
+    from ..colab import terms
+
+    here = session.current()
+    terms.accept(here.ui, here.said, _WORKER, said_now=colab_terms)
+
+
+def start(order: Order, address: str, *, watch: bool) -> QueueBoard:
+    """Have runs of a queue executed; says where they come from."""
+    from ..queues.addresses import absolute, shown
+    from ..runs import from_queue
+    from ..runs.queued import Table
+
+    ui, whole = session.current().ui, absolute(address)
+    with ui.progress(f"asking {shown(whole)}"):
+        board = from_queue.start(order, Table(whole, watch))
+    failed = sum(run.status().phase == "failed" for run in board.runs if run.folder in board.before)
+    if failed:
+        ui.say(f"{failed} runs failed here before: %queue requeue {shown(whole)} failed makes them ready again.")
+    return board
+
+
+def preview(order: Order, address: str) -> Table:
+    """Show what `start` would find; nothing is claimed."""
+    from ..queues.addresses import absolute, shown
+    from ..runs import from_queue
+
+    whole = absolute(address)
+    with session.current().ui.progress(f"asking {shown(whole)}"):
+        return from_queue.preview(order, whole)
+
+
+def tell(board: Board, order: Order, address: str) -> None:
+    """Say below the runs how the whole queue stands."""
+    from ..queues.addresses import absolute
+    from ..runs import from_queue
+
+    if note := from_queue.others(order.job_folder, absolute(address)):
+        board.notes.append(note)
+        session.current().ui.say(note)
