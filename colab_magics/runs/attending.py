@@ -263,7 +263,7 @@ class Attendant:
         return [claim for claim, answer in zip(fresh, answers, strict=True) if answer is not None]
 
     def _note(self, asked: _Asked) -> None:
-        said = {"queue": shown(self.orders.address), "worker": asked.worker, "ticket": asked.ticket}
+        said: dict[str, Any] = {"queue": shown(self.orders.address), "worker": asked.worker, "ticket": asked.ticket}
         said |= {"number": asked.number, "boot": process.boot_id()}
         # Without room for it a kill in the next moment leaves claims to their leases.
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
 """Runs that a scheduler takes from a queue: each claim becomes a run's folder, and each end goes back into the table.
 
-What the runs execute stands in ``<job>/.scheduler/queued``, as the line has left it, and is written into the folder of
-each. `colab_magics.runs.attending` talks with the queue.
+What the runs execute stands in ``<job>/.scheduler/of_queue``, as the line has left it, and is written into the folder
+of each. `colab_magics.runs.attending` talks with the queue.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ class Queued(Source):
         before, attempt = ended_attempts(folder), attempts.next_attempt(folder)
         claims.write(folder, self._name, claim)
         index = number_of(folder.name)
-        own = {"index": index, "name": claim.name, "i_sub_job": index, "repeat": 0, "parameters": parameters}
+        own: dict[str, Any] = {"index": index, "name": claim.name, "i_sub_job": index, "repeat": 0, "parameters": parameters}
         own |= {"attempt": attempt, "attempts": before, "submitted": time.time()}
         common = {name: value for name, value in self._template.items() if name != "uses"}
         for file in sorted((self._scheduler / QUEUED).iterdir()):

@@ -182,10 +182,7 @@ def fork(
     from ..runs.grid import asked_for
     from ..runs.scheduler import Feed
 
-    if runs is not None:
-        fork_queue.check(
-            grid=grid, n=n, only=only, first=first, done_file=done_file, here=here, colab_terms=colab_terms
-        )
+    fork_queue.check(runs, grid=grid, n=n, only=only, first=first, done_file=done_file, here=here)
     points, names = ([], []) if runs is not None else asked_for(grid, n, yes=yes)
     said = str(workers) != "auto"
     engine, current = open_engine(on), ui.notebook(notebook)
@@ -224,34 +221,38 @@ def fork(
         _be_here(ui, order, count(here, name="here", least=0))
         return None
     if dry_run:
-        return submit.preview(order) if runs is None else fork_queue.preview(order, runs)
+        return fork_queue.preview(order, runs)
     shell.run_here = None
     if start == "live":
         ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
     if hint := which_job.of_former_name(project, current, draft.hashes):
         ui.say(hint)
-    board: Board
-    if runs is None:
-        board, made = submit.submit(order)
-        _say(ui, project.job, made, machine.note)
-        all_of_it = joined.board(order.job_folder, made.order, made.keep)
-    else:
-        board = all_of_it = fork_queue.start(order, runs, watch=watch)
+    board, all_of_it = _start(ui, order, machine.note, runs, watch=watch, terms=colab_terms)
     if joins is not None:
         ui.skip([(cell.id, cell.source) for cell in place.between], (joins.id, joins.source), place.ids)
     shell.forked.append(joined.Forked(joins, all_of_it))
     if detach:
         return _detached(ui, board, project, current)
     tolerant = then == "continue" or (max_failures is not None and joins is not None)
-    try:
-        watching.watch(ui, board, project, tolerant=tolerant)
-    finally:
-        if runs is not None:
-            fork_queue.tell(board, order, runs)
+    fork_queue.watching(ui, board, project, order, runs, tolerant=tolerant)
     if joins is None:
         stops = then == "stop" or (then is None and current.current)
         _without_join(ui, current, f"{watching.summary(board)} {_below(mine)}" if stops else "")
     return board
+
+
+def _start(
+    ui: UI, order: Order, note: str, runs: str | None, *, watch: bool, terms: str | None
+) -> tuple[Board, Board]:
+    """Start the runs; returns those to watch, and those that ``%join`` returns."""
+    from ..runs import joined, submit
+
+    if runs is not None:
+        of_queue = fork_queue.start(order, runs, watch=watch, terms=terms)
+        return of_queue, of_queue
+    board, made = submit.submit(order)
+    _say(ui, order.job_folder.name, made, note)
+    return board, joined.board(order.job_folder, made.order, made.keep)
 
 
 def _without_join(ui: UI, current: Notebook, end: str) -> None:

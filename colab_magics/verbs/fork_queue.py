@@ -8,29 +8,25 @@ from .. import session
 from ..errors import InvalidInput
 
 if TYPE_CHECKING:
+    from ..checkout.project import Project
     from ..runs.board import Board
     from ..runs.from_queue import QueueBoard
     from ..runs.submit import Order
-    from ..ui import Table
+    from ..ui import UI, Table
 
 _WORKER = "A worker of a queue gets its work from a table elsewhere, and without you."
 
 
-def check(*, colab_terms: str | None, **others: Any) -> None:
-    """Check that nothing else says which runs there are, and that Colab's terms were accepted where they count.
-
-    Raises
-    ------
-    InvalidInput
-        When something does, or they were not.
-    """
+def check(runs: str | None, **others: Any) -> None:
+    """Check that nothing else says which runs there are; raises InvalidInput."""
+    if runs is None:
+        return
     if said := [name for name, value in others.items() if value not in (None, 0)]:
         name = said[0].replace("_", "-") if said[0] != "grid" else "a grid"
         raise InvalidInput(
             f"runs= says which runs there are, and so does {name}.",
             "Leave one of both out: %queue add puts a grid into a queue.",
         )
-    accept(colab_terms)
 
 
 def accept(colab_terms: str | None) -> None:
@@ -41,13 +37,14 @@ def accept(colab_terms: str | None) -> None:
     terms.accept(here.ui, here.said, _WORKER, said_now=colab_terms)
 
 
-def start(order: Order, address: str, *, watch: bool) -> QueueBoard:
-    """Have runs of a queue executed; says where they come from."""
+def start(order: Order, address: str, *, watch: bool, terms: str | None) -> QueueBoard:
+    """Have runs of a queue executed."""
     from ..queues.addresses import absolute, shown
     from ..runs import from_queue
     from ..runs.queued import Table
 
     ui, whole = session.current().ui, absolute(address)
+    accept(terms)
     with ui.progress(f"asking {shown(whole)}"):
         board = from_queue.start(order, Table(whole, watch))
     failed = sum(run.status().phase == "failed" for run in board.runs if run.folder in board.before)
@@ -56,14 +53,27 @@ def start(order: Order, address: str, *, watch: bool) -> QueueBoard:
     return board
 
 
-def preview(order: Order, address: str) -> Table:
-    """Show what `start` would find; nothing is claimed."""
+def preview(order: Order, address: str | None) -> Table:
+    """Show what would be executed, of a queue what would be claimed; nothing is."""
     from ..queues.addresses import absolute, shown
-    from ..runs import from_queue
+    from ..runs import from_queue, submit
 
+    if address is None:
+        return submit.preview(order)
     whole = absolute(address)
     with session.current().ui.progress(f"asking {shown(whole)}"):
         return from_queue.preview(order, whole)
+
+
+def watching(ui: UI, board: Board, project: Project, order: Order, address: str | None, *, tolerant: bool) -> None:
+    """Watch runs until they have ended, as `runs.watching.watch` does; say of those of a queue how it all stands."""
+    from ..runs import watching as room
+
+    try:
+        room.watch(ui, board, project, tolerant=tolerant)
+    finally:
+        if address is not None:
+            tell(board, order, address)
 
 
 def tell(board: Board, order: Order, address: str) -> None:
