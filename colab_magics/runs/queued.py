@@ -283,7 +283,13 @@ class Queued(Source):
         before, attempt = ended_attempts(folder), attempts.next_attempt(folder)
         claims.write(folder, self._name, claim)
         index = number_of(folder.name)
-        own: dict[str, Any] = {"index": index, "name": claim.name, "i_sub_job": index, "repeat": 0, "parameters": parameters}
+        own: dict[str, Any] = {
+            "index": index,
+            "name": claim.name,
+            "i_sub_job": index,
+            "repeat": 0,
+            "parameters": parameters,
+        }
         own |= {"attempt": attempt, "attempts": before, "submitted": time.time()}
         common = {name: value for name, value in self._template.items() if name != "uses"}
         for file in sorted((self._scheduler / QUEUED).iterdir()):

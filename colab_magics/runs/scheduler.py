@@ -274,7 +274,12 @@ def start(
     folder = job_folder / SCHEDULER
     check_real(folder)
     names = [path.name for path in folders]
-    plan: dict[str, Any] = {"runs": names, "adopt": [path.name for path in adopt], "engine": engine, "feed": dataclasses.asdict(feed)}
+    plan: dict[str, Any] = {
+        "runs": names,
+        "adopt": [path.name for path in adopt],
+        "engine": engine,
+        "feed": dataclasses.asdict(feed),
+    }
     plan["by"] = process.identity()
     begun = begun or Begun()
     plan["begun"] = begun.notes

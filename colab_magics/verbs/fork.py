@@ -241,9 +241,7 @@ def fork(
     return board
 
 
-def _start(
-    ui: UI, order: Order, note: str, runs: str | None, *, watch: bool, terms: str | None
-) -> tuple[Board, Board]:
+def _start(ui: UI, order: Order, note: str, runs: str | None, *, watch: bool, terms: str | None) -> tuple[Board, Board]:
     """Start the runs; returns those to watch, and those that ``%join`` returns."""
     from ..runs import joined, submit
 
