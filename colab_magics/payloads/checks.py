@@ -27,10 +27,13 @@ class Uses:
         Those that it uses.
     again : mapping of str to int
         Those that a cell assigns again, below ``%fork``, and that cell's number.
+    needs : collection of str
+        Those without which it cannot be executed.
     """
 
     names: Collection[str] = ()
     again: Mapping[str, int] = field(default_factory=dict)
+    needs: Collection[str] = ()
 
     def refusal(self, parameters: Iterable[str]) -> InvalidInput | None:
         """Say why runs cannot have these parameters; None when they can."""
@@ -39,6 +42,11 @@ class Uses:
             return InvalidInput(
                 f"Nothing uses the parameter {unused[0]}: all its values would compute the same.",
                 "Use it, or take it out.",
+            )
+        if without := [name for name in self.needs if name not in asked]:
+            return InvalidInput(
+                f"{{{without[0]}}} stands in the command, and the run has no parameter {without[0]}.",
+                "Give it one, or the queue a default.",
             )
         if lost := [name for name in asked if name in self.again]:
             return InvalidInput(
@@ -50,12 +58,12 @@ class Uses:
     @property
     def record(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
-        return {"names": sorted(self.names), "again": dict(self.again)}
+        return {"names": sorted(self.names), "again": dict(self.again), "needs": sorted(self.needs)}
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Uses:
         """Return what `record` gave."""
-        return cls(frozenset(record.get("names") or ()), dict(record.get("again") or {}))
+        return cls(frozenset(record.get("names") or ()), dict(record.get("again") or {}), record.get("needs") or ())
 
 
 def uses(content: Mapping[str, Any], fork: Fork) -> Uses:

@@ -232,7 +232,7 @@ class CommandDraft(Draft):
     @property
     def uses(self) -> Uses:
         """The names in braces; see `Draft`."""
-        return Uses(self.fields)
+        return Uses(self.fields, needs=[name for name in self.fields if name not in _OWN])
 
     @functools.cached_property
     def hashes(self) -> dict[str, str]:

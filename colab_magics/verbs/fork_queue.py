@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from .. import session
@@ -74,6 +75,19 @@ def watching(ui: UI, board: Board, project: Project, order: Order, address: str 
     finally:
         if address is not None:
             tell(board, order, address)
+
+
+def of_commands(
+    ui: UI, project: Project, order: Order, address: str, undo: ExitStack, *, watch: bool, wait: bool, terms: str | None
+) -> QueueBoard:
+    """Have commands of a queue executed, and watch them, or say how that is done; `undo` is for when nothing starts."""
+    board, job = start(order, address, watch=watch, terms=terms), project.job
+    undo.pop_all()
+    if wait:
+        watching(ui, board, project, order, address, tolerant=False)
+    else:
+        board.notes.append(f"%jobs watch {job} shows the runs that are claimed, %jobs kill {job} ends it all.")
+    return board
 
 
 def tell(board: Board, order: Order, address: str) -> None:
