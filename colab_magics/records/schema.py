@@ -225,6 +225,7 @@ class Scheduler(TypedDict, total=False):
     phase: str
     problem: str
     source: str
+    drained: bool
 
 
 class Desk(TypedDict, total=False):

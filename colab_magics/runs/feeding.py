@@ -84,6 +84,7 @@ class Scheduler:
         self.no_more = ""
         """Why what waits is not to be started; empty while it is."""
         self.problem = self._told = self._heard = ""
+        self._drained = False
         """Why something had to wait; empty when nothing does."""
         self._again = {"end": 0.0, "start": 0.0, "find": 0.0, "cancel": 0.0}
         self._asked = -float("inf")
@@ -352,8 +353,9 @@ class Scheduler:
             self._heard = self.source.problem
             say(f"{self._heard}; runs go on, and it is asked again" if self._heard else "the queue answers again")
             force = True
+        force = force or self.source.drained != self._drained
         if force or self.problem != self._told or time.monotonic() - self._beat > _BEAT:
-            self._beat, self._told = time.monotonic(), self.problem
+            self._beat, self._told, self._drained = time.monotonic(), self.problem, self.source.drained
             state = {
                 "process": process.identity(),
                 "started": self.started,
@@ -363,6 +365,7 @@ class Scheduler:
                 "active": [{"index": one.run.index, "ref": one.submission.ref} for one in self.active],
                 "problem": self.problem,
                 "source": self.source.problem,
+                "drained": self.source.drained,
             }
             with contextlib.suppress(OSError):
                 process.write_json(self.job_folder / SCHEDULER / STATE, state, durable=False)

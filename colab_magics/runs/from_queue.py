@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..queues import open_queue
 from ..queues.addresses import shown
 from ..queues.base import DONE, FAILED, READY, RUNNING, STALE, Row
 from ..records import schema
-from ..records.names import QUEUED, RECORD, SCHEDULER, STATE, named_folder
+from ..records.names import DRAIN, QUEUED, RECORD, SCHEDULER, STATE, named_folder
 from ..records.run import Run
 from ..records.status import Status
 from ..ui import UI, Table
@@ -27,6 +28,8 @@ from .scheduler import last_plan
 from .submit import Order, ready
 
 _MOST_SHOWN = 100
+_PATIENCE = 5.0
+"""Seconds in which a scheduler hears that it is to claim no more."""
 
 
 @dataclass
@@ -75,6 +78,32 @@ class QueueBoard(Board):
 def board(job_folder: Path, queue: str) -> QueueBoard:
     """Return the runs of a queue that a job has here."""
     return QueueBoard(lambda: claims.runs(job_folder, queue), job=job_folder, queue=queue)
+
+
+def taken_from(job_folder: Path) -> str:
+    """Return the queue that a job's scheduler takes runs from now, as it may be shown; empty when none does."""
+    return str(last_plan(job_folder).get("queue") or "") if scheduler.is_running(job_folder) else ""
+
+
+def drain(job_folder: Path, reason: str) -> str:
+    """Have a job's scheduler claim no more, and wait until it has heard that; returns the queue, if there is one."""
+    queue = taken_from(job_folder)
+    if queue:
+        try:
+            process.write_json(job_folder / SCHEDULER / DRAIN, {"reason": reason}, durable=False)
+        except OSError as error:
+            raise ColabMagicsError(
+                f"{job_folder} cannot be written: {error.strerror}.", "Make room, and say it again."
+            ) from error
+        end = time.monotonic() + _PATIENCE
+        while scheduler.is_running(job_folder) and time.monotonic() < end and not _heard(job_folder):
+            time.sleep(0.05)
+    return queue
+
+
+def _heard(job_folder: Path) -> bool:
+    state = schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler)
+    return bool(state.get("drained"))
 
 
 def start(order: Order, source: Source) -> QueueBoard:

@@ -146,6 +146,7 @@ class Queued(Source):
         if not self._drain:
             self._drain = schema.read_or_nothing(self._scheduler / DRAIN, schema.Drain).get("reason", "")
             if self._drain:
+                self.drained = True
                 self._give_back()
 
     def _news(self) -> News | None:
@@ -377,9 +378,3 @@ def _why(run: Run, status: Status) -> str:
     said = ": ".join(str(part) for part in (error.get("ename"), error.get("evalue")) if part)
     where = status.text.partition(":")[0] if error else status.text
     return f"{said} ({where})" if said else (where or status.phase)
-
-
-def drain(job_folder: Path, reason: str) -> None:
-    """Have the scheduler of a job claim no more from its queue; what runs goes on."""
-    if (job_folder / SCHEDULER / QUEUED).is_dir():
-        process.write_json(job_folder / SCHEDULER / DRAIN, {"reason": reason}, durable=False)

@@ -23,6 +23,8 @@ class Source(ABC):
 
     problem: str = ""
     """Why nobody can be asked for runs now, where that is so; those that were taken go on."""
+    drained: bool = False
+    """Whether it was told to give no more runs."""
 
     def tend(self) -> None:  # noqa: B027 - a plan waits for nobody
         """Do what is to be done meanwhile; called all the time, and returns at once."""
