@@ -25,6 +25,9 @@ QUEUES = Registry(
 
 _SHEETS = re.compile(r"https?://docs\.google\.com/spreadsheets/")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
+# Up to the last @: a password may hold any character that somebody forgot to escape.
+_USER = re.compile(r"^([a-z][a-z0-9+.-]*://[^:@/?#]*):.*@", re.S)
+_SECRET = re.compile(r"([?&])(?:ssl)?password=[^&]*&?")
 
 
 def kind_of(address: str) -> str:
@@ -34,6 +37,13 @@ def kind_of(address: str) -> str:
     found = _SCHEME.match(address)
     scheme = found[1] if found else "sqlite"
     return "postgresql" if scheme == "postgres" else scheme
+
+
+def without_password(address: str) -> str:
+    """Return an address as it may be shown, logged and kept: all of it but a password."""
+    if kind_of(address) in ("sqlite", "sheets"):
+        return address
+    return _USER.sub(r"\1@", _SECRET.sub(r"\1", address)).rstrip("?&")
 
 
 def open_queue(address: str) -> Queue:
