@@ -46,8 +46,15 @@ def without_password(address: str) -> str:
     return _USER.sub(r"\1@", _SECRET.sub(r"\1", address)).rstrip("?&")
 
 
-def open_queue(address: str) -> Queue:
+def open_queue(address: str, *, lease: float | None = None) -> Queue:
     """Return the queue of an address; nothing is read or written yet.
+
+    Parameters
+    ----------
+    address : str
+        See `kind_of`.
+    lease : float, optional
+        Seconds for which a claim holds without a heartbeat; by default what suits the backend.
 
     Raises
     ------
@@ -56,4 +63,4 @@ def open_queue(address: str) -> Queue:
     Unavailable
         When a package is missing.
     """
-    return cast("Queue", QUEUES.load(kind_of(address))(address))
+    return cast("Queue", QUEUES.load(kind_of(address))(address, lease=lease))
