@@ -104,19 +104,26 @@ class SqliteQueue(SqlQueue):
 
     def in_transaction(self, work: Callable[[Tables], T], *, creates: bool = False, reads: bool = False) -> T:
         with self._lock:
-            try:
-                db = self._connected(creates=creates)
-                db.begin("BEGIN" if reads else "BEGIN IMMEDIATE")
+            end = time.monotonic() + _PATIENCE
+            while True:
                 try:
-                    done = work(Tables(db, self._words, self.address))
-                    db.end("COMMIT")
-                except BaseException:
-                    db.end("ROLLBACK")
-                    raise
-                return done
-            except sqlite3.Error as error:
-                self.close()
-                raise self._told(error) from error
+                    return self._try(work, creates=creates, words="BEGIN" if reads else "BEGIN IMMEDIATE")
+                except sqlite3.Error as error:
+                    if not _is_busy(error) or time.monotonic() > end:
+                        self.close()
+                        raise self._told(error) from error
+                time.sleep(random.uniform(0, _PAUSE))
+
+    def _try(self, work: Callable[[Tables], T], *, creates: bool, words: str) -> T:
+        db = self._connected(creates=creates)
+        db.execute(words)
+        try:
+            done = work(Tables(db, self._words, self.address))
+            db.execute("COMMIT")
+        except BaseException:
+            db.roll_back()
+            raise
+        return done
 
     def _connected(self, *, creates: bool) -> _Connection:
         """Return the connection to the file that is there now, which may be another than before."""
@@ -143,14 +150,14 @@ class SqliteQueue(SqlQueue):
         made = _Connection(self.path, creates=creates)
         try:
             tables = Tables(made, self._words, self.address)
-            made.begin("BEGIN")
+            made.execute("BEGIN")
             if creates:  # only a file that is ours, or nobody's as yet, is changed at all
                 self._exists(tables)
             else:
                 self._open(tables)
-            made.end("COMMIT")
+            made.execute("COMMIT")
             if creates:
-                made.use_wal()
+                made.execute("PRAGMA journal_mode = WAL")
         except BaseException:
             made.close()
             raise
@@ -176,7 +183,7 @@ class SqliteQueue(SqlQueue):
         code = getattr(error, "sqlite_errorname", "")
         if code.startswith("SQLITE_NOTADB"):
             return InvalidInput(f"{self.path} is no database of SQLite.", "Name another file for the queue.")
-        if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        if _is_busy(error):
             return Unavailable(
                 f"{self.path} has been locked for {_PATIENCE:g} s by another program.",
                 "End what has a transaction open there, such as a shell of sqlite3.",
@@ -190,6 +197,10 @@ class SqliteQueue(SqlQueue):
                 f"{self.path} is damaged: {text}.", f"Save what can be read: sqlite3 {self.path} .recover"
             )
         return Unavailable(f"{self.path}: {text}.", "Try again; what was not said to be done is as it was.")
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
 
 
 class _Connection:
@@ -212,40 +223,29 @@ class _Connection:
             check_same_thread=False,
         )
         self._pid = os.getpid()
-        found = path.stat()
-        self._file = found.st_dev, found.st_ino
-        boot = process.boot_id()
-        self._db.create_function("now_here", 0, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
-        self._db.create_function("boot_here", 0, lambda: boot, deterministic=True)
-        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            found = path.stat()
+            self._file = found.st_dev, found.st_ino
+            boot = process.boot_id()
+            self._db.create_function("now_here", 0, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
+            self._db.create_function("boot_here", 0, lambda: boot, deterministic=True)
+            self._db.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            self._db.close()
+            raise
 
     def is_of(self, found: os.stat_result) -> bool:
         """Whether it is this process's, and to this very file."""
         return self._file == (found.st_dev, found.st_ino) and self._pid == os.getpid()
 
-    def use_wal(self) -> None:
-        """Have the file in WAL mode, for all who open it."""
-        self._patiently("PRAGMA journal_mode = WAL")
+    def execute(self, words: str) -> None:
+        """Execute a word of a transaction."""
+        self._db.execute(words)
 
-    def begin(self, words: str) -> None:
-        """Begin a transaction, when it is this one's turn."""
-        self._patiently(words)
-
-    def _patiently(self, words: str) -> None:
-        end = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                self._db.execute(words)
-                return
-            except sqlite3.OperationalError as error:
-                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > end:
-                    raise
-            time.sleep(random.uniform(0, _PAUSE))
-
-    def end(self, words: str) -> None:
-        """Commit or roll back, where a transaction is open."""
+    def roll_back(self) -> None:
+        """Undo what a transaction has done, where one is open."""
         if self._db.in_transaction:
-            self._db.execute(words)
+            self._db.execute("ROLLBACK")
 
     def all(self, words: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """See `tables.Connection`."""

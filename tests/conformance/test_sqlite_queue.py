@@ -1,0 +1,274 @@
+"""A queue in a file of SQLite keeps to what queues keep to, and to what files do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colab_magics import process
+from colab_magics.errors import InvalidInput, NotFound, Unavailable
+from colab_magics.queues import kind_of, local_disk, open_queue, sqlite
+from colab_magics.queues.base import DONE, FAILED, READY, STALE, End, New, Queue
+from colab_magics.queues.sqlite import SqliteQueue
+
+from .queue_suite import Open, QueueSuite
+
+
+def by_hand(path: Path, words: str, *values: Any) -> None:
+    """Write into a file as people do, with another program."""
+    with closing(sqlite3.connect(path, timeout=10)) as db, db:
+        db.execute(words, values)
+
+
+class TestSqliteQueue(QueueSuite):
+    """``runs.db``."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "a'; echo ?#%41 $(touch gone)"
+        folder.mkdir()
+        return folder / "rüns.db"
+
+    @pytest.fixture
+    def open(self, path: Path) -> Iterator[Open]:
+        opened: list[Queue] = []
+
+        def one(lease: float = 60.0) -> Queue:
+            opened.append(SqliteQueue(str(path), lease=lease))
+            return opened[-1]
+
+        yield one
+        for queue in opened:
+            queue.close()
+
+    def edit(self, queue: Queue, name: str, **cells: Any) -> None:
+        for column, value in cells.items():
+            kept = json.dumps(value) if column == "config" else value
+            by_hand(queue.path, f"UPDATE runs SET {column} = ? WHERE name = ?", kept, name)  # type: ignore[attr-defined]
+
+    def stop_run(self, queue: Queue, name: str, why: str) -> None:
+        queue.stop([name], why)  # type: ignore[attr-defined]
+
+    def stop_worker(self, queue: Queue, worker: str, why: str) -> None:
+        queue.stop_worker(worker, why)  # type: ignore[attr-defined]
+
+    # Files
+
+    def test_its_address_is_a_path_or_a_url(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+        monkeypatch.chdir(tmp_path)
+        for address, path in [
+            ("runs.db", tmp_path / "runs.db"),
+            ("sqlite:///a b/runs.db", tmp_path / "a b/runs.db"),
+            ("sqlite:////var/x.db", Path("/var/x.db")),
+            ("~/x.db", home / "x.db"),
+            ("../x=1.db", tmp_path.parent / "x=1.db"),
+        ]:
+            assert kind_of(address) == "sqlite"
+            queue = open_queue(address, lease=5.0)
+            assert isinstance(queue, SqliteQueue)
+            assert (queue.path, queue.address, queue.lease) == (path, address, 5.0)
+        for wrong, mend in [("sqlite://runs.db", "sqlite:///runs.db"), ("sqlite:///", "runs.db"), (":memory:", "path")]:
+            with pytest.raises(InvalidInput, match=mend):
+                open_queue(wrong)
+
+    def test_it_stays_at_its_place_when_the_program_goes_elsewhere(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with closing(SqliteQueue("runs.db")) as queue:
+            queue.create()
+            monkeypatch.chdir("/")
+            assert queue.add([New({}, name="a")]) == ["a"]
+        assert (tmp_path / "runs.db").is_file()
+
+    def test_looking_makes_no_file(self, open: Open, path: Path) -> None:
+        with pytest.raises(NotFound):
+            open().rows()
+        assert not list(path.parent.iterdir())
+        shutil.rmtree(path.parent)
+        with pytest.raises(NotFound, match="mkdir"):
+            open().create()
+
+    def test_a_database_of_something_else_is_left_alone(self, open: Open, path: Path) -> None:
+        by_hand(path, "CREATE TABLE photos (name TEXT)")
+        before = path.read_bytes()
+        for ask in (lambda: open().create(), lambda: open().rows(), lambda: open().add([New({})])):
+            with pytest.raises(InvalidInput, match="photos"):
+                ask()
+        assert path.read_bytes() == before
+
+    def test_a_file_that_is_no_database_is_left_alone(self, open: Open, path: Path) -> None:
+        path.write_text("my notes, which are longer than the header of a database " * 20)
+        before = path.read_bytes()
+        for ask in (lambda: open().create(), lambda: open().rows()):
+            with pytest.raises(InvalidInput, match="no database"):
+                ask()
+        assert path.read_bytes() == before
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(InvalidInput, match="no file"):
+            open().create()
+
+    def test_a_queue_of_a_newer_version_is_left_alone(self, queue: Queue, open: Open, path: Path) -> None:
+        by_hand(path, "UPDATE runs_settings SET version = 2")
+        for ask in (lambda: open().rows(), lambda: open().create(), lambda: open().claim("w")):
+            with pytest.raises(InvalidInput, match="newer version"):
+                ask()
+
+    @pytest.mark.parametrize("made", [b"", None], ids=["an empty file", "tables without a queue"])
+    def test_who_was_killed_while_making_it_left_nothing_in_the_way(
+        self, open: Open, path: Path, made: bytes | None
+    ) -> None:
+        path.write_bytes(b"")
+        if made is None:
+            with closing(sqlite3.connect(path)) as db:
+                db.execute("PRAGMA journal_mode = WAL")
+        with pytest.raises(NotFound, match="%queue create"):
+            open().rows()
+        open().create()
+        assert open().rows() == []
+
+    @pytest.mark.parametrize("kind", ["nfs4", "fuse.drive", "fuse.sshfs", "cifs", "9p", "lustre", "virtiofs"])
+    def test_file_systems_of_networks_are_refused(
+        self, open: Open, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        table = tmp_path / "mountinfo"
+        point = str(path.parent).replace(" ", r"\040")
+        table.write_text(
+            f"22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n30 22 0:50 / {point} rw - {kind} server:/x rw\n"
+        )
+        monkeypatch.setattr(local_disk.file_system, "__defaults__", (str(table),))
+        with pytest.raises(InvalidInput, match=rf"which is {kind}.*\n.*Google Sheet or postgresql"):
+            open().create()
+        assert not path.exists()
+        table.write_text(table.read_text() + f"31 22 8:1 / {point} rw - tmpfs tmpfs rw\n")
+        open().create()
+
+    def test_google_drive_is_refused(self) -> None:
+        # As the system of Colab says it.
+        assert local_disk.file_system(Path("/proc/self/status")) == ("proc", "/proc")
+
+    def test_a_file_that_was_replaced_is_the_queue_now(self, queue: Queue, path: Path) -> None:
+        queue.add([New({}, name="old")])
+        for one in path.parent.iterdir():
+            one.unlink()
+        with pytest.raises(NotFound):
+            queue.claim("w")
+        with closing(SqliteQueue(str(path))) as other:
+            other.create()
+            other.add([New({}, name="new")])
+        assert [row.name for row in queue.rows()] == ["new"]
+
+    def test_leases_of_another_boot_are_over(self, queue: Queue, open: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        queue.add([New({}, name="a")])
+        assert queue.claim("before") is not None
+        monkeypatch.setattr(process, "boot_id", lambda: "another")
+        after = open()
+        assert [row.status for row in after.rows()] == [STALE]
+        claim = after.claim("w")
+        assert claim is not None
+        assert claim.epoch == 2
+
+    def test_a_lock_that_another_program_keeps_is_told(
+        self, queue: Queue, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queue.add([New({}, name="a")])
+        monkeypatch.setattr(sqlite, "_PATIENCE", 0.1)
+        with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable, match="locked"):
+                queue.claim("w")
+            assert [row.name for row in queue.rows()] == ["a"], "who reads does not wait"
+        assert queue.claim("w") is not None
+
+    def test_a_fork_has_a_connection_of_its_own(self, queue: Queue) -> None:
+        queue.add([New({}, name="a"), New({}, name="b")])
+        child = os.fork()
+        if child == 0:
+            claim = queue.claim("child")
+            os._exit(0 if claim is not None and claim.name == "a" else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        claim = queue.claim("parent")
+        assert claim is not None
+        assert claim.name == "b"
+
+    # What people write there
+
+    def test_rows_that_people_insert_are_drafts_until_they_say_ready(self, queue: Queue, path: Path) -> None:
+        by_hand(path, "INSERT INTO runs (name, config) VALUES ('by hand', '{\"lr\": 3}')")
+        by_hand(path, "INSERT INTO runs (status) VALUES ('ready')")
+        claim = queue.claim("w")
+        assert claim is not None
+        assert (claim.name.startswith("run_"), claim.config, len(claim.uid)) == (True, {}, 32)
+        assert queue.claim("w") is None
+        self.edit(queue, "by hand", status=READY)
+        assert [one.config for one in [queue.claim("w")] if one] == [{"lr": 3}]
+
+    def test_ready_over_an_end_is_a_new_run_with_all_attempts(self, queue: Queue) -> None:
+        queue.add([New({}, name="a")])
+        for epoch in range(1, 6):
+            claim = queue.claim("w")
+            assert claim is not None
+            assert (claim.epoch, claim.attempts) == (epoch, 1)
+            queue.finish(End(claim, FAILED))
+            self.edit(queue, "a", status=READY)
+
+    def test_a_config_that_somebody_spoilt_fails_alone(self, queue: Queue, path: Path) -> None:
+        queue.add([New({"n": 1}, name="a"), New({}, name="b"), New({}, name="c")])
+        by_hand(path, "UPDATE runs SET config = '{\"n\": ' WHERE name = 'a'")
+        by_hand(path, "UPDATE runs SET config = '[1]' WHERE name = 'b'")
+        assert ["no JSON object" in row.remark for row in queue.rows()] == [True, True, False]
+        claim = queue.claim("w")
+        assert claim is not None
+        assert claim.name == "c"
+        assert [row.status for row in queue.rows()][:2] == [FAILED, FAILED]
+        assert all("no JSON object" in row.error for row in queue.rows()[:2])
+
+    def test_a_priority_that_is_no_number_is_refused_at_once(self, queue: Queue, path: Path) -> None:
+        queue.add([New({}, name="a")])
+        with pytest.raises(sqlite3.IntegrityError):
+            by_hand(path, "UPDATE runs SET priority = 'high'")
+
+    def test_defaults_that_somebody_spoilt_are_told(self, queue: Queue, path: Path) -> None:
+        queue.add([New({}, name="a")])
+        by_hand(path, "UPDATE runs_settings SET defaults = 'lr=1'")
+        with pytest.raises(InvalidInput, match="defaults"):
+            queue.claim("w")
+        by_hand(path, "UPDATE runs_settings SET defaults = '{\"lr\": 1}'")
+        claim = queue.claim("w")
+        assert claim is not None
+        assert claim.config == {"lr": 1}
+
+    def test_what_waits_and_was_stopped_is_not_executed_before_it_is_requeued(self, queue: Queue) -> None:
+        queue.add([New({}, name="a"), New({}, name="b")])
+        self.stop_run(queue, "a", "not this one")
+        assert self.names(queue) == ["b"]
+        assert self.row(queue, "a").remark == "stopped: not this one"
+        assert queue.requeue(["a"]) == ["a"]
+        assert self.names(queue) == ["a"]
+
+    def test_who_writes_over_the_status_takes_the_run_away(self, queue: Queue) -> None:
+        queue.add([New({}, name="a")])
+        claim = queue.claim("w")
+        assert claim is not None
+        self.edit(queue, "a", status="draft")
+        assert not queue.finish(End(claim))
+        assert self.row(queue, "a").status == "draft"
+
+    def test_answers_are_kept_for_the_last_exchanges_alone(self, queue: Queue, path: Path) -> None:
+        queue.add([New({}) for _ in range(40)])
+        for worker in ("w", "v"):
+            while claim := queue.claim(worker):
+                assert queue.finish(End(claim))
+        with closing(sqlite3.connect(path)) as db:
+            counts = dict(db.execute("SELECT worker, count(*) FROM runs_tickets GROUP BY worker"))
+        assert all(count <= 17 for count in counts.values()), counts
+        assert all(row.status == DONE for row in queue.rows())
