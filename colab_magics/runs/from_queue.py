@@ -200,8 +200,9 @@ def check_columns(order: Order, rows: Sequence[Row]) -> None:
     InvalidInput
         When one is used nowhere, or a cell below assigns it again: all its values would compute the same.
     """
-    names = dict.fromkeys(name for row in rows if row.status in (READY, STALE) for name in row.config)
-    if (problem := order.draft.uses.refusal(names)) is not None:
+    claimed = [row for row in rows if row.status in (READY, STALE)]
+    names = dict.fromkeys(name for row in claimed for name in row.config)
+    if claimed and (problem := order.draft.uses.refusal(names)) is not None:
         raise problem
 
 

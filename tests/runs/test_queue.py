@@ -173,7 +173,7 @@ def test_the_queue_is_away_for_a_while_and_runs_go_on(project: Project, moody: P
 
 def test_a_run_that_went_to_somebody_else_is_ended_and_its_end_does_not_count(project: Project, moody: Path) -> None:
     url = table(project, [{"k": 1}], ["a"])
-    submit("sleep 60", runs=url)
+    submit("sleep 60 # {k}", runs=url)
     run = poll(lambda: next((run for run in runs_of(project.data_job) if run.runner_lives()), None))
     with sqlite3.connect(url, timeout=30) as other:
         # As if its lease had ended, and another worker had come.
@@ -187,7 +187,7 @@ def test_a_run_that_went_to_somebody_else_is_ended_and_its_end_does_not_count(pr
 
 def test_people_stop_a_run_in_the_table_and_a_worker(project: Project, moody: Path) -> None:  # S16
     url = table(project, [{"k": 1}, {"k": 2}, {"k": 3}], ["a", "b", "c"])
-    submit("sleep 60", runs=url, workers="2")
+    submit("sleep 60 # {k}", runs=url, workers="2")
     poll(lambda: len([run for run in runs_of(project.data_job) if run.runner_lives()]) == 2)
     worker = rows(url)["a"].worker
     colab_magics.queue.stop(url, worker=worker)
@@ -200,7 +200,7 @@ def test_people_stop_a_run_in_the_table_and_a_worker(project: Project, moody: Pa
 
 def test_a_killed_sweep_gives_back_what_has_not_begun(project: Project) -> None:
     url = table(project, [{"k": k} for k in range(4)], ["a", "b", "c", "d"])
-    submit("sleep 60", runs=url, workers="1")
+    submit("sleep 60 # {k}", runs=url, workers="1")
     poll(lambda: any(run.runner_lives() for run in runs_of(project.data_job)))
     board = jobs.kill(project.job)
     ended(project.data_job)
@@ -353,7 +353,7 @@ def test_join_returns_the_runs_that_are_here(project: Project) -> None:
 
 def test_the_claim_stands_in_the_folder_before_the_run_begins(project: Project) -> None:
     url = table(project, [{"k": 1}], ["a"])
-    submit(f"cp $data_job/{CLAIM} $data_job/seen.json", runs=url)
+    submit(f"cp $data_job/{CLAIM} $data_job/seen.json # {{k}}", runs=url)
     ended(project.data_job)
     seen = json.loads((project.data_job / "sub_job_a" / "seen.json").read_text())
     assert (seen["name"], seen["epoch"], seen["over"]) == ("a", 1, False)
