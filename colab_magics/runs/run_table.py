@@ -112,7 +112,7 @@ def read(file: str) -> Any:
     try:
         if path.suffix in (".csv", ".tsv"):
             return _read_csv(text, "\t" if path.suffix == ".tsv" else None)
-        return read_yaml(text)  # JSON is YAML
+        return json.loads(text) if path.suffix == ".json" else read_yaml(text)
     except ValueError as error:
         raise InvalidInput(f"{path} cannot be read: {error}", "Look at that line.") from error
 
