@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def test_a_run_that_went_to_somebody_else_is_ended_and_its_end_does_not_count(pr
     url = table(project, [{"k": 1}], ["a"])
     submit("sleep 60 # {k}", runs=url)
     run = poll(lambda: next((run for run in runs_of(project.data_job) if run.runner_lives()), None))
-    with sqlite3.connect(url, timeout=30) as other:
+    with closing(sqlite3.connect(url, timeout=30, isolation_level=None)) as other:
         # As if its lease had ended, and another worker had come.
         changed = other.execute("UPDATE runs SET worker = 'other', epoch = epoch + 1")
         assert changed.rowcount == 1

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_edits_reach_the_run_and_its_metrics_the_table(url: str, monkeypatch: py
     assert run.config["lr"] == run.config.lr == 0.1
     assert run.sync(status="4 / 10", loss=0.3) == {}
     assert (rows(url)[0].report.text, rows(url)[0].report.metrics) == ("4 / 10", {"loss": 0.3})
-    with sqlite3.connect(url, timeout=30) as people:
+    with closing(sqlite3.connect(url, timeout=30, isolation_level=None)) as people:
         people.execute("""UPDATE runs SET config = '{"lr": 0.5, "extra": NaN}' WHERE name = 'run_001'""")
     changed = poll(lambda: run.sync())
     assert changed.pop("extra") != changed.get("extra")  # NaN
@@ -120,7 +121,7 @@ def test_a_run_that_was_lost_says_so_and_its_end_changes_nothing(url: str, monke
     monkeypatch.setattr(SqliteQueue, "default_lease", 0.6)
     run = colab_magics.queue(url).claim()
     assert run is not None
-    with sqlite3.connect(url, timeout=30) as other:
+    with closing(sqlite3.connect(url, timeout=30, isolation_level=None)) as other:
         other.execute("UPDATE runs SET worker = 'other', epoch = epoch + 1 WHERE name = 'run_001'")
     poll(lambda: "not this worker's" in run.stop)
     run.done()
@@ -149,7 +150,7 @@ def test_a_worker_that_is_killed_leaves_its_run_to_its_lease(url: str) -> None:
         poll(lambda: rows(url)[1].status == "running")
         worker.send_signal(signal.SIGKILL)
     assert rows(url)[1].status == "running"
-    with sqlite3.connect(url, timeout=30) as clock:
+    with closing(sqlite3.connect(url, timeout=30, isolation_level=None)) as clock:
         clock.execute("UPDATE runs SET lease_until = 0 WHERE name = 'run_002'")
     assert rows(url)[1].status == "stale"
     colab_magics.queue.requeue(url, "stale")
