@@ -32,7 +32,7 @@ _PATIENCE = 5.0
 """Seconds in which a scheduler hears that it is to claim no more."""
 
 
-@dataclass
+@dataclass(repr=False)  # IPython would take that of this class for what it shows
 class QueueBoard(Board):
     """The runs of a queue that a job has here, with those that come while a scheduler claims more.
 
