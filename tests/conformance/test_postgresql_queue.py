@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 import traceback
 import uuid
@@ -21,6 +22,7 @@ from colab_magics.queues import open_queue, without_password
 from colab_magics.queues.base import End, New, Queue, new_ticket
 from colab_magics.queues.postgresql import TABLE, PostgresqlQueue
 
+from .queue_load import load
 from .queue_suite import Lose, Open, QueueSuite, insist
 
 
@@ -228,3 +230,14 @@ class TestPostgresqlQueue(QueueSuite):
         assert [row.name for row in reader.rows()] == ["a"]
         with pytest.raises(Unavailable, match="forbids"):
             reader.claim("w")
+
+    @pytest.mark.long
+    def test_every_run_once_whatever_happens_to_workers(self, open: Open, table: str, tmp_path: Path) -> None:
+        queue = open(lease=3.0)
+        queue.create()
+        with lossy_proxy(self.server.port) as proxy:
+            # Of the replies that a commit gets, and on top of what workers lose themselves.
+            proxy.rule = lambda data: "reply" if b"COMMIT" in data and random.random() < 0.05 else None
+            address = self.server.address(table, port=proxy.port)
+            print(load(queue, address, tmp_path).check(500), f"{proxy.lost} connections broken")
+            assert proxy.lost

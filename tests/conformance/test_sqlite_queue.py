@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.drive import Drive
+from faults.kit import as_root
 
 from colab_magics import process
 from colab_magics.errors import InvalidInput, NotFound, Unavailable
@@ -19,6 +21,7 @@ from colab_magics.queues import kind_of, local_disk, open_queue, sqlite
 from colab_magics.queues.base import DONE, FAILED, READY, STALE, End, New, Queue
 from colab_magics.queues.sqlite import SqliteQueue
 
+from .queue_load import load
 from .queue_suite import Open, QueueSuite
 
 
@@ -152,9 +155,18 @@ class TestSqliteQueue(QueueSuite):
         table.write_text(table.read_text() + f"31 22 8:1 / {point} rw - tmpfs tmpfs rw\n")
         open().create()
 
-    def test_google_drive_is_refused(self) -> None:
-        # As the system of Colab says it.
-        assert local_disk.file_system(Path("/proc/self/status")) == ("proc", "/proc")
+    def test_a_mounted_drive_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        as_root()
+        pytest.importorskip("mfusepy", reason="the stand-in for Drive needs mfusepy and fuse3")
+        drive = tmp_path / "drive"
+        monkeypatch.setenv("COLAB_MAGICS_DRIVE", str(drive))
+        (tmp_path / "google" / "MyDrive").mkdir(parents=True)
+        with Drive.mounted(tmp_path / "google", drive):
+            (tmp_path / "link").symlink_to(drive / "MyDrive")
+            for folder in (drive / "MyDrive", tmp_path / "link"):
+                with pytest.raises(InvalidInput, match="which is fuse"):
+                    SqliteQueue(str(folder / "runs.db")).create()
+            assert not list((tmp_path / "google" / "MyDrive").iterdir())
 
     def test_a_file_that_was_replaced_is_the_queue_now(self, queue: Queue, path: Path) -> None:
         queue.add([New({}, name="old")])
@@ -272,3 +284,9 @@ class TestSqliteQueue(QueueSuite):
             counts = dict(db.execute("SELECT worker, count(*) FROM runs_tickets GROUP BY worker"))
         assert all(count <= 17 for count in counts.values()), counts
         assert all(row.status == DONE for row in queue.rows())
+
+    @pytest.mark.long
+    def test_every_run_once_whatever_happens_to_workers(self, open: Open, path: Path, tmp_path: Path) -> None:
+        queue = open(lease=3.0)
+        queue.create()
+        print(load(queue, str(path), tmp_path).check(500))
