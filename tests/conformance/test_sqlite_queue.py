@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import poll
 from faults.drive import Drive
 from faults.kit import as_root
 
@@ -154,6 +155,13 @@ class TestSqliteQueue(QueueSuite):
         assert not path.exists()
         table.write_text(table.read_text() + f"31 22 8:1 / {point} rw - tmpfs tmpfs rw\n")
         open().create()
+        path.unlink()
+        table.write_text(f"22 1 0:9 / / rw - {kind} none rw\n")
+        if kind in ("9p", "virtiofs"):
+            open().create()  # a sandbox, whose whole disk it is
+        else:
+            with pytest.raises(InvalidInput, match="which is"):
+                open().create()
 
     def test_a_mounted_drive_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         as_root()
@@ -188,6 +196,17 @@ class TestSqliteQueue(QueueSuite):
         claim = after.claim("w")
         assert claim is not None
         assert claim.epoch == 2
+
+    def test_a_sandbox_without_a_name_of_its_boot_has_leases_too(
+        self, open: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite, "_BOOT_ID", "/nowhere")
+        queue = open(lease=self.LEASE)
+        queue.create()
+        queue.add([New({}, name="a")])
+        assert queue.claim("dead") is not None
+        assert queue.claim("w") is None
+        assert poll(lambda: queue.claim("w")).epoch == 2
 
     def test_a_lock_that_another_program_keeps_is_told(
         self, queue: Queue, path: Path, monkeypatch: pytest.MonkeyPatch
