@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import threading
 import traceback
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import psycopg
@@ -23,10 +22,11 @@ from colab_magics.queues.base import End, New, Queue, new_ticket
 from colab_magics.queues.postgresql import TABLE, PostgresqlQueue
 
 from .queue_load import load
-from .queue_suite import Lose, Open, QueueSuite, insist
+from .queue_suite import Lose, Open, insist
+from .sql_suite import SqlQueueSuite
 
 
-class TestPostgresqlQueue(QueueSuite):
+class TestPostgresqlQueue(SqlQueueSuite):
     """``postgresql://…``."""
 
     @pytest.fixture
@@ -62,21 +62,13 @@ class TestPostgresqlQueue(QueueSuite):
     def _server(self, postgres: PostgresServer) -> None:
         self.server = postgres
 
-    def by_hand(self, words: str, *values: Any) -> None:
+    def by_hand(self, queue: Queue, words: str, *values: Any) -> None:
+        table = queue.address.rpartition("=")[2]
+        self.write(Template(words).substitute(runs=table, settings=f"{table}_settings").replace("?", "%s"), *values)
+
+    def write(self, words: str, *values: Any) -> None:
         with psycopg.connect(self.server.address()) as db:
             db.execute(words.encode(), values)
-
-    def edit(self, queue: Queue, name: str, **cells: Any) -> None:
-        table = queue.address.rpartition("=")[2]
-        for column, value in cells.items():
-            kept = json.dumps(value) if column == "config" else value
-            self.by_hand(f"UPDATE {table} SET {column} = %s WHERE name = %s", kept, name)
-
-    def stop_run(self, queue: Queue, name: str, why: str) -> None:
-        queue.stop([name], why)  # type: ignore[attr-defined]
-
-    def stop_worker(self, queue: Queue, worker: str, why: str) -> None:
-        queue.stop_worker(worker, why)  # type: ignore[attr-defined]
 
     # Connections that break
 
@@ -110,21 +102,10 @@ class TestPostgresqlQueue(QueueSuite):
         queue.add([New({}, name="a")])
         other.rows()
         others = "pid <> pg_backend_pid() AND datname = 'postgres'"
-        self.by_hand(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        self.write(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
         claim = other.claim("w")
         assert claim is not None
         assert claim.name == "a"
-
-    def test_a_fork_has_a_connection_of_its_own(self, queue: Queue) -> None:
-        queue.add([New({}, name="a"), New({}, name="b")])
-        child = os.fork()
-        if child == 0:
-            claim = queue.claim("child")
-            os._exit(0 if claim is not None and claim.name == "a" else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        claim = queue.claim("parent")
-        assert claim is not None
-        assert claim.name == "b"
 
     def test_a_row_that_somebody_only_looks_at_is_waited_for(self, queue: Queue, table: str) -> None:
         queue.add([New({}, name="a")])
@@ -139,7 +120,7 @@ class TestPostgresqlQueue(QueueSuite):
     # Addresses
 
     def test_several_queues_are_in_one_database(self, open: Open, table: str) -> None:
-        self.by_hand(f"CREATE SCHEMA s_{table}")
+        self.write(f"CREATE SCHEMA s_{table}")
         addresses = [
             self.server.address(one) for one in (table, f"{table}_b", f"s_{table}.{table}", f"s_{table}.order")
         ]
@@ -154,13 +135,13 @@ class TestPostgresqlQueue(QueueSuite):
                 open_queue(self.server.address() + f"?table={wrong}")
 
     def test_a_table_of_something_else_is_left_alone(self, open: Open, table: str) -> None:
-        self.by_hand(f"CREATE TABLE {table} (photo TEXT)")
+        self.write(f"CREATE TABLE {table} (photo TEXT)")
         for ask in (lambda: open().create(), lambda: open().rows()):
             with pytest.raises(InvalidInput, match=r"\?table=NAME"):
                 ask()
 
     def test_a_queue_of_a_newer_version_is_left_alone(self, queue: Queue, open: Open, table: str) -> None:
-        self.by_hand(f"UPDATE {table}_settings SET version = 2")
+        self.write(f"UPDATE {table}_settings SET version = 2")
         for ask in (lambda: open().rows(), lambda: open().create()):
             with pytest.raises(InvalidInput, match="newer version"):
                 ask()
@@ -223,8 +204,8 @@ class TestPostgresqlQueue(QueueSuite):
                 open(address=address).create()
 
     def test_who_may_only_read_is_told(self, queue: Queue, open: Open, table: str) -> None:
-        self.by_hand(f"CREATE ROLE r_{table} LOGIN PASSWORD 'x'")
-        self.by_hand(f"GRANT SELECT ON {table}, {table}_settings, {table}_workers, {table}_tickets TO r_{table}")
+        self.write(f"CREATE ROLE r_{table} LOGIN PASSWORD 'x'")
+        self.write(f"GRANT SELECT ON {table}, {table}_settings, {table}_workers, {table}_tickets TO r_{table}")
         queue.add([New({}, name="a")])
         reader = open(address=f"postgresql://r_{table}:x@{LOCAL}:{self.server.port}/postgres?table={table}")
         assert [row.name for row in reader.rows()] == ["a"]

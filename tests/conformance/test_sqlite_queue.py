@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
@@ -19,11 +18,12 @@ from faults.kit import as_root
 from colab_magics import process
 from colab_magics.errors import InvalidInput, NotFound, Unavailable
 from colab_magics.queues import kind_of, local_disk, open_queue, sqlite
-from colab_magics.queues.base import DONE, FAILED, READY, STALE, End, New, Queue
+from colab_magics.queues.base import DONE, STALE, End, New, Queue
 from colab_magics.queues.sqlite import SqliteQueue
 
 from .queue_load import load
-from .queue_suite import Open, QueueSuite
+from .queue_suite import Open
+from .sql_suite import SqlQueueSuite
 
 
 def by_hand(path: Path, words: str, *values: Any) -> None:
@@ -32,7 +32,7 @@ def by_hand(path: Path, words: str, *values: Any) -> None:
         db.execute(words, values)
 
 
-class TestSqliteQueue(QueueSuite):
+class TestSqliteQueue(SqlQueueSuite):
     """``runs.db``."""
 
     @pytest.fixture
@@ -53,16 +53,8 @@ class TestSqliteQueue(QueueSuite):
         for queue in opened:
             queue.close()
 
-    def edit(self, queue: Queue, name: str, **cells: Any) -> None:
-        for column, value in cells.items():
-            kept = json.dumps(value) if column == "config" else value
-            by_hand(queue.path, f"UPDATE runs SET {column} = ? WHERE name = ?", kept, name)  # type: ignore[attr-defined]
-
-    def stop_run(self, queue: Queue, name: str, why: str) -> None:
-        queue.stop([name], why)  # type: ignore[attr-defined]
-
-    def stop_worker(self, queue: Queue, worker: str, why: str) -> None:
-        queue.stop_worker(worker, why)  # type: ignore[attr-defined]
+    def by_hand(self, queue: Queue, words: str, *values: Any) -> None:
+        by_hand(queue.path, Template(words).substitute(runs="runs", settings="runs_settings"), *values)  # type: ignore[attr-defined]
 
     # Files
 
@@ -219,80 +211,6 @@ class TestSqliteQueue(QueueSuite):
                 queue.claim("w")
             assert [row.name for row in queue.rows()] == ["a"], "who reads does not wait"
         assert queue.claim("w") is not None
-
-    def test_a_fork_has_a_connection_of_its_own(self, queue: Queue) -> None:
-        queue.add([New({}, name="a"), New({}, name="b")])
-        child = os.fork()
-        if child == 0:
-            claim = queue.claim("child")
-            os._exit(0 if claim is not None and claim.name == "a" else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        claim = queue.claim("parent")
-        assert claim is not None
-        assert claim.name == "b"
-
-    # What people write there
-
-    def test_rows_that_people_insert_are_drafts_until_they_say_ready(self, queue: Queue, path: Path) -> None:
-        by_hand(path, "INSERT INTO runs (name, config) VALUES ('by hand', '{\"lr\": 3}')")
-        by_hand(path, "INSERT INTO runs (status) VALUES ('ready')")
-        claim = queue.claim("w")
-        assert claim is not None
-        assert (claim.name.startswith("run_"), claim.config, len(claim.uid)) == (True, {}, 32)
-        assert queue.claim("w") is None
-        self.edit(queue, "by hand", status=READY)
-        assert [one.config for one in [queue.claim("w")] if one] == [{"lr": 3}]
-
-    def test_ready_over_an_end_is_a_new_run_with_all_attempts(self, queue: Queue) -> None:
-        queue.add([New({}, name="a")])
-        for epoch in range(1, 6):
-            claim = queue.claim("w")
-            assert claim is not None
-            assert (claim.epoch, claim.attempts) == (epoch, 1)
-            queue.finish(End(claim, FAILED))
-            self.edit(queue, "a", status=READY)
-
-    def test_a_config_that_somebody_spoilt_fails_alone(self, queue: Queue, path: Path) -> None:
-        queue.add([New({"n": 1}, name="a"), New({}, name="b"), New({}, name="c")])
-        by_hand(path, "UPDATE runs SET config = '{\"n\": ' WHERE name = 'a'")
-        by_hand(path, "UPDATE runs SET config = '[1]' WHERE name = 'b'")
-        assert ["no JSON object" in row.remark for row in queue.rows()] == [True, True, False]
-        claim = queue.claim("w")
-        assert claim is not None
-        assert claim.name == "c"
-        assert [row.status for row in queue.rows()][:2] == [FAILED, FAILED]
-        assert all("no JSON object" in row.error for row in queue.rows()[:2])
-
-    def test_a_priority_that_is_no_number_is_refused_at_once(self, queue: Queue, path: Path) -> None:
-        queue.add([New({}, name="a")])
-        with pytest.raises(sqlite3.IntegrityError):
-            by_hand(path, "UPDATE runs SET priority = 'high'")
-
-    def test_defaults_that_somebody_spoilt_are_told(self, queue: Queue, path: Path) -> None:
-        queue.add([New({}, name="a")])
-        by_hand(path, "UPDATE runs_settings SET defaults = 'lr=1'")
-        with pytest.raises(InvalidInput, match="defaults"):
-            queue.claim("w")
-        by_hand(path, "UPDATE runs_settings SET defaults = '{\"lr\": 1}'")
-        claim = queue.claim("w")
-        assert claim is not None
-        assert claim.config == {"lr": 1}
-
-    def test_what_waits_and_was_stopped_is_not_executed_before_it_is_requeued(self, queue: Queue) -> None:
-        queue.add([New({}, name="a"), New({}, name="b")])
-        self.stop_run(queue, "a", "not this one")
-        assert self.names(queue) == ["b"]
-        assert self.row(queue, "a").remark == "stopped: not this one"
-        assert queue.requeue(["a"]) == ["a"]
-        assert self.names(queue) == ["a"]
-
-    def test_who_writes_over_the_status_takes_the_run_away(self, queue: Queue) -> None:
-        queue.add([New({}, name="a")])
-        claim = queue.claim("w")
-        assert claim is not None
-        self.edit(queue, "a", status="draft")
-        assert not queue.finish(End(claim))
-        assert self.row(queue, "a").status == "draft"
 
     def test_answers_are_kept_for_the_last_exchanges_alone(self, queue: Queue, path: Path) -> None:
         queue.add([New({}) for _ in range(40)])
