@@ -393,6 +393,14 @@ class QueueSuite:
         row = self.row(queue, "a")
         assert (row.status, row.worker, row.report.text) == (DONE, "w", "100 / 100")
 
+    def test_an_older_claim_of_the_same_worker_changes_nothing(self, short: Queue) -> None:
+        short.add([New({}, name="a")])
+        old = short.claim("w")
+        assert old is not None
+        new = poll(lambda: short.claim("w"))
+        assert short.exchange("w", ticket=new_ticket(), ends=[End(old, FAILED), End(new)]).ended == [False, True]
+        assert self.row(short, "a").status == DONE
+
     def test_who_comes_back_before_anybody_wanted_it_goes_on(self, short: Queue, queue: Queue) -> None:
         short.add([New({}, name="a"), New({}, name="b")])
         a, b = self.claims(short, "w", 2)

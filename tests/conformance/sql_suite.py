@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 from typing import Any
 
 import pytest
 
 from colab_magics.errors import InvalidInput
-from colab_magics.queues.base import FAILED, READY, End, New, Queue, new_ticket
+from colab_magics.queues.base import DONE, FAILED, READY, RUNNING, End, New, Queue, new_ticket
 
 from .queue_suite import Open, QueueSuite, together
 
@@ -112,3 +114,45 @@ class SqlQueueSuite(QueueSuite):
             assert [one == answers[0] for one in answers] == [True] * 4
             assert len(answers[0].claims) == 2
         assert [row.status for row in queue.rows()].count(READY) == 2
+
+    def test_who_is_killed_between_any_two_lines_has_done_all_of_it_or_nothing(self, queue: Queue, open: Open) -> None:
+        lived = False
+        number = 1
+        while not lived:
+            a, b = queue.add([New({}), New({})])
+            (claim,) = self.claims(queue, "w")
+            ticket = new_ticket()
+            child = os.fork()
+            if child == 0:
+                die_at_line(number)
+                open().exchange("w", ticket=ticket, ends=[End(claim)], number=1)
+                os._exit(0)
+            lived = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            before = [self.row(queue, name).status for name in (a, b)]
+            assert before in ([RUNNING, READY], [DONE, RUNNING]), f"line {number}"
+            answer = queue.exchange("w", ticket=ticket, ends=[End(claim)], number=1)
+            assert (answer.ended, [(one.name, one.epoch, one.attempts) for one in answer.claims]) == (
+                [True],
+                [(b, 1, 1)],
+            )
+            assert queue.finish(End(answer.claims[0]))
+            number += 5
+        assert number > 100, "it was killed at many lines"
+        assert {row.status for row in queue.rows()} == {DONE}
+
+
+def die_at_line(number: int) -> None:
+    """Kill this process as soon as it has executed so many lines of queues."""
+    left = number
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal left
+        if "/colab_magics/queues/" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            left -= 1
+            if left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)

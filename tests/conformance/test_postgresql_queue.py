@@ -7,18 +7,20 @@ import threading
 import traceback
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import psycopg
 import pytest
+from conftest import poll
 from lossy_proxy import lossy_proxy
 from postgres_server import LOCAL, PASSWORD, USER, PostgresServer
 
 from colab_magics.errors import ColabMagicsError, InvalidInput, NotFound, Unavailable
 from colab_magics.queues import open_queue, without_password
-from colab_magics.queues.base import End, New, Queue, new_ticket
+from colab_magics.queues.base import RUNNING, End, New, Queue, new_ticket
 from colab_magics.queues.postgresql import TABLE, PostgresqlQueue
 
 from .queue_load import load
@@ -116,6 +118,21 @@ class TestPostgresqlQueue(SqlQueueSuite):
             claim = queue.claim("w")
             freed.join()
         assert claim is not None, "it was locked, and is ready all the same"
+
+    def test_an_end_that_comes_while_somebody_else_takes_the_run_waits_and_is_refused(
+        self, queue: Queue, table: str
+    ) -> None:
+        queue.add([New({}, name="a")])
+        claim = queue.claim("zombie")
+        assert claim is not None
+        with psycopg.connect(self.server.address()) as db, ThreadPoolExecutor(1) as pool:
+            db.execute(f"UPDATE {table} SET worker = 'w', epoch = epoch + 1".encode())
+            told = pool.submit(queue.finish, End(claim))
+            waiting = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            poll(lambda: db.execute(waiting).fetchone() != (0,))
+            db.commit()
+            assert told.result(30) is False
+        assert (self.row(queue, "a").status, self.row(queue, "a").worker) == (RUNNING, "w")
 
     # Addresses
 
