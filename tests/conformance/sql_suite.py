@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 from typing import Any
 
 import pytest
 
-from colab_magics.errors import InvalidInput
-from colab_magics.queues.base import DONE, FAILED, READY, RUNNING, End, New, Queue, new_ticket
+from colab_magics.errors import InvalidInput, NotFound
+from colab_magics.queues.base import DONE, FAILED, READY, RUNNING, End, New, Queue, Report, new_ticket
 
 from .queue_suite import Open, QueueSuite, together
 
@@ -105,6 +106,27 @@ class SqlQueueSuite(QueueSuite):
         self.edit(queue, "a", status="draft")
         assert not queue.finish(End(claim))
         assert self.row(queue, "a").status == "draft"
+
+    def test_names_and_statuses_that_no_database_keeps_are_refused(self, queue: Queue) -> None:
+        longest = "".join(random.choices("ünïab日本c", k=500))
+        assert queue.add([New({}, name=longest, status=longest[::-1])]) == [longest]
+        for wrong in ("a\0b", "\ud800", "x" * 501):
+            with pytest.raises(InvalidInput, match="name of a run"):
+                queue.add([New({}, name=wrong)])
+            with pytest.raises(InvalidInput, match="status"):
+                queue.add([New({}, status=wrong)])
+            with pytest.raises(InvalidInput, match="worker"):
+                queue.claim(wrong)
+            with pytest.raises(NotFound):
+                queue.requeue([wrong])
+        assert queue.requeue([longest]) == [longest]
+        claim = queue.claim(longest)
+        assert claim is not None
+        for wrong in ("", RUNNING, "stale", "x" * 501):
+            with pytest.raises(InvalidInput):
+                queue.finish(End(claim, wrong))
+        assert queue.finish(End(claim, FAILED, "\0\ud800", Report("\0", "\ud800", metrics={"a\0": float("nan")})))
+        assert queue.rows()[0].error == "\N{REPLACEMENT CHARACTER}?"
 
     def test_one_ticket_at_once_has_one_answer(self, queue: Queue, open: Open) -> None:
         queue.add([New({}) for _ in range(8)])
