@@ -168,7 +168,7 @@ class Held:
     Parameters
     ----------
     config : mapping of str to Value
-        Its parameters as they stand now.
+        Its parameters as they stand now; those that the claim has from the worker's own code among them.
     stop : str
         Why this run is to end, where somebody wrote that into the table; empty otherwise.
     """

@@ -15,6 +15,10 @@ NETWORK = frozenset(
 """Types of file systems whose files other machines write as well."""
 
 
+_OF_SANDBOXES = ("9p", "virtiofs")
+"""What is the whole of a sandbox's disk (gVisor, Kata), which no other machine writes."""
+
+
 def refuse_network(path: Path) -> None:
     """Refuse a file on a file system of a network, or one that a program makes up (FUSE), as Google Drive's.
 
@@ -30,6 +34,8 @@ def refuse_network(path: Path) -> None:
     if found is None:
         return
     kind, point = found
+    if point == "/" and kind in _OF_SANDBOXES:
+        return
     if kind in NETWORK or kind.startswith("fuse"):
         raise InvalidInput(
             f"{path} lies on {point}, which is {kind}: a file system of a network or of a program. Locks do not hold "

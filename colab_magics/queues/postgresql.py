@@ -18,10 +18,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-import psycopg
-from psycopg import conninfo, errors
-
 from ..errors import ColabMagicsError, InvalidInput, NotFound, Unavailable
+
+try:
+    import psycopg
+    from psycopg import conninfo, errors
+except ModuleNotFoundError:
+    raise
+except ImportError as error:  # the package without the library of PostgreSQL
+    raise Unavailable(f"psycopg cannot be used: {error}.", "pip install 'colab-magics[sql]'") from error
+
 from . import without_password
 from .sql import SqlQueue
 from .tables import Tables

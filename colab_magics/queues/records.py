@@ -66,7 +66,7 @@ COLUMNS = ", ".join(name for name in Record._fields if name != "lease_left")
 
 def mark(end: End) -> str:
     """Return what a row keeps of the end that was written last, so that the same one is known again."""
-    return f"{end.claim.epoch} {end.claim.worker} {clean(end.status)}"
+    return f"{end.claim.epoch} {end.claim.worker} {end.status}"
 
 
 def row_of(record: Record, defaults: Mapping[str, Value]) -> Row:

@@ -44,7 +44,7 @@ from .base import (
 )
 from .records import Record, mark, row_of, to_answer
 from .tables import Tables
-from .values import as_text, checked_name, clean, pack, unpack
+from .values import LONGEST, as_text, checked_word, clean, pack, unpack
 
 T = TypeVar("T")
 
@@ -148,9 +148,10 @@ class SqlQueue(Queue):
         number: int = 0,
         own: Mapping[str, Value] | None = None,
     ) -> Exchanged:
-        checked_name(worker, what="name of a worker")
+        checked_word(worker, what="the name of a worker")
         packed = pack(own or {}, whose="the worker's own defaults")
         for end in ends:
+            checked_word(end.status, what="the status of a run")
             if end.status in ("", RUNNING, STALE):
                 raise InvalidInput(f"A run cannot end as {end.status!r}.", "Say done, failed or a word of your own.")
 
@@ -179,8 +180,8 @@ class SqlQueue(Queue):
             # Given back it was no attempt, and nobody's.
             worker, attempts = ("", record.attempts - 1) if end.status == READY else (record.worker, record.attempts)
             beside = (clean(end.error), mark(end), *record.reported(end.report))
-            written.append((clean(end.status), worker, attempts, *beside, record.uid))
-            there[record.uid] = record._replace(status=clean(end.status), ended=mark(end))
+            written.append((end.status, worker, attempts, *beside, record.uid))
+            there[record.uid] = record._replace(status=end.status, ended=mark(end))
         tables.run(text.FINISH, *written)
         return told
 
@@ -254,18 +255,18 @@ class SqlQueue(Queue):
 
         def work(tables: Tables) -> list[str]:
             chosen = tables.chosen(which)
-            tables.run(text.STOP, *((clean(why), one.uid) for one in chosen))
+            tables.run(text.STOP, *((clean(why)[:LONGEST], one.uid) for one in chosen))
             return [one.name for one in chosen]
 
         return self.in_transaction(work)
 
     def stop_worker(self, worker: str, why: str = "stopped by hand") -> None:
         """Let a worker claim no more; an empty `why` lets it claim again."""
-        checked_name(worker, what="name of a worker")
+        checked_word(worker, what="the name of a worker")
 
         def work(tables: Tables) -> None:
             tables.run(text.ADD_WORKER, (worker,))
-            tables.run(text.STOP_WORKER, (clean(why), worker))
+            tables.run(text.STOP_WORKER, (clean(why)[:LONGEST], worker))
 
         self.in_transaction(work)
 
@@ -301,7 +302,8 @@ def _packed(new: New) -> str:
         Says what cannot.
     """
     called = f"run {new.name!r}" if new.name else "a run"
-    checked_name(new.name, what="name of a run")
+    checked_word(new.name, what="the name of a run")
+    checked_word(new.status, what="the status of a run")
     if not math.isfinite(new.priority):
         raise InvalidInput(f"{called}: priority {new.priority} is no number to sort by.", "Give it a finite number.")
     if new.status in (RUNNING, STALE):
@@ -310,7 +312,7 @@ def _packed(new: New) -> str:
 
 
 def _told(new: New) -> tuple[str, float]:
-    return clean(new.status), float(new.priority)
+    return new.status, float(new.priority)
 
 
 def _config_now(record: Record, defaults: Mapping[str, Value], claim: Claim) -> Mapping[str, Value]:

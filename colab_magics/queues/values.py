@@ -9,6 +9,9 @@ from typing import Any
 from ..errors import InvalidInput
 from .base import Value
 
+LONGEST = 500
+"""Characters of a name or a status: databases keep them in an index."""
+
 
 def pack(values: Mapping[str, Value], *, whose: str) -> str:
     """Return parameters as one JSON object.
@@ -65,17 +68,19 @@ def clean(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
-def checked_name(name: str, *, what: str) -> str:
-    """Return a name that is to be kept as it is.
+def checked_word(word: str, *, what: str) -> str:
+    """Return a name or a status that is to be kept as it is.
 
     Raises
     ------
     InvalidInput
         When it cannot be.
     """
-    if clean(name) != name:
-        raise InvalidInput(f"{name!r} cannot be the {what}.", "Use text without zeros and broken characters.")
-    return name
+    if clean(word) != word:
+        raise InvalidInput(f"{word!r} cannot be {what}.", "Use text without zeros and broken characters.")
+    if len(word) > LONGEST:
+        raise InvalidInput(f"{word[:40]!r}… is too long to be {what}.", f"Use {LONGEST} characters at most.")
+    return word
 
 
 def _wrong(value: object) -> object:

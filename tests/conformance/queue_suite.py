@@ -204,9 +204,10 @@ class QueueSuite:
         assert [repr(one.config["value"]) for one in queue.rows()] == [repr(value) for value in self.VALUES]
 
     def test_hostile_names_are_names(self, queue: Queue) -> None:
-        queue.add([New({name: number}, name=name) for number, name in enumerate(HOSTILE)])
-        assert self.names(queue, "w'; --") == HOSTILE
-        assert [dict(row.config) for row in queue.rows()] == [{name: number} for number, name in enumerate(HOSTILE)]
+        hostile = [name for name in HOSTILE if len(name) < 200]
+        queue.add([New({name: number}, name=name) for number, name in enumerate(hostile)])
+        assert self.names(queue, "w'; --") == hostile
+        assert [dict(row.config) for row in queue.rows()] == [{name: number} for number, name in enumerate(hostile)]
 
     def test_what_cannot_be_kept_is_refused(self, queue: Queue) -> None:
         for value in self.REFUSED:
@@ -392,6 +393,14 @@ class QueueSuite:
         assert not short.finish(End(zombie))
         row = self.row(queue, "a")
         assert (row.status, row.worker, row.report.text) == (DONE, "w", "100 / 100")
+
+    def test_an_older_claim_of_the_same_worker_changes_nothing(self, short: Queue) -> None:
+        short.add([New({}, name="a")])
+        old = short.claim("w")
+        assert old is not None
+        new = poll(lambda: short.claim("w"))
+        assert short.exchange("w", ticket=new_ticket(), ends=[End(old, FAILED), End(new)]).ended == [False, True]
+        assert self.row(short, "a").status == DONE
 
     def test_who_comes_back_before_anybody_wanted_it_goes_on(self, short: Queue, queue: Queue) -> None:
         short.add([New({}, name="a"), New({}, name="b")])

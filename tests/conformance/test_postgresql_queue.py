@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import os
+import random
 import threading
 import traceback
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import psycopg
 import pytest
+from conftest import poll
 from lossy_proxy import lossy_proxy
 from postgres_server import LOCAL, PASSWORD, USER, PostgresServer
 
 from colab_magics.errors import ColabMagicsError, InvalidInput, NotFound, Unavailable
 from colab_magics.queues import open_queue, without_password
-from colab_magics.queues.base import End, New, Queue, new_ticket
+from colab_magics.queues.base import RUNNING, End, New, Queue, new_ticket
 from colab_magics.queues.postgresql import TABLE, PostgresqlQueue
 
-from .queue_suite import Lose, Open, QueueSuite, insist
+from .queue_load import load
+from .queue_suite import Lose, Open, insist
+from .sql_suite import SqlQueueSuite
 
 
-class TestPostgresqlQueue(QueueSuite):
+class TestPostgresqlQueue(SqlQueueSuite):
     """``postgresql://…``."""
 
     @pytest.fixture
@@ -60,21 +64,13 @@ class TestPostgresqlQueue(QueueSuite):
     def _server(self, postgres: PostgresServer) -> None:
         self.server = postgres
 
-    def by_hand(self, words: str, *values: Any) -> None:
+    def by_hand(self, queue: Queue, words: str, *values: Any) -> None:
+        table = queue.address.rpartition("=")[2]
+        self.write(Template(words).substitute(runs=table, settings=f"{table}_settings").replace("?", "%s"), *values)
+
+    def write(self, words: str, *values: Any) -> None:
         with psycopg.connect(self.server.address()) as db:
             db.execute(words.encode(), values)
-
-    def edit(self, queue: Queue, name: str, **cells: Any) -> None:
-        table = queue.address.rpartition("=")[2]
-        for column, value in cells.items():
-            kept = json.dumps(value) if column == "config" else value
-            self.by_hand(f"UPDATE {table} SET {column} = %s WHERE name = %s", kept, name)
-
-    def stop_run(self, queue: Queue, name: str, why: str) -> None:
-        queue.stop([name], why)  # type: ignore[attr-defined]
-
-    def stop_worker(self, queue: Queue, worker: str, why: str) -> None:
-        queue.stop_worker(worker, why)  # type: ignore[attr-defined]
 
     # Connections that break
 
@@ -108,21 +104,10 @@ class TestPostgresqlQueue(QueueSuite):
         queue.add([New({}, name="a")])
         other.rows()
         others = "pid <> pg_backend_pid() AND datname = 'postgres'"
-        self.by_hand(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        self.write(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
         claim = other.claim("w")
         assert claim is not None
         assert claim.name == "a"
-
-    def test_a_fork_has_a_connection_of_its_own(self, queue: Queue) -> None:
-        queue.add([New({}, name="a"), New({}, name="b")])
-        child = os.fork()
-        if child == 0:
-            claim = queue.claim("child")
-            os._exit(0 if claim is not None and claim.name == "a" else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        claim = queue.claim("parent")
-        assert claim is not None
-        assert claim.name == "b"
 
     def test_a_row_that_somebody_only_looks_at_is_waited_for(self, queue: Queue, table: str) -> None:
         queue.add([New({}, name="a")])
@@ -134,10 +119,25 @@ class TestPostgresqlQueue(QueueSuite):
             freed.join()
         assert claim is not None, "it was locked, and is ready all the same"
 
+    def test_an_end_that_comes_while_somebody_else_takes_the_run_waits_and_is_refused(
+        self, queue: Queue, table: str
+    ) -> None:
+        queue.add([New({}, name="a")])
+        claim = queue.claim("zombie")
+        assert claim is not None
+        with psycopg.connect(self.server.address()) as db, ThreadPoolExecutor(1) as pool:
+            db.execute(f"UPDATE {table} SET worker = 'w', epoch = epoch + 1".encode())
+            told = pool.submit(queue.finish, End(claim))
+            waiting = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            poll(lambda: db.execute(waiting).fetchone() != (0,))
+            db.commit()
+            assert told.result(30) is False
+        assert (self.row(queue, "a").status, self.row(queue, "a").worker) == (RUNNING, "w")
+
     # Addresses
 
     def test_several_queues_are_in_one_database(self, open: Open, table: str) -> None:
-        self.by_hand(f"CREATE SCHEMA s_{table}")
+        self.write(f"CREATE SCHEMA s_{table}")
         addresses = [
             self.server.address(one) for one in (table, f"{table}_b", f"s_{table}.{table}", f"s_{table}.order")
         ]
@@ -152,13 +152,13 @@ class TestPostgresqlQueue(QueueSuite):
                 open_queue(self.server.address() + f"?table={wrong}")
 
     def test_a_table_of_something_else_is_left_alone(self, open: Open, table: str) -> None:
-        self.by_hand(f"CREATE TABLE {table} (photo TEXT)")
+        self.write(f"CREATE TABLE {table} (photo TEXT)")
         for ask in (lambda: open().create(), lambda: open().rows()):
             with pytest.raises(InvalidInput, match=r"\?table=NAME"):
                 ask()
 
     def test_a_queue_of_a_newer_version_is_left_alone(self, queue: Queue, open: Open, table: str) -> None:
-        self.by_hand(f"UPDATE {table}_settings SET version = 2")
+        self.write(f"UPDATE {table}_settings SET version = 2")
         for ask in (lambda: open().rows(), lambda: open().create()):
             with pytest.raises(InvalidInput, match="newer version"):
                 ask()
@@ -221,10 +221,21 @@ class TestPostgresqlQueue(QueueSuite):
                 open(address=address).create()
 
     def test_who_may_only_read_is_told(self, queue: Queue, open: Open, table: str) -> None:
-        self.by_hand(f"CREATE ROLE r_{table} LOGIN PASSWORD 'x'")
-        self.by_hand(f"GRANT SELECT ON {table}, {table}_settings, {table}_workers, {table}_tickets TO r_{table}")
+        self.write(f"CREATE ROLE r_{table} LOGIN PASSWORD 'x'")
+        self.write(f"GRANT SELECT ON {table}, {table}_settings, {table}_workers, {table}_tickets TO r_{table}")
         queue.add([New({}, name="a")])
         reader = open(address=f"postgresql://r_{table}:x@{LOCAL}:{self.server.port}/postgres?table={table}")
         assert [row.name for row in reader.rows()] == ["a"]
         with pytest.raises(Unavailable, match="forbids"):
             reader.claim("w")
+
+    @pytest.mark.long
+    def test_every_run_once_whatever_happens_to_workers(self, open: Open, table: str, tmp_path: Path) -> None:
+        queue = open(lease=3.0)
+        queue.create()
+        with lossy_proxy(self.server.port) as proxy:
+            # Of the replies that a commit gets, and on top of what workers lose themselves.
+            proxy.rule = lambda data: "reply" if b"COMMIT" in data and random.random() < 0.05 else None
+            address = self.server.address(table, port=proxy.port)
+            print(load(queue, address, tmp_path).check(500), f"{proxy.lost} connections broken")
+            assert proxy.lost

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
+from conftest import poll
+from faults.drive import Drive
+from faults.kit import as_root
 
 from colab_magics import process
 from colab_magics.errors import InvalidInput, NotFound, Unavailable
 from colab_magics.queues import kind_of, local_disk, open_queue, sqlite
-from colab_magics.queues.base import DONE, FAILED, READY, STALE, End, New, Queue
+from colab_magics.queues.base import DONE, STALE, End, New, Queue
 from colab_magics.queues.sqlite import SqliteQueue
 
-from .queue_suite import Open, QueueSuite
+from .queue_load import load
+from .queue_suite import Open
+from .sql_suite import SqlQueueSuite
 
 
 def by_hand(path: Path, words: str, *values: Any) -> None:
@@ -28,7 +32,7 @@ def by_hand(path: Path, words: str, *values: Any) -> None:
         db.execute(words, values)
 
 
-class TestSqliteQueue(QueueSuite):
+class TestSqliteQueue(SqlQueueSuite):
     """``runs.db``."""
 
     @pytest.fixture
@@ -49,16 +53,8 @@ class TestSqliteQueue(QueueSuite):
         for queue in opened:
             queue.close()
 
-    def edit(self, queue: Queue, name: str, **cells: Any) -> None:
-        for column, value in cells.items():
-            kept = json.dumps(value) if column == "config" else value
-            by_hand(queue.path, f"UPDATE runs SET {column} = ? WHERE name = ?", kept, name)  # type: ignore[attr-defined]
-
-    def stop_run(self, queue: Queue, name: str, why: str) -> None:
-        queue.stop([name], why)  # type: ignore[attr-defined]
-
-    def stop_worker(self, queue: Queue, worker: str, why: str) -> None:
-        queue.stop_worker(worker, why)  # type: ignore[attr-defined]
+    def by_hand(self, queue: Queue, words: str, *values: Any) -> None:
+        by_hand(queue.path, Template(words).substitute(runs="runs", settings="runs_settings"), *values)  # type: ignore[attr-defined]
 
     # Files
 
@@ -151,10 +147,26 @@ class TestSqliteQueue(QueueSuite):
         assert not path.exists()
         table.write_text(table.read_text() + f"31 22 8:1 / {point} rw - tmpfs tmpfs rw\n")
         open().create()
+        path.unlink()
+        table.write_text(f"22 1 0:9 / / rw - {kind} none rw\n")
+        if kind in ("9p", "virtiofs"):
+            open().create()  # a sandbox, whose whole disk it is
+        else:
+            with pytest.raises(InvalidInput, match="which is"):
+                open().create()
 
-    def test_google_drive_is_refused(self) -> None:
-        # As the system of Colab says it.
-        assert local_disk.file_system(Path("/proc/self/status")) == ("proc", "/proc")
+    def test_a_mounted_drive_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        as_root()
+        pytest.importorskip("mfusepy", reason="the stand-in for Drive needs mfusepy and fuse3")
+        drive = tmp_path / "drive"
+        monkeypatch.setenv("COLAB_MAGICS_DRIVE", str(drive))
+        (tmp_path / "google" / "MyDrive").mkdir(parents=True)
+        with Drive.mounted(tmp_path / "google", drive):
+            (tmp_path / "link").symlink_to(drive / "MyDrive")
+            for folder in (drive / "MyDrive", tmp_path / "link"):
+                with pytest.raises(InvalidInput, match="which is fuse"):
+                    SqliteQueue(str(folder / "runs.db")).create()
+            assert not list((tmp_path / "google" / "MyDrive").iterdir())
 
     def test_a_file_that_was_replaced_is_the_queue_now(self, queue: Queue, path: Path) -> None:
         queue.add([New({}, name="old")])
@@ -177,6 +189,17 @@ class TestSqliteQueue(QueueSuite):
         assert claim is not None
         assert claim.epoch == 2
 
+    def test_a_sandbox_without_a_name_of_its_boot_has_leases_too(
+        self, open: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite, "_BOOT_ID", "/nowhere")
+        queue = open(lease=self.LEASE)
+        queue.create()
+        queue.add([New({}, name="a")])
+        assert queue.claim("dead") is not None
+        assert queue.claim("w") is None
+        assert poll(lambda: queue.claim("w")).epoch == 2
+
     def test_a_lock_that_another_program_keeps_is_told(
         self, queue: Queue, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -189,80 +212,6 @@ class TestSqliteQueue(QueueSuite):
             assert [row.name for row in queue.rows()] == ["a"], "who reads does not wait"
         assert queue.claim("w") is not None
 
-    def test_a_fork_has_a_connection_of_its_own(self, queue: Queue) -> None:
-        queue.add([New({}, name="a"), New({}, name="b")])
-        child = os.fork()
-        if child == 0:
-            claim = queue.claim("child")
-            os._exit(0 if claim is not None and claim.name == "a" else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        claim = queue.claim("parent")
-        assert claim is not None
-        assert claim.name == "b"
-
-    # What people write there
-
-    def test_rows_that_people_insert_are_drafts_until_they_say_ready(self, queue: Queue, path: Path) -> None:
-        by_hand(path, "INSERT INTO runs (name, config) VALUES ('by hand', '{\"lr\": 3}')")
-        by_hand(path, "INSERT INTO runs (status) VALUES ('ready')")
-        claim = queue.claim("w")
-        assert claim is not None
-        assert (claim.name.startswith("run_"), claim.config, len(claim.uid)) == (True, {}, 32)
-        assert queue.claim("w") is None
-        self.edit(queue, "by hand", status=READY)
-        assert [one.config for one in [queue.claim("w")] if one] == [{"lr": 3}]
-
-    def test_ready_over_an_end_is_a_new_run_with_all_attempts(self, queue: Queue) -> None:
-        queue.add([New({}, name="a")])
-        for epoch in range(1, 6):
-            claim = queue.claim("w")
-            assert claim is not None
-            assert (claim.epoch, claim.attempts) == (epoch, 1)
-            queue.finish(End(claim, FAILED))
-            self.edit(queue, "a", status=READY)
-
-    def test_a_config_that_somebody_spoilt_fails_alone(self, queue: Queue, path: Path) -> None:
-        queue.add([New({"n": 1}, name="a"), New({}, name="b"), New({}, name="c")])
-        by_hand(path, "UPDATE runs SET config = '{\"n\": ' WHERE name = 'a'")
-        by_hand(path, "UPDATE runs SET config = '[1]' WHERE name = 'b'")
-        assert ["no JSON object" in row.remark for row in queue.rows()] == [True, True, False]
-        claim = queue.claim("w")
-        assert claim is not None
-        assert claim.name == "c"
-        assert [row.status for row in queue.rows()][:2] == [FAILED, FAILED]
-        assert all("no JSON object" in row.error for row in queue.rows()[:2])
-
-    def test_a_priority_that_is_no_number_is_refused_at_once(self, queue: Queue, path: Path) -> None:
-        queue.add([New({}, name="a")])
-        with pytest.raises(sqlite3.IntegrityError):
-            by_hand(path, "UPDATE runs SET priority = 'high'")
-
-    def test_defaults_that_somebody_spoilt_are_told(self, queue: Queue, path: Path) -> None:
-        queue.add([New({}, name="a")])
-        by_hand(path, "UPDATE runs_settings SET defaults = 'lr=1'")
-        with pytest.raises(InvalidInput, match="defaults"):
-            queue.claim("w")
-        by_hand(path, "UPDATE runs_settings SET defaults = '{\"lr\": 1}'")
-        claim = queue.claim("w")
-        assert claim is not None
-        assert claim.config == {"lr": 1}
-
-    def test_what_waits_and_was_stopped_is_not_executed_before_it_is_requeued(self, queue: Queue) -> None:
-        queue.add([New({}, name="a"), New({}, name="b")])
-        self.stop_run(queue, "a", "not this one")
-        assert self.names(queue) == ["b"]
-        assert self.row(queue, "a").remark == "stopped: not this one"
-        assert queue.requeue(["a"]) == ["a"]
-        assert self.names(queue) == ["a"]
-
-    def test_who_writes_over_the_status_takes_the_run_away(self, queue: Queue) -> None:
-        queue.add([New({}, name="a")])
-        claim = queue.claim("w")
-        assert claim is not None
-        self.edit(queue, "a", status="draft")
-        assert not queue.finish(End(claim))
-        assert self.row(queue, "a").status == "draft"
-
     def test_answers_are_kept_for_the_last_exchanges_alone(self, queue: Queue, path: Path) -> None:
         queue.add([New({}) for _ in range(40)])
         for worker in ("w", "v"):
@@ -272,3 +221,9 @@ class TestSqliteQueue(QueueSuite):
             counts = dict(db.execute("SELECT worker, count(*) FROM runs_tickets GROUP BY worker"))
         assert all(count <= 17 for count in counts.values()), counts
         assert all(row.status == DONE for row in queue.rows())
+
+    @pytest.mark.long
+    def test_every_run_once_whatever_happens_to_workers(self, open: Open, path: Path, tmp_path: Path) -> None:
+        queue = open(lease=3.0)
+        queue.create()
+        print(load(queue, str(path), tmp_path).check(500))
