@@ -19,7 +19,7 @@ import colab_magics
 from colab_magics import fork, jobs, process, session, submit
 from colab_magics.checkout.project import Project
 from colab_magics.errors import ColabMagicsError, InvalidInput, RunsFailed
-from colab_magics.queues import open_queue
+from colab_magics.queues import addresses, open_queue
 from colab_magics.queues.base import New, Row
 from colab_magics.records.names import CLAIM, SCHEDULER, is_named, named_folder, number_of
 from colab_magics.records.run import Run, runs_of
@@ -359,3 +359,79 @@ def test_the_claim_stands_in_the_folder_before_the_run_begins(project: Project) 
     seen = json.loads((project.data_job / "sub_job_a" / "seen.json").read_text())
     assert (seen["name"], seen["epoch"], seen["over"]) == ("a", 1, False)
     assert json.loads((project.data_job / "sub_job_a" / CLAIM).read_text())["over"]
+
+
+@pytest.mark.parametrize("name", ["lr-3", "a", "run_001", "3d"])
+def test_plain_names_are_folders_as_they_are(name: str) -> None:
+    assert named_folder(name) == f"sub_job_{name}"
+
+
+@pytest.mark.parametrize(
+    "folder", ["sub_job_", "sub_job_A", "sub_job_.x", "sub_job_a b", "sub_job_-a", "sub_job_a~xyz"]
+)
+def test_what_is_no_folder_of_a_run(folder: str) -> None:
+    assert number_of(folder) is None
+    assert not is_named(folder)
+
+
+def test_numbers_of_names_are_none_that_other_runs_get() -> None:
+    assert number_of("sub_job_lr-3") == number_of("sub_job_lr-3")
+    assert 10**8 <= (number_of("sub_job_lr-3") or 0) < 10**9
+    assert number_of("sub_job_007") == 7
+    assert named_folder("a", other="x") != named_folder("a", other="y")
+
+
+def test_another_queue_s_run_of_the_same_name_gets_a_folder_of_its_own(project: Project) -> None:
+    for name in ("one", "two"):
+        url = str(project.root / f"{name}.db")
+        colab_magics.queue.add(url, [{"k": name, "run_name": "a"}])
+        submit("echo {k} > $data_job/k", runs=url)
+        ended(project.data_job)
+    found = [run for run in runs_of(project.data_job) if run.name == "a"]
+    assert sorted((run.folder / "k").read_text().strip() for run in found) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("address", "safe"),
+    [
+        ("postgresql://me:geheim@host:5/db?a=1", "postgresql://me@host:5/db?a=1"),
+        ("postgresql://host/db?password=geheim&a=1", "postgresql://host/db?a=1"),
+        ("https://docs.google.com/spreadsheets/d/x/edit#gid=3", "https://docs.google.com/spreadsheets/d/x/edit#gid=3"),
+        ("/tmp/a:b@c.db", "/tmp/a:b@c.db"),
+    ],
+)
+def test_addresses_are_shown_without_their_passwords(address: str, safe: str) -> None:
+    assert addresses.shown(address) == safe
+    told = f"cannot reach {address}" + (": geheim is wrong" if address != safe else "")
+    assert "geheim" not in addresses.blotted(told, address)
+
+
+def test_an_address_means_the_same_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wanted = str(tmp_path / "runs.db")
+    assert [addresses.absolute(one) for one in ("runs.db", "./runs.db", "sqlite:///runs.db")] == [wanted] * 3
+    assert addresses.absolute(f"sqlite:///{wanted}") == wanted
+    with pytest.raises(InvalidInput, match="Which queue"):
+        addresses.absolute(" ")
+
+
+def test_on_colab_a_worker_asks_first_and_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    url = table(project, [{"k": 1}])
+    with pytest.raises(InvalidInput, match="distributed computing") as refused:
+        submit("echo {k}", runs=url)
+    assert "colab_terms=accepted" in refused.value.mend
+    with pytest.raises(InvalidInput, match="distributed computing"):
+        colab_magics.queue(url).claim()
+    assert "Nothing was claimed" in str(submit("echo {k}", runs=url, dry_run=True))
+    assert rows(url)["run_001"].attempts == 0
+    submit("echo {k}", runs=url, colab_terms="accepted")
+    ended(project.data_job)
+    assert colab_magics.queue(url).claim() is None  # remembered
+    asked: list[str] = []
+    fresh = Session(ui=TerminalUI(out=io.StringIO()), project=project)
+    monkeypatch.setattr(fresh.ui, "ask", lambda question: bool(asked.append(question)) or True)
+    session.activate(fresh)
+    for _ in range(2):
+        assert colab_magics.queue(url).claim() is None
+    assert len(asked) == 1
