@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import InvalidInput
-from . import kind_of
+from . import kind_of, without_password
 
-_SECRET = ("password", "sslpassword", "passfile")
+_SECRET = ("password", "sslpassword")
 _FILE = re.compile(r"sqlite:(///)?")
 
 
@@ -31,13 +31,7 @@ def absolute(address: str) -> str:
 
 def shown(address: str) -> str:
     """Return an address without what must not be read by others: its password."""
-    if "://" not in address:
-        return address
-    parts = urlsplit(address)
-    user, at, host = parts.netloc.rpartition("@")
-    words = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in _SECRET]
-    query = urlencode(words, safe="/") if len(words) < len(parse_qsl(parts.query, True)) else parts.query
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query=query))
+    return without_password(address)
 
 
 def blotted(text: str, address: str) -> str:
@@ -48,6 +42,6 @@ def blotted(text: str, address: str) -> str:
     secret = [parts.netloc.rpartition("@")[0].partition(":")[2]]
     secret += [value for name, value in parse_qsl(parts.query) if name in _SECRET]
     text = text.replace(address, shown(address))
-    for one in filter(None, secret):
+    for one in filter(None, [*secret, *map(unquote, secret)]):
         text = text.replace(one, "…")
     return text

@@ -226,6 +226,7 @@ class Scheduler(TypedDict, total=False):
     problem: str
     source: str
     drained: bool
+    note: str
 
 
 class Desk(TypedDict, total=False):

@@ -47,10 +47,10 @@ class Want:
 
 @dataclass(frozen=True)
 class Hold:
-    """A run is to be kept alive in the queue: its folder tells how it does."""
+    """A run is to be kept alive in the queue: its folder tells how it does, once it has one."""
 
     claim: Claim
-    folder: Path
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,10 @@ class Attendant:
                 self.idle = False
             self.wanted = wanted
         elif isinstance(word, Hold):
+            had = self.held.get(word.claim.uid)
             self.held[word.claim.uid] = word
-            self.beat_at = min(self.beat_at, now)
+            if had is None or had.claim.epoch != word.claim.epoch:  # it is an earlier scheduler's
+                self.beat_at = min(self.beat_at, now)
         else:
             held = self.held.get(word.claim.uid)
             if held is not None and held.claim.epoch == word.claim.epoch:
@@ -222,7 +224,8 @@ class Attendant:
 
     def _beat(self) -> None:
         held = list(self.held.values())
-        answers = self.queue.heartbeat([Beat(one.claim, report_of(one.folder)) for one in held])
+        beats = [Beat(one.claim, report_of(one.folder) if one.folder is not None else Report()) for one in held]
+        answers = self.queue.heartbeat(beats)
         self.beat_at = time.monotonic() + self.queue.beat
         for one, answer in zip(held, answers, strict=True):
             if answer is None:
@@ -237,12 +240,15 @@ class Attendant:
             self._note(asked)
         reply = self.queue.exchange(asked.worker, ticket=asked.ticket, ends=asked.ends, number=asked.number)
         if asked.repeated:
-            reply = Exchanged([], self._still_ours(reply.claims), reply.stop)
+            reply = Exchanged([], self._still_ours(reply.claims))  # what it was told was for that one
         self.asked = None
         for _ in asked.ends:
             self.ends.popleft()
         told = list(zip(asked.ends, reply.ended, strict=True))
         self.sent += len(reply.claims)
+        if not self.held:
+            self.beat_at = time.monotonic() + self.queue.beat
+        self.held |= {claim.uid: Hold(claim) for claim in reply.claims}
         self.wanted = max(0, self.wanted - len(reply.claims))
         empty = None if asked.repeated or not asked.number else len(reply.claims) < asked.number
         self._when_next(empty=bool(empty))

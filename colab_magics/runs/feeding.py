@@ -366,6 +366,7 @@ class Scheduler:
                 "problem": self.problem,
                 "source": self.source.problem,
                 "drained": self.source.drained,
+                "note": self.source.note,
             }
             with contextlib.suppress(OSError):
                 process.write_json(self.job_folder / SCHEDULER / STATE, state, durable=False)

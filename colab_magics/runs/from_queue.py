@@ -244,4 +244,5 @@ def others(job_folder: Path, address: str) -> str:
         return ""
     elsewhere = sum(row.status in (DONE, FAILED, RUNNING) and row.uid not in mine for row in rows)
     by = f"; {elsewhere} of them by other workers" if elsewhere else ""
-    return f"{name}: {count(rows)}{by}."
+    note = schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler).get("note", "")
+    return f"{name}: {count(rows)}{by}." + (f" {note}." if note else "")

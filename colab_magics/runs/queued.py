@@ -116,7 +116,8 @@ class Queued(Source):
                 self._held[run.folder], self._again[run.folder] = claim, run
         asked = schema.read_or_nothing(self._scheduler / EXCHANGE, schema.Asked)
         mine = asked.get("queue") == self._name and asked.get("boot") == process.boot_id()
-        return (asked["worker"], asked, known) if mine else (worker_name(), None, known)
+        # Another name: somebody may have told the one before to claim no more.
+        return worker_name(), asked if mine else None, known
 
     def _attend(self, again: Mapping[str, Any] | None, known: set[tuple[str, int]]) -> Connection:
         ours, theirs = multiprocessing.Pipe()
@@ -181,7 +182,10 @@ class Queued(Source):
             self._told(end, counted=counted)
         if news.empty is not None:
             self._empty = news.empty
-        self._stop = self._stop or news.stop
+        if news.stop and not self._stop:
+            self._stop = news.stop
+            self.note = f"This worker ({self._worker}) was told to claim no more: {news.stop}"
+            say(self.note)
         if news.trouble is not None:
             self.problem = news.trouble
         if self._drain or self._stop:
@@ -191,6 +195,8 @@ class Queued(Source):
         """Note whether a run is still this worker's, and end it where it is not, or is to end."""
         folder = next((one for one, mine in self._held.items() if _same(mine, claim)), None)
         if folder is None:
+            if not ours:
+                self._claimed = collections.deque(one for one in self._claimed if not _same(one, claim))
             return
         if folder in self._again:
             self._goes_on(folder, claim, ours, stop)

@@ -23,6 +23,8 @@ class Source(ABC):
 
     problem: str = ""
     """Why nobody can be asked for runs now, where that is so; those that were taken go on."""
+    note: str = ""
+    """What the user is to know when it has come to its end."""
     drained: bool = False
     """Whether it was told to give no more runs."""
 

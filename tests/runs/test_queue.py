@@ -9,11 +9,14 @@ import signal
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import HOSTILE_NAMES, poll, set_up
+from postgres_server import postgres_server
 
 import colab_magics
 from colab_magics import fork, jobs, process, session, submit
@@ -199,6 +202,43 @@ def test_people_stop_a_run_in_the_table_and_a_worker(project: Project, moody: Pa
     assert "it diverges" in rows(url)["a"].error
 
 
+def test_a_worker_that_was_stopped_says_so_and_the_next_one_works(project: Project, said: io.StringIO) -> None:  # S16
+    url = table(project, [{"k": 1}, {"k": 2}], ["a", "b"])
+    go = project.root / "go"
+    line = f"while ! test -e {go}; do sleep 0.05; done; echo {{k}}"
+    submit(line, runs=url, workers="1")
+    poll(lambda: any(run.runner_lives() for run in runs_of(project.data_job)))
+    colab_magics.queue.stop(url, worker=rows(url)["a"].worker, why="lunch")
+    go.touch()
+    ended(project.data_job)
+    assert {name: row.status for name, row in rows(url).items()} == {"a": "done", "b": "ready"}
+    assert "claim no more: lunch" in from_queue.others(project.data_job, url)
+    submit(line, runs=url, workers="1", wait=True)
+    assert rows(url)["b"].status == "done"
+
+
+def test_the_process_that_talks_with_the_queue_is_killed_and_another_goes_on(project: Project) -> None:
+    url = table(project, [{"k": k} for k in range(3)])
+    go = project.root / "go"
+    submit(f"while ! test -e {go}; do sleep 0.05; done; echo {{k}}", runs=url, workers="2")
+    poll(lambda: len([run for run in runs_of(project.data_job) if run.runner_lives()]) == 2)
+    runners = {(run.state() or {})["process"]["pid"] for run in runs_of(project.data_job)}
+    children = {child.pid for child in psutil.Process(scheduler_of(project)).children()}
+    for pid in children - runners:
+        os.kill(pid, signal.SIGKILL)
+    go.touch()
+    ended(project.data_job)
+    assert {row.status for row in rows(url).values()} == {"done"}
+    assert {row.attempts for row in rows(url).values()} == {1}
+
+
+def test_retries_are_of_one_claim_and_go_on_in_the_folder(project: Project) -> None:
+    url = table(project, [{"k": 1}], ["a"])
+    submit("test -e $data_job/x || { touch $data_job/x; exit 3; } # {k}", runs=url, retries=1, wait=True)
+    assert (rows(url)["a"].status, rows(url)["a"].attempts) == ("done", 1)
+    assert Run.load(project.data_job / "sub_job_a").attempt == 2
+
+
 def test_a_killed_sweep_gives_back_what_has_not_begun(project: Project) -> None:
     url = table(project, [{"k": k} for k in range(4)], ["a", "b", "c", "d"])
     submit("sleep 60 # {k}", runs=url, workers="1")
@@ -341,6 +381,35 @@ def test_a_password_is_nowhere(project: Project, said: io.StringIO) -> None:
     ended(project.data_job)
     for path in project.root.rglob("*"):
         assert not path.is_file() or b"geheim" not in path.read_bytes(), path
+
+
+def test_workers_of_two_machines_share_a_database_and_its_password_stays_in_memory(tmp_path: Path) -> None:
+    made = [set_up(tmp_path / name, TerminalUI(out=io.StringIO())) for name in ("one", "two")]
+    done = tmp_path / "done.txt"
+    with postgres_server() as server:
+        url = server.address()
+        queue = open_queue(url)
+        queue.create()
+        queue.add([New({"k": k}) for k in range(8)])
+        for one in made:
+            session.activate(Session(ui=TerminalUI(out=io.StringIO()), project=one))
+            submit(f"env > $data_job/env; echo {{k}} >> {done}; sleep 0.2", runs=url, workers="2")
+        pids = [poll(partial(scheduler_of, one)) for one in made]
+        assert not any("p%40ss" in Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
+        for one in made:
+            ended(one.data_job)
+        assert {row.status for row in queue.rows()} == {"done"}
+        queue.close()
+    assert sorted(map(int, done.read_text().split())) == list(range(8))
+    for path in (path for one in made for path in one.root.rglob("*") if path.is_file()):
+        held = path.read_bytes()
+        assert b"p%40ss" not in held and b"p@ss" not in held, path  # noqa: PT018
+    assert min(len(runs_of(one.data_job)) for one in made) > 0
+
+
+def scheduler_of(project: Project) -> Any:
+    state = project.data_job / SCHEDULER / "state.json"
+    return state.exists() and json.loads(state.read_text())["process"]["pid"]
 
 
 def test_join_returns_the_runs_that_are_here(project: Project) -> None:
