@@ -335,7 +335,7 @@ def _order(run: Run) -> tuple[Any, ...]:
     """Numbers first, then names, with the numbers in them as such: lr-9 stands before lr-10."""
     if not run.is_named:
         return (0, run.index)
-    return (1, [(part.isdigit(), part.zfill(80)) for part in re.split(r"(\d+)", run.word)], run.word)
+    return (1, [(part.isdigit(), part.zfill(80)) for part in re.split(r"(\d+)", run.word.casefold())], run.word)
 
 
 def _began(folder: Path) -> bool:

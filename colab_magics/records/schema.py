@@ -188,12 +188,6 @@ class Asked(TypedDict, total=False):
     boot: str
 
 
-class Drain(TypedDict, total=False):
-    """drain.json of a scheduler."""
-
-    reason: str
-
-
 class Fed(TypedDict, total=False):
     """How an engine is fed; see `scheduler.Feed`."""
 
@@ -218,7 +212,7 @@ class Plan(TypedDict, total=False):
 
 
 class Scheduler(TypedDict, total=False):
-    """state.json of a scheduler."""
+    """state.json of a scheduler, and drain.json."""
 
     process: Who
     started: Moment

@@ -90,7 +90,7 @@ def drain(job_folder: Path, reason: str) -> str:
     queue = taken_from(job_folder)
     if queue:
         try:
-            process.write_json(job_folder / SCHEDULER / DRAIN, {"reason": reason}, durable=False)
+            process.write_json(job_folder / SCHEDULER / DRAIN, {"note": reason}, durable=False)
         except OSError as error:
             raise ColabMagicsError(
                 f"{job_folder} cannot be written: {error.strerror}.", "Make room, and say it again."

@@ -145,7 +145,7 @@ class Queued(Source):
         if self._died and time.monotonic() > self._died + _AGAIN:
             self._attend_anew()
         if not self._drain:
-            self._drain = schema.read_or_nothing(self._scheduler / DRAIN, schema.Drain).get("reason", "")
+            self._drain = schema.read_or_nothing(self._scheduler / DRAIN, schema.Scheduler).get("note", "")
             if self._drain:
                 self.drained = True
                 self._give_back()

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from boxes import boxes
 from conftest import HOSTILE_NAMES, poll, set_up
 from postgres_server import postgres_server
 
@@ -504,3 +505,21 @@ def test_on_colab_a_worker_asks_first_and_once(project: Project, monkeypatch: py
     for _ in range(2):
         assert colab_magics.queue(url).claim() is None
     assert len(asked) == 1
+
+
+def test_runs_of_a_queue_are_executed_on_other_machines(
+    project: Project, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    url = table(project, [{"k": k} for k in range(4)], ["a", "B b", "c", "d"])
+    (project.root / "train.py").write_text(
+        "import os, sys\nfrom colab_magics import report\nreport(loss=float(sys.argv[1]))\n"
+        "open(os.environ['data_job'] + '/home', 'w').write(os.environ['HOME'])"
+    )
+    with boxes(tmp_path, home) as (alpha, beta):
+        submit("python", "train.py", "{k}", runs=url, on="ssh:alpha,beta", workers="2", wait=True)
+        homes = {(run.folder / "home").read_text() for run in runs_of(project.data_job)}
+    assert homes <= {str(alpha.home), str(beta.home)}
+    found = rows(url)
+    assert {row.status for row in found.values()} == {"done"}
+    assert [found[name].report.metrics["loss"] for name in ("a", "B b", "c", "d")] == [0, 1, 2, 3]
