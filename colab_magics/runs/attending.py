@@ -184,6 +184,8 @@ class Attendant:
             if wanted > self.wanted and not self.orders.watch:
                 self.idle = False
             self.wanted = wanted
+            if self.ends and not self.trouble:
+                self.ask_at = min(self.ask_at, now)  # nothing more comes with them
         elif isinstance(word, Hold):
             had = self.held.get(word.claim.uid)
             self.held[word.claim.uid] = word

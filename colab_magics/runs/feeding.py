@@ -32,6 +32,7 @@ from .scheduler import CURRENT, Feed
 from .sources import Source
 
 _TICK = 0.1
+_SOON = 0.01
 _LONGEST_TICK = 1.0
 """Seconds until a kill is seen, where the engine is asked less often."""
 _BEAT = 5.0
@@ -113,7 +114,8 @@ class Scheduler:
             self._start_more()
             self._write_state()
             if self._is_left():
-                self.engine.wait(min(max(_TICK, self.engine.poll_every), _LONGEST_TICK))
+                longest = _SOON if self.source.soon else _LONGEST_TICK
+                self.engine.wait(min(max(_TICK, self.engine.poll_every), longest))
 
     def finish(self) -> None:
         """Say that nothing is left."""

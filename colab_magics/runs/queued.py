@@ -36,6 +36,8 @@ STOPPED, KILLED = "stopped", "killed"
 """What the table says of a run that people have ended there, and of one that was ended here: nobody claims those."""
 _PATIENCE = 600.0
 """Seconds for which ends wait for a queue that is away when nothing else is left; the next scheduler tells them."""
+_SOON = 0.5
+"""Seconds within which an answer is looked for all the time."""
 _AGAIN = 1.0
 """Seconds until the attending process is started anew that has died."""
 
@@ -92,7 +94,7 @@ class Queued(Source):
         self._why: dict[Path, str] = {}
         """Why runs were ended, by what stands in the table."""
         self.problem = ""
-        self._alone_since = self._died = 0.0
+        self._alone_since = self._died = self._spoke = 0.0
         self._worker, again, known = self._before(adopt)
         self._pipe = self._attend(again, known)
         for folder, claim in self._held.items():
@@ -128,6 +130,7 @@ class Queued(Source):
         return ours
 
     def _say(self, word: Want | End | Hold) -> None:
+        self.soon, self._spoke = self.soon or not isinstance(word, Hold), time.monotonic()
         try:
             self._pipe.send(word)
         except OSError:
@@ -136,7 +139,9 @@ class Queued(Source):
     def tend(self) -> None:
         """Hear what the queue has said meanwhile."""
         while (news := self._news()) is not None:
+            self.soon = False
             self._hear(news)
+        self.soon = self.soon and time.monotonic() < self._spoke + _SOON
         for folder, why in list(self._why.items()):
             # On a full disk it is tried again.
             with contextlib.suppress(OSError):

@@ -25,6 +25,8 @@ class Source(ABC):
     """Why nobody can be asked for runs now, where that is so; those that were taken go on."""
     note: str = ""
     """What the user is to know when it has come to its end."""
+    soon: bool = False
+    """Whether runs may come in a moment."""
     drained: bool = False
     """Whether it was told to give no more runs."""
 
