@@ -32,7 +32,7 @@ from .sql import SqlQueue
 from .tables import Tables
 
 _PREFIX = "sqlite://"
-_PAUSE = 0.002
+_PAUSE = 0.005
 """Seconds between two looks at the lock, at most."""
 _PATIENCE = 30.0
 """Seconds after which a lock is not waited for any more: no transaction of ours takes as long."""

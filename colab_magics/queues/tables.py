@@ -15,7 +15,7 @@ from .records import Record
 from .values import clean, unpack
 
 _CHUNK = 400
-_PAUSES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+_PAUSES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Seconds between looks at rows that others have locked just now."""
 
 
@@ -89,12 +89,14 @@ class Tables:
         stop : str
             What their `stop` has to be: empty, or the word of a trial's row.
         """
-        for pause in _PAUSES:
-            time.sleep(pause)
-            rows = self._next(number, stop, text.FREE)
-            # A row that is only locked may be there for us yet, when its transaction comes to nothing.
-            if rows or not dict(self._words)["free"] or not self._next(1, stop, ""):
-                break
+        rows = self._next(number, stop, text.FREE)
+        if dict(self._words)["free"]:
+            for pause in _PAUSES:
+                # A row that is only locked may be there for us yet, when its transaction comes to nothing.
+                if rows or not self._next(1, stop, ""):
+                    break
+                time.sleep(pause)
+                rows = self._next(number, stop, text.FREE)
         records = [Record(*row) for row in rows]
         return sorted(records, key=lambda one: (-one.priority, one.number))[:number]
 
