@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import google.auth.credentials
 import pytest
 from sheets_server import Book, Server, Sheet, sheets_server
 
@@ -23,6 +24,10 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     """A server that this process uses."""
     with sheets_server() as running:
         running.set(monkeypatch, tmp_path)
+        # google-auth asks Google at home, in a thread, what a service account may do where.
+        kind = getattr(google.auth.credentials, "CredentialsWithRegionalAccessBoundary", None)
+        if kind is not None:
+            monkeypatch.setattr(kind, "_is_regional_access_boundary_lookup_required", lambda self: False)
         yield running
 
 

@@ -112,7 +112,10 @@ class Server:
 
     def environment(self, folder: Path) -> dict[str, str]:
         """Return the variables by which a program uses it."""
-        return {"COLAB_MAGICS_SHEETS": self.address, "GOOGLE_APPLICATION_CREDENTIALS": str(self.key(folder))}
+        # google-auth asks Google at home for what a service account may do where; from here nobody goes there.
+        nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+        found = {"COLAB_MAGICS_SHEETS": self.address, "GOOGLE_APPLICATION_CREDENTIALS": str(self.key(folder))}
+        return {**found, **nowhere}
 
     def set(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         """Let this process use it."""

@@ -100,21 +100,28 @@ class Exchange:
         self._tags = [tag_of(ticket, index) for index in range(number)]
         self._ticket = ticket
         self._tries = 0
-        self._wanted: list[tuple[int, str, dict[str, str]]] = []
+        self._wanted: list[tuple[tuple[int, int], str, dict[str, str]]] = []
         self._barren: set[int] = set()
 
-    def run(self, *, look_first: bool) -> Exchanged:
+    def run(self, *, look_first: bool, young: float) -> Exchanged:
         """Do it.
 
         Parameters
         ----------
         look_first : bool
             Whether something of this ticket may stand in the tab already.
+        young : float
+            Seconds for which the last reply is good enough to choose a row by.
         """
+        seen = self._tab.replies
+        table = self._tab.last().check()
         if self._tags:
-            self._tab.prepare()
-        table = self._tab.look() if look_first else self._tab.last()
-        fresh, began = look_first, time.monotonic()
+            table = self._tab.prepare()
+            # Where others claim all the time, what the last reply showed is as good as a look that costs a call.
+            look_first = look_first or not _others(table, self._worker) or self._tab.age() > young
+        if look_first and self._tab.replies == seen:
+            table = self._tab.look()
+        fresh, began = self._tab.replies > seen, time.monotonic()
         while True:
             table.check()
             self._settle(table, fresh=fresh)
@@ -178,7 +185,8 @@ class Exchange:
         """Return the rows that this exchange claimed when it was asked before, and that have ended since."""
         rows = ((line, line.record) for line in table.lines if line.token is None)
         tags = set(self._tags)
-        return [line for line, own in rows if own and own.end and own.by == self._worker and own.tag[:PREFIX] in tags]
+        ended = ((line, own) for line, own in rows if own and own.end not in ("", READY) and own.by == self._worker)
+        return [line for line, own in ended if own.tag[:PREFIX] in tags]
 
     def _requests(self, table: Table) -> tuple[list[Request], list[tuple[_Ending, int]]]:
         """Return what is to be changed now, and which request is which end."""
@@ -254,7 +262,7 @@ class Exchange:
         """Return what claims so many rows, as far as there are candidates."""
         ready = [line for line in table.lines if line.is_ready and line.number not in self._barren]
         ready.sort(key=table.priority, reverse=True)
-        others = {line.token.worker for line in table.lines if line.token} - {self._worker}
+        others = _others(table, self._worker)
         # Who is alone begins at the top; of several each takes one at random, so that not all want the same.
         window = 2 * (len(others) + 1) * len(tags) if others or self._tries else len(tags)
         first = ready[: max(window, len(tags))]
@@ -280,39 +288,36 @@ class Exchange:
         old, record = line.token, line.record
         epoch = 1 + max(old.epoch if old else 0, record.epoch if record else 0)
         # Who gave a run back did not attempt it; after any other end it has become ready anew.
-        before = old.attempts if old else record.attempts if record and record.end == READY else 0
+        had = old.attempts if old else record.attempts if record and record.end == READY else 0
         uid = old.uid if old else record.uid if record else new_uid()
-        token = Token(self._worker, epoch, before + 1, uid, tag, self._tab.lease)
-        new = str(Record(uid, epoch, before + 1, by=self._worker, tag=tag))
+        token = Token(self._worker, epoch, had + 1, uid, tag, self._tab.lease)
+        new = str(Record(uid, epoch, had + 1, by=self._worker, tag=tag))
         name = marked(self._worker, tag)
-        found = {line.status: str(token)}
+        cells = [(STATUS, line.status, str(token))]
         if RECORD in table.columns and (not line.record_text or Record.read(line.record_text)):
-            found[line.record_text] = new
+            cells.append((RECORD, line.record_text, new))
         if WORKER in table.columns and (not line.worker or unmarked(line.worker)[1]):
-            found[line.worker] = name
-        self._wanted.append((line.number, str(token), {new: line.record_text, name: line.worker}))
-        if old is not None:  # its texts are unique
-            return self._swaps({text: now for text, now in found.items() if text})
+            cells.append((WORKER, line.worker, name))
+        self._wanted.append(
+            ((line.number, table.columns[STATUS]), str(token), {after: before for _, before, after in cells[1:]})
+        )
+        if old is not None:  # its texts are unique, and go with the row
+            return self._swaps({before: after for _, before, after in cells if before})
         row, columns, gid = line.number - 1, table.columns, self._tab.gid
-        requests = [swap(gid, line.status, str(token), row=row, column=columns[STATUS])]
-        if new in found.values():
-            requests.append(swap(gid, line.record_text, new, row=row, column=columns[RECORD]))
-        if name in found.values():
-            requests.append(swap(gid, line.worker, name, row=row, column=columns[WORKER]))
-        return requests
+        return [swap(gid, before, after, row=row, column=columns[key]) for key, before, after in cells]
 
     def _after_claims(self, table: Table, *, sure: bool) -> None:
         """Have taken back what lost claims have left, and leave alone what looks ready and cannot be claimed."""
         there = {line.status for line in table.lines if line.token}
-        ready = {line.number for line in table.lines if line.is_ready}
-        for number, token, seeds in self._wanted:
+        ready = {(line.number, table.columns[STATUS]) for line in table.lines if line.is_ready}
+        for where, token, seeds in self._wanted:
             if token in there:
                 continue
             for new, old in seeds.items():
                 if table.holds(new):
                     self._tab.take_back(new, old)
-            if sure and number in ready:  # a formula, say
-                self._barren.add(number)
+            if sure and where in ready:  # a formula, say
+                self._barren.add(where[0])
         self._wanted = []
 
     def _mended_claim(self, line: Line) -> list[Request]:
@@ -327,3 +332,8 @@ class Exchange:
 
     def _swaps(self, texts: Mapping[str, str]) -> list[Request]:
         return [swap(self._tab.gid, old, new) for old, new in texts.items()]
+
+
+def _others(table: Table, worker: str) -> set[str]:
+    """Return who else executes runs of this tab."""
+    return {line.token.worker for line in table.lines if line.token} - {worker}

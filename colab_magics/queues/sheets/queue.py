@@ -18,6 +18,8 @@ from .table import Line, Table
 
 _ANSWERS = 200
 """So many exchanges are remembered, for those who ask again."""
+_YOUNG = 1 / 3
+"""Minutes for which rows are chosen by what the last reply showed."""
 _LEFT = f"its workers died {MOST_ATTEMPTS} times; look why, then: %queue requeue"
 
 
@@ -127,7 +129,7 @@ class SheetsQueue(Queue):
             again = ticket in self._unanswered
             self._unanswered.add(ticket)
             asked = Exchange(self._tab(), worker, ticket, ends, number, own, patience=self._limits.patience)
-            answer = asked.run(look_first=again)
+            answer = asked.run(look_first=again, young=_YOUNG * self._limits.minute)
             self._unanswered.discard(ticket)
             self._answers[ticket] = answer
             while len(self._answers) > _ANSWERS:

@@ -55,6 +55,8 @@ class Tab:
         self.client, self.lease = client, lease
         self._gid, self._clock = gid, clock
         self._seen: Table | None = None
+        self._seen_at = 0.0
+        self.replies = 0
         self._since: dict[Claimed, tuple[str, float]] = {}
         self._undo: dict[str, str] = {}
         self._lost: set[str] = set()
@@ -106,6 +108,10 @@ class Tab:
         counts = [int((one.get("findReplace") or {}).get("occurrencesChanged", 0)) for one in found.get("replies", [])]
         counts += [0] * (len(before) + len(requests) - len(counts))
         return Answer(table, counts[len(before) :])
+
+    def age(self) -> float:
+        """Return how many seconds ago it was last seen."""
+        return self._clock() - self._seen_at
 
     def take_back(self, old: str, new: str) -> None:
         """Have a text replaced with the next change, wherever it stands then: what a lost race has left."""
@@ -160,8 +166,9 @@ class Tab:
 
     def _note(self, table: Table) -> Table:
         """Remember what was seen, and since when; give back what came to pass after it was given up."""
-        self._seen = table
         now, before = self._clock(), self._since
+        self._seen, self._seen_at = table, now
+        self.replies += 1
         self._since = {}
         if STATUS not in table.columns:
             return table
