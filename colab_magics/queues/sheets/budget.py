@@ -68,8 +68,8 @@ class Budget:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._limits, self._clock, self._sleep = limits, clock, sleep
-        # Homes are shared between the machines of a cluster, clocks are not.
-        name = hashlib.sha256(f"{process.host()} {user}".encode()).hexdigest()[:16]
+        # Homes are shared between the machines of a cluster; clocks are not, and begin anew with the machine.
+        name = hashlib.sha256(f"{process.host()} {process.boot_id()} {user}".encode()).hexdigest()[:16]
         self._path = _folder() / f"{name}.json"
         self._own: dict[str, float] = {}
 
@@ -78,10 +78,7 @@ class Budget:
         interval = self._limits.minute / self._limits.per_minute
         with self._turns() as turns:
             now = self._clock()
-            turn = turns.get(kind, 0.0)
-            # The clock begins anew with the machine, and a turn far ahead is of before.
-            turn = now if turn > now + 10 * self._limits.minute else max(turn, now)
-            turns[kind] = turn + number * interval
+            turns[kind] = max(turns.get(kind, 0.0), now) + number * interval
             wait = turns[kind] - now - max(self._limits.burst, number) * interval
         if wait > 0:
             self._sleep(wait)

@@ -98,7 +98,6 @@ class Exchange:
         self._tab, self._worker, self._own, self._patience = tab, worker, own, patience
         self._endings = [_Ending(end) for end in ends]
         self._tags = [tag_of(ticket, index) for index in range(number)]
-        self._ticket = ticket
         self._tries = 0
         self._wanted: list[tuple[tuple[int, int], str, dict[str, str]]] = []
         self._barren: set[int] = set()
@@ -114,6 +113,7 @@ class Exchange:
             Seconds for which the last reply is good enough to choose a row by.
         """
         seen = self._tab.replies
+        self._tab.asking = set(self._tags)
         table = self._tab.last().check()
         if self._tags:
             table = self._tab.prepare()
@@ -138,7 +138,7 @@ class Exchange:
                     ending.written = True
                 ending.tried = ending.tried or not answer.done
             if not answer.done:
-                self._tab.expect(self._ticket, len(self._tags))
+                self._tab.expect(self._tags)
                 if time.monotonic() - began > self._patience:
                     raise patience_is_over()
             self._after_claims(table, sure=bool(answer.done))
@@ -148,6 +148,7 @@ class Exchange:
 
     def _result(self, table: Table) -> Exchanged:
         lines = self._mine(table)
+        self._tab.asking = set()
         for line in lines:
             if line.token is not None:
                 self._tab.accepted.add(line.token.claim)

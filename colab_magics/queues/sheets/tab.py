@@ -62,6 +62,8 @@ class Tab:
         self._lost: set[str] = set()
         self._columns_tried: set[str] = set()
         self.accepted: set[Claimed] = set()
+        self.asking: set[str] = set()
+        """What names the exchange that is being made now."""
 
     @property
     def gid(self) -> int:
@@ -95,6 +97,7 @@ class Tab:
 
         Where the answer is lost, the tab is read again: it may show the changes, or not, or not yet.
         """
+        self._give_back_what_came_too_late()
         before = [swap(self.gid, old, new) for old, new in self._undo.items()]
         title = self.last().title
         try:
@@ -121,9 +124,9 @@ class Tab:
         """Whether something of a lost race still stands there."""
         return bool(self._undo)
 
-    def expect(self, ticket: str, number: int) -> None:
+    def expect(self, tags: Sequence[str]) -> None:
         """Remember that claims of an exchange may still come to pass whose answer was lost."""
-        self._lost |= {tag_of(ticket, index) for index in range(number)}
+        self._lost |= set(tags)
 
     def unchanged(self, line: Line) -> float:
         """Return for how many seconds its token was not seen to change."""
@@ -142,7 +145,10 @@ class Tab:
         self._columns_tried.add(RECORD)
         header = {"userEnteredValue": {"stringValue": RECORD}}
         asked = new_columns(self.gid, [header], [RECORD], len(table.headers), table.column_count)
-        return self._once([*asked, *colours(self.gid, table.columns[STATUS], table.rules)])
+        table = self._once([*asked, *colours(self.gid, table.columns[STATUS], table.rules)]).check()
+        if RECORD not in table.columns:  # the answer was lost, and it was not made, or not yet
+            self._columns_tried.discard(RECORD)
+        return table
 
     def show(self, record: Record) -> None:
         """Add columns that show what a record says, for each kind of thing that has none yet."""
@@ -164,8 +170,16 @@ class Tab:
         except InvalidInput:  # somebody else has made that column just now; two have no room side by side
             return self.look()
 
+    def _give_back_what_came_too_late(self) -> None:
+        """Give back claims whose answer was lost, and which came to pass after they had been given up."""
+        for line in self.last().lines if self._lost else ():
+            token = line.token
+            given_up = self._lost - self.asking
+            if token is not None and token.tag[:PREFIX] in given_up and token.claim not in self.accepted:
+                self._undo |= given_back(line, token)
+
     def _note(self, table: Table) -> Table:
-        """Remember what was seen, and since when; give back what came to pass after it was given up."""
+        """Remember what was seen, and since when."""
         now, before = self._clock(), self._since
         self._seen, self._seen_at = table, now
         self.replies += 1
@@ -179,9 +193,6 @@ class Tab:
             known = before.get(token.claim)
             same = known is not None and known[0] == line.status
             self._since[token.claim] = known if same and known else (line.status, now)
-            if token.tag[:PREFIX] in self._lost and token.claim not in self.accepted:
-                for old, new in given_back(line, token).items():
-                    self.take_back(old, new)
         return table
 
 
