@@ -30,6 +30,7 @@ pass later is given back by who sees it, or is stale after a lease.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -118,7 +119,7 @@ class Exchange:
         if self._tags:
             table = self._tab.prepare()
             # Where others claim all the time, what the last reply showed is as good as a look that costs a call.
-            look_first = look_first or not _others(table, self._worker) or self._tab.age() > young
+            look_first = look_first or not self._tab.others(self._worker) or self._tab.age() > young
         if look_first and self._tab.replies == seen:
             table = self._tab.look()
         fresh, began = self._tab.replies > seen, time.monotonic()
@@ -263,13 +264,7 @@ class Exchange:
         """Return what claims so many rows, as far as there are candidates."""
         ready = [line for line in table.lines if line.is_ready and line.number not in self._barren]
         ready.sort(key=table.priority, reverse=True)
-        others = _others(table, self._worker)
-        # Who is alone begins at the top; of several each takes one at random, so that not all want the same.
-        window = 2 * (len(others) + 1) * len(tags) if others or self._tries else len(tags)
-        first = ready[: max(window, len(tags))]
-        chosen = random.sample(first, min(len(tags), len(first)))
-        if not others:
-            chosen.sort(key=first.index)
+        chosen = _choose(ready, self._tab.others(self._worker), self._worker, len(tags))
         stale = [line for line in table.lines if self._may_be_taken(line)]
         chosen += stale[: len(tags) - len(chosen)]
         suffix = _TRIES[self._tries % len(_TRIES)]
@@ -335,6 +330,22 @@ class Exchange:
         return [swap(self._tab.gid, old, new) for old, new in texts.items()]
 
 
-def _others(table: Table, worker: str) -> set[str]:
-    """Return who else executes runs of this tab."""
-    return {line.token.worker for line in table.lines if line.token} - {worker}
+def _choose(ready: Sequence[Line], others: set[str], worker: str, number: int) -> list[Line]:
+    """Return which rows a worker is to try for, of those that are ready, the first of them first.
+
+    Who is alone begins at the top. Of several each has rows among the first that are its own, by a hash that all of
+    them reckon alike (rendezvous hashing): a view that is some seconds old is still right about them, and nobody else
+    wants them. Who has none there takes any of the first, at random.
+    """
+    if not others:
+        return list(ready[:number])
+    first = ready[: 4 * (len(others) + 1) * number]
+    own = [line for line in first if _owner(line, {worker, *others}) == worker][:number]
+    rest = [line for line in first[: 2 * (len(others) + 1) * number] if line not in own]
+    return own + random.sample(rest, min(number - len(own), len(rest)))
+
+
+def _owner(line: Line, workers: set[str]) -> str:
+    """Return whose row it is."""
+    row = line.name or line.place
+    return max(workers, key=lambda worker: hashlib.blake2b(f"{worker} {row}".encode(), digest_size=8).digest())

@@ -60,6 +60,7 @@ class Tab:
         self._since: dict[Claimed, tuple[str, float]] = {}
         self._undo: dict[str, str] = {}
         self._lost: set[str] = set()
+        self._workers: dict[str, float] = {}
         self._columns_tried: set[str] = set()
         self.accepted: set[Claimed] = set()
         self.asking: set[str] = set()
@@ -115,6 +116,11 @@ class Tab:
     def age(self) -> float:
         """Return how many seconds ago it was last seen."""
         return self._clock() - self._seen_at
+
+    def others(self, worker: str) -> set[str]:
+        """Return who else has executed runs of this tab in the time of a lease."""
+        now = self._clock()
+        return {other for other, seen in self._workers.items() if now - seen < self.lease} - {worker}
 
     def take_back(self, old: str, new: str) -> None:
         """Have a text replaced with the next change, wherever it stands then: what a lost race has left."""
@@ -192,6 +198,7 @@ class Tab:
                 continue
             known = before.get(token.claim)
             same = known is not None and known[0] == line.status
+            self._workers[token.worker] = now
             self._since[token.claim] = known if same and known else (line.status, now)
         return table
 
