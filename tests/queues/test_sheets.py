@@ -153,6 +153,20 @@ def test_a_tab_of_something_else_is_left_alone(open: Open, book: Book) -> None:
     assert book.sheets[0].values() == [["not a table"]]
 
 
+def test_a_formula_that_gives_an_error_is_no_empty_cell(tab: Sheet, open: Open) -> None:
+    broken = {"userEnteredValue": {"errorValue": {"type": "REF"}}}
+    fill(tab, [["run_name", "status", "lr"], [None, None, 0.1], ["a", "ready", broken], ["b", "ready"]])
+    queue = open()
+    assert [one.name for one in queue.exchange("w", ticket=new_ticket(), number=2).claims] == ["b"]
+    assert queue.rows()[0].remark == "the formula in column 'lr' gives an error"
+
+
+def test_a_workers_name_that_the_sheet_cannot_keep_is_refused(tab: Sheet, open: Open) -> None:
+    fill(tab, PREDECESSOR)
+    with pytest.raises(InvalidInput, match="cannot be a worker's name"):
+        open().claim("w[1]")
+
+
 def test_a_formula_that_says_ready_is_not_claimed_for_ever(
     tab: Sheet, open: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

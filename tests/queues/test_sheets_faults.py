@@ -66,25 +66,31 @@ def test_a_heartbeat_without_reply_counts(runs: Sheet, server: Server, open: Ope
     assert runs.by_name()["r0"]["status"].startswith("2 / 3 [w#1.1")
 
 
-def test_a_claim_that_comes_to_pass_too_late_is_given_back(runs: Sheet, server: Server, open: Open) -> None:
-    """A request that stalls on its way is applied after its worker has given it up."""
-    open().claim("before")
+def test_a_claim_that_comes_to_pass_too_late_is_given_back(tab: Sheet, server: Server, open: Open) -> None:
+    """A request that stalls on its way is applied after its worker has given it up, where another row stands now."""
+    fill(tab, [[*TABLE[0], "run_record"], *TABLE[1:]])
     queue = open()
-    queue.rows()
-    server.faults, server.stall = ["late"], 0.3
+    signs = iter([-1, 1] * 10)
+
+    def turn(book: Book) -> None:
+        sign = next(signs)
+        tab.sort(lambda row: sign * row[3])
+
+    server.before_write, server.faults, server.stall = turn, ["late"], 0.3
     (claim,) = queue.exchange("w", ticket=new_ticket(), number=1).claims
 
     def tokens() -> list[str]:
-        return [name for name, row in runs.by_name().items() if "[w#" in str(row["status"])]
+        with server.lock:
+            return sorted(name for name, row in tab.by_name().items() if "[w#" in str(row["status"]))
 
-    poll(lambda: len(tokens()) == 2, what="the late claim")
+    assert tokens() == [claim.name] == ["r5"]
+    poll(lambda: tokens() == ["r0", "r5"], what="the late claim")
     assert queue.heartbeat([Beat(claim)]) != [None]
     assert queue.heartbeat([Beat(claim)]) != [None]
-    assert tokens() == [claim.name]
-    states = sorted((str(row["status"])[:5], bool(row["worker_name"])) for row in runs.by_name().values())
-    assert states == [(READY, False)] * 4 + [("runni", True)] * 2
-    names = [one.name for one in queue.exchange("v", ticket=new_ticket(), number=6).claims]
-    assert len(names) == 4
+    assert tokens() == ["r5"]
+    rows = tab.by_name()
+    assert [(rows[f"r{n}"]["status"], rows[f"r{n}"]["worker_name"]) for n in range(5)] == [(READY, None)] * 5
+    assert len(queue.exchange("v", ticket=new_ticket(), number=6).claims) == 5
 
 
 def test_a_stall_gives_no_run_to_two(runs: Sheet, server: Server, open: Open) -> None:

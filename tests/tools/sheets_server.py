@@ -23,6 +23,7 @@ import contextlib
 import json
 import random
 import socket
+import sys
 import threading
 import time
 import urllib.parse
@@ -77,8 +78,7 @@ class Server:
         self.wrong: list[str] = []
         """Answers of ours that Google's document does not know."""
         self._windows: dict[tuple[str, str], tuple[int, int]] = {}
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads, self._http.block_on_close = True, False
+        self._http = _Http(("127.0.0.1", 0), _handler(self))
 
     @property
     def address(self) -> str:
@@ -281,6 +281,16 @@ def _of_ranges(book: Book, ranges: list[str]) -> list[int]:
             raise Invalid(f"Unable to parse range: {one}")
         found.append(titles[title])
     return found or list(book.sheets)
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads, block_on_close = True, False
+    request_queue_size = 100
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that were killed."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 def _handler(server: Server) -> type[BaseHTTPRequestHandler]:

@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from ...errors import ColabMagicsError
+from ...errors import ColabMagicsError, InvalidInput
 from ..base import MOST_ATTEMPTS, RUNNING, STALE, Beat, End, Exchanged, Held, New, Probed, Queue, Report, Row, Value
 from . import adding, auth, beating, link, probing, requeueing
 from .budget import Limits
@@ -123,6 +123,8 @@ class SheetsQueue(Queue):
         own: Mapping[str, Value] | None = None,
     ) -> Exchanged:
         """See `base.Queue.exchange`; one call where nobody else wants the same row."""
+        if not worker or set(worker) & set("[]#·"):
+            raise InvalidInput(f"{worker!r} cannot be a worker's name in a sheet.", "Use letters and digits.")
         with self._lock:
             if ticket in self._answers:
                 return self._answers[ticket]

@@ -42,6 +42,8 @@ class Line:
         What the record says, when it is this run's own.
     copy : bool
         Whether its token or record is another row's: somebody copied that row.
+    broken : str
+        The key whose cell, or whose default, shows an error of a formula; empty when none does.
     """
 
     number: int
@@ -53,6 +55,7 @@ class Line:
     token: Token | None
     record: Record | None
     copy: bool = False
+    broken: str = ""
 
     @property
     def uid(self) -> str:
@@ -80,7 +83,7 @@ class Line:
     @property
     def is_ready(self) -> bool:
         """Whether anybody may claim it."""
-        return self.status == READY and not self.who
+        return self.status == READY and not self.who and not self.broken
 
     @property
     def state(self) -> str:
@@ -96,6 +99,8 @@ class Line:
             return ""
         if Token.read(self.status) is not None:
             return f"a copy of a run that is being executed; write {READY!r} and clear {WORKER}"
+        if self.status == READY and self.broken:
+            return f"the formula in column {self.broken!r} gives an error"
         if self.status == READY:
             return f"{READY!r}, but {WORKER} is {self.who!r}"
         if self.status.strip().lower() == READY:
@@ -226,13 +231,14 @@ class Table:
                 Line(
                     number=index + 1,
                     cells=tuple(cells),
-                    name=show(self.value(cells, NAME)),
+                    name=self._text(cells, NAME),
                     status=status,
                     worker=self._text(cells, WORKER),
                     record_text=record_text,
                     token=None if copy else token,
                     record=None if copy else record,
                     copy=copy,
+                    broken=self._broken(cells),
                 )
             )
         return found
@@ -285,6 +291,16 @@ class Table:
     def by_uid(self, uid: str) -> Line | None:
         """Return the row of a run, by its record or its token."""
         return next((line for line in self.lines if uid in (line.record and line.record.uid, line.uid)), None)
+
+    def _broken(self, cells: list[Mapping[str, Any]]) -> str:
+        """Return the parameter whose value in this row is an error."""
+        default = self._rows[1] if len(self._rows) > 1 else []
+        for name, index in self.parameters.items():
+            own = cells[index].get("effectiveValue") if index < len(cells) else None
+            value = own or (default[index].get("effectiveValue") if index < len(default) else None)
+            if value and "errorValue" in value:
+                return self.headers[index] or name
+        return ""
 
     def _text(self, cells: list[Mapping[str, Any]], key: str) -> str:
         """Return what a cell holds, to the letter; what is no text as it would be shown."""
