@@ -30,7 +30,9 @@ from ..queues.addresses import blotted, shown
 from ..queues.base import Beat, Claim, End, Exchanged, Held, Queue, Report, new_ticket
 from ..records import metrics, schema
 from ..records.names import EXCHANGE, RECORD
+from .queue_table import Table
 
+SECRET = "secret:"
 _MOMENT = 0.05
 """So long an end waits for the wish for another run, which comes right behind it: both go in one exchange."""
 _LONGEST = 1.0
@@ -77,24 +79,21 @@ class Orders:
 
     Parameters
     ----------
-    address : str
-        The queue's, with its password where it has one.
+    table : Table
+        The queue.
     worker : str
         The name by which runs are claimed.
     folder : Path
         The scheduler's.
-    watch : bool
-        Whether to go on asking when nothing is left.
     again : mapping, optional
         What an earlier scheduler has asked for last, as `EXCHANGE` has it.
     known : collection of (str, int)
         The uid and epoch of each claim of which there is a folder.
     """
 
-    address: str
+    table: Table
     worker: str
     folder: Path
-    watch: bool = False
     again: Mapping[str, Any] | None = None
     known: Collection[tuple[str, int]] = ()
 
@@ -125,7 +124,8 @@ class Attendant:
         self.orders, self.pipe = orders, pipe
         self.words = queue.SimpleQueue[Want | End | Hold | None]()
         """What the scheduler has said; None when it is gone."""
-        self.queue: Queue = open_queue(orders.address)
+        self.queue: Queue = open_queue(orders.table.address)
+        self.signed_in = False
         self.held: dict[str, Hold] = {}
         self.ends = collections.deque[End]()
         self.wanted = self.sent = 0
@@ -181,7 +181,7 @@ class Attendant:
         now = time.monotonic()
         if isinstance(word, Want):
             wanted = max(0, word.number - (self.sent - word.seen))
-            if wanted > self.wanted and not self.orders.watch:
+            if wanted > self.wanted and not self.orders.table.watch:
                 self.idle = False
             self.wanted = wanted
             if self.ends and not self.trouble:
@@ -204,6 +204,9 @@ class Attendant:
         """Do something with the queue; where that cannot be now, say why, once, and have it tried again."""
         problem = ""
         try:
+            if not self.signed_in:
+                sign_in(self.queue, self.orders.table)
+                self.signed_in = True
             work()
         except ColabMagicsError as error:
             problem = error.what.rstrip(".")
@@ -220,8 +223,10 @@ class Attendant:
             self.pause = 0.0
         if problem != self.trouble:
             self.trouble = problem
-            where = shown(self.orders.address)
-            told = f"the queue {where} does not answer ({blotted(problem, self.orders.address)})" if problem else ""
+            where = shown(self.orders.table.address)
+            told = (
+                f"the queue {where} does not answer ({blotted(problem, self.orders.table.address)})" if problem else ""
+            )
             self.pipe.send(News(trouble=told))
 
     def _beat(self) -> None:
@@ -258,9 +263,9 @@ class Attendant:
 
     def _when_next(self, *, empty: bool) -> None:
         """Wait where nothing was left: longer each time, but no longer than a heartbeat."""
-        self.idle = empty and not self.orders.watch
+        self.idle = empty and not self.orders.table.watch
         self.pause = min(max(1.0, 1.5 * self.pause), self.queue.beat) if empty else 0.0
-        self.ask_at = time.monotonic() + (self.pause if empty and self.orders.watch else 0.0)
+        self.ask_at = time.monotonic() + (self.pause if empty and self.orders.table.watch else 0.0)
 
     def _still_ours(self, claims: list[Claim]) -> list[Claim]:
         """Leave out those that have a folder, and those that were lost meanwhile."""
@@ -271,11 +276,22 @@ class Attendant:
         return [claim for claim, answer in zip(fresh, answers, strict=True) if answer is not None]
 
     def _note(self, asked: _Asked) -> None:
-        said: dict[str, Any] = {"queue": shown(self.orders.address), "worker": asked.worker, "ticket": asked.ticket}
+        said: dict[str, Any] = {
+            "queue": shown(self.orders.table.address),
+            "worker": asked.worker,
+            "ticket": asked.ticket,
+        }
         said |= {"number": asked.number, "boot": process.boot_id()}
         # Without room for it a kill in the next moment leaves claims to their leases.
         with contextlib.suppress(OSError):
             process.write_json(self.orders.folder / EXCHANGE, said, durable=False)
+
+
+def sign_in(queue: Queue, table: Table) -> None:
+    """Say who asks, where nobody can be asked any more: what its user has consented to, or a key that came along."""
+    if table.secret:
+        os.environ[table.credentials.removeprefix(SECRET)] = table.secret
+    queue.sign_in("", table.credentials)
 
 
 def report_of(folder: Path) -> Report:

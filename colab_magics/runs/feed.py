@@ -12,16 +12,17 @@ from ..errors import ColabMagicsError
 from ..records.names import PLAN, QUEUED, SCHEDULER
 from ..records.run import runs_of
 from .feeding import Scheduler
-from .queued import Queued, Table
+from .queue_table import Table
+from .queued import Queued
 from .runner import Runner
-from .scheduler import QUEUE_VARIABLE, Feed, last_plan, planning
+from .scheduler import Feed, last_plan, planning
 from .sources import Planned, Source
 
 
 def main() -> None:
     """Run as a program."""
     job_folder, lock = Path(sys.argv[1]), int(sys.argv[2])
-    address = os.environ.pop(QUEUE_VARIABLE, "")
+    queue = Table.taken()
     plan = last_plan(job_folder)
     if not plan:
         raise ColabMagicsError(f"{job_folder / SCHEDULER / PLAN} cannot be read.", "Run the %fork line again.")
@@ -32,9 +33,9 @@ def main() -> None:
     adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
     folders, adopted = [run.folder for run in runs], [run.folder for run in adopt]
     source: Source
-    if address:
+    if queue is not None:
         # First of all: its process is to be forked from one that holds nothing yet.
-        source = Queued(job_folder, Table(address, bool(plan.get("watch"))), adopted, [lock])
+        source = Queued(job_folder, queue, adopted, [lock])
         folders = [job_folder / SCHEDULER / QUEUED]
     else:
         source = Planned(job_folder, runs, len(plan["runs"]))

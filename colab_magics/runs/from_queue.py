@@ -13,7 +13,6 @@ from typing import Any
 from .. import process
 from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..payloads import code
-from ..queues import open_queue
 from ..queues.addresses import shown
 from ..queues.base import DONE, FAILED, READY, RUNNING, STALE, Row
 from ..records import schema
@@ -23,7 +22,7 @@ from ..records.status import Status
 from ..ui import UI, Table
 from . import claims, joined, plan, scheduler, submitted
 from .board import Board
-from .queued import Table as Source
+from .queue_table import Table as Source
 from .scheduler import last_plan
 from .submit import Order, ready
 
@@ -106,17 +105,17 @@ def _heard(job_folder: Path) -> bool:
     return bool(state.get("drained"))
 
 
-def start(order: Order, source: Source) -> QueueBoard:
-    """Have a scheduler take runs from a queue; one that does so already is watched.
+def start(order: Order, source: Source, rows: Sequence[Row]) -> QueueBoard:
+    """Have a scheduler take runs from a queue, whose rows these are; one that does so already is watched.
 
     Raises
     ------
     ColabMagicsError
-        Before anything was started: the queue is away, the code does not use a parameter, the job's runs are being
+        Before anything was started: the code does not use a parameter, the job's runs are being
         executed already, and all that `submit.submit` says.
     """
     engine, job_folder, name = ready(order), order.job_folder, shown(source.address)
-    check_columns(order, open_queue(source.address).rows())
+    check_columns(order, rows)
     found = board(job_folder, name)
     found.before = {run.folder: run.attempt for run in found.runs if run.status().ended}
     with contextlib.ExitStack() as stack:
@@ -144,8 +143,7 @@ def start(order: Order, source: Source) -> QueueBoard:
             secrets=order.secrets,
             adopt=adopt,
             begun=begun,
-            queue=source.address,
-            watch=source.watch,
+            queue=source,
         )
     return found
 
@@ -206,9 +204,8 @@ def check_columns(order: Order, rows: Sequence[Row]) -> None:
         raise problem
 
 
-def preview(order: Order, address: str) -> Table:
+def preview(order: Order, rows: Sequence[Row]) -> Table:
     """Show what would be claimed; nothing is."""
-    rows = open_queue(address).rows()
     check_columns(order, rows)
     texts = [
         [
@@ -234,14 +231,10 @@ def count(rows: Sequence[Row]) -> str:
     return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(sorted(words))) or "no runs"
 
 
-def others(job_folder: Path, address: str) -> str:
-    """Say how many runs other workers have, and what is left; empty when the queue cannot be asked now."""
+def others(job_folder: Path, address: str, rows: Sequence[Row]) -> str:
+    """Say how a whole queue stands, and how many of its runs other workers have."""
     name = shown(address)
     mine = {(claims.read(run.folder, name) or {}).get("uid") for run in claims.runs(job_folder, name)}
-    try:
-        rows = open_queue(address).rows()
-    except ColabMagicsError:
-        return ""
     elsewhere = sum(row.status in (DONE, FAILED, RUNNING) and row.uid not in mine for row in rows)
     by = f"; {elsewhere} of them by other workers" if elsewhere else ""
     note = schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler).get("note", "")

@@ -12,7 +12,6 @@ import multiprocessing
 import shutil
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from . import attempts, attending, claims
 from .attending import Hold, News, Orders, Want
 from .feeding import say
 from .grid import plain_value, why_no_parameter
+from .queue_table import Table
 from .sources import Source
 
 STOPPED, KILLED = "stopped", "killed"
@@ -40,22 +40,6 @@ _SOON = 0.5
 """Seconds within which an answer is looked for all the time."""
 _AGAIN = 1.0
 """Seconds until the attending process is started anew that has died."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """The queue that a scheduler feeds its runs from.
-
-    Parameters
-    ----------
-    address : str
-        The queue's, with its password where it has one.
-    watch : bool
-        Whether to wait for runs that are added when none is left.
-    """
-
-    address: str
-    watch: bool = False
 
 
 class Queued(Source):
@@ -123,7 +107,7 @@ class Queued(Source):
 
     def _attend(self, again: Mapping[str, Any] | None, known: set[tuple[str, int]]) -> Connection:
         ours, theirs = multiprocessing.Pipe()
-        orders = Orders(self._table.address, self._worker, self._scheduler, self._table.watch, again, known)
+        orders = Orders(self._table, self._worker, self._scheduler, again, known)
         attending.start(orders, theirs, [ours.fileno(), *self._close])
         theirs.close()
         self._seen = self._said = 0

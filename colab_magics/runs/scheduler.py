@@ -34,10 +34,9 @@ from ..units import count, seconds
 from . import submitted
 from . import workers as said_workers
 from .plan import since
+from .queue_table import Table
 
 CURRENT = "current_sub_job_is.txt"
-QUEUE_VARIABLE = "COLAB_MAGICS_QUEUE"
-"""Environment variable of a scheduler alone: the address of the queue that it takes its runs from, password and all."""
 _PLANNING = 60.0
 """Seconds for which a line waits while another decides about runs of the same job."""
 
@@ -238,8 +237,7 @@ def start(
     secrets: Sequence[str] = (),
     adopt: Sequence[Path] = (),
     begun: Begun | None = None,
-    queue: str = "",
-    watch: bool = False,
+    queue: Table | None = None,
 ) -> int:
     """Start the scheduler of a job and hand the lock over.
 
@@ -261,10 +259,8 @@ def start(
         Folders of runs whose scheduler is gone, and which their engine still has.
     begun : Begun, optional
         What was started for it; the caller closes its files afterwards.
-    queue : str, optional
-        The address of the queue that it takes runs from, in place of `folders`.
-    watch : bool, default False
-        Whether it waits for runs that are added there.
+    queue : Table, optional
+        The queue that it takes runs from, in place of `folders`.
 
     Returns
     -------
@@ -284,8 +280,8 @@ def start(
     begun = begun or Begun()
     plan["begun"] = begun.notes
     plan["secrets"] = list(secrets)
-    if queue:
-        plan |= {"queue": shown(queue), "watch": watch}
+    if queue is not None:
+        plan |= {"queue": shown(queue.address), "watch": queue.watch}
     try:
         folder.mkdir(exist_ok=True)
         said_workers.forget(folder)
@@ -295,7 +291,7 @@ def start(
             process.python("colab_magics.runs.feed", job_folder, str(fd)),
             log_file=folder / LOG,
             cwd=job_folder,
-            env=forking.ROOM | ({QUEUE_VARIABLE: queue} if queue else {}),
+            env=forking.ROOM | (queue.environment if queue is not None else {}),
             pass_fds=(fd, *begun.files),
         )
     except OSError as error:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..runs.plan import Plan
     from ..runs.submit import Order
     from ..ui import UI, Notebook, Table
+    from .fork_queue import Asked
 
 
 @body("grid")
@@ -55,6 +56,7 @@ def fork(
     dry_run: bool = False,
     force: bool = False,
     yes: bool = False,
+    credentials: str | None = None,
     colab_terms: Literal["accepted"] | None = None,
 ) -> Board | Table | None:
     """Run this notebook many times.
@@ -153,6 +155,8 @@ def fork(
         The same as ``resume=rerun``.
     yes : bool, default False
         Start more than 1,000 runs without asking again.
+    credentials : str, optional
+        With ``runs=``, who asks Google: ``secret:NAME`` or the file of a service account's key; see ``%queue``.
     colab_terms : {"accepted"}, optional
         With ``runs=`` on Colab: you have read what its terms say of workers that get their work from elsewhere. It asks
         otherwise, once a session.
@@ -182,8 +186,9 @@ def fork(
     from ..runs.grid import asked_for
     from ..runs.scheduler import Feed
 
-    fork_queue.check(runs, grid=grid, n=n, only=only, first=first, done_file=done_file, here=here)
-    points, names = ([], []) if runs is not None else asked_for(grid, n, yes=yes)
+    how = (watch, colab_terms, credentials)
+    of = fork_queue.asked(runs, how, grid=grid, n=n, only=only, first=first, done_file=done_file, here=here)
+    points, names = ([], []) if of is not None else asked_for(grid, n, yes=yes)
     said = str(workers) != "auto"
     engine, current = open_engine(on), ui.notebook(notebook)
     current = replace(current, content=forks.prepare(current.content))
@@ -192,9 +197,7 @@ def fork(
     machine = engine.settle(project.data_job, _cwd(current), workers, gpus, ui)
     for warning in filter(None, (current.warning, *machine.warnings)):
         ui.warn(warning)
-    at_once = machine.workers
-    if start == "live":
-        at_once = _workers_that_fit(ui, at_once, fixed=said)
+    at_once = _workers_that_fit(ui, machine.workers, fixed=said) if start == "live" else machine.workers
     limits, resume = _limits(time=time, cell_time=cell_time), plan.resume_word(resume, force=force)
     draft = NotebookDraft(
         current, mine, project.root, _cwd(current), start, seed, limits, keeps=resume == "keep", here=shell
@@ -221,32 +224,32 @@ def fork(
         _be_here(ui, order, count(here, name="here", least=0))
         return None
     if dry_run:
-        return fork_queue.preview(order, runs)
+        return fork_queue.preview(order, of)
     shell.run_here = None
     if start == "live":
         ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
     if hint := which_job.of_former_name(project, current, draft.hashes):
         ui.say(hint)
-    board, all_of_it = _start(ui, order, machine.note, runs, watch=watch, terms=colab_terms)
+    board, all_of_it = _start(ui, order, machine.note, of)
     if joins is not None:
         ui.skip([(cell.id, cell.source) for cell in place.between], (joins.id, joins.source), place.ids)
     shell.forked.append(joined.Forked(joins, all_of_it))
     if detach:
         return _detached(ui, board, project, current)
     tolerant = then == "continue" or (max_failures is not None and joins is not None)
-    fork_queue.watching(ui, board, project, order, runs, tolerant=tolerant)
+    fork_queue.watching(ui, board, project, order, of, tolerant=tolerant)
     if joins is None:
         stops = then == "stop" or (then is None and current.current)
         _without_join(ui, current, f"{watching.summary(board)} {_below(mine)}" if stops else "")
     return board
 
 
-def _start(ui: UI, order: Order, note: str, runs: str | None, *, watch: bool, terms: str | None) -> tuple[Board, Board]:
+def _start(ui: UI, order: Order, note: str, of: Asked | None) -> tuple[Board, Board]:
     """Start the runs; returns those to watch, and those that ``%join`` returns."""
     from ..runs import joined, submit
 
-    if runs is not None:
-        of_queue = fork_queue.start(order, runs, watch=watch, terms=terms)
+    if of is not None:
+        of_queue = fork_queue.start(order, of)
         return of_queue, of_queue
     board, made = submit.submit(order)
     _say(ui, order.job_folder.name, made, note)

@@ -9,6 +9,7 @@ from .. import session
 from ..errors import InvalidInput
 from ..units import count
 from . import body, call_only, subcommand
+from .fork_queue import accept, opened
 
 if TYPE_CHECKING:
     from ..queues.base import Queue
@@ -28,6 +29,7 @@ def queue(
     watch: bool = False,
     again: bool = False,
     yes: bool = False,
+    credentials: str | None = None,
     colab_terms: Literal["accepted"] | None = None,
 ) -> Worker:
     """Keep runs in a table that workers on many machines claim, each run once, while people edit it.
@@ -74,6 +76,9 @@ def queue(
         Add runs although there are some with the same parameters.
     yes : bool, default False
         Add more than 1,000 runs without asking again.
+    credentials : str, optional
+        Who asks Google: ``secret:NAME`` (of Colab's secrets, or the environment) or a file, with the key of a service
+        account. By default ``GOOGLE_APPLICATION_CREDENTIALS``, gspread's own file, or on Colab you, who are asked.
     colab_terms : {"accepted"}, optional
         On Colab: you have read what its terms say of workers; see ``%fork``.
 
@@ -89,18 +94,17 @@ def queue(
     """
     from ..checkout.project import find_project
     from ..runs import by_hand, in_run, submit
-    from .fork_queue import accept
 
     here = session.current()
     if runs is not None and not in_run.is_run(here.ui):
-        _add(url, runs, n, again=again, yes=yes)
+        _add(url, runs, n, again=again, yes=yes, credentials=credentials)
 
     def commit() -> str:
         project = here.project or find_project(here.start_folder)
         return submit.commit(project.root if project is not None else here.start_folder) or ""
 
     return by_hand.Worker(
-        _open(url),
+        _open(url, credentials),
         own=_mapping(defaults),
         watch=watch,
         accept=lambda: accept(colab_terms),
@@ -110,7 +114,7 @@ def queue(
 
 
 @subcommand(queue)
-def create(url: str, /, *, defaults: str | None = None) -> Table:
+def create(url: str, /, *, defaults: str | None = None, credentials: str | None = None) -> Table:
     """Make a table of runs, where there is none.
 
     Parameters
@@ -119,21 +123,32 @@ def create(url: str, /, *, defaults: str | None = None) -> Table:
         See ``%queue``.
     defaults : str, optional
         Values for parameters that a run does not name: YAML such as ``defaults="{n_epoch: 10}"``, or a mapping.
+    credentials : str, optional
+        See ``%queue``.
 
     Returns
     -------
     Table
         The runs.
     """
-    found = _open(url)
+    found = _open(url, credentials)
     with _asking(found):
         found.create(_mapping(defaults))
-    return show(url)
+    return show(url, credentials=credentials)
 
 
 @subcommand(queue)
 @call_only("yes", "again")
-def add(url: str, runs: Any, /, *, n: int | None = None, again: bool = True, yes: bool = False) -> Table:
+def add(
+    url: str,
+    runs: Any,
+    /,
+    *,
+    n: int | None = None,
+    again: bool = True,
+    yes: bool = False,
+    credentials: str | None = None,
+) -> Table:
     """Add runs to a table; it is made where there is none.
 
     Parameters
@@ -149,6 +164,8 @@ def add(url: str, runs: Any, /, *, n: int | None = None, again: bool = True, yes
         Add also those whose parameters are there already; ``--no-again`` leaves them out.
     yes : bool, default False
         Add more than 1,000 runs without asking again.
+    credentials : str, optional
+        See ``%queue``.
 
     Returns
     -------
@@ -157,12 +174,13 @@ def add(url: str, runs: Any, /, *, n: int | None = None, again: bool = True, yes
     """
     from ..runs import run_table
 
-    _add(url, run_table.read(runs) if isinstance(runs, str) else runs, n, again=again, yes=yes)
-    return show(url)
+    given = run_table.read(runs) if isinstance(runs, str) else runs
+    _add(url, given, n, again=again, yes=yes, credentials=credentials)
+    return show(url, credentials=credentials)
 
 
 @subcommand(queue)
-def show(url: str, /, *, status: str | None = None) -> Table:
+def show(url: str, /, *, status: str | None = None, credentials: str | None = None) -> Table:
     """Show the runs of a table: status, worker, attempts, lease, parameters, metrics, and why one is not executed.
 
     Parameters
@@ -171,6 +189,8 @@ def show(url: str, /, *, status: str | None = None) -> Table:
         See ``%queue``.
     status : str, optional
         Only those that stand so: ``status=failed``.
+    credentials : str, optional
+        See ``%queue``.
 
     Returns
     -------
@@ -180,7 +200,7 @@ def show(url: str, /, *, status: str | None = None) -> Table:
     from ..queues.addresses import shown
     from ..runs import from_queue, run_table
 
-    found = _open(url)
+    found = _open(url, credentials)
     with _asking(found):
         rows = found.rows()
     chosen = [row for row in rows if status is None or row.status == status]
@@ -188,7 +208,7 @@ def show(url: str, /, *, status: str | None = None) -> Table:
 
 
 @subcommand(queue)
-def requeue(url: str, /, *which: str) -> Table:
+def requeue(url: str, /, *which: str, credentials: str | None = None) -> Table:
     """Make runs ready again that failed, or whose worker is gone; or any that no worker holds, by their names.
 
     Parameters
@@ -197,6 +217,8 @@ def requeue(url: str, /, *which: str) -> Table:
         See ``%queue``.
     *which : str
         ``failed``, ``stale``, or names of runs.
+    credentials : str, optional
+        See ``%queue``.
 
     Returns
     -------
@@ -211,16 +233,18 @@ def requeue(url: str, /, *which: str) -> Table:
         url, words = words[-1], [url, *words[:-1]]
     if not words:
         raise InvalidInput("Which runs?", f"Write %queue requeue {url} failed, or stale, or their names.")
-    found = _open(url)
+    found = _open(url, credentials)
     with _asking(found):
         names = found.requeue(words)
     told = f"ready again: {run_table.names(names)}" if names else f"no run is {' or '.join(words)}"
     session.current().ui.say(told[:1].upper() + told[1:] + ".")
-    return show(url)
+    return show(url, credentials=credentials)
 
 
 @subcommand(queue)
-def stop(url: str, /, *which: str, worker: str | None = None, why: str = "stopped by hand") -> None:
+def stop(
+    url: str, /, *which: str, worker: str | None = None, why: str = "stopped by hand", credentials: str | None = None
+) -> None:
     """Have runs end that are being executed, or a worker claim no more; each hears of it with its next heartbeat.
 
     In a Google Sheet write the reason into ``manual_run_stop`` or ``manual_worker_stop`` of its row.
@@ -235,8 +259,10 @@ def stop(url: str, /, *which: str, worker: str | None = None, why: str = "stoppe
         The worker, by its name.
     why : str, default "stopped by hand"
         The reason.
+    credentials : str, optional
+        See ``%queue``.
     """
-    found, ui = _open(url), session.current().ui
+    found, ui = _open(url, credentials), session.current().ui
     stops, stops_worker = getattr(found, "stop", None), getattr(found, "stop_worker", None)
     if stops is None or stops_worker is None:
         raise InvalidInput(
@@ -252,7 +278,7 @@ def stop(url: str, /, *which: str, worker: str | None = None, why: str = "stoppe
 
 
 @subcommand(queue)
-def probe(url: str, /, *, clients: int = 8, rounds: int = 25) -> Table:
+def probe(url: str, /, *, clients: int = 8, rounds: int = 25, credentials: str | None = None) -> Table:
     """Try the claim on a table of yours: many at once, often; each time exactly one may win.
 
     Parameters
@@ -261,6 +287,8 @@ def probe(url: str, /, *, clients: int = 8, rounds: int = 25) -> Table:
         See ``%queue``.
     clients, rounds : int, default 8 and 25
         How many claim the same run at once, and how often. It is a run of its own, which is gone afterwards.
+    credentials : str, optional
+        See ``%queue``.
 
     Returns
     -------
@@ -270,7 +298,7 @@ def probe(url: str, /, *, clients: int = 8, rounds: int = 25) -> Table:
     from ..queues.addresses import shown
     from ..ui import Table
 
-    found = _open(url)
+    found = _open(url, credentials)
     clients, rounds = count(clients, name="clients", least=2), count(rounds, name="rounds")
     with session.current().ui.progress(f"{clients} workers try {shown(found.address)}"):
         seen = found.probe(clients=clients, rounds=rounds)
@@ -281,11 +309,11 @@ def probe(url: str, /, *, clients: int = 8, rounds: int = 25) -> Table:
         [f"{number} winners", "ok" if number == 1 else "failed", str(seen.winners.count(number))]
         for number in sorted(set(seen.winners))
     ]
-    return Table(["claims", "state", "rounds"], rows, caption=caption)
+    return Table(["claims", "state", "rounds"], rows, caption=caption, notes=[seen.remark] if seen.remark else [])
 
 
 @subcommand(queue)
-def export(url: str, file: str, /) -> Table:
+def export(url: str, file: str, /, *, credentials: str | None = None) -> Table:
     """Write the runs into a file, by its ending: ``.csv``, ``.json``, ``.yaml``.
 
     Parameters
@@ -294,6 +322,8 @@ def export(url: str, file: str, /) -> Table:
         See ``%queue``.
     file : str
         The file. ``%queue add`` reads it again.
+    credentials : str, optional
+        See ``%queue``.
 
     Returns
     -------
@@ -303,18 +333,17 @@ def export(url: str, file: str, /) -> Table:
     from ..runs import run_table
     from ..ui import Table
 
-    found = _open(url)
+    found = _open(url, credentials)
     with _asking(found):
         rows = found.rows()
     path = run_table.write(rows, file)
     return Table([], [], caption=f"{len(rows)} runs were written to {path}.")
 
 
-def _open(url: str) -> Queue:
-    from ..queues import open_queue
+def _open(url: str, credentials: str | None) -> Queue:
     from ..queues.addresses import absolute
 
-    return open_queue(absolute(str(url)))
+    return opened(absolute(str(url)), credentials)
 
 
 def _asking(found: Queue) -> Any:
@@ -323,11 +352,11 @@ def _asking(found: Queue) -> Any:
     return session.current().ui.progress(f"asking {shown(found.address)}")
 
 
-def _add(url: str, runs: Any, n: int | None, *, again: bool, yes: bool) -> None:
+def _add(url: str, runs: Any, n: int | None, *, again: bool, yes: bool, credentials: str | None) -> None:
     from ..queues.addresses import shown
     from ..runs import run_table
 
-    found = _open(url)
+    found = _open(url, credentials)
     wanted = run_table.entries(runs, n=n, yes=yes)
     with _asking(found):
         found.create()

@@ -48,6 +48,7 @@ def submit(
     dry_run: bool = False,
     force: bool = False,
     yes: bool = False,
+    credentials: str | None = None,
     colab_terms: Literal["accepted"] | None = None,
     bundle: str | None = None,
     python: str | None = None,
@@ -129,6 +130,8 @@ def submit(
         The same as ``resume=rerun``.
     yes : bool, default False
         Start more than 1,000 runs without asking again.
+    credentials : str, optional
+        With ``runs=``; see ``%queue``.
     colab_terms : {"accepted"}, optional
         On Colab with ``runs=``; see ``%fork``.
     bundle : str, optional
@@ -176,13 +179,13 @@ def submit(
     if in_run.is_run(ui):
         ui.say("A run starts no others: %submit is the main notebook's.")
         return None
-    fork_queue.check(runs, grid=grid, n=n - 1, only=only, first=first, done_file=done_file)
+    how = (watch, colab_terms, credentials)
+    of = fork_queue.asked(runs, how, grid=grid, n=n - 1, only=only, first=first, done_file=done_file)
     points, names = asked_for(grid, count(n, name="n"), yes=yes)
-    project = which_job.of_commands(shell)
-    limit = None if time is None else seconds(time, name="time")
+    project, limit = which_job.of_commands(shell), None if time is None else seconds(time, name="time")
     folder = which_job.folder_of_commands(project)
     draft = CommandDraft(list(map(str, command)), folder, limit, names)
-    if draft.unknown and runs is None:
+    if draft.unknown and of is None:
         ui.warn(f"{{{draft.unknown[0]}}} is no parameter, and stays in the command as it is.")
     with ExitStack() as undo:
         on, machine = _where(ui, project, folder, on, need, workers, gpus, undo, dry_run=dry_run)
@@ -206,9 +209,9 @@ def submit(
             outputs=output_patterns(outputs),
         )
         if dry_run:
-            return fork_queue.preview(order, runs)
-        if runs is not None:
-            return fork_queue.of_commands(ui, project, order, runs, undo, watch=watch, wait=wait, terms=colab_terms)
+            return fork_queue.preview(order, of)
+        if of is not None:
+            return fork_queue.of_commands(ui, project, order, of, undo, wait=wait)
         board, made = room.submit(order)
         if made.execute:
             undo.pop_all()  # what was promised is the runs' from now on

@@ -29,6 +29,7 @@ from colab_magics.records.names import CLAIM, SCHEDULER, is_named, named_folder,
 from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import from_queue, scheduler
 from colab_magics.runs.board import Board
+from colab_magics.runs.queue_table import Table
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 
@@ -119,7 +120,7 @@ def test_two_schedulers_eat_from_one_table_and_each_run_is_executed_once(tmp_pat
     here = [len(runs_of(one.data_job)) for one in projects]
     assert sum(here) == 12
     assert min(here) > 0
-    assert "by other workers" in from_queue.others(projects[0].data_job, url)
+    assert "by other workers" in from_queue.others(projects[0].data_job, url, open_queue(url).rows())
 
 
 def test_a_scheduler_that_is_killed_loses_no_run_and_the_next_goes_on_with_its_runs(project: Project) -> None:
@@ -213,7 +214,7 @@ def test_a_worker_that_was_stopped_says_so_and_the_next_one_works(project: Proje
     go.touch()
     ended(project.data_job)
     assert {name: row.status for name, row in rows(url).items()} == {"a": "done", "b": "ready"}
-    assert "claim no more: lunch" in from_queue.others(project.data_job, url)
+    assert "claim no more: lunch" in from_queue.others(project.data_job, url, open_queue(url).rows())
     submit(line, runs=url, workers="1", wait=True)
     assert rows(url)["b"].status == "done"
 
@@ -373,7 +374,7 @@ def test_a_password_is_nowhere(project: Project, said: io.StringIO) -> None:
     process.write_json(template / "run.json", {"index": 0, "payload": {"kind": "command", "words": ["true"]}})
     with scheduler.taken(project.data_job) as held:
         pid = scheduler.start(
-            project.data_job, [], held[0], engine="local", feed=scheduler.Feed(), queue=url, watch=True
+            project.data_job, [], held[0], engine="local", feed=scheduler.Feed(), queue=Table(url, watch=True)
         )
     log = project.data_job / SCHEDULER / "log.txt"
     poll(lambda: "does not answer" in log.read_text())
