@@ -18,6 +18,7 @@ import pytest
 from boxes import boxes
 from conftest import HOSTILE_NAMES, poll, set_up
 from postgres_server import postgres_server
+from sheets_server import Book, Sheet, sheets_server
 
 import colab_magics
 from colab_magics import fork, jobs, process, session, submit
@@ -524,3 +525,39 @@ def test_runs_of_a_queue_are_executed_on_other_machines(
     found = rows(url)
     assert {row.status for row in found.values()} == {"done"}
     assert [found[name].report.metrics["loss"] for name in ("a", "B b", "c", "d")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("credentials", ["", "file", "secret"])
+def test_runs_of_a_google_sheet(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credentials: str
+) -> None:  # S main example, S8, S12
+    sheet = Sheet(7, "runs")
+    with sheets_server() as server:
+        book = server.add(Book([Sheet(0, "notes", [["not a table"]]), sheet]))
+        server.set(monkeypatch, tmp_path)
+        key = Path(os.environ["GOOGLE_APPLICATION_CREDENTIALS"])
+        options = {"": None, "file": str(key), "secret": "secret:SHEETS_KEY"}
+        if credentials:
+            monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+        if credentials == "secret":
+            monkeypatch.setenv("SHEETS_KEY", key.read_text())
+        content = [
+            ["learning rate", "status", "n_epoch", "run_name", "worker_name"],
+            [0.001, None, 10, None, None],
+            *([lr, "ready", None, str(n + 1), None] for n, lr in enumerate((5e-4, 1e-4, 5e-5))),
+            [1e-2, "draft", None, "4", None],
+        ]
+        sheet.rows = Sheet(7, "runs", content).rows
+        line = "echo {learning_rate} {n_epoch}; env > $data_job/env"
+        url = server.link(book, 7)
+        submit(line, runs=url, workers="2", wait=True, credentials=options[credentials])
+        found = sheet.by_name()
+        assert [found[name]["status"] for name in "1234"] == ["done", "done", "done", "draft"]
+        assert {len(found[name]["worker_name"]) for name in "123"} == {6}
+        logs = {run.name: run.log.read_text() for run in runs_of(project.data_job)}
+        assert "5e-05 10" in logs["3"]
+        assert "3 done" in str(colab_magics.queue.show(url, credentials=options[credentials]))
+    for path in project.root.rglob("*"):
+        # A secret of the environment is the runs' as well, as all that stands there.
+        if path.is_file() and path.name != "env":
+            assert b"PRIVATE KEY" not in path.read_bytes(), path
