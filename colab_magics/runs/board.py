@@ -239,10 +239,11 @@ def _job_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
     notes = [note for job in fed for note in [*usage.gpu_notes(job), *scheduler.waits_for(job)]]
     alone = [run for run, _ in statuses if run.engine != LOCAL and run.folder.parent not in fed and run.is_out()]
     for job in dict.fromkeys(run.folder.parent for run in alone):
-        where = next(run.engine for run in alone if run.folder.parent == job)
+        where, named = next((run.engine, run.is_named) for run in alone if run.folder.parent == job)
+        how = "the line with runs= again" if named else f"%jobs watch {job.name}"
         notes.append(
             f"Nobody looks after the runs of {job.name} on {where}, and this is what was seen last: "
-            f"%jobs watch {job.name} asks there and brings results home."
+            f"{how} asks there and brings results home."
         )
     return notes
 

@@ -94,14 +94,18 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any], secrets: Sequence[str]) 
 
 
 def attend(runs: Sequence[Run], secrets: Sequence[str]) -> None:
-    """Start a scheduler for each job that has runs on other machines and none: they come home while it lives."""
-    for job_folder in dict.fromkeys(run.folder.parent for run in runs if run.engine != LOCAL and run.is_out()):
+    """Start a scheduler for each job that has runs on other machines and none: they come home while it lives.
+
+    Those of a queue are left alone: only the line that names the queue can go on to hold them there.
+    """
+    out_there = [run for run in runs if run.engine != LOCAL and run.is_out() and not run.is_named]
+    for job_folder in dict.fromkeys(run.folder.parent for run in out_there):
         if scheduler.is_running(job_folder):
             continue
         real_folder(job_folder, SCHEDULER)
         with scheduler.taken(job_folder) as (lock, *_):
             submitted.settle(job_folder, {run.engine for run in runs})
-            out = [run for run in runs_of(job_folder) if run.engine != LOCAL and run.is_out()]
+            out = [run for run in runs_of(job_folder) if run.engine != LOCAL and run.is_out() and not run.is_named]
             for run in out:
                 submitted.check_meant(run)
             mine = [run.folder for run in out if run.engine == out[0].engine]  # a scheduler feeds one engine

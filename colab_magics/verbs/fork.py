@@ -358,5 +358,6 @@ def _detached(ui: UI, board: Board, project: Project, current: Notebook) -> Boar
     job = project.job
     board.notes.append(f"%jobs watch {job} shows the runs, %jobs kill {job} ends them.")
     if current.current:
-        ui.stop(f"{len(board)} runs go on by themselves. {board.notes[-1]}")
+        which = "The queue's" if board.waits_for_more() else str(len(board))
+        ui.stop(f"{which} runs go on by themselves. {board.notes[-1]}")
     return board
