@@ -1,6 +1,6 @@
 """Claims and ends a second of queues in SQLite and PostgreSQL, and how fairly workers share them, beside Optuna.
 
-    python tests/bench/queue_sql.py [--workers 8] [--runs 4000] [--peer-runs 160] [--rounds 3]
+    python tests/bench/queue_sql.py [--workers 8] [--runs 4000] [--peer-runs 100] [--rounds 3]
 
 So many processes empty one table, and a run takes no time. A pair is one claim and one end: in one exchange, as the
 scheduler of ``%fork runs=URL`` asks for it, or in two calls, as a script may. Optuna's is one ``ask`` of trials that
@@ -133,7 +133,9 @@ def together(way: str, address: str, workers: int) -> tuple[float, float, int]:
     """Empty a table; returns runs a second, the least share of a worker beside the fair one, and double claims."""
     context = multiprocessing.get_context("spawn")
     gate, results = context.Barrier(workers), context.Queue()
-    crew = [context.Process(target=worker, args=(way, address, f"w{n}", gate, results)) for n in range(workers)]
+    crew = [
+        context.Process(target=worker, args=(way, address, f"w{n}", gate, results), daemon=True) for n in range(workers)
+    ]
     for one in crew:
         one.start()
     told = [results.get(timeout=90) for _ in crew]
@@ -141,14 +143,14 @@ def together(way: str, address: str, workers: int) -> tuple[float, float, int]:
         one.join()
     claimed = Counter(run for got, _, _ in told for run in got)
     took = max(end for _, _, end in told) - min(began for _, began, _ in told)
-    least = min(len(got) for got, _, _ in told) / (len(claimed) / workers)
+    least = min(len(got) for got, _, _ in told) / (claimed.total() / workers)
     return len(claimed) / took, least, claimed.total() - len(claimed)
 
 
 def main() -> None:
     """Measure, in turns, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, usual in (("workers", 8), ("runs", 4000), ("peer-runs", 160), ("rounds", 3)):
+    for name, usual in (("workers", 8), ("runs", 4000), ("peer-runs", 100), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
