@@ -229,6 +229,23 @@ def test_a_run_that_somebody_copies_is_another_one(runs: Sheet, open: Open) -> N
     assert queue.finish(End(claim))
 
 
+def test_a_run_goes_on_while_somebody_spoils_the_columns(runs: Sheet, open: Open) -> None:
+    """Hours of training are not ended because a heading is being typed."""
+    queue = open()
+    claim = queue.claim("w")
+    assert claim is not None
+    runs.rows[0][5] = runs.rows[0][3]
+    with pytest.raises(InvalidInput, match="both mean the parameter 'x'"):
+        open().claim("v")
+    with pytest.raises(Unavailable, match="both mean the parameter 'x'"):
+        queue.heartbeat([Beat(claim)])
+    ticket = new_ticket()
+    with pytest.raises(Unavailable, match="both mean the parameter 'x'"):
+        queue.exchange("w", ticket=ticket, ends=[End(claim)], number=1)
+    runs.rows[0][5] = None
+    assert queue.exchange("w", ticket=ticket, ends=[End(claim)], number=1).ended == [True]
+
+
 def test_rows_that_have_one_name_are_told_apart(runs: Sheet, open: Open) -> None:
     runs.put("r1", "run_name", "r0")
     names = [one.name for one in open().exchange("w", ticket=new_ticket(), number=2).claims]

@@ -38,7 +38,7 @@ from dataclasses import dataclass, replace
 
 from ..base import DONE, MOST_ATTEMPTS, READY, Claim, End, Exchanged, Value
 from .requests import Request, swap
-from .tab import PREFIX, Claimed, Tab, given_back, patience_is_over
+from .tab import PREFIX, Claimed, Tab, checked, given_back, patience_is_over
 from .table import RECORD, STATUS, WORKER, Line, Table
 from .texts import Record, Token, clean, marked, new_uid, tag_of, unmarked
 
@@ -115,7 +115,8 @@ class Exchange:
         """
         seen = self._tab.replies
         self._tab.asking = set(self._tags)
-        table = self._tab.last().check()
+        at_work = bool(self._endings) or bool(self._tab.accepted)
+        table = self._tab.usable(at_work=at_work)
         if self._tags:
             table = self._tab.prepare()
             # Where others claim all the time, what the last reply showed is as good as a look that costs a call.
@@ -124,7 +125,7 @@ class Exchange:
             table = self._tab.look()
         fresh, began = self._tab.replies > seen, time.monotonic()
         while True:
-            table.check()
+            checked(table, at_work=at_work)
             self._settle(table, fresh=fresh)
             requests, swapped = self._requests(table)
             if not requests:

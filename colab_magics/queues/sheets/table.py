@@ -168,7 +168,7 @@ class Table:
         """
         found: dict[str, int] = {}
         for index, key in enumerate(self.headers):
-            if not key or key in _OURS or key.startswith(METRIC):
+            if not key or _is_ours(key):
                 continue
             name = parameter(key)
             if name in found:
@@ -295,11 +295,13 @@ class Table:
     def _broken(self, cells: list[Mapping[str, Any]]) -> str:
         """Return the parameter whose value in this row is an error."""
         default = self._rows[1] if len(self._rows) > 1 else []
-        for name, index in self.parameters.items():
+        for index, key in enumerate(self.headers):
+            if not key or _is_ours(key):
+                continue
             own = cells[index].get("effectiveValue") if index < len(cells) else None
             value = own or (default[index].get("effectiveValue") if index < len(default) else None)
             if value and "errorValue" in value:
-                return self.headers[index] or name
+                return key
         return ""
 
     def _text(self, cells: list[Mapping[str, Any]], key: str) -> str:
@@ -308,6 +310,10 @@ class Table:
         if index is None or index >= len(cells):
             return ""
         return raw_text(cells[index]) or show(of_cell(cells[index], comma=False))
+
+
+def _is_ours(key: str) -> bool:
+    return key in _OURS or key.startswith(METRIC)
 
 
 def letter(index: int) -> str:

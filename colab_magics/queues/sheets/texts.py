@@ -167,7 +167,8 @@ def _numbers(said: object) -> Mapping[str, float]:
 
 def clean(text: str) -> str:
     """Return a text that stays text in a cell: in one line, not beginning like a formula, not for ever."""
-    return re.sub(r"\s+", " ", text).strip().lstrip("=+").strip()[:_MOST]
+    text = re.sub(r"\s+", " ", text).strip().lstrip("=+'@ ")[:_MOST]
+    return f"\N{MINUS SIGN}{text[1:]}" if text.startswith("-") else text
 
 
 def tag_of(ticket: str, number: int) -> str:
