@@ -139,6 +139,21 @@ def test_google_that_does_not_answer_is_told(runs: Sheet, server: Server, open: 
         queue.rows()
 
 
+def test_who_asks_again_gets_what_was_won_although_nobody_heard_of_it(runs: Sheet, server: Server, open: Open) -> None:
+    queue = open(limits=Limits(per_minute=1e6, burst=100, minute=0.6, timeout=1.0, patience=0.3))
+    assert queue.claim("before") is not None
+    ticket = new_ticket()
+    server.faults = ["drop", *["read:503"] * 100]
+    with pytest.raises(Unavailable, match="503"):
+        queue.exchange("w", ticket=ticket, number=2)
+    server.faults = []
+    won = sorted(name for name, row in runs.by_name().items() if "[w#" in row["status"])
+    assert len(won) == 2
+    for one in (queue, open()):
+        assert sorted(claim.name for claim in one.exchange("w", ticket=ticket, number=2).claims) == won
+    assert sum("[w#" in row["status"] for row in runs.by_name().values()) == 2
+
+
 def test_who_dies_between_claim_and_end_has_its_run_taken_over(runs: Sheet, open: Open) -> None:
     """✗ A crashed worker's run stays `running` for ever."""
     queue = open(lease=0.4)
