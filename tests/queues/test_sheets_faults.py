@@ -244,6 +244,23 @@ def test_a_run_that_somebody_copies_is_another_one(runs: Sheet, open: Open) -> N
     assert queue.finish(End(claim))
 
 
+def test_what_a_dead_loser_has_left_is_taken_back(runs: Sheet, open: Open) -> None:
+    """A claim that was lost wrote into empty cells of a row that came there meanwhile, and then its worker died."""
+    queue = open()
+    queue.rows()
+    claim = queue.claim("w")
+    assert claim is not None
+    runs.put("r5", "status", "draft")
+    runs.put("r5", "worker_name", "dead12·201fd9acb")
+    runs.put("r5", "run_record", '6gmjye2a #1.1 {"by": "dead12", "tag": "201fd9acb"}')
+    assert [row.worker for row in queue.rows()][5] == ""
+    assert queue.heartbeat([Beat(claim)]) != [None]
+    row = runs.by_name()["r5"]
+    assert (row["status"], row["worker_name"], row["run_record"]) == ("draft", None, None)
+    assert runs.by_name()["r0"]["worker_name"].startswith("w·")
+    assert queue.finish(End(claim))
+
+
 def test_a_run_goes_on_while_somebody_spoils_the_columns(runs: Sheet, open: Open) -> None:
     """Hours of training are not ended because a heading is being typed."""
     queue = open()

@@ -193,6 +193,7 @@ class Tab:
 
     def _note(self, table: Table) -> Table:
         """Remember what was seen, and since when."""
+        self._undo |= table.left_over()
         now, before = self._clock(), self._since
         self._seen, self._seen_at = table, now
         self.replies += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import InvalidInput, NotFound
 from ..base import DONE, FAILED, READY, RUNNING, Value
-from .texts import Record, Token, unmarked
+from .texts import AGAIN, Record, Token, unmarked
 from .values import comma_locale, of_cell, parameter, raw_text, show
 
 NAME, STATUS, WORKER = "run_name", "status", "worker_name"
@@ -241,6 +241,24 @@ class Table:
                     broken=self._broken(cells),
                 )
             )
+        return found
+
+    def left_over(self) -> dict[str, str]:
+        """Return what lost claims have left in rows that are not theirs, and what belongs there.
+
+        A claim that was won shows its token beside, since a batch is applied as a whole.
+        """
+        found: dict[str, str] = {}
+        for cells in self._rows[2:] if STATUS in self.columns else ():
+            status, worker, text = self._text(cells, STATUS), self._text(cells, WORKER), self._text(cells, RECORD)
+            name, was_marked = unmarked(worker)
+            record = Record.read(text) if text else None
+            if (record is None and not was_marked) or Token.read(status) is not None or AGAIN.search(status):
+                continue
+            if was_marked:
+                found[worker] = name if record and record.end and record.by == name else ""
+            if record is not None and record.is_fresh:
+                found[text] = ""
         return found
 
     def value(self, cells: tuple[Mapping[str, Any], ...] | list[Mapping[str, Any]], key: str) -> Value:

@@ -29,6 +29,8 @@ _TOKEN = re.compile(
 )
 _RECORD = re.compile(r"(?P<uid>\w+) #(?P<epoch>\d+)\.(?P<attempts>\d+) (?P<said>\{.*\})", re.DOTALL)
 _MARKED = re.compile(r"(?P<name>.*)·(?P<mark>[0-9a-z]{6,})", re.DOTALL)
+AGAIN = re.compile(r" \[again \w+\]$")
+"""What stands behind the status of a run that is being made ready again; see `requeueing`."""
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 _MOST, _MOST_OF_AN_ERROR = 2000, 20_000
 """Characters of a text that a worker may put into a cell; Google allows 50,000."""
@@ -134,6 +136,11 @@ class Record:
             **{name: str(said.get(name, "")) for name in ("by", "tag", "end", "error")},
             report=Report(**words, metrics=_numbers(metrics)),
         )
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it came with a first claim, and nothing was written into it since."""
+        return bool(self.tag) and self.epoch == 1 and not (self.end or self.error) and self.report == Report()
 
     def told(self, report: Report, *, error: str = "") -> Record:
         """Return it with what a worker has to tell; what is empty stays as it is."""
