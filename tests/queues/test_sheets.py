@@ -16,6 +16,7 @@ from colab_magics.queues import kind_of, open_queue
 from colab_magics.queues.base import DONE, FAILED, READY, RUNNING, Beat, End, New, Report, new_ticket, worker_name
 from colab_magics.queues.sheets.queue import SheetsQueue
 from colab_magics.queues.sheets.requests import colour_formulas
+from colab_magics.queues.sheets.texts import Record
 
 from .conftest import Open, fill
 
@@ -296,17 +297,21 @@ def move(kind: str, dice: random.Random) -> Callable[[Sheet], None]:
         if dice.random() < 0.3:
             tab.move_column(dice.randrange(4), dice.randrange(4))
 
-    return {"sorted": sort, "inserted": insert, "columns": columns}[kind]
+    return {"sorted": sort, "recorded": sort, "inserted": insert, "columns": columns}[kind]
 
 
-@pytest.mark.parametrize("kind", ["sorted", "inserted", "columns"])
+@pytest.mark.parametrize("kind", ["sorted", "recorded", "inserted", "columns"])
 def test_rows_that_move_meanwhile_are_never_mistaken(tab: Sheet, server: Server, open: Open, kind: str) -> None:
     """S14 ✗ row numbers are kept: before each batch is applied people sort, insert rows or move columns."""
     names = [f"r{number}" for number in range(24)]
     ready = [[name, "ready", None, number] for number, name in enumerate(names)]
     other = [[f"o{number}", "done", "wold", 100 + number] for number in range(8)]
     drafts = [[f"d{number}", "draft", None, 200 + number] for number in range(8)]
-    fill(tab, [["run_name", "status", "worker_name", "x"], [], *ready, *other, *drafts])
+    header = ["run_name", "status", "worker_name", "x"]
+    if kind == "recorded":  # as in rows that were added by us, or are executed again
+        header.append("run_record")
+        ready = [[*row, str(Record(f"uid{row[3]}", epoch=4))] for row in ready]
+    fill(tab, [header, [], *ready, *other, *drafts])
     meddle = move(kind, random.Random(3))
     server.before_write = lambda book: meddle(tab)
     claimed: list[str] = []
@@ -317,6 +322,8 @@ def test_rows_that_move_meanwhile_are_never_mistaken(tab: Sheet, server: Server,
             assert answer.ended == [True] * len(ends)
             (claim,) = claims
             assert claim.config == {"x": names.index(claim.name)}
+            if kind == "recorded":
+                assert (claim.uid, claim.epoch) == (f"uid{claim.config['x']}", 5)
             claimed.append(claim.name)
             (held,) = queue.heartbeat([Beat(claim, Report(f"1 / 2 of {claim.name}"))])
             assert held is not None

@@ -139,6 +139,21 @@ def test_google_that_does_not_answer_is_told(runs: Sheet, server: Server, open: 
         queue.rows()
 
 
+def test_who_asks_again_gets_what_was_won_although_nobody_heard_of_it(runs: Sheet, server: Server, open: Open) -> None:
+    queue = open(limits=Limits(per_minute=1e6, burst=100, minute=0.6, timeout=1.0, patience=0.3))
+    assert queue.claim("before") is not None
+    ticket = new_ticket()
+    server.faults = ["drop", *["read:503"] * 100]
+    with pytest.raises(Unavailable, match="503"):
+        queue.exchange("w", ticket=ticket, number=2)
+    server.faults = []
+    won = sorted(name for name, row in runs.by_name().items() if "[w#" in row["status"])
+    assert len(won) == 2
+    for one in (queue, open()):
+        assert sorted(claim.name for claim in one.exchange("w", ticket=ticket, number=2).claims) == won
+    assert sum("[w#" in row["status"] for row in runs.by_name().values()) == 2
+
+
 def test_who_dies_between_claim_and_end_has_its_run_taken_over(runs: Sheet, open: Open) -> None:
     """✗ A crashed worker's run stays `running` for ever."""
     queue = open(lease=0.4)
@@ -227,6 +242,40 @@ def test_a_run_that_somebody_copies_is_another_one(runs: Sheet, open: Open) -> N
     assert sorted(names.values()) == ["again", "r1", "r2", "r3", "r4", "r5"]
     assert claim.uid not in names
     assert queue.finish(End(claim))
+
+
+def test_what_a_dead_loser_has_left_is_taken_back(runs: Sheet, open: Open) -> None:
+    """A claim that was lost wrote into empty cells of a row that came there meanwhile, and then its worker died."""
+    queue = open()
+    queue.rows()
+    claim = queue.claim("w")
+    assert claim is not None
+    runs.put("r5", "status", "draft")
+    runs.put("r5", "worker_name", "dead12·201fd9acb")
+    runs.put("r5", "run_record", '6gmjye2a #1.1 {"by": "dead12", "tag": "201fd9acb"}')
+    assert [row.worker for row in queue.rows()][5] == ""
+    assert queue.heartbeat([Beat(claim)]) != [None]
+    row = runs.by_name()["r5"]
+    assert (row["status"], row["worker_name"], row["run_record"]) == ("draft", None, None)
+    assert runs.by_name()["r0"]["worker_name"].startswith("w·")
+    assert queue.finish(End(claim))
+
+
+def test_a_run_goes_on_while_somebody_spoils_the_columns(runs: Sheet, open: Open) -> None:
+    """Hours of training are not ended because a heading is being typed."""
+    queue = open()
+    claim = queue.claim("w")
+    assert claim is not None
+    runs.rows[0][5] = runs.rows[0][3]
+    with pytest.raises(InvalidInput, match="both mean the parameter 'x'"):
+        open().claim("v")
+    with pytest.raises(Unavailable, match="both mean the parameter 'x'"):
+        queue.heartbeat([Beat(claim)])
+    ticket = new_ticket()
+    with pytest.raises(Unavailable, match="both mean the parameter 'x'"):
+        queue.exchange("w", ticket=ticket, ends=[End(claim)], number=1)
+    runs.rows[0][5] = None
+    assert queue.exchange("w", ticket=ticket, ends=[End(claim)], number=1).ended == [True]
 
 
 def test_rows_that_have_one_name_are_told_apart(runs: Sheet, open: Open) -> None:

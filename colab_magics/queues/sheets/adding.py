@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import Busy, InvalidInput
-from ..base import New, Value
+from ..base import READY, New, Value
 from .requests import Request, append_rows, colours, new_columns, swap, write_cells
 from .tab import Tab, patience_is_over
 from .table import NAME, PRIORITY, RECORD, STATUS, WORKER, Table
@@ -99,6 +99,8 @@ def _check(runs: Sequence[New]) -> None:
         if names.count(name) > 1:
             raise InvalidInput(f"Two of these runs are called {name!r}.", "Give each a name of its own, or none.")
     for run in runs:
+        if run.status.startswith(("=", "+", "-", "'", "@")):
+            raise InvalidInput(f"A status cannot begin like a formula: {run.status!r}.", f"Write {READY!r}, or a word.")
         to_cell(run.priority, PRIORITY)
         for key, value in run.config.items():
             parameter(key)

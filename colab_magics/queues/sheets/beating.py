@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..base import Beat, Held, Value
 from .requests import Request, swap
-from .tab import Claimed, Tab, patience_is_over
+from .tab import Claimed, Tab, checked, patience_is_over
 from .table import Line, Table
 
 
@@ -33,7 +33,7 @@ def beat(
     wanted: dict[int, str] = {}
     """The token that each beat is to leave behind."""
     done: set[int] = set()
-    table, fresh, began = tab.last().check(), False, time.monotonic()
+    table, fresh, began = tab.usable(at_work=True), False, time.monotonic()
     while True:
         asked: list[tuple[int, list[Request]]] = []
         unknown = False
@@ -51,10 +51,10 @@ def beat(
         if not asked and not unknown:
             break
         if unknown and not asked:
-            table, fresh = tab.look().check(), True
+            table, fresh = checked(tab.look(), at_work=True), True
             continue
         answer = tab.change([request for _, requests in asked for request in requests])
-        table, fresh = answer.table.check(), True
+        table, fresh = checked(answer.table, at_work=True), True
         if time.monotonic() - began > patience:
             raise patience_is_over()
     return [_held(table, keys[index], own) if index in done else None for index in range(len(beats))]

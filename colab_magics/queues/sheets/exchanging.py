@@ -16,11 +16,11 @@ differs in epoch and tag, and a claim changes the record, too.
 
 **Empty cells** hold nothing to look for: a new record and the worker's name have to come into them first. That
 happens in the batch of the claim, in the row where the candidate stood, and only where the cell is empty (``^$``).
-Since a batch is applied as a whole, a claim that is won there is of that same row. A claim that is lost there may leave
-a record's id (any id is as good in any row that has none) and a marked name, which nobody takes for a worker's; they
-are looked for and taken back with the next batch. That a search for ``^$`` finds an empty cell is what people tell of
-Sheets, not what Google documents; if it did not, the run would be claimed and ended all the same, without its worker's
-name and record, and the probe says so.
+Since a batch is applied as a whole, a claim that is won there is of that same row. A claim that is lost, in a row that
+came there meanwhile, may leave a record and a marked name in cells that were empty. Nobody takes them for anything: the
+token is not beside them. Whoever sees them takes them back with the next batch, also when the loser is dead.
+That a search for ``^$`` finds an empty cell is what people tell of Sheets, not what Google documents; if it did not,
+the run would be claimed and ended all the same, without its worker's name and record, and the probe says so.
 
 **A lost reply**: the tab is read. The token names the exchange by its tag, so that what was won is seen; what comes to
 pass later is given back by who sees it, or is stale after a lease.
@@ -38,10 +38,11 @@ from dataclasses import dataclass, replace
 
 from ..base import DONE, MOST_ATTEMPTS, READY, Claim, End, Exchanged, Value
 from .requests import Request, swap
-from .tab import PREFIX, Claimed, Tab, given_back, patience_is_over
+from .tab import PREFIX, Claimed, Tab, checked, given_back, patience_is_over
 from .table import RECORD, STATUS, WORKER, Line, Table
 from .texts import Record, Token, clean, marked, new_uid, tag_of, unmarked
 
+_FLUSHES = 3
 _TRIES = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -115,7 +116,8 @@ class Exchange:
         """
         seen = self._tab.replies
         self._tab.asking = set(self._tags)
-        table = self._tab.last().check()
+        at_work = bool(self._endings) or bool(self._tab.accepted)
+        table = self._tab.usable(at_work=at_work)
         if self._tags:
             table = self._tab.prepare()
             # Where others claim all the time, what the last reply showed is as good as a look that costs a call.
@@ -124,7 +126,7 @@ class Exchange:
             table = self._tab.look()
         fresh, began = self._tab.replies > seen, time.monotonic()
         while True:
-            table.check()
+            checked(table, at_work=at_work)
             self._settle(table, fresh=fresh)
             requests, swapped = self._requests(table)
             if not requests:
@@ -143,8 +145,9 @@ class Exchange:
                 if time.monotonic() - began > self._patience:
                     raise patience_is_over()
             self._after_claims(table, sure=bool(answer.done))
-        if self._tab.has_to_take_back():
-            table = self._tab.change([]).table
+        for _ in range(_FLUSHES):
+            if self._tab.has_to_take_back():
+                table = self._tab.change([]).table
         return self._result(table)
 
     def _result(self, table: Table) -> Exchanged:

@@ -91,7 +91,7 @@ def explain(error: BaseException, who: str) -> ColabMagicsError:
             "These credentials are not for Google Sheets.",
             "Allow access to spreadsheets, or use a service account: GOOGLE_APPLICATION_CREDENTIALS=FILE.json",
         )
-    if error.status == 403 and "protected" in text:
+    if error.status in (400, 403) and "protected" in text:
         return Unavailable(
             f"A part of the sheet is protected, and {who} may not edit it.", f"Data → Protect: let {who} edit it."
         )

@@ -81,6 +81,13 @@ class Tab:
         """Return it as it was last seen; looks when nobody has yet."""
         return self._seen or self.look()
 
+    def usable(self, *, at_work: bool) -> Table:
+        """Return it as it was last seen, or as it is where that was no table of runs; see `checked`."""
+        try:
+            return self.last().check()
+        except (InvalidInput, NotFound):
+            return checked(self.look(), at_work=at_work)
+
     def look(self) -> Table:
         """Return it as it is."""
         gid = self.gid
@@ -186,6 +193,7 @@ class Tab:
 
     def _note(self, table: Table) -> Table:
         """Remember what was seen, and since when."""
+        self._undo |= table.left_over()
         now, before = self._clock(), self._since
         self._seen, self._seen_at = table, now
         self.replies += 1
@@ -214,6 +222,24 @@ def given_back(line: Line, token: Token) -> dict[str, str]:
         new = Record(record.uid, max(record.epoch, token.epoch), left, record.by, record.tag, READY)
         found[line.record_text] = str(new)
     return found
+
+
+def checked(table: Table, *, at_work: bool) -> Table:
+    """Return a table in which runs can be told.
+
+    Raises
+    ------
+    InvalidInput, NotFound
+        See `Table.check`.
+    Unavailable
+        The same, where a run is being executed: somebody is just changing the columns, and it goes on meanwhile.
+    """
+    try:
+        return table.check()
+    except (InvalidInput, NotFound) as error:
+        if not at_work:
+            raise
+        raise Unavailable(error.what, error.mend) from error
 
 
 def patience_is_over() -> Unavailable:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import InvalidInput, NotFound
 from ..base import DONE, FAILED, READY, RUNNING, Value
-from .texts import Record, Token, unmarked
+from .texts import AGAIN, Record, Token, unmarked
 from .values import comma_locale, of_cell, parameter, raw_text, show
 
 NAME, STATUS, WORKER = "run_name", "status", "worker_name"
@@ -168,7 +168,7 @@ class Table:
         """
         found: dict[str, int] = {}
         for index, key in enumerate(self.headers):
-            if not key or key in _OURS or key.startswith(METRIC):
+            if not key or _is_ours(key):
                 continue
             name = parameter(key)
             if name in found:
@@ -243,6 +243,24 @@ class Table:
             )
         return found
 
+    def left_over(self) -> dict[str, str]:
+        """Return what lost claims have left in rows that are not theirs, and what belongs there.
+
+        A claim that was won shows its token beside, since a batch is applied as a whole.
+        """
+        found: dict[str, str] = {}
+        for cells in self._rows[2:] if STATUS in self.columns else ():
+            status, worker, text = self._text(cells, STATUS), self._text(cells, WORKER), self._text(cells, RECORD)
+            name, was_marked = unmarked(worker)
+            record = Record.read(text) if text else None
+            if (record is None and not was_marked) or Token.read(status) is not None or AGAIN.search(status):
+                continue
+            if was_marked:
+                found[worker] = name if record and record.end and record.by == name else ""
+            if record is not None and record.is_fresh:
+                found[text] = ""
+        return found
+
     def value(self, cells: tuple[Mapping[str, Any], ...] | list[Mapping[str, Any]], key: str) -> Value:
         """Return what a row holds in a column; None when it is empty or there is no such column."""
         index = self.columns.get(key)
@@ -295,11 +313,13 @@ class Table:
     def _broken(self, cells: list[Mapping[str, Any]]) -> str:
         """Return the parameter whose value in this row is an error."""
         default = self._rows[1] if len(self._rows) > 1 else []
-        for name, index in self.parameters.items():
+        for index, key in enumerate(self.headers):
+            if not key or _is_ours(key):
+                continue
             own = cells[index].get("effectiveValue") if index < len(cells) else None
             value = own or (default[index].get("effectiveValue") if index < len(default) else None)
             if value and "errorValue" in value:
-                return self.headers[index] or name
+                return key
         return ""
 
     def _text(self, cells: list[Mapping[str, Any]], key: str) -> str:
@@ -308,6 +328,10 @@ class Table:
         if index is None or index >= len(cells):
             return ""
         return raw_text(cells[index]) or show(of_cell(cells[index], comma=False))
+
+
+def _is_ours(key: str) -> bool:
+    return key in _OURS or key.startswith(METRIC)
 
 
 def letter(index: int) -> str:

@@ -29,6 +29,8 @@ _TOKEN = re.compile(
 )
 _RECORD = re.compile(r"(?P<uid>\w+) #(?P<epoch>\d+)\.(?P<attempts>\d+) (?P<said>\{.*\})", re.DOTALL)
 _MARKED = re.compile(r"(?P<name>.*)·(?P<mark>[0-9a-z]{6,})", re.DOTALL)
+AGAIN = re.compile(r" \[again \w+\]$")
+"""What stands behind the status of a run that is being made ready again; see `requeueing`."""
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 _MOST, _MOST_OF_AN_ERROR = 2000, 20_000
 """Characters of a text that a worker may put into a cell; Google allows 50,000."""
@@ -135,6 +137,11 @@ class Record:
             report=Report(**words, metrics=_numbers(metrics)),
         )
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it came with a first claim, and nothing was written into it since."""
+        return bool(self.tag) and self.epoch == 1 and not (self.end or self.error) and self.report == Report()
+
     def told(self, report: Report, *, error: str = "") -> Record:
         """Return it with what a worker has to tell; what is empty stays as it is."""
         old = self.report
@@ -167,7 +174,8 @@ def _numbers(said: object) -> Mapping[str, float]:
 
 def clean(text: str) -> str:
     """Return a text that stays text in a cell: in one line, not beginning like a formula, not for ever."""
-    return re.sub(r"\s+", " ", text).strip().lstrip("=+").strip()[:_MOST]
+    text = re.sub(r"\s+", " ", text).strip().lstrip("=+'@ ")[:_MOST]
+    return f"\N{MINUS SIGN}{text[1:]}" if text.startswith("-") else text
 
 
 def tag_of(ticket: str, number: int) -> str:
