@@ -165,7 +165,7 @@ class Board:
                 jobs, more = {run.folder.parent for run in self.find()}, self.waits_for_more()
                 fed = more or any(scheduler.is_running(job) for job in jobs)
                 statuses = self.statuses()
-                notices = [note for job in jobs for note in control.notices(job)]
+                notices = [*(note for job in jobs for note in control.notices(job)), *self.tells(statuses)]
                 live.show(as_table(statuses, [*self.notes, *notices, *_job_notes(statuses)], kept=self.kept))
                 if not more and all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
@@ -184,6 +184,10 @@ class Board:
     def waits_for_more(self) -> bool:
         """Whether other runs may come; not to a board of these."""
         return False
+
+    def tells(self, statuses: Sequence[tuple[Run, Status]]) -> list[str]:
+        """Say what is waited for besides the runs that are there; nothing for a board of these."""
+        return []
 
     def wait(self, timeout: float) -> bool:
         """Wait until all have ended and their processes are gone; return whether they are."""

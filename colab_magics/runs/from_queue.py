@@ -18,7 +18,7 @@ from ..queues.base import DONE, FAILED, READY, RUNNING, STALE, Row
 from ..records import schema
 from ..records.names import DRAIN, QUEUED, RECORD, SCHEDULER, STATE, named_folder
 from ..records.run import Run
-from ..records.status import Status
+from ..records.status import ENDED, Status
 from ..ui import UI, Table
 from . import claims, joined, plan, scheduler, submitted
 from .board import Board
@@ -72,6 +72,14 @@ class QueueBoard(Board):
                 "Run the line again: what goes on goes on, and the others are claimed.",
             )
         return False
+
+    def tells(self, statuses: Sequence[tuple[Run, Status]]) -> list[str]:
+        """Say why nothing happens: the queue is away, or nothing is ready there; see `Board.tells`."""
+        if self.job is None or any(status.phase not in ENDED for _, status in statuses):
+            return []  # what is to be said of runs that go on is said with them
+        away = scheduler.waits_for(self.job)
+        watches = last_plan(self.job).get("watch") and scheduler.is_running(self.job)
+        return away or ([f"Waits for runs that become ready in {self.queue}."] if watches else [])
 
 
 def board(job_folder: Path, queue: str) -> QueueBoard:

@@ -171,6 +171,8 @@ def test_the_queue_is_away_for_a_while_and_runs_go_on(project: Project, moody: P
     go.touch()
     poll(lambda: [run.status().phase for run in runs_of(project.data_job)] == ["done"] * 2)
     assert {row.status for row in rows(url).values()} == {"running", "ready"}
+    board = from_queue.board(project.data_job, url)
+    assert any("does not answer" in line for line in board.tells(board.statuses()))
     moody.unlink()
     ended(project.data_job)
     assert {row.status for row in rows(url).values()} == {"done"}
@@ -267,6 +269,8 @@ def test_watch_waits_for_runs_that_are_added(project: Project) -> None:
     open_queue(url).add([New({"k": 1}, "late")])
     poll(lambda: rows(url)["late"].status == "done")
     assert scheduler.is_running(project.data_job)
+    board = from_queue.board(project.data_job, url)
+    assert poll(lambda: board.tells(board.statuses())) == [f"Waits for runs that become ready in {url}."]
     jobs.kill(project.job)
     ended(project.data_job)
 
