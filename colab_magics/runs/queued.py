@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import process
-from ..errors import ColabMagicsError
+from ..errors import ColabMagicsError, NotFound
 from ..payloads.checks import Uses
 from ..queues.addresses import shown
 from ..queues.base import DONE, FAILED, READY, Claim, End, Report, worker_name
@@ -198,18 +198,24 @@ class Queued(Source):
     def _goes_on(self, folder: Path, claim: Claim, ours: bool, stop: str) -> None:
         """Have a run of an earlier scheduler executed, where it is still this worker's and is to be."""
         run = self._again.pop(folder)
-        if ours and not stop:
-            if run.status().phase != "waiting":
-                attempts.renew(folder)
-            self._ready.append(Run.load(folder))
+        try:
+            if ours and not stop and folder.is_dir():
+                if run.status().phase != "waiting":
+                    attempts.renew(folder)
+                self._ready.append(Run.load(folder))
+                return
+            if run.verdict() is None and folder.is_dir():
+                run.judge("superseded", stop or "its lease was over")
+            if not ours and folder.is_dir():
+                claims.write(folder, self._name, claim, over=True)
+        except (OSError, NotFound) as error:
+            # On a full disk it is looked at again with the next heartbeat.
+            say(f"{folder.name} waits: {error}")
+            self._again[folder] = run
             return
         del self._held[folder]
-        if run.verdict() is None:
-            run.judge("superseded", stop or "its lease was over")
         if ours:
-            self._send(folder, End(claim, STOPPED, stop))
-        else:
-            claims.write(folder, self._name, claim, over=True)
+            self._send(folder, End(claim, STOPPED, stop) if stop else End(claim, READY))
 
     def _told(self, end: End, *, counted: bool) -> None:
         folder = next((one for one, mine in self._untold.items() if _same(mine.claim, end.claim)), None)
@@ -359,8 +365,9 @@ class Queued(Source):
             self._say(self._untold[folder])
         while self._ready:
             run = self._ready.popleft()
-            if run.verdict() is None:
-                run.judge("cancelled", self._drain or self._stop)
+            with contextlib.suppress(OSError):  # without room it shows as waiting, and the queue knows better
+                if run.verdict() is None:
+                    run.judge("cancelled", self._drain or self._stop)
             self.settle(run, run.status())
 
 

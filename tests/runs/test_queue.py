@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from colab_magics.queues import addresses, open_queue
 from colab_magics.queues.base import New, Row
 from colab_magics.records.names import CLAIM, SCHEDULER, is_named, named_folder, number_of
 from colab_magics.records.run import Run, runs_of
-from colab_magics.runs import from_queue, scheduler
+from colab_magics.runs import attempts, claims, from_queue, scheduler
 from colab_magics.runs.board import Board
 from colab_magics.runs.queue_table import Table
 from colab_magics.session import Session
@@ -565,3 +566,23 @@ def test_runs_of_a_google_sheet(
         # A secret of the environment is the runs' as well, as all that stands there.
         if path.is_file() and path.name != "env":
             assert b"PRIVATE KEY" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_claimed_run_that_never_began_is_begun_by_the_next_scheduler(project: Project, gone: bool) -> None:
+    url = table(project, [{"k": 1}], ["a"])
+    submit("echo {k}", runs=url)
+    ended(project.data_job)
+    colab_magics.queue.requeue(url, "a")
+    # A scheduler wrote the folder, and was killed before the run began.
+    (claim,) = open_queue(url).exchange("abc123", ticket="t" * 32, number=1).claims
+    folder = project.data_job / "sub_job_a"
+    claims.write(folder, url, claim)
+    attempts.renew(folder)
+    assert Run.load(folder).status().phase == "waiting"
+    if gone:
+        shutil.rmtree(folder)
+    submit("echo {k}", runs=url, wait=True)
+    row = rows(url)["a"]
+    # Of a folder that is gone nothing is known: its lease decides.
+    assert (row.status, row.epoch) == (("running", 2) if gone else ("done", 2))
