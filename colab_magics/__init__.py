@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .verbs.join import join as join
     from .verbs.keep import keep as keep
     from .verbs.project import project as project
+    from .verbs.queue import queue as queue
     from .verbs.remote import remote as remote
     from .verbs.report import report as report
     from .verbs.s3 import s3 as s3

@@ -118,6 +118,25 @@ def test_the_notebook_of_commands_goes_through_again(tmp_path: Path, monkeypatch
     assert not (results / "sub_job_004").exists()
 
 
+def test_the_notebook_of_a_queue_goes_through_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook, executed = tmp_path / "07_queue.ipynb", tmp_path / "executed.ipynb"
+    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+    for added in ("6 runs added", "0 runs added"):
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0, done.stderr
+        shown = executed.read_text()
+        assert added in shown
+        assert "30 / 30" in shown
+        assert "runs.db: 6 done." in shown
+        assert shown.count("⏭ skipped") == 1
+    results = tmp_path / "queue_demo" / "data_job" / "eat"
+    assert (results / "sub_job_run_006" / "result.txt").read_text() == "0.000000"
+    assert len((tmp_path / "runs.csv").read_text().splitlines()) == 7
+
+
 def test_the_notebook_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, name = tmp_path / "home", "04_remote_cells.ipynb"
     home.mkdir()

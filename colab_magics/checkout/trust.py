@@ -35,6 +35,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     "submit": frozenset(
         {"n", "only", "first", "done-file", "workers", "gpus", "time", "retries", "max-failures", "try", "wait"}
     ),
+    "queue": frozenset({"n", "status", "clients", "rounds"}),
     "jobs": frozenset({"all", "lines", "names", "older", "workers", "retries", "max-failures"}),
     "remote": frozenset({"exclude", "idle", "spool"}),
     "host": frozenset({"need", "timeout"}),

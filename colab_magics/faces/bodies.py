@@ -23,14 +23,8 @@ def _toml(name: str, body: str) -> dict[str, Any]:
 
 
 def _yaml(name: str, body: str) -> dict[str, Any]:
-    """Read YAML 1.2: ``1e-3`` is a number, ``no`` is text."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        values = YAML(typ="safe", pure=True).load(body)
-    except YAMLError as error:
-        raise InvalidInput(f"The cell below %%{name} is no YAML: {error}", "Write lr: [0.1, 0.01]") from error
+    """Read parameters, in YAML."""
+    values = _any_yaml(name, body)
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -38,10 +32,22 @@ def _yaml(name: str, body: str) -> dict[str, Any]:
     return values
 
 
+def _any_yaml(name: str, body: str) -> Any:
+    """Read YAML 1.2: ``1e-3`` is a number, ``no`` is text."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(body)
+    except YAMLError as error:
+        raise InvalidInput(f"The cell below %%{name} is no YAML: {error}", "Write lr: [0.1, 0.01]") from error
+
+
 BODIES: dict[str, Callable[[str, str], Any]] = {
     "project": _toml,
     "fork": _yaml,
     "submit": _yaml,
+    "queue": _any_yaml,
     "remote": lambda name, body: body,
 }
 """The verbs that take a body; all others say that they take none."""

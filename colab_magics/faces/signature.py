@@ -9,7 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PATHS = {"to", "source", "notebook", "done_file", "root", "requirements", "paths", "patterns"}
+PATHS = {"to", "source", "notebook", "done_file", "root", "requirements", "paths", "patterns"} | {
+    "url",
+    "file",
+    "runs",
+}
 """Parameters whose values are paths, for completion."""
 HOSTS = {"host", "hosts"}
 """Parameters whose values are names for ssh, for completion."""

@@ -11,7 +11,7 @@ from . import half_written
 
 RUN_SECONDS = 60.0
 """On Drive what a run writes of itself while it goes on, a heartbeat every few seconds, goes this often."""
-_OF_RUNS = re.compile(r"(^|/)sub_job_\d+[^/]*/(state\.json|run\.json|log\.txt|metrics\.jsonl)$")
+_OF_RUNS = re.compile(r"(^|/)sub_job_[^/]+/(state\.json|run\.json|log\.txt|metrics\.jsonl)$")
 YOUNG_SECONDS = 10.0
 HOT_SECONDS = 10.0
 """On Drive each rewrite leaves a file in the bin: a small file that is rewritten all the time goes this often."""

@@ -15,6 +15,7 @@ from ..engines.base import Engine
 from ..engines.zygotes import Begun
 from ..errors import InvalidInput
 from ..records.run import Run
+from .checks import Uses
 from .code import Cell
 
 NOTEBOOK = "notebook"
@@ -58,6 +59,11 @@ class Draft(ABC):
     @abstractmethod
     def whose(self) -> Owner:
         """Which runs are its own."""
+
+    @property
+    def uses(self) -> Uses:
+        """What becomes of parameters in it: a run of a queue that has others is not executed."""
+        return Uses()
 
     def check(self) -> None:  # noqa: B027 - there may be nothing to check
         """Check that it can be executed; raises InvalidInput before a folder is made."""

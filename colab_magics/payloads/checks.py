@@ -8,12 +8,79 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidInput
 from .code import GETS, as_python, executed_cells
 from .forks import Fork
+
+
+@dataclass(frozen=True)
+class Uses:
+    """What becomes of parameters in a payload.
+
+    Parameters
+    ----------
+    names : collection of str
+        Those that it uses.
+    again : mapping of str to int
+        Those that a cell assigns again, below ``%fork``, and that cell's number.
+    needs : collection of str
+        Those without which it cannot be executed.
+    """
+
+    names: Collection[str] = ()
+    again: Mapping[str, int] = field(default_factory=dict)
+    needs: Collection[str] = ()
+
+    def refusal(self, parameters: Iterable[str]) -> InvalidInput | None:
+        """Say why runs cannot have these parameters; None when they can."""
+        asked = list(parameters)
+        if unused := [name for name in asked if name not in self.names]:
+            return InvalidInput(
+                f"Nothing uses the parameter {unused[0]}: all its values would compute the same.",
+                "Use it, or take it out.",
+            )
+        if without := [name for name in self.needs if name not in asked]:
+            return InvalidInput(
+                f"{{{without[0]}}} stands in the command, and the run has no parameter {without[0]}.",
+                "Give it one, or the queue a default.",
+            )
+        if lost := [name for name in asked if name in self.again]:
+            return InvalidInput(
+                f"Cell {self.again[lost[0]]}, below %fork, assigns {lost[0]} again: each run would lose its own value.",
+                f"Move that default above the %fork cell, or take {lost[0]} out of the grid.",
+            )
+        return None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {"names": sorted(self.names), "again": dict(self.again), "needs": sorted(self.needs)}
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> Uses:
+        """Return what `record` gave."""
+        return cls(frozenset(record.get("names") or ()), dict(record.get("again") or {}), record.get("needs") or ())
+
+
+def uses(content: Mapping[str, Any], fork: Fork) -> Uses:
+    """Find what becomes of parameters in the cells of a fork's runs."""
+    used = set().union(*(_names_used(cell.source) for cell in executed_cells(content)))
+    again: dict[str, int] = {}
+    for number, tree in _below(fork):
+        for name in _assigned(tree) if tree is not None else ():
+            again.setdefault(name, number)
+    return Uses(used, again)
+
+
+def _below(fork: Fork) -> list[tuple[int, ast.Module | None]]:
+    below = [(cell.number, as_python(cell.source)) for cell in fork.own]
+    if fork.cell is not None:
+        below.insert(0, (fork.cell.number, as_python(fork.rest)))
+    return below
 
 
 def check_parameters(content: Mapping[str, Any], fork: Fork, names: Collection[str]) -> None:
@@ -33,22 +100,18 @@ def check_parameters(content: Mapping[str, Any], fork: Fork, names: Collection[s
     InvalidInput
         Names the parameter and the cell.
     """
-    used = set().union(*(_names_used(cell.source) for cell in executed_cells(content)))
-    if unused := [name for name in names if name not in used]:
+    found = uses(content, fork)
+    if unused := [name for name in names if name not in found.names]:
         raise InvalidInput(
             f"No cell uses the parameter {unused[0]}: all its values would compute the same.",
             "Use it in a cell, or take it out of the grid.",
         )
-    below = [(cell.number, as_python(cell.source)) for cell in fork.own]
-    if fork.cell is not None:
-        below.insert(0, (fork.cell.number, as_python(fork.rest)))
-    for number, tree in below:
-        again = sorted(set(names) & set(_assigned(tree))) if tree is not None else []
-        if again:
-            raise InvalidInput(
-                f"Cell {number}, below %fork, assigns {again[0]} again: each run would lose its own value.",
-                f"Move that default above the %fork cell, or take {again[0]} out of the grid.",
-            )
+    if lost := sorted((number, name) for name, number in found.again.items() if name in names):
+        number, name = lost[0]
+        raise InvalidInput(
+            f"Cell {number}, below %fork, assigns {name} again: each run would lose its own value.",
+            f"Move that default above the %fork cell, or take {name} out of the grid.",
+        )
 
 
 _FORK = re.compile(rf"^\s*{GETS}%%?fork\b", re.MULTILINE)

@@ -20,6 +20,7 @@ from ..records import schema
 from ..records.run import Run
 from . import modules
 from .base import Attempt, Draft, Payload, kind_of
+from .checks import Uses
 
 COMMAND = "command"
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
@@ -227,6 +228,11 @@ class CommandDraft(Draft):
     def unknown(self) -> list[str]:
         """Names in braces that are no parameters: they stay as they are."""
         return [name for name in self.fields if name not in (*self.names, *_OWN)]
+
+    @property
+    def uses(self) -> Uses:
+        """The names in braces; see `Draft`."""
+        return Uses(self.fields, needs=[name for name in self.fields if name not in _OWN])
 
     @functools.cached_property
     def hashes(self) -> dict[str, str]:

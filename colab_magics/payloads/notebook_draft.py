@@ -18,7 +18,7 @@ from ..records.names import SOURCE
 from ..records.run import Run
 from ..session import Session
 from ..ui import Notebook
-from . import code, forks, live, modules
+from . import checks, code, forks, live, modules
 from .base import NOTEBOOK, Draft, kind_of
 from .forks import Fork
 
@@ -150,6 +150,11 @@ class NotebookDraft(Draft):
     @functools.cached_property
     def _forked(self) -> dict[str, Any]:
         return live.check(self.notebook, self.fork) if self.start == "live" else {}
+
+    @functools.cached_property
+    def uses(self) -> checks.Uses:
+        """What its cells do with parameters; see `Draft`."""
+        return checks.uses(self.program.content, self.fork)
 
     def check(self) -> None:
         """Check that its runs can be executed; see `Draft`."""

@@ -25,6 +25,9 @@ QUEUES = Registry(
 
 _SHEETS = re.compile(r"https?://docs\.google\.com/spreadsheets/")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
+# Up to the last @: a password may hold any character that somebody forgot to escape.
+_USER = re.compile(r"^([a-z][a-z0-9+.-]*://[^:@/?#]*):.*@", re.S)
+_SECRET = re.compile(r"([?&])(?:ssl)?password=[^&]*&?")
 
 
 def kind_of(address: str) -> str:
@@ -36,8 +39,22 @@ def kind_of(address: str) -> str:
     return "postgresql" if scheme == "postgres" else scheme
 
 
-def open_queue(address: str) -> Queue:
+def without_password(address: str) -> str:
+    """Return an address as it may be shown, logged and kept: all of it but a password."""
+    if kind_of(address) in ("sqlite", "sheets"):
+        return address
+    return _USER.sub(r"\1@", _SECRET.sub(r"\1", address)).rstrip("?&")
+
+
+def open_queue(address: str, *, lease: float | None = None) -> Queue:
     """Return the queue of an address; nothing is read or written yet.
+
+    Parameters
+    ----------
+    address : str
+        See `kind_of`.
+    lease : float, optional
+        Seconds for which a claim holds without a heartbeat; by default what suits the backend.
 
     Raises
     ------
@@ -46,4 +63,4 @@ def open_queue(address: str) -> Queue:
     Unavailable
         When a package is missing.
     """
-    return cast("Queue", QUEUES.load(kind_of(address))(address))
+    return cast("Queue", QUEUES.load(kind_of(address))(address, lease=lease))

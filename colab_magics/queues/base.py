@@ -168,7 +168,7 @@ class Held:
     Parameters
     ----------
     config : mapping of str to Value
-        Its parameters as they stand now.
+        Its parameters as they stand now; those that the claim has from the worker's own code among them.
     stop : str
         Why this run is to end, where somebody wrote that into the table; empty otherwise.
     """
@@ -224,12 +224,15 @@ class Probed:
         How many had won, for each round: 1 everywhere is right.
     seconds : float
         How long a round took, in the middle.
+    remark : str
+        What else it has shown that a user should know; empty when all is well.
     """
 
     clients: int
     rounds: int
     winners: list[int]
     seconds: float
+    remark: str = ""
 
 
 class Queue(ABC):
@@ -257,6 +260,17 @@ class Queue(ABC):
     def beat(self) -> float:
         """Seconds between two heartbeats: five, and one that is late, find room in a lease."""
         return self.lease / 6
+
+    def sign_in(self, where: str, credentials: str = "") -> None:  # noqa: B027 (most ask nobody)
+        """Get what a table asks of its users before it may be read: consent, a key; to be called first, and early.
+
+        Parameters
+        ----------
+        where : str
+            The face; see `UI.where`. A notebook's user can be asked, others cannot.
+        credentials : str, default ""
+            ``secret:NAME`` or a file of the user's; empty to look in the usual places.
+        """
 
     @abstractmethod
     def create(self, defaults: Mapping[str, Value] | None = None) -> None:

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from .. import process
 from ..errors import NotFound
 from ..session import RUN_VARIABLE
 from . import beats, injected, lock, metrics, schema
-from .names import LOG, NOTEBOOK, RECORD, REFERENCE, STATE, VERDICT, is_ours, number_of
+from .names import LOG, NOTEBOOK, RECORD, REFERENCE, STATE, VERDICT, is_named, is_ours, number_of, word_of
 from .schema import Unreadable, linked
 from .status import ENDED, Status, derive
 
@@ -81,8 +82,23 @@ class Run:
 
     @property
     def index(self) -> int:
-        """The number of its folder, and of its id."""
+        """The number of its folder, and of its id; that of a queue's run is made from its name."""
         return int(self.record["index"])
+
+    @property
+    def word(self) -> str:
+        """How it is called within its job: its number, or its name as its folder has it."""
+        return word_of(self.folder.name) or str(self.index)
+
+    @property
+    def name(self) -> str:
+        """How people call it: a queue's run by its name there, any other by its number."""
+        return str(self.record.get("name") or self.word)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is a queue's."""
+        return is_named(self.folder.name)
 
     @property
     def i_sub_job(self) -> int:
@@ -101,8 +117,8 @@ class Run:
 
     @property
     def id(self) -> str:
-        """``job/index``, such as ``baseline/3``."""
-        return f"{self.job}/{self.index}"
+        """``job/index``, such as ``baseline/3``; of a queue's run ``baseline/lr-3``."""
+        return f"{self.job}/{self.word}"
 
     @property
     def engine(self) -> str:
@@ -311,7 +327,15 @@ def runs_of(job_folder: Path) -> list[Run]:
     except OSError:
         return []
     found = [Run.look(job_folder / name) for name in names if number_of(name) is not None]
-    return sorted((run for run in found if run.problem != _NO_RECORD or _began(run.folder)), key=lambda run: run.index)
+    there = (run for run in found if run.problem != _NO_RECORD or _began(run.folder))
+    return sorted(there, key=_order)
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    """Numbers first, then names, with the numbers in them as such: lr-9 stands before lr-10."""
+    if not run.is_named:
+        return (0, run.index)
+    return (1, [(part.isdigit(), part.zfill(80)) for part in re.split(r"(\d+)", run.word.casefold())], run.word)
 
 
 def _began(folder: Path) -> bool:

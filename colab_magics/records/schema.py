@@ -78,6 +78,7 @@ class Record(TypedDict, total=False):
     """run.json."""
 
     index: Required[Count]
+    name: str
     i_sub_job: Count
     repeat: Count
     fork: Count
@@ -163,6 +164,30 @@ class Reference(TypedDict, total=False):
     since: Moment
 
 
+class Claimed(TypedDict, total=False):
+    """claim.json: what a worker holds of a queue's run."""
+
+    queue: Required[str]
+    uid: Required[str]
+    name: Required[str]
+    worker: Required[str]
+    epoch: Required[Count]
+    attempts: Count
+    config: dict[str, Any]
+    over: bool
+    boot: str
+
+
+class Asked(TypedDict, total=False):
+    """exchange.json of a scheduler: what it asked of a queue last."""
+
+    queue: Required[str]
+    worker: Required[str]
+    ticket: Required[str]
+    number: Count
+    boot: str
+
+
 class Fed(TypedDict, total=False):
     """How an engine is fed; see `scheduler.Feed`."""
 
@@ -182,15 +207,20 @@ class Plan(TypedDict, total=False):
     by: Who
     begun: dict[str, Any]
     secrets: list[str]
+    queue: str
+    watch: bool
 
 
 class Scheduler(TypedDict, total=False):
-    """state.json of a scheduler."""
+    """state.json of a scheduler, and drain.json."""
 
     process: Who
     started: Moment
     phase: str
     problem: str
+    source: str
+    drained: bool
+    note: str
 
 
 class Desk(TypedDict, total=False):
@@ -208,6 +238,7 @@ class Fork(TypedDict, total=False):
     notebook: str | None
     notebook_path: str | None
     fork: Count
+    queue: str
     runs: Required[list[Count]]
 
 

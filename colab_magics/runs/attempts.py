@@ -61,7 +61,7 @@ def write(plan: Plan, job_folder: Path, draft: Draft, common: Mapping[str, Any])
             folder = job_folder / folder_name(index)
             check_real(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            before, attempt = ended_attempts(folder), _next_attempt(folder)
+            before, attempt = ended_attempts(folder), next_attempt(folder)
             draft.write(folder)
             record = {
                 "format": 1,
@@ -97,11 +97,11 @@ def _take_over(run: Run, common: Mapping[str, Any]) -> None:
 def renew(folder: Path) -> None:
     """Make a run that ended ready for another attempt, as it is."""
     record, before = process.read_json(folder / RECORD) or {}, ended_attempts(folder)
-    fresh = {"attempt": _next_attempt(folder), "attempts": before, "submitted": time.time()}
+    fresh = {"attempt": next_attempt(folder), "attempts": before, "submitted": time.time()}
     process.write_json(folder / RECORD, {**record, **fresh})
 
 
-def _next_attempt(folder: Path) -> int:
+def next_attempt(folder: Path) -> int:
     """Return the number of the attempt to come, and keep the notebook of the one before."""
     said = [_attempt_in(folder / name, kind) for name, kind in ((STATE, State), (VERDICT, Verdict))]
     try:

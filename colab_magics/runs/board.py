@@ -162,12 +162,12 @@ class Board:
             while True:
                 began = time.monotonic()
                 # Before the look: a scheduler that ends after it has left nothing undone that this look can miss.
-                jobs = {run.folder.parent for run in self.find()}
-                fed = any(scheduler.is_running(job) for job in jobs)
+                jobs, more = {run.folder.parent for run in self.find()}, self.waits_for_more()
+                fed = more or any(scheduler.is_running(job) for job in jobs)
                 statuses = self.statuses()
-                notices = [note for job in jobs for note in control.notices(job)]
+                notices = [*(note for job in jobs for note in control.notices(job)), *self.tells(statuses)]
                 live.show(as_table(statuses, [*self.notes, *notices, *_job_notes(statuses)], kept=self.kept))
-                if all(status.phase in ENDED for _, status in statuses):
+                if not more and all(status.phase in ENDED for _, status in statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
                         self.on_screen = None if ui.where in ("script", "terminal") else (ui, ui.cell)
@@ -180,6 +180,14 @@ class Board:
                     )
                 # Looking at a thousand runs must not take from them what they need themselves.
                 _pause(max(every, 10 * (time.monotonic() - began)), jobs if fed else set())
+
+    def waits_for_more(self) -> bool:
+        """Whether other runs may come; not to a board of these."""
+        return False
+
+    def tells(self, statuses: Sequence[tuple[Run, Status]]) -> list[str]:
+        """Say what is waited for besides the runs that are there; nothing for a board of these."""
+        return []
 
     def wait(self, timeout: float) -> bool:
         """Wait until all have ended and their processes are gone; return whether they are."""
@@ -208,9 +216,11 @@ class Board:
             jobs.setdefault(run.folder.parent, []).append(run)
         words = []
         for folder, mine in jobs.items():
-            here = {run.index for run in mine}
-            left = {run.index for run in runs_of(folder) if run.status().phase not in ENDED}
-            words.append(folder.name if left <= here else f"{folder.name}/{','.join(map(str, sorted(here)))}")
+            here = {run.folder for run in mine}
+            left = {run.folder for run in runs_of(folder) if run.status().phase not in ENDED}
+            numbers = ",".join(str(run.index) for run in sorted(mine, key=lambda run: run.index) if not run.is_named)
+            some = [*([numbers] if numbers else []), *(run.word for run in mine if run.is_named)]
+            words += [folder.name] if left <= here else [f"{folder.name}/{word}" for word in some]
         return " ".join(f'"{word}"' if " " in word else word for word in words)
 
 
@@ -233,10 +243,11 @@ def _job_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
     notes = [note for job in fed for note in [*usage.gpu_notes(job), *scheduler.waits_for(job)]]
     alone = [run for run, _ in statuses if run.engine != LOCAL and run.folder.parent not in fed and run.is_out()]
     for job in dict.fromkeys(run.folder.parent for run in alone):
-        where = next(run.engine for run in alone if run.folder.parent == job)
+        where, named = next((run.engine, run.is_named) for run in alone if run.folder.parent == job)
+        how = "the line with runs= again" if named else f"%jobs watch {job.name}"
         notes.append(
             f"Nobody looks after the runs of {job.name} on {where}, and this is what was seen last: "
-            f"%jobs watch {job.name} asks there and brings results home."
+            f"{how} asks there and brings results home."
         )
     return notes
 

@@ -1,4 +1,4 @@
-"""The detached process that feeds an engine: ``python -P -m colab_magics.runs.feeding JOB_FOLDER LOCK_FD``.
+"""Feeding an engine with the runs of a job, in a process of its own (`colab_magics.runs.feed`).
 
 What a run does to its folder ends no other run: where something cannot be written, or no process be started, it waits a
 moment and tries again, and what can go on goes on. It says so in ``<job>/.scheduler/log.txt`` and ``state.json``.
@@ -17,22 +17,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import process
-from ..engines import base, forking, open_engine
-from ..engines.base import Engine, Phase, Ref, Submission, Work
-from ..errors import ColabMagicsError, Unavailable
+from ..engines import base
+from ..engines.base import Engine, Phase, Ref, Submission
+from ..errors import Unavailable
 from ..payloads import payload_of
-from ..records.names import PLAN, SCHEDULER, STATE
+from ..records.names import SCHEDULER, STATE
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED
 from ..session import RUN_VARIABLE
 from . import submitted
 from . import workers as said_workers
 from .attempts import renew
-from .runner import Runner
-from .scheduler import CURRENT, Feed, last_plan, planning
-from .sources import Planned, Source
+from .scheduler import CURRENT, Feed
+from .sources import Source
 
 _TICK = 0.1
+_SOON = 0.01
 _LONGEST_TICK = 1.0
 """Seconds until a kill is seen, where the engine is asked less often."""
 _BEAT = 5.0
@@ -84,7 +84,8 @@ class Scheduler:
         """Runs that have ended, and whose results are to come home, or of which something is still to be written."""
         self.no_more = ""
         """Why what waits is not to be started; empty while it is."""
-        self.problem = self._told = ""
+        self.problem = self._told = self._heard = ""
+        self._drained = False
         """Why something had to wait; empty when nothing does."""
         self._again = {"end": 0.0, "start": 0.0, "find": 0.0, "cancel": 0.0}
         self._asked = -float("inf")
@@ -105,6 +106,7 @@ class Scheduler:
     def run(self) -> None:
         """Work until nothing is left."""
         while self._is_left():
+            self.source.tend()
             self._ask()
             self._settle()
             self._cancel_killed()
@@ -112,7 +114,8 @@ class Scheduler:
             self._start_more()
             self._write_state()
             if self._is_left():
-                self.engine.wait(min(max(_TICK, self.engine.poll_every), _LONGEST_TICK))
+                longest = _SOON if self.source.soon else _LONGEST_TICK
+                self.engine.wait(min(max(_TICK, self.engine.poll_every), longest))
 
     def finish(self) -> None:
         """Say that nothing is left."""
@@ -131,7 +134,7 @@ class Scheduler:
             problem = f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
         if problem != self.problem:
             self.problem = problem
-            _say(f"waits: {problem}")
+            say(f"waits: {problem}")
 
     def _ask(self) -> None:
         """Ask the engine how the runs are doing, as often as it wishes; what they have written comes home."""
@@ -179,7 +182,7 @@ class Scheduler:
         self.problem = problem
 
     def _is_gone(self, run: Run) -> None:
-        _say(f"{run.id} is left out: {run.folder} is not there any more")
+        say(f"{run.id} is left out: {run.folder} is not there any more")
         self._failed(run)
 
     def _ended(self, one: Active) -> None:
@@ -226,7 +229,12 @@ class Scheduler:
         # Of those that wait the first alone: the others are looked at when their turn comes, or a thousand would be
         # a thousand files to read each time.
         while self.waiting and self.waiting[0].verdict() is not None:
-            self.waiting.popleft()
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let go of the first that waits: it will not be executed."""
+        run = self.waiting.popleft()
+        self.source.settle(run, run.status())
 
     def _cancel_waiting(self) -> None:
         """Cancel what waits, when a reason was found to start no more."""
@@ -235,7 +243,7 @@ class Scheduler:
         while self.waiting:
             if (run := self.waiting[0]).verdict() is None and run.folder.is_dir():
                 run.judge("cancelled", self.no_more)
-            self.waiting.popleft()
+            self._drop()
         self.source.cancel(self.no_more)
         self.no_more = ""
 
@@ -343,8 +351,13 @@ class Scheduler:
             process.write_whole(self.job_folder / CURRENT, "\n".join(lines) + "\n", durable=False)
 
     def _write_state(self, *, force: bool = False) -> None:
+        if self.source.problem != self._heard:
+            self._heard = self.source.problem
+            say(f"{self._heard}; runs go on, and it is asked again" if self._heard else "the queue answers again")
+            force = True
+        force = force or self.source.drained != self._drained
         if force or self.problem != self._told or time.monotonic() - self._beat > _BEAT:
-            self._beat, self._told = time.monotonic(), self.problem
+            self._beat, self._told, self._drained = time.monotonic(), self.problem, self.source.drained
             state = {
                 "process": process.identity(),
                 "started": self.started,
@@ -353,12 +366,15 @@ class Scheduler:
                 "workers": self.feed.workers,
                 "active": [{"index": one.run.index, "ref": one.submission.ref} for one in self.active],
                 "problem": self.problem,
+                "source": self.source.problem,
+                "drained": self.source.drained,
+                "note": self.source.note,
             }
             with contextlib.suppress(OSError):
                 process.write_json(self.job_folder / SCHEDULER / STATE, state, durable=False)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Write a line to the scheduler's log, where that finds room; not through a buffer that keeps what does not."""
     with contextlib.suppress(OSError):
         os.write(sys.stdout.fileno(), f"{_clock(time.time())}  {text}\n".encode())
@@ -366,35 +382,3 @@ def _say(text: str) -> None:
 
 def _clock(stamp: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stamp))
-
-
-def main() -> None:
-    """Run as a program."""
-    job_folder = Path(sys.argv[1])
-    plan = last_plan(job_folder)
-    if not plan:
-        raise ColabMagicsError(f"{job_folder / SCHEDULER / PLAN} cannot be read.", "Run the %fork line again.")
-    names = {*plan.get("runs", ()), *plan.get("adopt", ())}
-    by_name = {run.folder.name: run for run in runs_of(job_folder) if run.folder.name in names}
-    forking.make_room()
-    engine = open_engine(plan["engine"])
-    runs = [by_name[name] for name in plan["runs"] if name in by_name]
-    adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
-    secrets = {name: os.environ[name] for name in plan.get("secrets", ()) if name in os.environ}
-    feed, folders = Feed(**plan["feed"]), [run.folder for run in runs]
-    engine.prepare(Work(job_folder, Runner(), folders, [run.folder for run in adopt], secrets, feed.workers))
-    source = Planned(job_folder, runs, len(plan["runs"]))
-    scheduler = Scheduler(job_folder, engine, source, feed, adopt)
-    while True:
-        scheduler.run()
-        # Whoever adds to the plan finds the job's lock held, and then this look comes after; or finds it free.
-        with planning(job_folder):
-            if source.exhausted():
-                scheduler.finish()
-                # Who waits for the job need not wait for this process's end too.
-                os.close(int(sys.argv[2]))
-                return
-
-
-if __name__ == "__main__":
-    main()

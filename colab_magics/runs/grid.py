@@ -153,7 +153,7 @@ def read(values: Mapping[str, Any], *, n: int | None = None) -> Grid:
         if name in _WORDS:
             continue
         _check_name(name, grid.names)
-        plain = _plain(value, name)
+        plain = plain_value(value, name)
         if isinstance(plain, list):
             grid.axes.append([{name: item} for item in _filled(name, plain)])
         else:
@@ -178,30 +178,37 @@ def read(values: Mapping[str, Any], *, n: int | None = None) -> Grid:
     return grid
 
 
-def _check_name(name: Any, taken: Sequence[str]) -> None:
+def why_no_parameter(name: Any) -> InvalidInput | None:
+    """Say why a name cannot be that of a parameter; None when it can."""
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-        raise InvalidInput(
+        return InvalidInput(
             f"{name!r} cannot be a parameter: it is no Python name.",
             "Use letters, digits and _, such as learning_rate.",
         )
     if name in OURS:
-        raise InvalidInput(f"{name} cannot be a parameter: %fork sets it in each run.", "Choose another name.")
+        return InvalidInput(f"{name} cannot be a parameter: %fork sets it in each run.", "Choose another name.")
+    return None
+
+
+def _check_name(name: Any, taken: Sequence[str]) -> None:
+    if (problem := why_no_parameter(name)) is not None:
+        raise problem
     if name in taken:
         raise InvalidInput(f"The parameter {name} is named twice.", "Keep one of the two.")
 
 
-def _plain(value: Any, name: str) -> Any:
-    """Return a value as JSON can hold it: a run's parameters are kept in its folder."""
+def plain_value(value: Any, name: str) -> Any:
+    """Return a parameter's value as JSON can hold it: they are kept in the run's folder; raises InvalidInput."""
     if isinstance(value, datetime.date | datetime.datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, name) for key, item in value.items()}
+        return {str(key): plain_value(item, name) for key, item in value.items()}
     if isinstance(value, list | tuple | range):
-        return [_plain(item, name) for item in value]
+        return [plain_value(item, name) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if hasattr(value, "tolist"):  # numpy's scalars and arrays
-        return _plain(value.tolist(), name)
+        return plain_value(value.tolist(), name)
     raise InvalidInput(
         f"{name}: a {type(value).__name__} cannot be a parameter.",
         "Use numbers, texts, true/false, lists and mappings of them.",
@@ -228,7 +235,7 @@ def _zipped(group: Mapping[str, Any], taken: Sequence[str]) -> list[dict[str, An
     columns: dict[str, list[Any]] = {}
     for name, value in group.items():
         _check_name(name, [*taken, *columns])
-        values = _plain(value, name)
+        values = plain_value(value, name)
         if not isinstance(values, list) or not values:
             raise InvalidInput(f"zip: {name} is no list.", f"Write {name}: [1, 2].")
         columns[name] = values
@@ -244,7 +251,7 @@ def _entries(values: Mapping[str, Any], word: str) -> list[dict[str, Any]]:
     entries = [] if value is None else [value] if isinstance(value, Mapping) else value
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) and entry for entry in entries):
         raise InvalidInput(f"{word}: expects points.", f"Write {word}: [{{lr: 0.1, size: large}}].")
-    return [{str(name): _plain(item, str(name)) for name, item in entry.items()} for entry in entries]
+    return [{str(name): plain_value(item, str(name)) for name, item in entry.items()} for entry in entries]
 
 
 def _matches(point: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from ..records.names import FORKS, SCHEDULER
 from ..records.run import Run, runs_of
 from ..session import Session
 from ..ui import RunningCell
+from . import claims
 from .board import Board
 from .scheduler import cannot_start
 
@@ -35,12 +36,15 @@ def board(job_folder: Path, order: Sequence[int], kept: Sequence[Run] = ()) -> B
     return Board(find, kept=[run.folder for run in kept])
 
 
-def remember(job_folder: Path, record: Mapping[str, Any], order: Sequence[int]) -> None:
-    """Write down which runs a fork has, by what their records share; runs of no fork are joined by nothing."""
+def remember(job_folder: Path, record: Mapping[str, Any], order: Sequence[int], queue: str = "") -> None:
+    """Write down which runs a fork has, by what their records share; runs of no fork are joined by nothing.
+
+    Of one that takes its runs from a queue it is those of the queue, whichever they will be.
+    """
     same = ("notebook", "notebook_path", "fork")
     if "fork" not in record:
         return
-    entry = {**{key: record[key] for key in same}, "at": time.time()}
+    entry = {**{key: record[key] for key in same}, "at": time.time(), **({"queue": queue} if queue else {})}
     kept = [one for one in _entries(job_folder) if any(one.get(key) != entry[key] for key in same)]
     try:
         process.write_json(job_folder / SCHEDULER / FORKS, {"forks": [*kept, {**entry, "runs": list(order)}]})
@@ -73,6 +77,8 @@ def recall(job_folder: Path, fork: int | None = None, notebook: str | None = Non
             f"The job {job_folder.name} has the runs of several forks ({names}), and nothing says which are meant.",
             "Execute the %fork line above first: finished runs are kept.",
         )
+    if found and (queue := found[0].get("queue")):
+        return Board(lambda: claims.runs(job_folder, queue))
     if found:
         return board(job_folder, [int(index) for index in found[0]["runs"]])
     # Folders that came from elsewhere without that record: their own say it.

@@ -157,14 +157,14 @@ def make(
         elif resume == "rerun":
             plan.aside.append(_at_rest(run))
             plan.execute.append((index, point))
-        elif status.phase != "running" and not status.ended_well and not _is_out(run, status):
+        elif status.phase != "running" and not status.ended_well and not is_out(run, status):
             plan.execute.append((index, point))
             if status.started and run.holds_results():
                 plan.resumed[index] = _reached(run)
         elif (cells := code.changed_cells(run.record.get("code", {}), hashes)) and resume != "keep":
             changed.append((run, cells))
         elif not status.ended_well:
-            plan.adopt.append(_ours(run))
+            plan.adopt.append(ours(run))
         else:
             plan.keep.append(run)
     if changed:
@@ -188,7 +188,7 @@ def _known(
 ) -> dict[tuple[Any, ...], Run]:
     """Find the runs of the points that there are; those that something else made stand in the plan's `taken`."""
     wanted = {_key(point.repeat, point.parameters) for point in points}
-    existing = [run for run in existing if not run.problem]
+    existing = [run for run in existing if not run.problem and not run.is_named]  # a queue's are the queue's
     candidates = [(key, run) for run in existing if (key := _key_of(run)) in wanted]
     known = {key: run for key, run in candidates if whose.made(run, hashes)}
     for key, run in candidates:
@@ -247,17 +247,17 @@ def _at_rest(run: Run) -> Run:
         When it is being executed.
     """
     status = run.status()
-    if status.phase == "running" or _is_out(run, status):
+    if status.phase == "running" or is_out(run, status):
         raise Busy(f"{run.id} is being executed: it cannot be executed anew now.", f"End it first: %jobs kill {run.id}")
     return run
 
 
-def _is_out(run: Run, status: Status) -> bool:
+def is_out(run: Run, status: Status) -> bool:
     """Whether an engine has it; of what has ended on this machine nothing is read for that."""
     return (run.engine != LOCAL or status.phase not in ENDED) and run.is_out()
 
 
-def _ours(run: Run) -> Run:
+def ours(run: Run) -> Run:
     """Return a run that this machine executes, or an engine has that can be asked.
 
     Raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..payloads import payload_of
 from ..records.names import SCHEDULER
 from ..records.run import LOCAL, Run, runs_of
 from ..units import count
-from . import attempts, scheduler, submitted
+from . import attempts, claims, scheduler, submitted
 from .scheduler import Feed
 from .select import Choice, reread
 
@@ -93,14 +94,18 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any], secrets: Sequence[str]) 
 
 
 def attend(runs: Sequence[Run], secrets: Sequence[str]) -> None:
-    """Start a scheduler for each job that has runs on other machines and none: they come home while it lives."""
-    for job_folder in dict.fromkeys(run.folder.parent for run in runs if run.engine != LOCAL and run.is_out()):
+    """Start a scheduler for each job that has runs on other machines and none: they come home while it lives.
+
+    Those of a queue are left alone: only the line that names the queue can go on to hold them there.
+    """
+    out_there = [run for run in runs if run.engine != LOCAL and run.is_out() and not run.is_named]
+    for job_folder in dict.fromkeys(run.folder.parent for run in out_there):
         if scheduler.is_running(job_folder):
             continue
         real_folder(job_folder, SCHEDULER)
         with scheduler.taken(job_folder) as (lock, *_):
             submitted.settle(job_folder, {run.engine for run in runs})
-            out = [run for run in runs_of(job_folder) if run.engine != LOCAL and run.is_out()]
+            out = [run for run in runs_of(job_folder) if run.engine != LOCAL and run.is_out() and not run.is_named]
             for run in out:
                 submitted.check_meant(run)
             mine = [run.folder for run in out if run.engine == out[0].engine]  # a scheduler feeds one engine
@@ -116,6 +121,12 @@ def _engine(runs: Sequence[Run]) -> str:
             raise InvalidInput(
                 f"{run.id} cannot be executed again: {run.problem}.",
                 f"Name the others; the %fork line makes it anew, %jobs rm {run.id} removes it.",
+            )
+        if run.is_named:
+            queue = (claims.read(run.folder) or {}).get("queue", "URL")
+            raise InvalidInput(
+                f"{run.id} is a run of the queue {queue}: who executes it is decided there.",
+                f"Make it ready again: %queue requeue {queue} {shlex.quote(run.name)}",
             )
         if run.status().phase == "running" or run.is_out():
             raise Busy(f"{run.id} is being executed.", f"%jobs watch {run.id} shows it; %jobs kill {run.id} ends it.")

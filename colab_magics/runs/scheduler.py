@@ -1,6 +1,6 @@
 """The scheduler of a job, from outside: it is started, looked for, told to end runs or to have more of them at once.
 
-It is a detached process (see `colab_magics.runs.feeding`) that outlives the notebook that started it. Which runs to
+It is a detached process (see `colab_magics.runs.feed`) that outlives the notebook that started it. Which runs to
 execute stands in ``<job>/.scheduler/plan.json``; who schedules
 in ``<job>/.scheduler/state.json``. A lock on the job's folder, handed over by the submitter as an open file, makes sure
 that a job has one scheduler. Kill requests come as verdict.json in a run's folder, from whoever wants a run to end, and
@@ -23,9 +23,10 @@ from .. import process
 from ..engines import forking
 from ..engines.zygotes import Begun
 from ..errors import Busy, ColabMagicsError, InvalidInput
+from ..queues.addresses import shown
 from ..records import lock as locks
 from ..records import schema
-from ..records.names import LOG, PLAN, SCHEDULER, STATE
+from ..records.names import DRAIN, LOG, PLAN, SCHEDULER, STATE
 from ..records.run import Run, runs_of
 from ..records.schema import linked
 from ..records.status import ENDED
@@ -33,10 +34,9 @@ from ..units import count, seconds
 from . import submitted
 from . import workers as said_workers
 from .plan import since
+from .queue_table import Table
 
 CURRENT = "current_sub_job_is.txt"
-_TICK = 0.1
-_BEAT = 5.0
 _PLANNING = 60.0
 """Seconds for which a line waits while another decides about runs of the same job."""
 
@@ -138,8 +138,12 @@ def waits_for(job_folder: Path) -> list[str]:
         return []
     if full:
         return [f"The disk of {job_folder} is full: runs that have ended wait for room to say so."]
-    problem = schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler).get("problem")
-    return [f"The runs of {job_folder.name} wait: {problem}."] if problem else []
+    state = schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler)
+    problem, source = state.get("problem"), str(state.get("source") or "")
+    return [
+        *([f"The runs of {job_folder.name} wait: {problem}."] if problem else []),
+        *([f"{source[:1].upper()}{source[1:]}: runs go on, and it is asked again."] if source else []),
+    ]
 
 
 def last_plan(job_folder: Path) -> dict[str, Any]:
@@ -161,8 +165,15 @@ def check_addable(job_folder: Path, feed: Feed, engine: str) -> None:
     ------
     InvalidInput
         When they are to be executed elsewhere than the others, or otherwise.
+    Busy
+        When the others are taken from a queue.
     """
     plan = last_plan(job_folder)
+    if queue := plan.get("queue"):
+        raise Busy(
+            f"The runs of {job_folder.name} are taken from {queue}, and no others can stand beside them.",
+            "Wait for them (%jobs watch), or use another job: %project job=NAME",
+        )
     had = {**dataclasses.asdict(Feed()), **(plan.get("feed") or {})}
     differ = [
         f"{name}={value}"
@@ -226,6 +237,7 @@ def start(
     secrets: Sequence[str] = (),
     adopt: Sequence[Path] = (),
     begun: Begun | None = None,
+    queue: Table | None = None,
 ) -> int:
     """Start the scheduler of a job and hand the lock over.
 
@@ -247,6 +259,8 @@ def start(
         Folders of runs whose scheduler is gone, and which their engine still has.
     begun : Begun, optional
         What was started for it; the caller closes its files afterwards.
+    queue : Table, optional
+        The queue that it takes runs from, in place of `folders`.
 
     Returns
     -------
@@ -256,20 +270,28 @@ def start(
     folder = job_folder / SCHEDULER
     check_real(folder)
     names = [path.name for path in folders]
-    plan = {"runs": names, "adopt": [path.name for path in adopt], "engine": engine, "feed": dataclasses.asdict(feed)}
+    plan: dict[str, Any] = {
+        "runs": names,
+        "adopt": [path.name for path in adopt],
+        "engine": engine,
+        "feed": dataclasses.asdict(feed),
+    }
     plan["by"] = process.identity()
     begun = begun or Begun()
     plan["begun"] = begun.notes
     plan["secrets"] = list(secrets)
+    if queue is not None:
+        plan |= {"queue": shown(queue.address), "watch": queue.watch}
     try:
         folder.mkdir(exist_ok=True)
         said_workers.forget(folder)
+        (folder / DRAIN).unlink(missing_ok=True)
         process.write_json(folder / PLAN, plan)
         return process.start_detached(
-            process.python("colab_magics.runs.feeding", job_folder, str(fd)),
+            process.python("colab_magics.runs.feed", job_folder, str(fd)),
             log_file=folder / LOG,
             cwd=job_folder,
-            env=forking.ROOM,
+            env=forking.ROOM | (queue.environment if queue is not None else {}),
             pass_fds=(fd, *begun.files),
         )
     except OSError as error:

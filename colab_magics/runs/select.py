@@ -1,4 +1,4 @@
-"""Which runs do words name: ``baseline``, ``baseline/3``, ``3-5``, ``failed``, ``baseline/failed``."""
+"""Which runs do words name: ``baseline``, ``baseline/3``, ``3-5``, ``failed``, ``baseline/failed``, ``lr-3``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Choice(NamedTuple):
     @property
     def by_index(self) -> bool:
         """Whether the runs were named one by one."""
-        return bool(_INDICES.fullmatch(self.which))
+        return bool(_INDICES.fullmatch(self.which)) or any(self.which in (run.word, run.name) for run in self.runs)
 
 
 def job_names(data_job: Path) -> list[str]:
@@ -74,7 +74,8 @@ def choices(
         Folder of all jobs of the project, ``<root>/data_job``.
     words : sequence of str
         ``baseline`` (a job), ``baseline/3``, ``baseline/3-5``, ``baseline/failed``, and with the current job's name
-        left out ``3``, ``7-9,12``, ``failed``. A job that is really named so comes first.
+        left out ``3``, ``7-9,12``, ``failed``. A job that is really named so comes first. A queue's run goes by its
+        name: ``baseline/lr-3``, ``lr-3``.
     job : str
         The current job.
     also : iterable of str
@@ -108,8 +109,10 @@ def choices(
 
 def _in_every_job(data_job: Path, word: str, jobs: Sequence[str], phases: Sequence[str]) -> list[Choice]:
     """Read a word that names no job as one of every job; of numbers, those that a job has."""
-    _check(word, jobs, phases)
     names = with_runs(data_job)
+    if mine := [one for name in names if (one := _called(data_job / name, word, phases)).runs]:
+        return mine
+    _check(word, jobs, phases)
     if not _INDICES.fullmatch(word):
         return [_choice(data_job, f"{name}/{word}", jobs, name, phases) for name in names]
     wanted = set(indices(word, name="ID") or [])
@@ -124,16 +127,32 @@ def _check(word: str, jobs: Sequence[str], phases: Sequence[str]) -> None:
         raise did_you_mean(word, [*jobs, *phases], kind="job or run (write JOB, JOB/3, 3-5 or failed)")
 
 
+def _called(job_folder: Path, word: str, phases: Sequence[str]) -> Choice:
+    """Return the runs that have a name, and this one: as their folders have it, or as the queue does.
+
+    What names runs by how they stand does so always, and a number is first that of a run without a name.
+    """
+    runs = runs_of(job_folder)
+    numbered = _INDICES.fullmatch(word) and not all(run.is_named for run in runs)
+    named = [] if word in phases or numbered else [run for run in runs if run.is_named]
+    found = [run for run in named if run.word == word] or [run for run in named if run.name == word]
+    return Choice(job_folder, word, found)
+
+
 def _choice(data_job: Path, word: str, jobs: Sequence[str], job: str, phases: Sequence[str]) -> Choice:
     name, slash, which = word.partition("/")
     if not slash and word not in jobs:
         name, which = job, word
+        if (called := _called(data_job / job, word, phases)).runs:
+            return called
         _check(word, jobs, phases)
     elif name not in jobs:
         raise did_you_mean(name, jobs, kind="job")
     runs = runs_of(data_job / name)
     if not which:
         return Choice(data_job / name, which, runs)
+    if (called := _called(data_job / name, which, phases)).runs:
+        return called
     if not _INDICES.fullmatch(which):
         if which not in phases:
             raise did_you_mean(which, phases, kind=f"run of job {name!r} (write {name}/3 or {name}/failed)")
@@ -141,7 +160,8 @@ def _choice(data_job: Path, word: str, jobs: Sequence[str], job: str, phases: Se
     wanted = indices(which, name="ID") or []
     chosen = [run for run in runs if run.index in wanted]
     if missing := set(wanted) - {run.index for run in chosen}:
-        there = f"0 to {runs[-1].index}" if runs else "none"
+        numbered = [run.index for run in runs if not run.is_named]
+        there = f"0 to {numbered[-1]}" if numbered else ", ".join(run.word for run in runs[:10]) or "none"
         raise NotFound(f"Job {name!r} has no run {_numbers(missing)}.", f"It has: {there}.")
     return Choice(data_job / name, which, chosen)
 

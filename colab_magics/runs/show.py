@@ -19,7 +19,7 @@ from ..records.run import LOCAL, Run
 from ..records.schema import linked
 from ..records.status import ENDED
 from ..units import show_seconds, show_size, show_time, without_controls
-from . import scheduler, usage
+from . import claims, scheduler, usage
 from .board import tail
 
 
@@ -46,6 +46,7 @@ def details(run: Run) -> str:
         "metrics": metrics.show(metrics.last(metrics.recent(run.folder))),
         **dict([payload_of(record).title(record)]),
         "fork": _place(run),
+        "queue": _claimed(run),
         "code": record.get("commit") or "",
         "attempt": "; ".join([str(run.attempt), *map(_ended, run.earlier)]) if run.attempt > 1 else "",
         "engine": ", ".join(filter(None, [f"{record.get('engine')}, start {record.get('start')}", _machine(run)])),
@@ -79,6 +80,14 @@ def _machine(run: Run) -> str:
     own = ((run.state() or {}).get("process") or {}).get("host")
     names = dict.fromkeys(without_controls(str(name))[:80] for name in (known, own) if name)
     return f"on {' = '.join(names)}" if names else ""
+
+
+def _claimed(run: Run) -> str:
+    """Say from which queue a run comes, how it is called there, and by which worker it was claimed."""
+    said = claims.read(run.folder) if run.is_named else None
+    if not said:
+        return ""
+    return f"{said['queue']}: {said['name']!r}, worker {said['worker']}, claim {said['epoch']}"
 
 
 def _place(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""Where a scheduler takes its runs from: what ``%fork`` and ``%submit`` have planned.
+"""Where a scheduler takes its runs from: what ``%fork`` and ``%submit`` have planned, or a queue (`.queued`).
 
 A source is asked for as many runs as there is room for, and told how each has ended; so it need not know how many there
 will be. The scheduler does not know which source it has.
@@ -21,13 +21,25 @@ from .scheduler import last_plan
 class Source(ABC):
     """Where runs come from."""
 
+    problem: str = ""
+    """Why nobody can be asked for runs now, where that is so; those that were taken go on."""
+    note: str = ""
+    """What the user is to know when it has come to its end."""
+    soon: bool = False
+    """Whether runs may come in a moment."""
+    drained: bool = False
+    """Whether it was told to give no more runs."""
+
+    def tend(self) -> None:  # noqa: B027 - a plan waits for nobody
+        """Do what is to be done meanwhile; called all the time, and returns at once."""
+
     @abstractmethod
     def take(self, number: int) -> list[Run]:
         """Return the next runs to execute, at most so many; they are the scheduler's from then on."""
 
     @abstractmethod
     def settle(self, run: Run, status: Status) -> None:
-        """Take note of how a run has ended that was taken: it is not tried again."""
+        """Take note of how a run has ended that was taken, or that it is not started: it is not tried again."""
 
     @abstractmethod
     def exhausted(self) -> bool:

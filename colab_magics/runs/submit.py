@@ -112,6 +112,28 @@ def submit(order: Order) -> tuple[Board, Plan]:
     ColabMagicsError
         Before anything was started: see `plan.make`, `attempts.write`, `scheduler.taken`.
     """
+    engine, job_folder = ready(order), order.job_folder
+    while True:
+        with contextlib.ExitStack() as stack:
+            if order.draft.queues and _is_queued(stack, job_folder):
+                return _queue(order)
+            try:
+                held = stack.enter_context(scheduler.taken(job_folder))
+            except Busy as busy:
+                if not order.draft.queues:
+                    return _join_those_that_run(order, busy)
+                continue  # another line has just started a scheduler, which takes these, too
+            return _start(order, engine, held)
+
+
+def ready(order: Order) -> Engine:
+    """Check what is asked for, and make the job's folder; returns where runs execute.
+
+    Raises
+    ------
+    ColabMagicsError
+        When they cannot be executed there, or the folder cannot be written.
+    """
     engine = open_engine(order.engine)
     if order.draft.start not in engine.starts:
         raise InvalidInput(
@@ -128,17 +150,7 @@ def submit(order: Order) -> tuple[Board, Plan]:
     make_folder(job_folder / SCHEDULER)
     if order.engine != LOCAL:
         submitted.wait_for_killed(job_folder)
-    while True:
-        with contextlib.ExitStack() as stack:
-            if order.draft.queues and _is_queued(stack, job_folder):
-                return _queue(order)
-            try:
-                held = stack.enter_context(scheduler.taken(job_folder))
-            except Busy as busy:
-                if not order.draft.queues:
-                    return _join_those_that_run(order, busy)
-                continue  # another line has just started a scheduler, which takes these, too
-            return _start(order, engine, held)
+    return engine
 
 
 def _is_queued(stack: contextlib.ExitStack, job_folder: Path) -> bool:

@@ -23,7 +23,7 @@ from .show import grow
 def watch(ui: UI, board: Board, project: Project, *, tolerant: bool) -> None:
     """Show the runs until they have ended, hand their results over, and raise for those that failed (or warn)."""
     began = time.time()
-    if not len(board):
+    if not len(board) and not board.waits_for_more():
         ui.say("Nothing to do: every run was left out.")
         return
     try:

@@ -10,7 +10,21 @@ import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-VERBS = ("project", "sync", "fork", "join", "stop", "submit", "jobs", "remote", "host", "download", "s3", "trust")
+VERBS = (
+    "project",
+    "sync",
+    "fork",
+    "join",
+    "stop",
+    "submit",
+    "queue",
+    "jobs",
+    "remote",
+    "host",
+    "download",
+    "s3",
+    "trust",
+)
 """The verbs in the order in which a notebook uses them; ``<name>.py`` here holds each."""
 
 FUNCTIONS = {"report": "report", "pack": "archives", "unpack": "archives", "keep": "keep"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import session
 from ..errors import InvalidInput
 from ..units import count, indices, seconds
-from . import bare, body, call_only
+from . import bare, body, call_only, fork_queue
 
 if TYPE_CHECKING:
     from ..checkout.project import Project
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
     from ..runs.plan import Plan
     from ..runs.submit import Order
     from ..ui import UI, Notebook, Table
+    from .fork_queue import Asked
 
 
 @body("grid")
 @bare(try_="end")
-@call_only("yes", "force")
+@call_only("yes", "force", "colab_terms")
 def fork(
     grid: Mapping[str, Any] | None = None,
     /,
     *,
     n: int | None = None,
+    runs: str | None = None,
     only: str | None = None,
     first: int = 0,
     done_file: str | None = None,
@@ -49,10 +51,13 @@ def fork(
     try_: str | None = None,
     here: int | None = None,
     notebook: str | None = None,
+    watch: bool = False,
     detach: bool = False,
     dry_run: bool = False,
     force: bool = False,
     yes: bool = False,
+    credentials: str | None = None,
+    colab_terms: Literal["accepted"] | None = None,
 ) -> Board | Table | None:
     """Run this notebook many times.
 
@@ -73,6 +78,9 @@ def fork(
         include: {lr: 1e-5, size: small, depth: 24}
         n: 2                        # repetitions of each point
 
+    ``%fork runs=URL`` takes its runs from a table that other machines take theirs from, too, each run once, until none
+    is left (see ``%queue``). A row is a run: its columns are the parameters, and its folder is called by its name.
+
     A run that finished is kept when the line is executed again; one that still runs is watched; one that did not finish
     goes on in its own folder; values that are new get new folders. ``i_sub_job`` counts from 0 among the runs of
     ``n=``; a grid's are numbered as their folders. When the code of the cells, or of modules of the project that they
@@ -86,6 +94,9 @@ def fork(
         Parameters and their values; the cell's body, or a mapping in Python.
     n : int, optional
         How many runs; with a grid, how often each point.
+    runs : str, optional
+        Take the runs from this queue: a file, ``postgresql://…``, the link of a Google Sheet. ``i_sub_job`` is then a
+        number made from the run's name, the same on every machine.
     only : str, optional
         Execute these alone, by their ``i_sub_job``: ``3,7-9``.
     first : int, default 0
@@ -134,6 +145,8 @@ def fork(
     notebook : str, optional
         The notebook to run, where it is not this one or cannot be found by itself. It is this one when the cell that
         is being executed stands in it.
+    watch : bool, default False
+        With ``runs=``, wait for runs that are added when none is left.
     detach : bool, default False
         Do not wait for the runs; ``%jobs watch`` shows them.
     dry_run : bool, default False
@@ -142,6 +155,11 @@ def fork(
         The same as ``resume=rerun``.
     yes : bool, default False
         Start more than 1,000 runs without asking again.
+    credentials : str, optional
+        With ``runs=``, who asks Google: ``secret:NAME`` or the file of a service account's key; see ``%queue``.
+    colab_terms : {"accepted"}, optional
+        With ``runs=`` on Colab: you have read what its terms say of workers that get their work from elsewhere. It asks
+        otherwise, once a session.
 
     Returns
     -------
@@ -168,7 +186,9 @@ def fork(
     from ..runs.grid import asked_for
     from ..runs.scheduler import Feed
 
-    points, names = asked_for(grid, n, yes=yes)
+    how = (watch, colab_terms, credentials)
+    of = fork_queue.asked(runs, how, grid=grid, n=n, only=only, first=first, done_file=done_file, here=here)
+    points, names = ([], []) if of is not None else asked_for(grid, n, yes=yes)
     said = str(workers) != "auto"
     engine, current = open_engine(on), ui.notebook(notebook)
     current = replace(current, content=forks.prepare(current.content))
@@ -177,9 +197,7 @@ def fork(
     machine = engine.settle(project.data_job, _cwd(current), workers, gpus, ui)
     for warning in filter(None, (current.warning, *machine.warnings)):
         ui.warn(warning)
-    at_once = machine.workers
-    if start == "live":
-        at_once = _workers_that_fit(ui, at_once, fixed=said)
+    at_once = _workers_that_fit(ui, machine.workers, fixed=said) if start == "live" else machine.workers
     limits, resume = _limits(time=time, cell_time=cell_time), plan.resume_word(resume, force=force)
     draft = NotebookDraft(
         current, mine, project.root, _cwd(current), start, seed, limits, keeps=resume == "keep", here=shell
@@ -206,25 +224,36 @@ def fork(
         _be_here(ui, order, count(here, name="here", least=0))
         return None
     if dry_run:
-        return submit.preview(order)
+        return fork_queue.preview(order, of)
     shell.run_here = None
     if start == "live":
         ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
     if hint := which_job.of_former_name(project, current, draft.hashes):
         ui.say(hint)
-    board, made = submit.submit(order)
-    _say(ui, project.job, made, machine.note)
+    board, all_of_it = _start(ui, order, machine.note, of)
     if joins is not None:
         ui.skip([(cell.id, cell.source) for cell in place.between], (joins.id, joins.source), place.ids)
-    shell.forked.append(joined.Forked(joins, joined.board(order.job_folder, made.order, made.keep)))
+    shell.forked.append(joined.Forked(joins, all_of_it))
     if detach:
         return _detached(ui, board, project, current)
     tolerant = then == "continue" or (max_failures is not None and joins is not None)
-    watching.watch(ui, board, project, tolerant=tolerant)
+    fork_queue.watching(ui, board, project, order, of, tolerant=tolerant)
     if joins is None:
         stops = then == "stop" or (then is None and current.current)
         _without_join(ui, current, f"{watching.summary(board)} {_below(mine)}" if stops else "")
     return board
+
+
+def _start(ui: UI, order: Order, note: str, of: Asked | None) -> tuple[Board, Board]:
+    """Start the runs; returns those to watch, and those that ``%join`` returns."""
+    from ..runs import joined, submit
+
+    if of is not None:
+        of_queue = fork_queue.start(order, of)
+        return of_queue, of_queue
+    board, made = submit.submit(order)
+    _say(ui, order.job_folder.name, made, note)
+    return board, joined.board(order.job_folder, made.order, made.keep)
 
 
 def _without_join(ui: UI, current: Notebook, end: str) -> None:
@@ -329,5 +358,6 @@ def _detached(ui: UI, board: Board, project: Project, current: Notebook) -> Boar
     job = project.job
     board.notes.append(f"%jobs watch {job} shows the runs, %jobs kill {job} ends them.")
     if current.current:
-        ui.stop(f"{len(board)} runs go on by themselves. {board.notes[-1]}")
+        which = "The queue's" if board.waits_for_more() else str(len(board))
+        ui.stop(f"{which} runs go on by themselves. {board.notes[-1]}")
     return board

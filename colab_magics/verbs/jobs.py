@@ -99,9 +99,9 @@ def watch(*ids: str, all: bool = False) -> Board:
     from . import jobs_here as here
 
     runs = here.select(ids, every_job=all)
-    board = Board.of(runs)
+    board = here.of_a_queue(ids, every_job=all) or Board.of(runs)
     board.notes += here.left_out(ids, every_job=all)
-    if runs:
+    if runs or board.waits_for_more():
         retry.attend(runs, session.current().secrets)
         board.watch_or_stop(session.current().ui)
     else:
@@ -157,7 +157,8 @@ def logs(
 def kill(*ids: str, all: bool = False) -> Board:
     """End runs that wait or run: their kernels are interrupted, then terminated, then killed, with all their children.
 
-    What they have saved stays, and the next ``%fork`` lets them go on.
+    What they have saved stays, and the next ``%fork`` lets them go on. A whole job that takes its runs from a queue
+    takes no more, and gives back what has not begun.
 
     Parameters
     ----------
@@ -173,7 +174,10 @@ def kill(*ids: str, all: bool = False) -> Board:
     from . import jobs_here as here
 
     _need(ids, all, "kill baseline, %jobs kill 3-5")
-    return end(here.select(ids, every_job=all), session.current().ui)
+    notes = here.drain(ids, every_job=all)
+    board = end(here.select(ids, every_job=all), session.current().ui)
+    board.notes += notes
+    return board
 
 
 @subcommand(jobs)

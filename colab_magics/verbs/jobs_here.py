@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import session
 from ..checkout.project import MARKER, Project, find_project
 from ..errors import NotFound
 from ..records.run import Run
 from ..runs import select as by_words
+
+if TYPE_CHECKING:
+    from ..runs.board import Board
 
 
 def project() -> Project:
@@ -102,6 +106,27 @@ def meant(ids: Sequence[str], *, every_job: bool = False, some: bool = True) -> 
 def the(word: str) -> Run:
     """Return the one run that a word names."""
     return by_words.one(select([word]), [word])
+
+
+def of_a_queue(ids: Sequence[str], *, every_job: bool = False) -> Board | None:
+    """Return the runs of a job that takes them from a queue now, with those that will come; None for other words."""
+    from ..runs import from_queue
+
+    found = choices(ids, every_job=every_job)
+    if len(found) != 1 or found[0].which or not (queue := from_queue.taken_from(found[0].job_folder)):
+        return None
+    return from_queue.board(found[0].job_folder, queue)
+
+
+def drain(ids: Sequence[str], *, every_job: bool = False) -> list[str]:
+    """Have whole jobs that are named take no more runs from their queues; returns a line for each."""
+    from ..runs import from_queue
+
+    return [
+        f"No more runs are claimed from {queue}."
+        for choice in choices(ids, every_job=every_job)
+        if not choice.which and (queue := from_queue.drain(choice.job_folder, "killed by %jobs kill"))
+    ]
 
 
 def latest(runs: Sequence[Run]) -> list[Run]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import session
 from ..errors import InvalidInput
 from ..units import count, indices, seconds, words
-from . import bare, body, call_only
+from . import bare, body, call_only, fork_queue
 from .submit_bundle import write_bundle
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 @body("grid")
 @bare(try_="end")
-@call_only("yes", "force", "bundle", "python", "platform", "requirements", "inputs")
+@call_only("yes", "force", "bundle", "python", "platform", "requirements", "inputs", "colab_terms")
 def submit(
     *command: str,
     grid: Mapping[str, Any] | None = None,
     n: int = 1,
+    runs: str | None = None,
     only: str | None = None,
     first: int = 0,
     done_file: str | None = None,
@@ -42,10 +43,13 @@ def submit(
     resume: Literal["keep", "rerun"] | None = None,
     try_: str | None = None,
     outputs: str | None = None,
+    watch: bool = False,
     wait: bool = False,
     dry_run: bool = False,
     force: bool = False,
     yes: bool = False,
+    credentials: str | None = None,
+    colab_terms: Literal["accepted"] | None = None,
     bundle: str | None = None,
     python: str | None = None,
     platform: str | None = None,
@@ -86,6 +90,9 @@ def submit(
         Parameters and their values; the cell's body, or a mapping in Python.
     n : int, default 1
         How often; with a grid, how often each point.
+    runs : str, optional
+        Take the runs from this queue, whose columns are the names in braces: ``%submit runs=runs.db -- python train.py
+        --lr {lr}``; see ``%queue`` and ``%fork``.
     only, first, done_file : str, int, str, optional
         Which runs; see ``%fork``.
     workers : str, default "auto"
@@ -112,6 +119,8 @@ def submit(
     outputs : str, optional
         With ``on=`` another machine: files and folders of the project that the command writes there, and that come home
         when it has ended: ``outputs=plots,*.csv``. ``data_job`` comes by itself.
+    watch : bool, default False
+        With ``runs=``, wait for runs that are added when none is left.
     wait : bool, default False
         Show what it prints until it has ended, or the table of many; an error tells how it ended, and in a shell the
         exit status is the command's own. Interrupting stops the watching only.
@@ -121,6 +130,10 @@ def submit(
         The same as ``resume=rerun``.
     yes : bool, default False
         Start more than 1,000 runs without asking again.
+    credentials : str, optional
+        With ``runs=``; see ``%queue``.
+    colab_terms : {"accepted"}, optional
+        On Colab with ``runs=``; see ``%fork``.
     bundle : str, optional
         Write this file, and start nothing. Options of runs do not count then, and there is no grid.
     python, platform : str, optional
@@ -166,12 +179,13 @@ def submit(
     if in_run.is_run(ui):
         ui.say("A run starts no others: %submit is the main notebook's.")
         return None
+    how = (watch, colab_terms, credentials)
+    of = fork_queue.asked(runs, how, grid=grid, n=n - 1, only=only, first=first, done_file=done_file)
     points, names = asked_for(grid, count(n, name="n"), yes=yes)
-    project = which_job.of_commands(shell)
-    limit = None if time is None else seconds(time, name="time")
+    project, limit = which_job.of_commands(shell), None if time is None else seconds(time, name="time")
     folder = which_job.folder_of_commands(project)
     draft = CommandDraft(list(map(str, command)), folder, limit, names)
-    if draft.unknown:
+    if draft.unknown and of is None:
         ui.warn(f"{{{draft.unknown[0]}}} is no parameter, and stays in the command as it is.")
     with ExitStack() as undo:
         on, machine = _where(ui, project, folder, on, need, workers, gpus, undo, dry_run=dry_run)
@@ -195,7 +209,9 @@ def submit(
             outputs=output_patterns(outputs),
         )
         if dry_run:
-            return room.preview(order)
+            return fork_queue.preview(order, of)
+        if of is not None:
+            return fork_queue.of_commands(ui, project, order, of, undo, wait=wait)
         board, made = room.submit(order)
         if made.execute:
             undo.pop_all()  # what was promised is the runs' from now on

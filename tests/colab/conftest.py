@@ -38,6 +38,8 @@ class Page:
         What `mount` and `flush_and_unmount` raise.
     asked : list of str
         Every request that reached the page.
+    sign_in_error : str, default ""
+        What `authenticate_user` fails with.
     """
 
     drive: Path
@@ -47,6 +49,7 @@ class Page:
     mount_error: BaseException | None = None
     flush_error: BaseException | None = None
     asked: list[str] = field(default_factory=list)
+    sign_in_error: str = ""
 
     @property
     def cloud(self) -> Path:
@@ -98,7 +101,11 @@ class ColabUI(TerminalUI):
 
 def _google(page: Page) -> dict[str, ModuleType]:
     """Build the modules."""
-    names = ("google", "google.colab", *(f"google.colab.{n}" for n in ("_message", "drive", "userdata", "runtime")))
+    names = (
+        "google",
+        "google.colab",
+        *(f"google.colab.{n}" for n in ("_message", "auth", "drive", "userdata", "runtime")),
+    )
     found = {name: ModuleType(name) for name in names}
     for name in ("google", "google.colab"):
         found[name].__path__ = []  # type: ignore[attr-defined]
@@ -147,6 +154,13 @@ def _google(page: Page) -> dict[str, ModuleType]:
         TimeoutException=TimeoutException,
     )
     found["google.colab.drive"].__dict__.update(mount=page.mount, flush_and_unmount=page.flush_and_unmount)
+
+    def authenticate_user(clear_output: bool = True, project_id: str | None = None) -> None:
+        page.ask("authenticate")
+        if page.sign_in_error:
+            raise MessageError(page.sign_in_error)
+
+    found["google.colab.auth"].__dict__.update(authenticate_user=authenticate_user)
     found["google.colab.runtime"].__dict__.update(unassign=lambda: page.ask("unassign"))
     return found
 

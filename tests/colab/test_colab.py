@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from colab_magics.colab import mount, notebook, runtime, secrets
+from colab_magics.colab import consent, mount, notebook, runtime, secrets
 from colab_magics.errors import NotFound, Unavailable
 
 from .conftest import Page
@@ -142,6 +142,25 @@ class TestSecrets:
         assert secrets.read("A", "colab") == "value"
         with pytest.raises(NotFound, match=r"in the environment\.(.|\n)*export B="):
             secrets.read("B", "colab")
+
+
+class TestConsent:
+    def test_the_user_is_asked_once(self, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(consent, "_asked", [])
+        consent.ask("script")
+        assert page.asked == []
+        consent.ask("colab")
+        consent.ask("colab")
+        assert page.asked == ["authenticate"]
+
+    def test_who_says_no_is_told_what_else_there_is(self, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(consent, "_asked", [])
+        page.sign_in_error = "credential propagation was unsuccessful"
+        with pytest.raises(Unavailable, match=r"was unsuccessful(.|\n)*credentials=secret:NAME"):
+            consent.ask("colab")
+        page.sign_in_error = ""
+        consent.ask("colab")
+        assert page.asked == ["authenticate"] * 2
 
 
 class TestNotebook:

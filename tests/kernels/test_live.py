@@ -358,3 +358,20 @@ def test_free_memory_knows_the_limits_of_control_groups(tmp_path: Path) -> None:
     (first / "memory.limit_in_bytes").write_text("4000\n")
     (first / "memory.usage_in_bytes").write_text("1000\n")
     assert memory.free_memory(cgroups=tmp_path, own=tmp_path / "own") == 3000
+
+
+def test_runs_of_a_queue_are_forked_from_the_notebook_too(start_kernel: Callable[..., Front], tmp_path: Path) -> None:
+    front, cells = opened(
+        start_kernel,
+        tmp_path,
+        f"{SETUP}\nbig = list(range(7))",
+        "%%queue runs.db\nlr: [1, 2, 3]",
+        "%fork runs=runs.db start=live workers=2",
+        "open(data_job + '/result', 'w').write(f'{lr} {len(big)}')",
+        "runs = %join\nprint([run.name for run in runs])",
+    )
+    replies = run_all(front, cells)
+    assert [reply.status for reply in replies] == ["ok"] * 5, replies
+    assert replies[4].out == "['run_001', 'run_002', 'run_003']\n"
+    found = sorted((tmp_path / "net" / "data_job" / "base").glob("sub_job_run_*/result"))
+    assert [path.read_text() for path in found] == ["1 7", "2 7", "3 7"]

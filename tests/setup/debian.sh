@@ -1,14 +1,19 @@
 #!/bin/sh
 # See to the programs that the demo or the tests need: by apt as root, else say what is missing and how to get it.
 #   debian.sh demo   a Python with venv, git, rsync
-#   debian.sh test   also sshd, ssh, login shells, Ceph, Chromium and FUSE
-#   debian.sh bench  also FUSE, lsyncd and curl
+#   debian.sh test   also sshd, ssh, login shells, Ceph, PostgreSQL, Chromium and FUSE
+#   debian.sh bench  also FUSE, lsyncd, curl and PostgreSQL
 # Without a must (venv, git, rsync) this ends with an error. Tests whose program is missing skip and say so.
 set -eu
 here=$(dirname -- "$0")
 what=${1:?usage: debian.sh demo|test|bench}
 
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+
+# Debian keeps the server's programs away from $PATH.
+postgresql() {
+    has initdb || [ -n "$(find /usr/lib/postgresql -name initdb 2>/dev/null | head -n 1)" ] || others="$others postgresql"
+}
 
 list_missing() {
     musts= others=
@@ -21,6 +26,7 @@ list_missing() {
         # A store that people run; rclone and moto come by pip.
         has radosgw || others="$others radosgw ceph-mon ceph-osd ceph-base ceph-common"
         has openssl || others="$others openssl"
+        postgresql
         # Login shells that people have on other machines.
         for shell in zsh fish tcsh; do has "$shell" || others="$others $shell"; done
         has chromium || has google-chrome || others="$others chromium"
@@ -34,6 +40,7 @@ list_missing() {
         has fusermount3 || others="$others fuse3"
     fi
     if [ "$what" = bench ]; then
+        postgresql
         has lsyncd || others="$others lsyncd"
         has curl || others="$others curl"
     fi

@@ -1,0 +1,58 @@
+"""The detached process that schedules a job: ``python -P -m colab_magics.runs.feed JOB_FOLDER LOCK_FD``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from ..engines import forking, open_engine
+from ..engines.base import Work
+from ..errors import ColabMagicsError
+from ..records.names import PLAN, QUEUED, SCHEDULER
+from ..records.run import runs_of
+from .feeding import Scheduler
+from .queue_table import Table
+from .queued import Queued
+from .runner import Runner
+from .scheduler import Feed, last_plan, planning
+from .sources import Planned, Source
+
+
+def main() -> None:
+    """Run as a program."""
+    job_folder, lock = Path(sys.argv[1]), int(sys.argv[2])
+    queue = Table.taken()
+    plan = last_plan(job_folder)
+    if not plan:
+        raise ColabMagicsError(f"{job_folder / SCHEDULER / PLAN} cannot be read.", "Run the %fork line again.")
+    names = {*plan.get("runs", ()), *plan.get("adopt", ())}
+    by_name = {run.folder.name: run for run in runs_of(job_folder) if run.folder.name in names}
+    forking.make_room()
+    runs = [by_name[name] for name in plan["runs"] if name in by_name]
+    adopt = [by_name[name] for name in plan["adopt"] if name in by_name]
+    folders, adopted = [run.folder for run in runs], [run.folder for run in adopt]
+    source: Source
+    if queue is not None:
+        # First of all: its process is to be forked from one that holds nothing yet.
+        source = Queued(job_folder, queue, adopted, [lock])
+        folders = [job_folder / SCHEDULER / QUEUED]
+    else:
+        source = Planned(job_folder, runs, len(plan["runs"]))
+    engine, feed = open_engine(plan["engine"]), Feed(**plan["feed"])
+    secrets = {name: os.environ[name] for name in plan.get("secrets", ()) if name in os.environ}
+    engine.prepare(Work(job_folder, Runner(), folders, adopted, secrets, feed.workers))
+    scheduler = Scheduler(job_folder, engine, source, feed, adopt)
+    while True:
+        scheduler.run()
+        # Whoever adds to the plan finds the job's lock held, and then this look comes after; or finds it free.
+        with planning(job_folder):
+            if source.exhausted():
+                scheduler.finish()
+                # Who waits for the job need not wait for this process's end too.
+                os.close(lock)
+                return
+
+
+if __name__ == "__main__":
+    main()
