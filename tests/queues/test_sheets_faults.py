@@ -461,7 +461,23 @@ def test_a_sheet_where_nothing_finds_empty_cells_works_all_the_same(
     assert {row["status"] for row in runs.by_name().values()} == {DONE}
 
 
-def test_a_fork_of_the_process_asks_for_itself(runs: Sheet, server: Server, open: Open, tmp_path: Path) -> None:
+def test_a_fork_of_the_process_has_connections_of_its_own(
+    runs: Sheet, open: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = open()
+    claim = queue.claim("w")
+    assert claim is not None
+    calls = queue.calls
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        assert queue.heartbeat([Beat(claim)]) != [None]
+        assert sum(queue.calls.values()) < sum(calls.values()), "counted anew"
+        queue.close()
+
+
+def test_another_process_says_the_heartbeats_of_a_claim(
+    runs: Sheet, server: Server, open: Open, tmp_path: Path
+) -> None:
     """A run's own process says its heartbeats with the claim that the scheduler has made."""
     queue = open()
     claim = queue.claim("w")

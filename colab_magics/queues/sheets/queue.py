@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
@@ -50,7 +51,7 @@ class SheetsQueue(Queue):
         self._link = link.read(address)
         self._limits = limits or Limits()
         self._named, self._where = "", ""
-        self._lock = threading.RLock()
+        self._lock, self._pid = threading.RLock(), os.getpid()
         self._opened: Tab | None = None
         self._own: dict[Claimed, Mapping[str, Value]] = {}
         self._answers: OrderedDict[str, Exchanged] = OrderedDict()
@@ -58,10 +59,17 @@ class SheetsQueue(Queue):
 
     def sign_in(self, where: str, credentials: str = "") -> None:
         """Find who asks Google, now; on Colab its user is asked for consent. See `base.Queue.sign_in`."""
-        with self._lock:
+        with self._alone:
             if (where, credentials) != (self._where, self._named):
                 self._where, self._named, self._opened = where, credentials, None
             self._tab()
+
+    @property
+    def _alone(self) -> threading.RLock:
+        """The lock of what is kept here; a fork of the process has one, and connections, of its own."""
+        if self._pid != os.getpid():
+            self._lock, self._pid, self._opened = threading.RLock(), os.getpid(), None
+        return self._lock
 
     @property
     def calls(self) -> Counter[str]:
@@ -77,17 +85,17 @@ class SheetsQueue(Queue):
 
     def create(self, defaults: Mapping[str, Value] | None = None) -> None:
         """See `base.Queue.create`; the spreadsheet itself is made by people, who share it."""
-        with self._lock:
+        with self._alone:
             adding.create(self._tab(), dict(defaults or {}))
 
     def add(self, runs: Sequence[New]) -> list[str]:
         """See `base.Queue.add`; new parameters get a column each."""
-        with self._lock:
+        with self._alone:
             return adding.add(self._tab(), runs, patience=self._limits.patience)
 
     def rows(self) -> list[Row]:
         """See `base.Queue.rows`."""
-        with self._lock:
+        with self._alone:
             tab = self._tab()
             table = tab.look().check()
             return [self._row(tab, table, line) for line in table.lines]
@@ -125,7 +133,7 @@ class SheetsQueue(Queue):
         """See `base.Queue.exchange`; one call where nobody else wants the same row."""
         if not worker or set(worker) & set("[]#·"):
             raise InvalidInput(f"{worker!r} cannot be a worker's name in a sheet.", "Use letters and digits.")
-        with self._lock:
+        with self._alone:
             if ticket in self._answers:
                 return self._answers[ticket]
             again = ticket in self._unanswered
@@ -147,7 +155,7 @@ class SheetsQueue(Queue):
         """See `base.Queue.heartbeat`; one call for all."""
         if not beats:
             return []
-        with self._lock:
+        with self._alone:
             held = beating.beat(self._tab(), beats, self._own, patience=self._limits.patience)
             self._show([one.claim.uid for one in beats])
             return held
@@ -166,16 +174,16 @@ class SheetsQueue(Queue):
 
     def requeue(self, which: Sequence[str]) -> list[str]:
         """See `base.Queue.requeue`; a run is stale whose token this process saw unchanged for a lease."""
-        with self._lock:
+        with self._alone:
             return requeueing.requeue(self._tab(), which)
 
     def probe(self, *, clients: int = 8, rounds: int = 25) -> Probed:
         """See `base.Queue.probe`; in a tab of its own, which is deleted afterwards."""
-        with self._lock:
+        with self._alone:
             return probing.probe(self._tab().client, clients=clients, rounds=rounds)
 
     def close(self) -> None:
         """Let go of the connection."""
-        with self._lock:
+        with self._alone:
             if self._opened is not None:
                 self._opened.client.close()
