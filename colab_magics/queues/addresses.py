@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import InvalidInput
@@ -14,7 +14,7 @@ _FILE = re.compile(r"sqlite:(///)?")
 
 
 def absolute(address: str) -> str:
-    """Return an address that means the same from every folder: a file's whole path.
+    """Return an address that means the same from every folder: a file's real path.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def absolute(address: str) -> str:
         raise InvalidInput("Which queue?", "Write a file, such as runs.db, or its link.")
     if kind_of(text) != "sqlite":
         return text
-    return str(Path(_FILE.sub("", text, count=1)).expanduser().absolute())
+    return os.path.realpath(os.path.expanduser(_FILE.sub("", text, count=1)))
 
 
 def shown(address: str) -> str:

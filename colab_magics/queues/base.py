@@ -31,6 +31,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ..errors import InvalidInput
+
 READY, RUNNING, DONE, FAILED, STALE = "ready", "running", "done", "failed", "stale"
 
 MOST_ATTEMPTS = 3
@@ -342,6 +344,34 @@ class Queue(ABC):
         Busy
             For a run that a worker holds; nothing was changed.
         """
+
+    def stop(self, which: Sequence[str], why: str = "stopped by hand") -> list[str]:
+        """Let runs end at their next heartbeat; those that wait are not executed before they are requeued.
+
+        Parameters
+        ----------
+        which : sequence of str
+            Names or uids of runs, `FAILED` or `STALE`.
+        why : str, default "stopped by hand"
+            What they are told.
+
+        Returns
+        -------
+        list of str
+            Their names.
+
+        Raises
+        ------
+        InvalidInput
+            Where people do that in the table itself.
+        """
+        raise InvalidInput(
+            "This table's runs are stopped in the table itself.", "Write into manual_run_stop or manual_worker_stop."
+        )
+
+    def stop_worker(self, worker: str, why: str = "stopped by hand") -> None:
+        """Let a worker claim no more; an empty `why` lets it claim again. Raises as `stop` does."""
+        self.stop([worker], why)
 
     @abstractmethod
     def probe(self, *, clients: int = 8, rounds: int = 25) -> Probed:

@@ -238,21 +238,6 @@ class SqlQueue(Queue):
         return list(self._once(new_ticket(), "", work)["names"]) if which else []
 
     def stop(self, which: Sequence[str], why: str = "stopped by hand") -> list[str]:
-        """Let runs end at their next heartbeat; those that wait are not executed before they are requeued.
-
-        Parameters
-        ----------
-        which : sequence of str
-            Names or uids of runs, ``failed`` or ``stale``.
-        why : str, default "stopped by hand"
-            What they are told.
-
-        Returns
-        -------
-        list of str
-            Their names.
-        """
-
         def work(tables: Tables) -> list[str]:
             chosen = tables.chosen(which)
             tables.run(text.STOP, *((clean(why)[:LONGEST], one.uid) for one in chosen))
@@ -261,7 +246,6 @@ class SqlQueue(Queue):
         return self.in_transaction(work)
 
     def stop_worker(self, worker: str, why: str = "stopped by hand") -> None:
-        """Let a worker claim no more; an empty `why` lets it claim again."""
         checked_word(worker, what="the name of a worker")
 
         def work(tables: Tables) -> None:

@@ -70,7 +70,7 @@ class Worker:
             except GeneratorExit:
                 run.left(sys._getframe().f_back)
                 raise
-            end = run.end_of()
+            end = run.end_as_told()
             ends, pause = [end] if end is not None else [], 0.0
 
     def claim(self) -> QueueRun | None:

@@ -17,6 +17,9 @@ from ..records import schema
 from ..records.names import CLAIM, named_folder
 from ..records.run import Run, runs_of
 
+STOPPED, KILLED = "stopped", "killed"
+"""What the table says of a run that people have ended there, and of one that was ended here: nobody claims those."""
+
 
 def write(folder: Path, queue: str, claim: Claim, *, over: bool = False) -> None:
     """Write down that a run is held, or (`over`) that the queue knows its end; raises OSError."""

@@ -10,6 +10,7 @@ from ..payloads.base import NOTEBOOK, kind_of
 from ..records.run import Run, runs_of
 from ..records.status import Status
 from ..units import without_controls
+from . import claims
 
 
 def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
@@ -35,7 +36,11 @@ def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
         for run in runs_of(bad[0][0].folder.parent)
     )
     how = " with resume=keep: it keeps the runs that are done, whose code was another" if done else ""
-    return RunsFailed("\n".join(lines), f"{payload_of(bad[0][0].record).mend()}{how}.", status=_exit_status(bad))
+    mend = payload_of(bad[0][0].record).mend()
+    if claim := claims.read(bad[0][0].folder):
+        # Whoever claims a run executes it with the code that he has; those that are done are claimed by nobody.
+        mend, how = f"%queue requeue {claim['queue']} failed makes them ready again. {mend}", ""
+    return RunsFailed("\n".join(lines), f"{mend}{how}.", status=_exit_status(bad))
 
 
 def _exit_status(bad: Sequence[tuple[Run, Status]]) -> int:

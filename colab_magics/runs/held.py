@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ColabMagicsError
 from ..queues.base import DONE, FAILED, READY, Beat, Claim, End, Held, Report, Value
 from ..records import metrics
+from .claims import STOPPED
 
 if TYPE_CHECKING:
     from .by_hand import Worker
@@ -61,13 +62,14 @@ class QueueRun:
         Its parameters, as they were read last.
     stop : str
         Why it is to end, as somebody has written into the table, or because it is not this worker's any more; empty
-        while it may go on. A script then ends the run as it likes: ``run.done("stopped")`` and ``continue``.
+        while it may go on. A script that has read it ends what it does, and the run has ended as ``stopped``.
     """
 
     def __init__(self, worker: Worker, claim: Claim) -> None:
         self.worker, self.claim = worker, claim
         self.config = Config(claim.config)
-        self.stop, self.ended = "", False
+        self.ended = False
+        self._stop, self._told_to_stop = "", False
         self._report, self._lock, self._over = Report(commit=worker.commit), threading.Lock(), threading.Event()
         self._pid, self._last, self._told = os.getpid(), 0.0, self.config
         self._shown_before = getattr(sys, "last_value", None)
@@ -85,6 +87,12 @@ class QueueRun:
     def attempts(self) -> int:
         """How often it has been claimed, this time included."""
         return self.claim.attempts
+
+    @property
+    def stop(self) -> str:
+        """See the class."""
+        self._told_to_stop = bool(self._stop)
+        return self._stop
 
     def __repr__(self) -> str:
         return f"run {self.name}: {dict(self.config)}"
@@ -136,13 +144,18 @@ class QueueRun:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
         """Mark it done; an exception marks it failed and is shown, and the program goes on with the next run."""
         if error is None:
-            self.done()
+            if (end := self.end_as_told()) is not None:
+                self.worker.exchange([end], 0)
         elif isinstance(error, Exception):
             self.fail(in_words(error))
             traceback.print_exception(error)
         else:
             self.give_back()
         return isinstance(error, Exception)
+
+    def end_as_told(self) -> End | None:
+        """Return the end of a run whose work is over: done, or stopped where the program has read that it is to be."""
+        return self.end_of(STOPPED, self._stop) if self._told_to_stop else self.end_of()
 
     def end_of(self, status: str = DONE, error: str = "") -> End | None:
         """Return the end to write, and hold it no more; None where it has ended already, or is somebody else's."""
@@ -172,10 +185,10 @@ class QueueRun:
 
     def _heard(self, held: Held | None) -> None:
         if held is None:
-            self.stop = "it is not this worker's any more: its lease was over"
+            self._stop = "it is not this worker's any more: its lease was over"
         else:
             self.config = Config(held.config)
-            self.stop = held.stop
+            self._stop = held.stop
 
     def _keep(self) -> None:
         beat_at = time.monotonic() + self.worker.queue.beat

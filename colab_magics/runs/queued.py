@@ -27,13 +27,12 @@ from ..records.run import Run, ended_attempts
 from ..records.status import Status
 from . import attempts, attending, claims
 from .attending import Hold, News, Orders, Want
+from .claims import KILLED, STOPPED
 from .feeding import say
 from .grid import plain_value, why_no_parameter
 from .queue_table import Table
 from .sources import Source
 
-STOPPED, KILLED = "stopped", "killed"
-"""What the table says of a run that people have ended there, and of one that was ended here: nobody claims those."""
 _PATIENCE = 600.0
 """Seconds for which ends wait for a queue that is away when nothing else is left; the next scheduler tells them."""
 _SOON = 0.5

@@ -263,17 +263,12 @@ def stop(
         See ``%queue``.
     """
     found, ui = _open(url, credentials), session.current().ui
-    stops, stops_worker = getattr(found, "stop", None), getattr(found, "stop_worker", None)
-    if stops is None or stops_worker is None:
-        raise InvalidInput(
-            "This table's runs are stopped in the table itself.", "Write into manual_run_stop or manual_worker_stop."
-        )
     if not which and worker is None:
         raise InvalidInput("Which runs?", f"Write their names: %queue stop {url} NAME, or worker=NAME")
     with _asking(found):
-        names = stops(list(map(str, which)), why) if which else []
+        names = found.stop(list(map(str, which)), why) if which else []
         if worker is not None:
-            stops_worker(worker, why)
+            found.stop_worker(worker, why)
     ui.say(f"To end: {', '.join([*names, *([f'worker {worker}'] if worker is not None else [])]) or 'none'}.")
 
 

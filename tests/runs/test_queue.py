@@ -488,6 +488,8 @@ def test_an_address_means_the_same_from_every_folder(tmp_path: Path, monkeypatch
     wanted = str(tmp_path / "runs.db")
     assert [addresses.absolute(one) for one in ("runs.db", "./runs.db", "sqlite:///runs.db")] == [wanted] * 3
     assert addresses.absolute(f"sqlite:///{wanted}") == wanted
+    (Path(wanted).parent / "link").symlink_to(Path(wanted).parent)
+    assert addresses.absolute("link/runs.db") == wanted, "one queue has one name, wherever it is said"
     with pytest.raises(InvalidInput, match="Which queue"):
         addresses.absolute(" ")
 

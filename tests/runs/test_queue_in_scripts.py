@@ -111,10 +111,26 @@ def test_edits_reach_the_run_and_its_metrics_the_table(url: str, monkeypatch: py
     assert changed == {"lr": 0.5, "n_epoch": None}
     poll(lambda: run._last)  # it was asked again, and NaN is no change
     assert run.sync() == {}
-    open_queue(url).stop(["run_001"], "enough")  # type: ignore[attr-defined]
+    open_queue(url).stop(["run_001"], "enough")
     poll(lambda: run.stop == "enough")  # by the thread's heartbeat
     run.done("stopped")
     assert rows(url)[0].status == "stopped"
+
+
+@pytest.mark.parametrize(("looks", "ends"), [(True, ("stopped", "enough")), (False, ("done", ""))])
+def test_s16_who_has_read_that_it_is_to_stop_ends_as_stopped(
+    url: str, monkeypatch: pytest.MonkeyPatch, looks: bool, ends: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(SqliteQueue, "default_lease", 0.6)
+    for run in colab_magics.queue(url):
+        if run.name == "run_001":
+            open_queue(url).stop([run.name], "enough")
+            poll(lambda run=run: run._stop)
+            if looks and run.stop:
+                continue
+    first = rows(url)[0]
+    assert (first.status, first.error) == ends
+    assert {one.status for one in rows(url)[1:]} == {"done"}
 
 
 def test_a_run_that_was_lost_says_so_and_its_end_changes_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
