@@ -10,7 +10,7 @@ from ..payloads.base import NOTEBOOK, kind_of
 from ..records.run import Run, runs_of
 from ..records.status import Status
 from ..units import without_controls
-from . import claims
+from .of_queue import claims
 
 
 def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:

@@ -12,8 +12,8 @@ from ..errors import ColabMagicsError
 from ..records.names import PLAN, QUEUED, SCHEDULER
 from ..records.run import runs_of
 from .feeding import Scheduler
-from .queue_table import Table
-from .queued import Queued
+from .of_queue.source import Queued
+from .of_queue.table import Table
 from .runner import Runner
 from .scheduler import Feed, last_plan, planning
 from .sources import Planned, Source

@@ -21,8 +21,8 @@ from ..records.names import FORKS, SCHEDULER
 from ..records.run import Run, runs_of
 from ..session import Session
 from ..ui import RunningCell
-from . import claims
 from .board import Board
+from .of_queue import claims
 from .scheduler import cannot_start
 
 

@@ -16,7 +16,8 @@ from ..payloads import payload_of
 from ..records.names import SCHEDULER
 from ..records.run import LOCAL, Run, runs_of
 from ..units import count
-from . import attempts, claims, scheduler, submitted
+from . import attempts, scheduler, submitted
+from .of_queue import claims
 from .scheduler import Feed
 from .select import Choice, reread
 

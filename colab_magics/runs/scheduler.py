@@ -33,8 +33,8 @@ from ..records.status import ENDED
 from ..units import count, seconds
 from . import submitted
 from . import workers as said_workers
+from .of_queue.table import Table
 from .plan import since
-from .queue_table import Table
 
 CURRENT = "current_sub_job_is.txt"
 _PLANNING = 60.0

@@ -19,8 +19,9 @@ from ..records.run import LOCAL, Run
 from ..records.schema import linked
 from ..records.status import ENDED
 from ..units import show_seconds, show_size, show_time, without_controls
-from . import claims, scheduler, usage
+from . import scheduler, usage
 from .board import tail
+from .of_queue import claims
 
 
 @dataclass(frozen=True)

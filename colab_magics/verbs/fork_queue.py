@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ..checkout.project import Project
     from ..queues.base import Queue, Row
     from ..runs.board import Board
-    from ..runs.from_queue import QueueBoard
-    from ..runs.queue_table import Table
+    from ..runs.of_queue.sweep import QueueBoard
+    from ..runs.of_queue.table import Table
     from ..runs.submit import Order
     from ..ui import UI
     from ..ui import Table as Shown
@@ -66,8 +66,8 @@ class Asked:
     def table(self) -> Table:
         """Return what a scheduler needs of it."""
         from ..colab import secrets
-        from ..runs.attending import SECRET
-        from ..runs.queue_table import Table
+        from ..runs.of_queue.attending import SECRET
+        from ..runs.of_queue.table import Table
 
         said, secret = self.credentials or "", ""
         if said.startswith(SECRET):
@@ -124,10 +124,10 @@ def accept(colab_terms: str | None) -> None:
 
 def start(order: Order, of: Asked) -> QueueBoard:
     """Have runs of a queue executed."""
-    from ..runs import from_queue
+    from ..runs.of_queue import sweep
 
     accept(of.terms)
-    board = from_queue.start(order, of.table(), of.rows())
+    board = sweep.start(order, of.table(), of.rows())
     failed = sum(run.status().phase == "failed" for run in board.runs if run.folder in board.before)
     if failed:
         session.current().ui.say(
@@ -138,9 +138,10 @@ def start(order: Order, of: Asked) -> QueueBoard:
 
 def preview(order: Order, of: Asked | None) -> Shown:
     """Show what would be executed, of a queue what would be claimed; nothing is."""
-    from ..runs import from_queue, submit
+    from ..runs import submit
+    from ..runs.of_queue import sweep
 
-    return submit.preview(order) if of is None else from_queue.preview(order, of.rows())
+    return submit.preview(order) if of is None else sweep.preview(order, of.rows())
 
 
 def watching(ui: UI, board: Board, project: Project, order: Order, of: Asked | None, *, tolerant: bool) -> None:
@@ -167,9 +168,9 @@ def of_commands(ui: UI, project: Project, order: Order, of: Asked, undo: ExitSta
 
 def tell(board: Board, order: Order, of: Asked) -> None:
     """Say below the runs how the whole queue stands, where it can be asked."""
-    from ..runs import from_queue
+    from ..runs.of_queue import sweep
 
     with suppress(ColabMagicsError):
-        note = from_queue.others(order.job_folder, of.address, of.rows())
+        note = sweep.others(order.job_folder, of.address, of.rows())
         board.notes.append(note)
         session.current().ui.say(note)

@@ -110,22 +110,22 @@ def the(word: str) -> Run:
 
 def of_a_queue(ids: Sequence[str], *, every_job: bool = False) -> Board | None:
     """Return the runs of a job that takes them from a queue now, with those that will come; None for other words."""
-    from ..runs import from_queue
+    from ..runs.of_queue import sweep
 
     found = choices(ids, every_job=every_job)
-    if len(found) != 1 or found[0].which or not (queue := from_queue.taken_from(found[0].job_folder)):
+    if len(found) != 1 or found[0].which or not (queue := sweep.taken_from(found[0].job_folder)):
         return None
-    return from_queue.board(found[0].job_folder, queue)
+    return sweep.board(found[0].job_folder, queue)
 
 
 def drain(ids: Sequence[str], *, every_job: bool = False) -> list[str]:
     """Have whole jobs that are named take no more runs from their queues; returns a line for each."""
-    from ..runs import from_queue
+    from ..runs.of_queue import sweep
 
     return [
         f"No more runs are claimed from {queue}."
         for choice in choices(ids, every_job=every_job)
-        if not choice.which and (queue := from_queue.drain(choice.job_folder, "killed by %jobs kill"))
+        if not choice.which and (queue := sweep.drain(choice.job_folder, "killed by %jobs kill"))
     ]
 
 

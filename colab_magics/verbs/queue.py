@@ -13,7 +13,7 @@ from .fork_queue import accept, opened
 
 if TYPE_CHECKING:
     from ..queues.base import Queue
-    from ..runs.by_hand import Worker
+    from ..runs.of_queue.by_hand import Worker
     from ..ui import Table
 
 
@@ -93,7 +93,8 @@ def queue(
         The text says what to do.
     """
     from ..checkout.project import find_project
-    from ..runs import by_hand, in_run, submit
+    from ..runs import in_run, submit
+    from ..runs.of_queue import by_hand
 
     here = session.current()
     if runs is not None and not in_run.is_run(here.ui):
@@ -172,7 +173,7 @@ def add(
     Table
         The runs.
     """
-    from ..runs import run_table
+    from ..runs.of_queue import run_table
 
     given = run_table.read(runs) if isinstance(runs, str) else runs
     _add(url, given, n, again=again, yes=yes, credentials=credentials)
@@ -198,13 +199,13 @@ def show(url: str, /, *, status: str | None = None, credentials: str | None = No
         The runs.
     """
     from ..queues.addresses import shown
-    from ..runs import from_queue, run_table
+    from ..runs.of_queue import run_table, sweep
 
     found = _open(url, credentials)
     with _asking(found):
         rows = found.rows()
     chosen = [row for row in rows if status is None or row.status == status]
-    return run_table.table(chosen, f"{shown(found.address)}: {from_queue.count(rows)}.")
+    return run_table.table(chosen, f"{shown(found.address)}: {sweep.count(rows)}.")
 
 
 @subcommand(queue)
@@ -226,7 +227,7 @@ def requeue(url: str, /, *which: str, credentials: str | None = None) -> Table:
         The runs.
     """
     from ..queues.base import FAILED, STALE
-    from ..runs import run_table
+    from ..runs.of_queue import run_table
 
     words = list(map(str, which))
     if url in (FAILED, STALE) and words:
@@ -325,7 +326,7 @@ def export(url: str, file: str, /, *, credentials: str | None = None) -> Table:
     Table
         How many were written, and where.
     """
-    from ..runs import run_table
+    from ..runs.of_queue import run_table
     from ..ui import Table
 
     found = _open(url, credentials)
@@ -349,7 +350,7 @@ def _asking(found: Queue) -> Any:
 
 def _add(url: str, runs: Any, n: int | None, *, again: bool, yes: bool, credentials: str | None) -> None:
     from ..queues.addresses import shown
-    from ..runs import run_table
+    from ..runs.of_queue import run_table
 
     found = _open(url, credentials)
     wanted = run_table.entries(runs, n=n, yes=yes)
@@ -364,8 +365,8 @@ def _add(url: str, runs: Any, n: int | None, *, again: bool, yes: bool, credenti
 
 def _mapping(text: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Read parameters' values: a mapping, or YAML of one."""
-    from ..runs import run_table
     from ..runs.grid import plain_value, why_no_parameter
+    from ..runs.of_queue import run_table
 
     try:
         values = run_table.read_yaml(text) if isinstance(text, str) else text

@@ -29,9 +29,10 @@ from colab_magics.queues import addresses, open_queue
 from colab_magics.queues.base import New, Row
 from colab_magics.records.names import CLAIM, SCHEDULER, is_named, named_folder, number_of
 from colab_magics.records.run import Run, runs_of
-from colab_magics.runs import attempts, claims, from_queue, scheduler
+from colab_magics.runs import attempts, scheduler
 from colab_magics.runs.board import Board
-from colab_magics.runs.queue_table import Table
+from colab_magics.runs.of_queue import claims, sweep
+from colab_magics.runs.of_queue.table import Table
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 
@@ -122,7 +123,7 @@ def test_two_schedulers_eat_from_one_table_and_each_run_is_executed_once(tmp_pat
     here = [len(runs_of(one.data_job)) for one in projects]
     assert sum(here) == 12
     assert min(here) > 0
-    assert "by other workers" in from_queue.others(projects[0].data_job, url, open_queue(url).rows())
+    assert "by other workers" in sweep.others(projects[0].data_job, url, open_queue(url).rows())
 
 
 def test_a_scheduler_that_is_killed_loses_no_run_and_the_next_goes_on_with_its_runs(project: Project) -> None:
@@ -172,7 +173,7 @@ def test_the_queue_is_away_for_a_while_and_runs_go_on(project: Project, moody: P
     go.touch()
     poll(lambda: [run.status().phase for run in runs_of(project.data_job)] == ["done"] * 2)
     assert {row.status for row in rows(url).values()} == {"running", "ready"}
-    board = from_queue.board(project.data_job, url)
+    board = sweep.board(project.data_job, url)
     assert any("does not answer" in line for line in board.tells(board.statuses()))
     moody.unlink()
     ended(project.data_job)
@@ -218,7 +219,7 @@ def test_a_worker_that_was_stopped_says_so_and_the_next_one_works(project: Proje
     go.touch()
     ended(project.data_job)
     assert {name: row.status for name, row in rows(url).items()} == {"a": "done", "b": "ready"}
-    assert "claim no more: lunch" in from_queue.others(project.data_job, url, open_queue(url).rows())
+    assert "claim no more: lunch" in sweep.others(project.data_job, url, open_queue(url).rows())
     submit(line, runs=url, workers="1", wait=True)
     assert rows(url)["b"].status == "done"
 
@@ -270,7 +271,7 @@ def test_watch_waits_for_runs_that_are_added(project: Project) -> None:
     open_queue(url).add([New({"k": 1}, "late")])
     poll(lambda: rows(url)["late"].status == "done")
     assert scheduler.is_running(project.data_job)
-    board = from_queue.board(project.data_job, url)
+    board = sweep.board(project.data_job, url)
     assert poll(lambda: board.tells(board.statuses())) == [f"Waits for runs that become ready in {url}."]
     jobs.kill(project.job)
     ended(project.data_job)

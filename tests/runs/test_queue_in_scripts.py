@@ -20,7 +20,7 @@ from colab_magics.errors import InvalidInput, NotFound
 from colab_magics.queues import open_queue
 from colab_magics.queues.base import New, Row
 from colab_magics.queues.sqlite import SqliteQueue
-from colab_magics.runs import held, run_table
+from colab_magics.runs.of_queue import held, run_table
 
 LOOP = """
 import colab_magics, sys, threading, time

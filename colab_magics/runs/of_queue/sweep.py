@@ -10,21 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import process
-from ..errors import Busy, ColabMagicsError, InvalidInput
-from ..payloads import code
-from ..queues.addresses import shown
-from ..queues.base import DONE, FAILED, READY, RUNNING, STALE, Row
-from ..records import schema
-from ..records.names import DRAIN, QUEUED, RECORD, SCHEDULER, STATE, named_folder
-from ..records.run import Run
-from ..records.status import ENDED, Status
-from ..ui import UI, Table
-from . import claims, joined, plan, scheduler, submitted
-from .board import Board
-from .queue_table import Table as Source
-from .scheduler import last_plan
-from .submit import Order, ready
+from ... import process
+from ...errors import Busy, ColabMagicsError, InvalidInput
+from ...payloads import code
+from ...queues.addresses import shown
+from ...queues.base import DONE, FAILED, READY, RUNNING, STALE, Row
+from ...records import schema
+from ...records.names import DRAIN, QUEUED, RECORD, SCHEDULER, STATE, named_folder
+from ...records.run import Run
+from ...records.status import ENDED, Status
+from ...ui import UI, Table
+from .. import joined, plan, scheduler, submitted
+from ..board import Board
+from ..scheduler import last_plan
+from ..submit import Order, ready
+from . import claims
+from .table import Table as Source
 
 _MOST_SHOWN = 100
 _PATIENCE = 5.0

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput, NotFound
-from ..queues.base import READY, RUNNING, New, Row, Value
-from ..ui import Table
-from ..units import show_seconds
-from . import grid
-from .grid import plain_value
+from ...errors import InvalidInput, NotFound
+from ...queues.base import READY, RUNNING, New, Row, Value
+from ...ui import Table
+from ...units import show_seconds
+from .. import grid
+from ..grid import plain_value
 
 NAME, STATUS, PRIORITY = "run_name", "status", "priority"
 """What of a run's entry is no parameter."""

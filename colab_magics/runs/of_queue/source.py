@@ -1,7 +1,7 @@
 """Runs that a scheduler takes from a queue: each claim becomes a run's folder, and each end goes back into the table.
 
 What the runs execute stands in ``<job>/.scheduler/of_queue``, as the line has left it, and is written into the folder
-of each. `colab_magics.runs.attending` talks with the queue.
+of each. `attending` talks with the queue.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from .. import process
-from ..errors import ColabMagicsError, NotFound
-from ..payloads.checks import Uses
-from ..queues.addresses import shown
-from ..queues.base import DONE, FAILED, READY, Claim, End, Report, worker_name
-from ..records import schema
-from ..records.names import DRAIN, EXCHANGE, QUEUED, RECORD, SCHEDULER, number_of
-from ..records.run import Run, ended_attempts
-from ..records.status import Status
-from . import attempts, attending, claims
+from ... import process
+from ...errors import ColabMagicsError, NotFound
+from ...payloads.checks import Uses
+from ...queues.addresses import shown
+from ...queues.base import DONE, FAILED, READY, Claim, End, Report, worker_name
+from ...records import schema
+from ...records.names import DRAIN, EXCHANGE, QUEUED, RECORD, SCHEDULER, number_of
+from ...records.run import Run, ended_attempts
+from ...records.status import Status
+from .. import attempts
+from ..feeding import say
+from ..grid import plain_value, why_no_parameter
+from ..sources import Source
+from . import attending, claims
 from .attending import Hold, News, Orders, Want
 from .claims import KILLED, STOPPED
-from .feeding import say
-from .grid import plain_value, why_no_parameter
-from .queue_table import Table
-from .sources import Source
+from .table import Table
 
 _PATIENCE = 600.0
 """Seconds for which ends wait for a queue that is away when nothing else is left; the next scheduler tells them."""

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ..errors import Busy, ColabMagicsError, Unavailable
-from ..queues.addresses import blotted, shown
-from ..queues.base import READY, Claim, End, Queue, Value, new_ticket, worker_name
+from ...errors import Busy, ColabMagicsError, Unavailable
+from ...queues.addresses import blotted, shown
+from ...queues.base import READY, Claim, End, Queue, Value, new_ticket, worker_name
 from . import run_table
 from .held import QueueRun
 

@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 
-from .. import process
+from ... import process
 
 QUEUE_VARIABLE = "COLAB_MAGICS_QUEUE"
 """Environment variable of a scheduler alone: the queue that it takes its runs from, with password and key, as JSON."""

@@ -17,9 +17,9 @@ import traceback
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ColabMagicsError
-from ..queues.base import DONE, FAILED, READY, Beat, Claim, End, Held, Report, Value
-from ..records import metrics
+from ...errors import ColabMagicsError
+from ...queues.base import DONE, FAILED, READY, Beat, Claim, End, Held, Report, Value
+from ...records import metrics
 from .claims import STOPPED
 
 if TYPE_CHECKING:

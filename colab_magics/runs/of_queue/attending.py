@@ -23,14 +23,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from .. import process
-from ..errors import ColabMagicsError
-from ..queues import open_queue
-from ..queues.addresses import blotted, shown
-from ..queues.base import Beat, Claim, End, Exchanged, Held, Queue, Report, new_ticket
-from ..records import metrics, schema
-from ..records.names import EXCHANGE, RECORD
-from .queue_table import Table
+from ... import process
+from ...errors import ColabMagicsError
+from ...queues import open_queue
+from ...queues.addresses import blotted, shown
+from ...queues.base import Beat, Claim, End, Exchanged, Held, Queue, Report, new_ticket
+from ...records import metrics, schema
+from ...records.names import EXCHANGE, RECORD
+from .table import Table
 
 SECRET = "secret:"
 _MOMENT = 0.05

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import process
-from ..checkout.project import real_folder
-from ..queues.base import Claim
-from ..records import schema
-from ..records.names import CLAIM, named_folder
-from ..records.run import Run, runs_of
+from ... import process
+from ...checkout.project import real_folder
+from ...queues.base import Claim
+from ...records import schema
+from ...records.names import CLAIM, named_folder
+from ...records.run import Run, runs_of
 
 STOPPED, KILLED = "stopped", "killed"
 """What the table says of a run that people have ended there, and of one that was ended here: nobody claims those."""
