@@ -217,7 +217,8 @@ def requeue(url: str, /, *which: str, credentials: str | None = None) -> Table:
     url : str
         See ``%queue``.
     *which : str
-        ``failed``, ``stale``, or names of runs.
+        ``failed``, ``stale``, or names of runs. Whose worker is gone shows in a Google Sheet when nobody has written
+        for the time of a lease, five minutes: so long ``stale`` looks there. Workers take such runs over by themselves.
     credentials : str, optional
         See ``%queue``.
 

@@ -17,7 +17,7 @@ from sheets_server import MAIL, Book, Server, Sheet
 from colab_magics import process
 from colab_magics.colab import consent
 from colab_magics.errors import Busy, ColabMagicsError, InvalidInput, NotFound, Unavailable
-from colab_magics.queues.base import DONE, FAILED, READY, Beat, End, New, Report, new_ticket
+from colab_magics.queues.base import DONE, FAILED, READY, STALE, Beat, End, New, Report, new_ticket
 from colab_magics.queues.sheets import auth
 from colab_magics.queues.sheets.budget import Budget, Limits
 from colab_magics.queues.sheets.queue import SheetsQueue
@@ -224,6 +224,29 @@ def test_a_run_that_somebody_holds_is_not_requeued(runs: Sheet, open: Open) -> N
     queue.claim("w")
     with pytest.raises(Busy, match="being executed by w"):
         queue.requeue(["r0"])
+
+
+def test_who_comes_anew_looks_for_a_lease_which_workers_are_dead(runs: Sheet, open: Open) -> None:
+    dead, living = open(lease=0.8), open(lease=0.8)
+    assert dead.claim("dead") is not None
+    claim = living.claim("living")
+    assert claim is not None
+    over = threading.Event()
+
+    def live() -> None:
+        while not over.wait(0.1):
+            living.heartbeat([Beat(claim)])
+
+    beating = threading.Thread(target=live)
+    beating.start()
+    try:
+        assert open().requeue([STALE]) == ["r0"]
+    finally:
+        over.set()
+        beating.join()
+    rows = runs.by_name()
+    assert rows["r0"]["status"] == READY
+    assert rows[claim.name]["status"] != READY
 
 
 def test_a_run_that_somebody_copies_is_another_one(runs: Sheet, open: Open) -> None:

@@ -7,6 +7,7 @@ is the right one the mark makes way for ``ready``, wherever the row is then; if 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from ...errors import Busy, NotFound
@@ -17,17 +18,22 @@ from .table import STATUS, WORKER, Line, Table
 from .texts import Record, marked, new_uid, unmarked
 
 _TRIES = 6
+_LOOK_SECONDS = 10.0
+"""Between two looks whether workers live: six of the sixty reads that Google allows in a minute."""
 
 
 def requeue(tab: Tab, which: Sequence[str]) -> list[str]:
     """Make runs ready again; see `base.Queue.requeue`."""
     table = tab.look().check()
+    if STALE in which:
+        table = _judged(tab, table)
     chosen = _chosen(tab, table, which)
     for line in chosen:
         if line.token is not None and not tab.is_stale(line):
             raise Busy(
                 f"{line.called} is being executed by {line.token.worker}.",
-                f"Stop it there, or wait: it is stale when nobody is heard of for {line.token.lease:.10g} s.",
+                f"Stop it there; if its worker is dead, stale in place of its name looks for {line.token.lease:.10g} s "
+                "whether it is.",
             )
     tag = new_uid()
     names = {_key(line): line.called for line in chosen}
@@ -37,6 +43,24 @@ def requeue(tab: Tab, which: Sequence[str]) -> list[str]:
             return list(names.values())
         table = tab.change(requests).table.check()
     raise Busy("The rows of these runs are being moved or changed by somebody else.", "Say it again.")
+
+
+def _judged(tab: Tab, table: Table) -> Table:
+    """Look until it is known of each run that is executed whether its worker lives: it writes, or a lease goes by.
+
+    Nothing in a sheet tells how old a heartbeat is, and clocks are not compared: who comes anew has to wait for one.
+    """
+    first = {line.token.claim: line.status for line in table.lines if line.token is not None}
+    while True:
+        left = [
+            line.token.lease - tab.unchanged(line)
+            for line in table.lines
+            if line.token is not None and not tab.is_stale(line) and first.get(line.token.claim) == line.status
+        ]
+        if not left:
+            return table
+        time.sleep(min(_LOOK_SECONDS, max(left)))
+        table = tab.look().check()
 
 
 def _key(line: Line) -> str:
