@@ -57,7 +57,10 @@ def test_the_page_that_it_names_is_jupyterlab_there(lab: Lab, tmp_path: Path, ho
         assert far.evaluate("() => window.jupyterapp !== undefined || document.title.includes('Jupyter')")
         far.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
         far.wait_for_selector(".jp-Notebook .cm-content", timeout=60_000)
+        # What is executed before the kernel is connected is dropped, and letters mean other things outside of a cell.
+        far.get_by_text(re.compile(r"\| Idle")).first.wait_for(timeout=60_000)
         far.locator(".jp-Notebook .cm-content").first.click()
+        far.wait_for_selector(".jp-Notebook.jp-mod-editMode .cm-focused")
         far.keyboard.type(code)
         far.keyboard.press("Control+Enter")
         far.wait_for_selector(".jp-OutputArea-output", timeout=60_000)

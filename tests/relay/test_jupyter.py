@@ -204,7 +204,7 @@ def test_what_a_kernel_started_ends_with_it_as_jupyter_ends_it(connect: Connect)
     inside = int(value(kernel, "subprocess.Popen(['sleep', '60']).pid"))
     outside = int(value(kernel, "subprocess.Popen(['sleep', '60'], start_new_session=True).pid"))
     assert client.shutdown(reply=True, timeout=30)["content"]["status"] == "ok"
-    # ipykernel 6 waits half a minute for a child that has ended, and that nobody has reaped.
+    # ipykernel waits half a minute for a child that has ended, and that nobody has reaped.
     poll(lambda: not client.is_alive(), timeout=60)
     client.stop_channels()
     poll(lambda: not Path(f"/proc/{inside}").exists())

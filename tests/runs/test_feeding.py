@@ -132,8 +132,8 @@ def test_retries_execute_again_in_the_same_folder(project: Project) -> None:
 def test_a_run_that_takes_too_long_fails_and_what_it_saved_stays(project: Project) -> None:
     cell = "open(data_job + '/saved', 'w').write('x')\nimport time\ntime.sleep(300)"
     notebook = write_notebook(project.root / "a.ipynb", "1", cell)
-    with pytest.raises(RunsFailed, match=r"failed in cell 2: TimeLimit: the run took longer than time=8 s"):
-        fork(n=1, time="8s", notebook=str(notebook))
+    with pytest.raises(RunsFailed, match=r"failed in cell 2: TimeLimit: the run took longer than time=10 s"):
+        fork(n=1, time="10s", notebook=str(notebook))
     assert (project.data_job / "sub_job_000" / "saved").exists()
     with pytest.raises(RunsFailed, match=r"failed in cell 2: CellTimeoutError: the cell took longer than cell_time="):
         fork(n=1, cell_time="1s", notebook=str(notebook))
