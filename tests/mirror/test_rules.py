@@ -279,13 +279,14 @@ def test_only_a_runs_own_files_wait_so_long() -> None:
         "a/sub_job_1/log.txt",
         "state.json",
         "sub_job_003/model.pt",
-        "sub_job_x/log.txt",
+        "sub_job_big~1a2fd878/log.txt",
+        "sub_jobs/log.txt",
     ):
         pending.done(name, 10)
         pending.add(name, quiet=True)
         pending.hold_back(name, 10)
         waits[name] = round(pending.waiting[name].not_before - time.monotonic())
-    assert list(waits.values()) == [60, 60, 10, 10, 10]
+    assert list(waits.values()) == [60, 60, 10, 10, 60, 10]
     elsewhere = Pending()  # a folder or a host keeps no bin
     elsewhere.done("sub_job_003/state.json", 10)
     elsewhere.add("sub_job_003/state.json", quiet=True)
