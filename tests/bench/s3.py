@@ -113,9 +113,9 @@ WAYS: dict[str, Callable[..., None]] = {"ours": ours, "obstore": obstore, "boto3
 def measured(way: str, folder: str, *, up: bool) -> None:
     """Do it once, here: the imports do not count."""
     import boto3  # noqa: F401
-    import colab_magics.transport.both_sides
     import obstore.store  # noqa: F401
 
+    import colab_magics.transport.buckets.both_sides
     import colab_magics.verbs.s3  # noqa: F401
 
     began = time.perf_counter()
