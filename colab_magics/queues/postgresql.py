@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -73,19 +72,10 @@ class PostgresqlQueue(SqlQueue):
         super().__init__(without_password(address), lease=lease)
         self._full_address = address
         self._settings, table = _read(address, self.address)
-        self._lock = threading.RLock()
         self._words = {**_names(table, self.address), **_DIALECT}
 
     def another(self) -> PostgresqlQueue:
         return PostgresqlQueue(self._full_address, lease=self.lease)
-
-    def close(self) -> None:
-        if self._connection is None:
-            return
-        with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
 
     def in_transaction(self, work: Callable[[Tables], T], *, creates: bool = False, reads: bool = False) -> T:
         with self._lock:

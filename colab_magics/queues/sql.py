@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import uuid
 from abc import abstractmethod
 from collections import Counter
@@ -53,6 +54,11 @@ class SqlQueue(Queue):
     """A queue in a database of SQL; see the module, and `Queue` for what its methods do."""
 
     default_lease = 60.0
+    _connection: Any = None
+
+    def __init__(self, address: str, *, lease: float | None = None) -> None:
+        super().__init__(address, lease=lease)
+        self._lock = threading.RLock()
 
     @abstractmethod
     def in_transaction(self, work: Callable[[Tables], T], *, creates: bool = False, reads: bool = False) -> T:
@@ -87,6 +93,14 @@ class SqlQueue(Queue):
 
     def __del__(self) -> None:
         self.close()
+
+    def close(self) -> None:
+        if self._connection is None:
+            return
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
 
     def create(self, defaults: Mapping[str, Value] | None = None) -> None:
         packed = pack(defaults or {}, whose="the defaults")

@@ -19,7 +19,6 @@ import os
 import random
 import sqlite3
 import stat
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,7 +79,6 @@ class SqliteQueue(SqlQueue):
     def __init__(self, address: str, *, lease: float | None = None) -> None:
         super().__init__(address, lease=lease)
         self.path = path_of(address)
-        self._lock = threading.RLock()
         names = {name: f'"runs_{name}"' for name in ("settings", "workers", "tickets", "next_index", "worker_index")}
         self._words = {
             "runs": '"runs"',
@@ -95,14 +93,6 @@ class SqliteQueue(SqlQueue):
 
     def another(self) -> SqliteQueue:
         return SqliteQueue(self.address, lease=self.lease)
-
-    def close(self) -> None:
-        if self._connection is None:
-            return
-        with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
 
     def in_transaction(self, work: Callable[[Tables], T], *, creates: bool = False, reads: bool = False) -> T:
         with self._lock:
