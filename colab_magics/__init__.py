@@ -1,8 +1,8 @@
 """colab_magics turns a notebook into a job queue.
 
 ``%load_ext colab_magics`` gives the magics, ``colab-magics`` is the shell's command, and every verb is a function here:
-``from colab_magics import project, sync, fork, stop, jobs``. In a run, ``report(loss=0.3, step=10)`` says how it does;
-``pack``, ``unpack`` and ``keep`` are for files.
+``from colab_magics import project, sync, fork, stop, jobs``. In a run, ``report(loss=0.3, step=10)`` says how it does,
+and ``changes()`` what people have edited in its row of a queue; ``pack``, ``unpack`` and ``keep`` are for files.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from .verbs import FUNCTIONS, VERBS, load
 if TYPE_CHECKING:
     from .verbs.archives import pack as pack
     from .verbs.archives import unpack as unpack
+    from .verbs.changes import changes as changes
     from .verbs.download import download as download
     from .verbs.fork import fork as fork
     from .verbs.host import host as host

@@ -7,6 +7,7 @@ front with `activate`; a script gets one of its own.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class Session:
         The `colab_magics.verbs.remote.Remote` of each host that ``%remote`` connected to.
     labs : dict of str to Any
         The `colab_magics.verbs.host_lab.Lab` of each JupyterLab that ``%host lab`` opened, by the folder of its token.
+    row : mapping or None
+        What a run was told last of its row in a queue, by ``changes()``.
     secrets : list of str
         Names of the environment variables that ``%project secrets=`` set; runs get them wherever they execute.
     """
@@ -51,6 +54,7 @@ class Session:
     uses_gpu: str = ""
     remotes: dict[str, Any] = field(default_factory=dict)
     labs: dict[str, Any] = field(default_factory=dict)
+    row: Mapping[str, Any] | None = None
     secrets: list[str] = field(default_factory=list)
 
     def warn_once(self, text: str) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import units
 from ..colab import mount, runtime, secrets
-from ..errors import ColabMagicsError, CommandFailed, InvalidInput
+from ..errors import ColabMagicsError, CommandFailed, InvalidInput, Unavailable
 from ..ui import Says
 from . import clone as cloning
 from . import git, install
@@ -211,19 +211,63 @@ def wanted_inputs(inputs: str | Sequence[str]) -> str | list[str]:
     return names
 
 
-def fetch_inputs(ui: Says, project: Project, place: Place, wanted: str | list[str]) -> None:
-    """Fetch inputs from the Place, one way."""
+def those_away(places: Sequence[Place]) -> dict[Place, Unavailable]:
+    """Return those of several Places that are not there now, with the reason; the others go on without them.
+
+    Raises
+    ------
+    Unavailable
+        When none is there.
+    """
+    away: dict[Place, Unavailable] = {}
+    for place in places if len(places) > 1 else ():
+        try:
+            place.answers()
+            place.prepare()
+        except Unavailable as error:
+            away[place] = error
+    if away and len(away) == len(places):
+        raise away[places[0]]
+    return away
+
+
+def fetch_inputs(
+    ui: Says, project: Project, places: Sequence[Place], wanted: str | list[str], away: Mapping[Place, Unavailable]
+) -> None:
+    """Fetch inputs from the first Place, one way; while that is away, from the first that has any.
+
+    Raises
+    ------
+    Unavailable
+        When the first is away, and no other has inputs.
+    """
     from ..mirror import control
 
     if wanted == "none":
         return
+    place = places[0]
+    if place in away:
+        having = [one for one in places if one not in away and control.has_files(one.below("data_project"))]
+        if not having:
+            raise Unavailable(
+                f"Inputs come from {place}, which is away, and no other Place has any.\n{away[place].what}",
+                "Say it again when it is back, or go on without inputs: inputs=none",
+            )
+        place = having[0]
     names = None if isinstance(wanted, str) else wanted
     with ui.progress(f"Fetching inputs from {place.text}"):
         control.fetch(place.below("data_project"), project.data_project, names, warn=ui.warn)
 
 
 def start_syncs(
-    ui: Says, project: Project, places: Sequence[Place], restore: Restore, every: float, *, redo: bool
+    ui: Says,
+    project: Project,
+    places: Sequence[Place],
+    restore: Restore,
+    every: float,
+    away: Mapping[Place, Unavailable],
+    *,
+    redo: bool,
 ) -> str:
     """Fetch earlier outputs from the first Place that has any, and see to it that the job is kept at all of them.
 
@@ -236,14 +280,27 @@ def start_syncs(
     ------
     CommandFailed
         When the earlier outputs could not be fetched: runs would be done again that are done.
+    Unavailable
+        When a Place is away, and no other has any.
     """
     from ..mirror import control
 
-    targets = [place.below("data_job", project.job) for place in places]
+    targets = [place.below("data_job", project.job) for place in places if place not in away]
     first = targets[0]
-    if len(targets) > 1:
-        having = (target for target in targets if control.has_files(target))
-        first = next(having, first)
+    if len(places) > 1:
+        having = next((target for target in targets if control.has_files(target)), None)
+        if having is None and away and restore != "none":
+            place, error = next(iter(away.items()))
+            raise Unavailable(
+                f"{place} is away, and no other Place has outputs of the job {project.job}: what is done would be done "
+                f"again.\n{error.what}",
+                f"Say it again when it is back. If {place} has none either: restore=none",
+            )
+        first = having or first
+    for place, error in away.items():
+        tries = str(place.below("data_job", project.job)) in {sync.place for sync in control.running(project.data_job)}
+        again = "its sync tries again and again" if tries else "nothing is kept there until %project is said again"
+        ui.warn(f"{place} is away: {again}. The outputs are kept at {', '.join(map(str, targets))}. {error.what}")
     for target in targets:
         wanted = restore if target == first else "none"
         _start_sync(ui, project, target, wanted, every, redo=redo)

@@ -90,8 +90,10 @@ class ShellCells(InShell):
     def stop(self, message: str) -> NoReturn:
         stop(self.ip, message)
 
-    def skip(self, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = ()) -> None:
-        skip.skip(self.ip, cells, join, known)
+    def skip(
+        self, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = (), hint: str = ""
+    ) -> None:
+        skip.skip(self.ip, cells, join, known, hint)
 
     def skip_nothing(self) -> None:
         skip.remove(self.ip)

@@ -12,7 +12,7 @@ from typing import Any
 
 from .front_end import cell_id
 
-LINE = "⏭ skipped: this cell belongs to the runs (%fork here=0 makes this notebook a run)"
+LINE = "⏭ skipped: this cell belongs to the runs"
 
 
 class Skip:
@@ -28,12 +28,14 @@ class Skip:
         Id and source of the cell that ends the skipping.
     known : collection of str
         Ids of all cells of the notebook: of those the id decides alone, for another cell may hold the same code.
+    hint : str
+        How this notebook executes them all the same; empty when it cannot.
     """
 
     def __init__(
-        self, ip: Any, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = ()
+        self, ip: Any, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str], hint: str
     ) -> None:
-        self.ip = ip
+        self.ip, self.line = ip, f"{LINE} ({hint})" if hint else LINE
         self.ids = {name for name, _ in cells if name}
         self.sources = {source.strip() for _, source in cells}
         self.join_id, self.join = join[0], join[1].strip()
@@ -45,14 +47,16 @@ class Skip:
         if is_join:
             remove(self.ip)
         elif source and (name in self.ids if name in self.known else source in self.sources):
-            return [f"print({LINE!r})\n"]
+            return [f"print({self.line!r})\n"]
         return lines
 
 
-def skip(ip: Any, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = ()) -> None:
+def skip(
+    ip: Any, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = (), hint: str = ""
+) -> None:
     """Skip these cells from now on, until `join` comes."""
     remove(ip)
-    ip.input_transformers_cleanup.insert(0, Skip(ip, cells, join, known))
+    ip.input_transformers_cleanup.insert(0, Skip(ip, cells, join, known, hint))
 
 
 def remove(ip: Any) -> None:

@@ -35,6 +35,15 @@ class Uses:
     again: Mapping[str, int] = field(default_factory=dict)
     needs: Collection[str] = ()
 
+    def without_unused(self, parameters: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Return which of a table's columns are used, and which are not: people keep remarks there, too.
+
+        Where none is used, all count as if they were: whose values are never looked at, is refused.
+        """
+        asked = list(parameters)
+        used = [name for name in asked if name in self.names]
+        return (used, [name for name in asked if name not in self.names]) if used else (asked, [])
+
     def refusal(self, parameters: Iterable[str]) -> InvalidInput | None:
         """Say why runs cannot have these parameters; None when they can."""
         asked = list(parameters)
@@ -64,6 +73,12 @@ class Uses:
     def read(cls, record: Mapping[str, Any]) -> Uses:
         """Return what `record` gave."""
         return cls(frozenset(record.get("names") or ()), dict(record.get("again") or {}), record.get("needs") or ())
+
+
+def what_is_unused(names: Collection[str]) -> str:
+    """Say which columns of a queue nothing uses."""
+    what = "the column" if len(names) == 1 else "the columns"
+    return f"Nothing uses {what} {', '.join(names)}: runs that differ in nothing else compute the same."
 
 
 def uses(content: Mapping[str, Any], fork: Fork) -> Uses:

@@ -96,3 +96,16 @@ def _wrong(value: object) -> object:
     else:
         return value
     return next((wrong for one in inner if (wrong := _wrong(one)) is not None), None)
+
+
+def changed(before: Mapping[str, Value], now: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the parameters that are other ones now, with their values; None for one that is gone."""
+    fresh = {name: value for name, value in now.items() if name not in before or not _same(before[name], value)}
+    return fresh | {name: None for name in before if name not in now}
+
+
+def _same(one: Value, other: Value) -> bool:
+    """Whether a value has not changed: NaN is NaN, and 1 is not 1.0, nor True."""
+    if isinstance(one, float) and isinstance(other, float):
+        return one == other or (one != one and other != other)
+    return type(one) is type(other) and bool(one == other)

@@ -91,8 +91,13 @@ class Cells(Protocol):
     def stop(self, message: str) -> NoReturn:
         """End the script, or Run All, here: quietly and as a success."""
 
-    def skip(self, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = ()) -> None:
-        """Mark cells (ids and sources) as skipped, until `join` comes; `known` are the ids of all cells there are."""
+    def skip(
+        self, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = (), hint: str = ""
+    ) -> None:
+        """Mark cells (ids and sources) as skipped, until `join` comes.
+
+        `known` are the ids of all cells there are; `hint` says how this notebook executes them all the same.
+        """
 
     def skip_nothing(self) -> None:
         """Execute all cells again."""
@@ -141,7 +146,9 @@ class NoCells:
         """Name the kernel of a script."""
         return "script"
 
-    def skip(self, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = ()) -> None:
+    def skip(
+        self, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = (), hint: str = ""
+    ) -> None:
         """Nothing to do: a script has no cells."""
 
     def skip_nothing(self) -> None:

@@ -27,7 +27,7 @@ VERBS = (
 )
 """The verbs in the order in which a notebook uses them; ``<name>.py`` here holds each."""
 
-FUNCTIONS = {"report": "report", "pack": "archives", "unpack": "archives", "keep": "keep"}
+FUNCTIONS = {"report": "report", "changes": "changes", "pack": "archives", "unpack": "archives", "keep": "keep"}
 """Functions for the user's own code that are no verbs of lines, and the modules here that hold them."""
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -232,7 +232,9 @@ def fork(
         ui.say(hint)
     board, all_of_it = _start(ui, order, machine.note, of)
     if joins is not None:
-        ui.skip([(cell.id, cell.source) for cell in place.between], (joins.id, joins.source), place.ids)
+        between = [(cell.id, cell.source) for cell in place.between]
+        hint = "%fork here=0 makes this notebook a run" if of is None else ""
+        ui.skip(between, (joins.id, joins.source), place.ids, hint)
     shell.forked.append(joined.Forked(joins, all_of_it))
     if detach:
         return _detached(ui, board, project, current)

@@ -62,7 +62,8 @@ def project(
     to : str, optional
         The Place that keeps inputs and outputs: ``drive``, a folder, ``HOST:PATH``, ``s3://BUCKET/FOLDER``,
         ``rclone:NAME:FOLDER`` (see %sync), or ``none``. On Colab ``drive`` by default, elsewhere nothing. Several with
-        commas between them are all kept: inputs come from the first, earlier outputs from the first that has any.
+        commas between them are all kept: inputs come from the first, earlier outputs from the first that has any. While
+        one of them is away the others go on.
     inputs : str, default "full"
         Inputs to fetch from the Place: ``full``, ``none``, or names: ``a.csv,images``.
     restore : str, default "all"
@@ -137,9 +138,10 @@ def project(
     handle.notes += setup.packages(shell.ui, handle, requirements, install, again=again, hidden=list(exported.values()))
     setup.end_former_sync(handle, before)
     if places:
+        away = setup.those_away(places)
         if not again or (before.place, before.inputs) != (handle.place, wanted):
-            setup.fetch_inputs(shell.ui, handle, places[0], wanted)
-        origin = setup.start_syncs(shell.ui, handle, places, restore, seconds, redo=force)
+            setup.fetch_inputs(shell.ui, handle, places, wanted, away)
+        origin = setup.start_syncs(shell.ui, handle, places, restore, seconds, away, redo=force)
         if origin and not again:
             handle.notes.append(f"Earlier outputs come from {origin}.")
         if any(map(is_drive, handle.places)) and not before.complete:

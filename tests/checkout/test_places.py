@@ -246,8 +246,49 @@ def test_two_places_are_both_kept(bare: Path, work: Path, ui: RecordingUI, kept:
     assert "new.txt" in files(empty / "data_job" / "a")
 
 
-def test_of_two_places_one_that_is_away_is_an_error(bare: Path, work: Path, ui: RecordingUI, kept: Path) -> None:
-    (work / "file").touch()
-    with pytest.raises(ColabMagicsError, match="cannot be used") as caught:
-        project(git=str(bare), root=".", job="a", to=f"{kept},{work / 'file' / 'below'}")
-    blocks(caught.value)
+def test_of_two_places_the_other_goes_on_while_one_is_away(
+    bare: Path, work: Path, ui: RecordingUI, kept: Path, restart: Any
+) -> None:
+    """Whichever it is; and it is said, with what is not kept."""
+    (work / "nas").touch()
+    away = work / "nas" / "below"
+    made = project(git=str(bare), root=".", job="a", to=f"{away},{kept}", every="1s", inputs="none")
+    assert files(made.data_job) == ["earlier.txt"]
+    assert made.places == [str(away), str(kept)], "it is remembered, and tried again"
+    assert f"{away} is away" in ui.out.getvalue()
+    assert "until %project is said again" in ui.out.getvalue()
+    (made.data_job / "new.txt").write_text("new")
+    poll((kept / "data_job" / "a" / "new.txt").exists, what="the output reaches the other")
+    (work / "nas").unlink()
+    restart()
+    project(git=str(bare), root=".", job="a", inputs="none")
+    poll((away / "data_job" / "a" / "new.txt").exists, what="the output reaches the one that is back")
+    # Away again: its sync goes on trying.
+    away.rename(work / "gone")
+    (work / "nas").rmdir()
+    (work / "nas").touch()
+    project(git=str(bare), root=".", job="a", inputs="none")
+    assert "its sync tries again" in ui.out.getvalue()
+    (work / "nas").unlink()
+
+
+def test_without_the_place_that_may_hold_inputs_or_results_nothing_is_begun(
+    bare: Path, work: Path, ui: RecordingUI, kept: Path, tmp_path: Path
+) -> None:
+    (work / "nas").touch()
+    away, empty = work / "nas" / "below", tmp_path / "empty"
+    with pytest.raises(ColabMagicsError, match=r"Inputs come from .* which is away") as caught:
+        project(git=str(bare), root=".", job="a", to=f"{away},{empty}")
+    assert "inputs=none" in blocks(caught.value)
+    with pytest.raises(ColabMagicsError, match="what is done would be done again") as caught:
+        project(git=str(bare), root=".", job="a", to=f"{away},{empty}", inputs="none")
+    assert "restore=none" in blocks(caught.value)
+    made = project(git=str(bare), root=".", job="a", to=f"{away},{empty}", inputs="none", restore="none")
+    assert [sync.place for sync in control.running(made.data_job)] == [f"{empty}/data_job/a"]
+    with pytest.raises(ColabMagicsError, match="cannot be used"):
+        project(git=str(bare), root=".", job="a", to=f"{away},{work / 'nas' / 'other'}", inputs="none")
+    # The inputs of another Place serve as well.
+    (kept / "data_project").mkdir(exist_ok=True)
+    (kept / "data_project" / "x.csv").write_text("1")
+    made = project(git=str(bare), root=".", job="a", to=f"{away},{kept}")
+    assert "x.csv" in files(made.data_project)

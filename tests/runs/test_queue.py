@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -277,10 +279,10 @@ def test_watch_waits_for_runs_that_are_added(project: Project) -> None:
     ended(project.data_job)
 
 
-def test_a_parameter_that_nothing_uses_is_refused_before_anything_is_claimed(project: Project) -> None:
+def test_what_would_make_all_runs_compute_the_same_is_refused_before_anything_is_claimed(project: Project) -> None:
     url = table(project, [{"lr": 1, "momentum": 2}])
-    notebook = write_notebook(project.root / "a.ipynb", "%fork runs=runs.db", "print(lr)")
-    with pytest.raises(InvalidInput, match="uses the parameter momentum"):
+    notebook = write_notebook(project.root / "a.ipynb", "%fork runs=runs.db", "print(3)")
+    with pytest.raises(InvalidInput, match="uses the parameter lr"):
         fork(runs=url, notebook=str(notebook))
     again = write_notebook(project.root / "b.ipynb", "%fork runs=runs.db", "lr = 3\nprint(lr, momentum)")
     with pytest.raises(InvalidInput, match="Cell 2, below %fork, assigns lr again"):
@@ -289,19 +291,56 @@ def test_a_parameter_that_nothing_uses_is_refused_before_anything_is_claimed(pro
     assert not runs_of(project.data_job)
 
 
-def test_a_bad_row_fails_with_the_sentence_and_the_others_go_on(project: Project) -> None:
-    url = table(project, [{"k": 1}, {"k": 2, "no name": 3}, {"k": 3}], ["a", "b", "c"])
-    with pytest.raises(InvalidInput, match="no name"):
-        submit("echo {k}", runs=url)  # where it is there before
-    colab_magics.queue.export(url, str(project.root / "x.json"))
-    go = project.root / "go"
-    url = str(project.root / "other.db")
-    queue = open_queue(url)
-    queue.create()
-    queue.add([New({"k": 1}, "a")])
+def test_a_column_of_remarks_is_told_and_the_runs_go_on(project: Project) -> None:
+    """People keep what they like in a table of theirs; a name that no parameter may have is no harm there."""
+    url = table(project, [{"k": 1, "remarks": "try this", "my idea": "?"}, {"k": 2, "remarks": "or this"}], ["a", "b"])
+    said = "Nothing uses the columns remarks, my idea: runs that differ in nothing else compute the same."
+    assert said in str(submit("echo {k}", runs=url, dry_run=True))
+    board = submit("echo {k}", runs=url, wait=True)
+    assert said in str(board)
+    assert {row.status for row in rows(url).values()} == {"done"}
+    assert [run.record["parameters"] for run in board.runs] == [
+        {"k": 1, "remarks": "try this"},
+        {"k": 2, "remarks": "or this"},
+    ]
+
+
+def test_a_column_that_comes_later_and_nothing_uses_is_told_at_the_end(project: Project) -> None:
+    go, url = project.root / "go", table(project, [{"k": 1}], ["a"])
     submit(f"while ! test -e {go}; do sleep 0.05; done; echo {{k}}", runs=url, workers="1")
     poll(lambda: any(run.runner_lives() for run in runs_of(project.data_job)))
-    queue.add([New({"k": 2, "no name": 3}, "b"), New({"k": 3}, "c"), New({}, "d")])
+    open_queue(url).add([New({"k": 2, "kk": 3}, "b")])
+    go.touch()
+    ended(project.data_job)
+    assert rows(url)["b"].status == "done"
+    assert "Nothing uses the column kk" in sweep.others(project.data_job, url, open_queue(url).rows())
+
+
+def test_s9_an_edit_of_a_row_that_runs_reaches_its_code(project: Project, moody: Path) -> None:
+    url = table(project, [{"lr": 0.1, "size": 4}], ["a"])
+    script = project.root / "train.py"
+    script.write_text(
+        "import sys, time, colab_magics\n"
+        "assert colab_magics.changes() == {}\n"
+        "while not (new := colab_magics.changes()): time.sleep(0.02)\n"
+        "print('changed', new, colab_magics.changes())\n"
+    )
+    board = submit(f"{shlex.quote(sys.executable)} train.py {{lr}} {{size}}", runs=url)
+    poll(lambda: rows(url)["a"].status == "running" and any(run.runner_lives() for run in board.runs))
+    with closing(sqlite3.connect(url, timeout=30, isolation_level=None)) as other:
+        other.execute("UPDATE runs SET config = ?", ('{"lr": 0.01, "remark": "slower"}',))
+    ended(project.data_job)
+    assert "changed {'lr': 0.01, 'remark': 'slower', 'size': None} {}" in board.runs[0].log.read_text()
+    assert board.runs[0].record["parameters"] == {"lr": 0.1, "size": 4}, "what it began with"
+
+
+def test_a_bad_row_fails_with_the_sentence_and_the_others_go_on(project: Project) -> None:
+    go = project.root / "go"
+    url = table(project, [{"k": 1}], ["a"])
+    queue = open_queue(url)
+    submit(f"while ! test -e {go}; do sleep 0.05; done; echo {{k}}", runs=url, workers="1")
+    poll(lambda: any(run.runner_lives() for run in runs_of(project.data_job)))
+    queue.add([New({"j": 2}, "b"), New({"k": 3}, "c"), New({}, "d")])
     go.touch()
     ended(project.data_job)
     assert {name: row.status for name, row in rows(url).items()} == {
@@ -310,7 +349,7 @@ def test_a_bad_row_fails_with_the_sentence_and_the_others_go_on(project: Project
         "c": "done",
         "d": "failed",
     }
-    assert "'no name' cannot be a parameter" in rows(url)["b"].error
+    assert "Nothing uses the parameter j" in rows(url)["b"].error
     assert "the run has no parameter k" in rows(url)["d"].error
 
 

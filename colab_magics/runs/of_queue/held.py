@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ColabMagicsError
 from ...queues.base import DONE, FAILED, READY, Beat, Claim, End, Held, Report, Value
+from ...queues.values import changed
 from ...records import metrics
 from .claims import STOPPED
 
@@ -123,8 +124,7 @@ class QueueRun:
         if not self.ended and time.monotonic() >= self._last + self.worker.queue.beat / 10:
             self._beat()
         before, self._told = self._told, self.config
-        changed = {name: value for name, value in self._told.items() if not _same(before.get(name, self), value)}
-        return changed | {name: None for name in before if name not in self._told}
+        return changed(before, self._told)
 
     def done(self, status: str = DONE) -> None:
         """End it now, as done or with a word of your own."""
@@ -228,13 +228,6 @@ def in_words(error: BaseException) -> str:
     text = "".join(traceback.format_exception_only(error)).strip()
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} ({os.path.basename(frames[-1].filename)}, line {frames[-1].lineno})" if frames else text
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether a value has not changed: NaN is NaN, and 1 is not 1.0, nor True."""
-    if isinstance(one, float) and isinstance(other, float):
-        return one == other or (one != one and other != other)
-    return type(one) is type(other) and bool(one == other)
 
 
 def _shown_since(before: BaseException | None) -> BaseException | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import multiprocessing
 import shutil
 import time
@@ -18,9 +19,10 @@ from typing import Any
 
 from ... import process
 from ...errors import ColabMagicsError, NotFound
-from ...payloads.checks import Uses
+from ...payloads.checks import Uses, what_is_unused
 from ...queues.addresses import shown
-from ...queues.base import DONE, FAILED, READY, Claim, End, Report, worker_name
+from ...queues.base import DONE, FAILED, READY, Claim, End, Held, Report, Value, worker_name
+from ...queues.values import changed
 from ...records import schema
 from ...records.names import DRAIN, EXCHANGE, QUEUED, RECORD, SCHEDULER, number_of
 from ...records.run import Run, ended_attempts
@@ -166,7 +168,7 @@ class Queued(Source):
         self._said = max(0, self._said - len(news.claims))
         self._claimed += news.claims
         for claim, held in news.held:
-            self._is_held(claim, held is not None, held.stop if held is not None else "")
+            self._is_held(claim, held)
         for end, counted in news.told:
             self._told(end, counted=counted)
         if news.empty is not None:
@@ -180,20 +182,29 @@ class Queued(Source):
         if self._drain or self._stop:
             self._give_back()
 
-    def _is_held(self, claim: Claim, ours: bool, stop: str) -> None:
+    def _is_held(self, claim: Claim, held: Held | None) -> None:
         """Note whether a run is still this worker's, and end it where it is not, or is to end."""
         folder = next((one for one, mine in self._held.items() if _same(mine, claim)), None)
         if folder is None:
-            if not ours:
+            if held is None:
                 self._claimed = collections.deque(one for one in self._claimed if not _same(one, claim))
-            return
-        if folder in self._again:
-            self._goes_on(folder, claim, ours, stop)
-        elif not ours:
+        elif folder in self._again:
+            self._goes_on(folder, claim, held is not None, held.stop if held is not None else "")
+        elif held is None:
             self._lost.add(folder)
             self._why.setdefault(folder, "its lease was over, and the run is not this worker's any more")
-        elif stop:
-            self._why.setdefault(folder, stop)
+        else:
+            self._edited(folder, held.config)
+            if held.stop:
+                self._why.setdefault(folder, held.stop)
+
+    def _edited(self, folder: Path, config: Mapping[str, Value]) -> None:
+        """Write down what people have changed in a run's row; its own code asks for that."""
+        if changed(self._held[folder].config, config):
+            edited = dataclasses.replace(self._held[folder], config=config)
+            with contextlib.suppress(OSError):  # on a full disk it is tried again with the next heartbeat
+                claims.write(folder, self._name, edited)
+                self._held[folder] = edited
 
     def _goes_on(self, folder: Path, claim: Claim, ours: bool, stop: str) -> None:
         """Have a run of an earlier scheduler executed, where it is still this worker's and is to be."""
@@ -293,7 +304,7 @@ class Queued(Source):
             "parameters": parameters,
         }
         own |= {"attempt": attempt, "attempts": before, "submitted": time.time()}
-        common = {name: value for name, value in self._template.items() if name != "uses"}
+        common = {name: value for name, value in self._template.items() if name not in ("uses", "unused")}
         for file in sorted((self._scheduler / QUEUED).iterdir()):
             if file.name != RECORD:
                 shutil.copyfile(file, folder / file.name)
@@ -301,12 +312,14 @@ class Queued(Source):
         return Run.load(folder)
 
     def _parameters(self, claim: Claim) -> dict[str, Any]:
-        for name in claim.config:
-            if (why := why_no_parameter(name)) is not None:
+        used, unused = self._uses.without_unused(claim.config)
+        for why in (self._uses.refusal(used), *map(why_no_parameter, used)):
+            if why is not None:
                 raise why
-        if (why := self._uses.refusal(claim.config)) is not None:
-            raise why
-        return {name: plain_value(value, name) for name, value in claim.config.items()}
+        if new := [name for name in unused if name not in self._template.get("unused", ())]:
+            self.note = self.note or what_is_unused(new).rstrip(".")
+        named = {name: value for name, value in claim.config.items() if why_no_parameter(name) is None}
+        return {name: plain_value(value, name) for name, value in named.items()}
 
     def settle(self, run: Run, status: Status) -> None:
         """Tell the queue how a run has ended."""

@@ -13,6 +13,7 @@ from typing import Any
 from ... import process
 from ...errors import Busy, ColabMagicsError, InvalidInput
 from ...payloads import code
+from ...payloads.checks import what_is_unused
 from ...queues.addresses import shown
 from ...queues.base import DONE, FAILED, READY, RUNNING, STALE, Row
 from ...records import schema
@@ -124,9 +125,10 @@ def start(order: Order, source: Source, rows: Sequence[Row]) -> QueueBoard:
         executed already, and all that `submit.submit` says.
     """
     engine, job_folder, name = ready(order), order.job_folder, shown(source.address)
-    check_columns(order, rows)
+    unused = check_columns(order, rows)
     found = board(job_folder, name)
     found.before = {run.folder: run.attempt for run in found.runs if run.status().ended}
+    found.notes += [what_is_unused(unused)] if unused else []
     with contextlib.ExitStack() as stack:
         try:
             held = stack.enter_context(scheduler.taken(job_folder))
@@ -139,7 +141,7 @@ def start(order: Order, source: Source, rows: Sequence[Row]) -> QueueBoard:
         adopt = _adopted(order, name)
         record = order.record() | order.draft.freeze(job_folder / SCHEDULER, held)
         try:
-            _write_template(order, record)
+            _write_template(order, record, unused)
         except OSError as error:
             raise scheduler.cannot_start(error, job_folder) from error
         joined.remember(job_folder, record, [], queue=name)
@@ -189,33 +191,34 @@ def _adopted(order: Order, name: str) -> list[Path]:
     return [run.folder for run in found]
 
 
-def _write_template(order: Order, record: Mapping[str, Any]) -> None:
-    """Write what each run's folder gets; raises OSError."""
+def _write_template(order: Order, record: Mapping[str, Any], unused: Sequence[str]) -> None:
+    """Write what each run's folder gets, and which unused columns were told already; raises OSError."""
     template = order.job_folder / SCHEDULER / QUEUED
     if template.is_dir():
         shutil.rmtree(template)
     template.mkdir()
     order.draft.write(template)
-    process.write_json(template / RECORD, {"index": 0, **record, "uses": order.draft.uses.record})
+    process.write_json(template / RECORD, {"index": 0, **record, "uses": order.draft.uses.record, "unused": unused})
 
 
-def check_columns(order: Order, rows: Sequence[Row]) -> None:
-    """Check that what runs execute uses the parameters of those that are to be claimed.
+def check_columns(order: Order, rows: Sequence[Row]) -> list[str]:
+    """Check that what runs execute uses the parameters of those that are to be claimed; returns those it does not.
 
     Raises
     ------
     InvalidInput
-        When one is used nowhere, or a cell below assigns it again: all its values would compute the same.
+        When none is used, or a cell below assigns one again: all its values would compute the same.
     """
     claimed = [row for row in rows if row.status in (READY, STALE)]
-    names = dict.fromkeys(name for row in claimed for name in row.config)
-    if claimed and (problem := order.draft.uses.refusal(names)) is not None:
+    used, unused = order.draft.uses.without_unused(dict.fromkeys(name for row in claimed for name in row.config))
+    if claimed and (problem := order.draft.uses.refusal(used)) is not None:
         raise problem
+    return unused
 
 
 def preview(order: Order, rows: Sequence[Row]) -> Table:
     """Show what would be claimed; nothing is."""
-    check_columns(order, rows)
+    unused = check_columns(order, rows)
     texts = [
         [
             row.name,
@@ -228,6 +231,7 @@ def preview(order: Order, rows: Sequence[Row]) -> Table:
     ]
     notes = [f"… and {len(texts) - _MOST_SHOWN} more"] if len(texts) > _MOST_SHOWN else []
     notes.append(", ".join(filter(None, [f"{order.feed.workers} at once", str(order.resources)])) + ".")
+    notes += [what_is_unused(unused)] if unused else []
     notes.append(f"Folders are in {order.job_folder}. Nothing was claimed (--dry-run).")
     return Table(
         ["run", "status", "parameters", "folder", ""], texts[:_MOST_SHOWN], caption=count(rows) + ".", notes=notes
