@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from .errors import InvalidInput
 
-_KEY = re.compile(r"(?:--?)?[A-Za-z_][\w-]*=")
-_OPTION = re.compile(r"([A-Za-z_][\w-]*)=(?!=)")
+_KEY = re.compile(r"(?:--?)?[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)?=")
+_OPTION = re.compile(r"([A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)?)=(?!=)")
 
 
 @dataclass(frozen=True)

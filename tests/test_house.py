@@ -299,7 +299,7 @@ def undocumented(function: Callable[..., object]) -> list[str]:
     parameters = sections[sections.index("Parameters") + 1] if "Parameters" in sections else ""
     documented = {
         name.strip().lstrip("*")
-        for line in re.findall(r"^(\*?\w[\w*, ]*?)(?: ?:.*)?$", parameters, flags=re.M)
+        for line in re.findall(r"^(\*{0,2}\w[\w*, ]*?)(?: ?:.*)?$", parameters, flags=re.M)
         for name in line.split(",")
     }
     found = [] if text else ["no docstring"]

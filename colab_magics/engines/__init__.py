@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
+from ..errors import ColabMagicsError, InvalidInput, Unavailable
 from ..records.run import LOCAL
 from ..registry import Registry
 
@@ -15,15 +18,54 @@ ENGINES = Registry(
 )
 
 
-def open_engine(on: str) -> Engine:
-    """Return the engine that ``on=`` names: a name, and after a colon where.
+def open_engine(on: str, options: Mapping[str, Any] | None = None) -> Engine:
+    """Return the engine that ``on=`` names: a name, and after a colon or ``@`` where.
+
+    Parameters
+    ----------
+    on : str
+        What the line says.
+    options : mapping, optional
+        What it says to this engine alone; see `colab_magics.engines.options`.
 
     Raises
     ------
     InvalidInput
-        For an unknown name, or words after the colon that it cannot read.
+        For an unknown name, words behind it that the engine cannot read, or options that it has not.
     Unavailable
         When a package is missing.
     """
-    name, _, where = on.partition(":")
-    return cast("Engine", ENGINES.load(name)(where))
+    from .options import read
+
+    kind = engine_class(on)
+    where = re.sub(r"^[^:@]*[:@]?", "", on)
+    return kind(where, read(kind.Options, options, on=on) if options else None)
+
+
+def engine_class(on: str) -> type[Engine]:
+    """Return the class of the engine that ``on=`` names.
+
+    Raises
+    ------
+    InvalidInput
+        For an unknown name; says which there are, and why those that are of no use here are not.
+    Unavailable
+        When a package is missing.
+    """
+    name = re.split("[:@]", on, maxsplit=1)[0]
+    try:
+        return cast("type[Engine]", ENGINES.load(name))
+    except InvalidInput as error:
+        hint = error.mend.partition("? ")[0] + "? " if "did you mean" in error.mend else ""
+        lines = [f"  {one}: {why}" if (why := _why_not(one)) else f"  {one}" for one in ENGINES.names()]
+        raise InvalidInput(f"on={on} names no engine.", "\n".join([f"{hint}There are:", *lines])) from None
+
+
+def _why_not(name: str) -> str:
+    try:
+        why: str = ENGINES.load(name).why_not()
+    except Unavailable as missing:
+        return f"not here: {missing.what.rstrip('.')} ({missing.mend})"
+    except (ColabMagicsError, ImportError, AttributeError) as error:  # somebody else's package
+        return f"not here: {error}"
+    return f"not here: {why}" if why else ""

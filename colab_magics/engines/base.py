@@ -15,10 +15,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from ..errors import InvalidInput, Unavailable
 from ..ui import UI
+from .options import NoOptions
 
 Ref = dict[str, Any]
 """How an engine names a submitted run; kept as JSON, so that another process can ask about it."""
@@ -87,6 +88,8 @@ class Work:
         What the runs' environment has besides that of the place: secrets. Never written to a disk.
     workers : int
         How many runs at once the scheduler begins with.
+    at_once : int, optional
+        How many are to execute at once, where the engine itself holds the others back; see `Resources`.
     """
 
     job_folder: Path
@@ -95,6 +98,11 @@ class Work:
     adopted: Sequence[Path] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     workers: int = 1
+    at_once: int | None = None
+
+
+EVERY = 1_000_000
+"""`Resources.workers` of an engine that takes all runs at once, and holds them back itself."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,9 @@ class Resources:
         Why ``workers=auto`` is one run at a time, and how to change that; for a call that has more to execute.
     lease : mapping, optional
         What a host keeps free for them; see `colab_magics.transport.host_leases`. They start when it does.
+    at_once : int, optional
+        How many execute at once where the engine holds the others back itself, as a cluster's queue does: `workers` is
+        `EVERY` then. None: as many as there is room for.
     """
 
     workers: int = 1
@@ -126,6 +137,14 @@ class Resources:
     warnings: Sequence[str] = ()
     note: str = ""
     lease: Mapping[str, Any] | None = None
+    at_once: int | None = None
+
+    @property
+    def at_once_in_words(self) -> str:
+        """How many execute at once, for people."""
+        if self.workers < EVERY:
+            return f"{self.workers} at once"
+        return f"all submitted at once, {self.at_once or 'any number'} of them to execute at once"
 
     def __str__(self) -> str:
         if self.gpus:
@@ -143,7 +162,9 @@ class Engine(ABC):
     Parameters
     ----------
     where : str, default ""
-        What follows the engine's name in ``on=``: the hosts of ``ssh:gpu1,gpu2``.
+        What follows the engine's name in ``on=``: the hosts of ``ssh:gpu1,gpu2``, the machine of ``slurm@login``.
+    options : Engine.Options, optional
+        What the line says to this engine alone; by default nothing. Who only asks about runs need not know it.
 
     Raises
     ------
@@ -151,13 +172,21 @@ class Engine(ABC):
         When it cannot be read.
     """
 
+    Options: ClassVar[type[Any]] = NoOptions
+    """A frozen dataclass of the engine's own options; see `colab_magics.engines.options`."""
+
     starts: frozenset[str] = frozenset({"cold"})
     """How kernels of its runs can start."""
     poll_every: float = 10.0
     """Seconds between two polls."""
 
-    def __init__(self, where: str = "") -> None:
-        self.where = where
+    def __init__(self, where: str = "", options: Any = None) -> None:
+        self.where, self.options = where, self.Options() if options is None else options
+
+    @classmethod
+    def why_not(cls) -> str:
+        """Say in a few words why nobody can use this engine from here, such as a program that is not there."""
+        return ""
 
     @abstractmethod
     def settle(

@@ -45,9 +45,9 @@ class LocalEngine(Engine, zygotes.ForksKernels):
     starts = frozenset({"cold", "warm", "live"})
     poll_every = 0.0  # looking costs nothing, and `wait` ends when a runner does
 
-    def __init__(self, where: str = "") -> None:
+    def __init__(self, where: str = "", options: Any = None) -> None:
         base.nothing_more(LOCAL, where)
-        super().__init__(where)
+        super().__init__(where, options)
         self._program: Program | None = None
         self._environment: Mapping[str, str] = {}
         self._kill_at: dict[int, float] = {}

@@ -20,6 +20,7 @@ from .. import session
 from ..errors import ColabMagicsError, InvalidInput, did_you_mean
 from ..files import DEAD_MOUNT
 from ..verbs import load, subcommands
+from . import engine_options
 from .bodies import read_body
 from .defaults import defaults
 from .signature import PATHS, Option, Words, options, parsable, positionals
@@ -59,9 +60,12 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
     values = read_body(name, word, body) if body is not None else {}
     if not data:
         tokens += _body_tokens(values, given(tokens))
-    _check_options(tokens, known, shown, face)
     present = given(tokens)
-    tokens += as_tokens(defaults(name, word, _here(), present))
+    usual = as_tokens(defaults(name, word, _here(), present))
+    of_engine = {key: one for key, one in engine_options.known(function, [*usual, *tokens]).items() if key not in known}
+    _check_options(tokens, known, of_engine, shown, face)
+    tokens, more = engine_options.take(tokens, of_engine)
+    tokens += usual
     bound = _parse(function, [*tokens, *(["--", *rest] if rest is not None else [])], known, shown, face)
     cell: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
@@ -69,7 +73,7 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
         by_name = inspect.signature(function).parameters[data].kind is inspect.Parameter.KEYWORD_ONLY
         cell, named = ((), {data: values}) if by_name else ((values,), {})
     try:
-        return function(*cell, *bound.args, **bound.kwargs, **named)
+        return function(*cell, *bound.args, **bound.kwargs, **named, **more)
     except OSError as error:
         if error.errno not in _MENDS:
             raise  # nobody has foreseen it: where it came from is what helps
@@ -153,7 +157,9 @@ def _here() -> Path:
     return Path(project.root) if project is not None else Path.cwd()
 
 
-def _check_options(tokens: Sequence[str], known: Mapping[str, Option], shown: str, face: Words) -> None:
+def _check_options(
+    tokens: Sequence[str], known: Mapping[str, Option], others: Mapping[str, Option], shown: str, face: Words
+) -> None:
     """Refuse an unknown option in the words of the face, before cyclopts would in its own."""
     for token in tokens:
         if not re.match(r"--?[A-Za-z]", token):
@@ -162,10 +168,13 @@ def _check_options(tokens: Sequence[str], known: Mapping[str, Option], shown: st
         positive = known.get(word.removeprefix("no-"))
         if token.startswith("--") and (word in known or (positive is not None and positive.flag)):
             continue
+        if token.startswith("--") and engine_options.of_word(word, others) is not None:
+            continue
         wrote = face.option(word) if "=" in token else token
         if not known:
             raise InvalidInput(f"{shown} has no options, so {wrote!r} is none.", "Quote it if it is a value.")
-        raise did_you_mean(wrote, [face.option(option) for option in known.values()], kind=f"option of {shown}")
+        all_of_them = [*known.values(), *others.values()]
+        raise did_you_mean(wrote, [face.option(option) for option in all_of_them], kind=f"option of {shown}")
 
 
 def _parse(

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
+from ..errors import ColabMagicsError
 from ..verbs import VERBS, load, subcommands
-from .signature import HOSTS, MAGIC, PATHS, options, positionals
+from . import engine_options
+from .signature import HOSTS, MAGIC, PATHS, Option, options, positionals
 
 _LINE = re.compile(rf"(?:\s*[\w.]+\s*=)?\s*%%?({'|'.join(VERBS)})\s+(.*)", re.DOTALL)
 
@@ -40,22 +43,30 @@ def candidates(text: str) -> tuple[str, list[str]] | None:
     verb = load(match[1])
     subs = subcommands(verb)
     function = subs[words[0]] if words and words[0] in subs else verb
+    known = options(function) | _of_engine(function, words)
     key, equals, value = current.partition("=")
     if equals:
-        option = options(function).get(key.lstrip("-").replace("_", "-"))
+        option = known.get(key.lstrip("-").replace("_", "-"))
         if option is None:
             return current, []
         found = _paths(value) if option.name in PATHS else _hosts() if option.name in HOSTS else list(option.choices)
         return current, [f"{key}={item}" for item in found if item.startswith(value)]
     used = {word.lstrip("-").partition("=")[0].replace("_", "-") for word in words}
     found = sorted(subs) if not words else []
-    found += [MAGIC.option(option) for word, option in options(function).items() if word not in used]
+    found += [MAGIC.option(option) for word, option in known.items() if word not in used]
     takes = {parameter.name for parameter in positionals(function)}
     if takes & PATHS and current:
         found += _paths(current)
     if takes & HOSTS:
         found += _hosts()
     return current, [item for item in found if item.startswith(current)]
+
+
+def _of_engine(function: Callable[..., Any], words: Iterable[str]) -> dict[str, Option]:
+    """Return the options of the engine that a line names; none where that is still being written."""
+    with suppress(ColabMagicsError):
+        return engine_options.known(function, words)
+    return {}
 
 
 def _hosts() -> list[str]:

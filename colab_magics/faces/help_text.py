@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
+from ..errors import ColabMagicsError
 from ..verbs import VERBS, load, subcommands
-from .signature import Option, Words, options, positionals
+from .signature import Option, Words, option_of, options, positionals, takes_others
 
 
 def summary(function: Callable[..., Any]) -> str:
@@ -45,7 +47,22 @@ def verb_help(name: str, word: str | None, face: Words) -> str:
     if word is None and subcommands(function):
         parts[0] += "".join(f"\n{usage(name, sub, face)}" for sub in subcommands(function))
     text = _named(inspect.getdoc(function) or "", options(function), face)
+    if takes_others(function):
+        text = "\n\n".join([text, *_of_engines(face)])
     return "\n\n".join([*parts, text]) if text else parts[0]
+
+
+def _of_engines(face: Words) -> Iterator[str]:
+    """Write the options that engines have of their own, those that can be used here."""
+    from ..engines import ENGINES, engine_class
+    from ..engines.options import fields
+
+    for name in ENGINES.names():
+        with suppress(ColabMagicsError, ImportError):
+            kind = engine_class(name).Options
+            known = {key: option_of(key, hint) for key, hint in fields(kind).items()}
+            if known:
+                yield f"Options of on={name}\n\n" + _named(inspect.getdoc(kind) or "", known, face)
 
 
 def _named(text: str, known: dict[str, Option], face: Words) -> str:

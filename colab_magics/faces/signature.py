@@ -54,14 +54,20 @@ def word_of(name: str) -> str:
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """Return a verb's parameters, without the one that takes the cell below a cell magic."""
     data = getattr(function, "body", None)
-    return [parameter for name, parameter in inspect.signature(function).parameters.items() if name != data]
+    known = inspect.signature(function).parameters.items()
+    return [parameter for name, parameter in known if name != data and parameter.kind is not parameter.VAR_KEYWORD]
+
+
+def takes_others(function: Callable[..., Any]) -> bool:
+    """Whether a verb takes options besides its own: those of an engine."""
+    return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(function).parameters.values())
 
 
 def options(function: Callable[..., Any]) -> dict[str, Option]:
     """Return the options of a verb, or of a subcommand, by the words that users write."""
     hints = _hints(function)
     found = [
-        _option(parameter, hints.get(parameter.name, str))
+        option_of(parameter.name, hints.get(parameter.name, str), parameter.default)
         for parameter in _parameters(function)
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
@@ -97,11 +103,12 @@ def positionals(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return [parameter for parameter in _parameters(function) if parameter.kind in kinds]
 
 
-def _option(parameter: inspect.Parameter, hint: Any) -> Option:
+def option_of(name: str, hint: Any, default: Any = inspect.Parameter.empty) -> Option:
+    """Return an option by its name and its type."""
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     choices = tuple(str(value) for m in members if typing.get_origin(m) is Literal for value in typing.get_args(m))
     flag = all(member in (bool, type(None)) for member in members)
-    return Option(parameter.name, choices or (("true", "false") if flag else ()), flag, parameter.default)
+    return Option(name, choices or (("true", "false") if flag else ()), flag, default)
 
 
 @dataclass(frozen=True)

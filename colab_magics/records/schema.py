@@ -89,6 +89,7 @@ class Record(TypedDict, total=False):
     notebook_path: str | None
     made_by: str | None
     engine: str | None
+    options: dict[str, Any]
     start: str
     gpus: Number | None
     only_free_gpus: bool
@@ -203,7 +204,9 @@ class Plan(TypedDict, total=False):
     runs: list[str]
     adopt: list[str]
     engine: str
+    options: dict[str, Any]
     feed: Fed
+    at_once: Count | None
     by: Who
     begun: dict[str, Any]
     secrets: list[str]

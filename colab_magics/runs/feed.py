@@ -39,9 +39,9 @@ def main() -> None:
         folders = [job_folder / SCHEDULER / QUEUED]
     else:
         source = Planned(job_folder, runs, len(plan["runs"]))
-    engine, feed = open_engine(plan["engine"]), Feed(**plan["feed"])
+    engine, feed = open_engine(plan["engine"], plan.get("options")), Feed(**plan["feed"])
     secrets = {name: os.environ[name] for name in plan.get("secrets", ()) if name in os.environ}
-    engine.prepare(Work(job_folder, Runner(), folders, adopted, secrets, feed.workers))
+    engine.prepare(Work(job_folder, Runner(), folders, adopted, secrets, feed.workers, plan.get("at_once")))
     scheduler = Scheduler(job_folder, engine, source, feed, adopt)
     while True:
         scheduler.run()

@@ -82,7 +82,7 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any], secrets: Sequence[str]) 
             submitted.settle(job_folder, {run.engine for run in mine})
             mine = reread(mine)
             ready.append((job_folder, mine, lock, _engine(mine)))
-        for job_folder, mine, lock, engine in ready:
+        for job_folder, mine, lock, (engine, options) in ready:
             chosen = dataclasses.replace(_feed_before(job_folder), **feed)
             try:
                 for run in mine:
@@ -91,7 +91,10 @@ def start(runs: Sequence[Run], feed: Mapping[str, Any], secrets: Sequence[str]) 
             except OSError as error:
                 raise scheduler.cannot_start(error, job_folder) from error
             folders = [run.folder for run in mine]
-            scheduler.start(job_folder, folders, lock, engine=engine, feed=chosen, secrets=secrets)
+            at_once = scheduler.last_plan(job_folder).get("at_once")
+            scheduler.start(
+                job_folder, folders, lock, engine=engine, options=options, feed=chosen, at_once=at_once, secrets=secrets
+            )
 
 
 def attend(runs: Sequence[Run], secrets: Sequence[str]) -> None:
@@ -115,8 +118,8 @@ def attend(runs: Sequence[Run], secrets: Sequence[str]) -> None:
                 scheduler.start(job_folder, [], lock, engine=out[0].engine, feed=feed, secrets=secrets, adopt=mine)
 
 
-def _engine(runs: Sequence[Run]) -> str:
-    """Check that a job's runs can be executed; return where."""
+def _engine(runs: Sequence[Run]) -> tuple[str, dict[str, Any]]:
+    """Check that a job's runs can be executed; return where, and what was said to that engine."""
     for run in runs:
         if run.problem:
             raise InvalidInput(
@@ -138,10 +141,16 @@ def _engine(runs: Sequence[Run]) -> str:
             f"The runs of {runs[0].job} were submitted to {' and '.join(engines)}.",
             "Name those of one engine at a time: %jobs retry 3-5",
         )
-    engine = open_engine(engines[0])
+    options = dict(runs[0].record.get("options") or {})
+    if other := next((run for run in runs if (run.record.get("options") or {}) != options), None):
+        raise InvalidInput(
+            f"{runs[0].id} and {other.id} were submitted with different options of on={engines[0]}.",
+            "Name those with the same options at a time: %jobs retry 3-5",
+        )
+    engine = open_engine(engines[0], options)
     submitted.check_meant(runs[0])
     engine.available(gpus=max(run.record.get("gpus") or 0 for run in runs))
-    return engines[0]
+    return engines[0], options
 
 
 def _feed_before(job_folder: Path) -> Feed:

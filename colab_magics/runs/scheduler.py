@@ -14,7 +14,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,7 @@ def add(job_folder: Path, folders: Sequence[Path]) -> None:
     process.write_json(job_folder / SCHEDULER / PLAN, plan)
 
 
-def check_addable(job_folder: Path, feed: Feed, engine: str) -> None:
+def check_addable(job_folder: Path, feed: Feed, engine: str, options: Mapping[str, Any]) -> None:
     """Check that runs can be given to the scheduler of a job beside those that it has.
 
     Raises
@@ -182,6 +182,8 @@ def check_addable(job_folder: Path, feed: Feed, engine: str) -> None:
     ]
     if plan.get("engine") != engine:
         differ.append(f"on={engine}")
+    of_engine = plan.get("options") or {}
+    differ += [f"{name}={value}" for name, value in options.items() if of_engine.get(name) != value]
     if differ:
         raise InvalidInput(
             f"Runs of {job_folder.name} are being executed, and {' and '.join(differ)} is not how.",
@@ -233,7 +235,9 @@ def start(
     fd: int,
     *,
     engine: str,
+    options: Mapping[str, Any] | None = None,
     feed: Feed,
+    at_once: int | None = None,
     secrets: Sequence[str] = (),
     adopt: Sequence[Path] = (),
     begun: Begun | None = None,
@@ -251,8 +255,12 @@ def start(
         What `taken` gives; the caller closes it afterwards.
     engine : str
         Name of the engine.
+    options : mapping, optional
+        What the line says to that engine alone.
     feed : Feed
         How to feed it.
+    at_once : int, optional
+        See `Resources`.
     secrets : sequence of str
         Names of the environment variables that go to runs wherever they execute; see `Session.secrets`.
     adopt : sequence of Path
@@ -274,7 +282,9 @@ def start(
         "runs": names,
         "adopt": [path.name for path in adopt],
         "engine": engine,
+        "options": dict(options or {}),
         "feed": dataclasses.asdict(feed),
+        "at_once": at_once,
     }
     plan["by"] = process.identity()
     begun = begun or Begun()

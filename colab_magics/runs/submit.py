@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Order:
         See `plan.make`.
     engine : str
         Where runs execute.
+    options : mapping
+        What the line says to that engine alone.
     feed : Feed
         How many at once, and what failures mean.
     workers : int, optional
@@ -65,11 +67,17 @@ class Order:
     done_file: str | None = None
     resume: str | None = None
     engine: str = "local"
+    options: Mapping[str, Any] = field(default_factory=dict)
     feed: Feed = field(default_factory=Feed)
     secrets: Sequence[str] = ()
     workers: int | None = None
     resources: Resources = field(default_factory=Resources)
     outputs: Sequence[str] = ()
+
+    @property
+    def at_once(self) -> str:
+        """How many execute at once, for people."""
+        return dataclasses.replace(self.resources, workers=self.feed.workers).at_once_in_words
 
     def plan(self, *, resume: str | None = None) -> Plan:
         """Decide which runs are kept, executed, left out; `resume` in place of the user's word."""
@@ -88,6 +96,7 @@ class Order:
         """Return what the records of all runs share."""
         return {
             "engine": self.engine,
+            **({"options": dict(self.options)} if self.options else {}),
             "gpus": self.resources.gpus,
             "only_free_gpus": self.resources.only_free,
             **({"lease": dict(self.resources.lease)} if self.resources.lease is not None else {}),
@@ -134,7 +143,7 @@ def ready(order: Order) -> Engine:
     ColabMagicsError
         When they cannot be executed there, or the folder cannot be written.
     """
-    engine = open_engine(order.engine)
+    engine = open_engine(order.engine, order.options)
     if order.draft.start not in engine.starts:
         raise InvalidInput(
             f"start={order.draft.start} is not possible on={order.engine}.",
@@ -188,7 +197,9 @@ def _start(order: Order, engine: Engine, held: list[int]) -> tuple[Board, Plan]:
                 folders,
                 held[0],
                 engine=order.engine,
+                options=order.options,
                 feed=order.feed,
+                at_once=order.resources.at_once,
                 secrets=order.secrets,
                 adopt=adopt,
                 begun=begun,
@@ -200,7 +211,7 @@ def _start(order: Order, engine: Engine, held: list[int]) -> tuple[Board, Plan]:
 
 def _queue(order: Order) -> tuple[Board, Plan]:
     """Give the runs to the scheduler that executes others of this job; they come when it is their turn."""
-    scheduler.check_addable(order.job_folder, order.feed, order.engine)
+    scheduler.check_addable(order.job_folder, order.feed, order.engine, order.options)
     made, fed = order.plan(), scheduler.fed(order.job_folder)
     if made.aside:
         raise Busy(
@@ -350,7 +361,7 @@ def preview(order: Order) -> Table:
     ]
     shown = texts[:100]
     notes = [f"… and {len(texts) - len(shown)} more"] if len(texts) > len(shown) else []
-    notes.append(", ".join(filter(None, [f"{order.feed.workers} at once", str(order.resources)])) + ".")
+    notes.append(", ".join(filter(None, [order.at_once, str(order.resources)])) + ".")
     notes.append(f"Folders are in {order.job_folder}. Nothing was started (--dry-run).")
     return Table(["run", "state", "i_sub_job", "parameters", "folder"], shown, caption=str(made), notes=notes)
 

@@ -58,6 +58,7 @@ def fork(
     yes: bool = False,
     credentials: str | None = None,
     colab_terms: Literal["accepted"] | None = None,
+    **options: Any,
 ) -> Board | Table | None:
     """Run this notebook many times.
 
@@ -160,6 +161,8 @@ def fork(
     colab_terms : {"accepted"}, optional
         With ``runs=`` on Colab: you have read what its terms say of workers that get their work from elsewhere. It asks
         otherwise, once a session.
+    **options : str
+        Options of the engine that ``on=`` names, such as ``partition=gpu``.
 
     Returns
     -------
@@ -190,7 +193,7 @@ def fork(
     of = fork_queue.asked(runs, how, grid=grid, n=n, only=only, first=first, done_file=done_file, here=here)
     points, names = ([], []) if of is not None else asked_for(grid, n, yes=yes)
     said = str(workers) != "auto"
-    engine, current = open_engine(on), ui.notebook(notebook)
+    engine, current = open_engine(on, options), ui.notebook(notebook)
     current = replace(current, content=forks.prepare(current.content))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
     project = which_job.which(shell, current)
@@ -213,6 +216,7 @@ def fork(
         done_file=done_file,
         resume=resume,
         engine=on,
+        options=options,
         feed=Feed.said(at_once, try_, max_failures, retries),
         secrets=shell.secrets,
         workers=at_once if said else None,
@@ -232,9 +236,7 @@ def fork(
         ui.say(hint)
     board, all_of_it = _start(ui, order, machine.note, of)
     if joins is not None:
-        between = [(cell.id, cell.source) for cell in place.between]
-        hint = "%fork here=0 makes this notebook a run" if of is None else ""
-        ui.skip(between, (joins.id, joins.source), place.ids, hint)
+        _skip(ui, place, joins, here=of is None)
     shell.forked.append(joined.Forked(joins, all_of_it))
     if detach:
         return _detached(ui, board, project, current)
@@ -354,6 +356,13 @@ def _check_cells(draft: NotebookDraft, place: Fork, names: Sequence[str], then: 
 def _cwd(current: Notebook) -> Path:
     """Folder in which a fresh kernel of the notebook starts."""
     return current.path.parent if current.path is not None else session.current().start_folder
+
+
+def _skip(ui: UI, place: Fork, joins: Cell, *, here: bool) -> None:
+    """Skip the runs' cells in this notebook; `here` is whether it could execute them as one of the runs."""
+    between = [(cell.id, cell.source) for cell in place.between]
+    hint = "%fork here=0 makes this notebook a run" if here else ""
+    ui.skip(between, (joins.id, joins.source), place.ids, hint)
 
 
 def _detached(ui: UI, board: Board, project: Project, current: Notebook) -> Board:

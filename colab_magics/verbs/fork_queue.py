@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import session
+from ..engines.base import EVERY
 from ..errors import ColabMagicsError, InvalidInput
 
 if TYPE_CHECKING:
@@ -127,13 +128,31 @@ def start(order: Order, of: Asked) -> QueueBoard:
     from ..runs.of_queue import sweep
 
     accept(of.terms)
-    board = sweep.start(order, of.table(), of.rows())
+    board = sweep.start(_claiming_some(order), of.table(), of.rows())
     failed = sum(run.status().phase == "failed" for run in board.runs if run.folder in board.before)
     if failed:
         session.current().ui.say(
             f"{failed} runs failed here before: %queue requeue {board.queue} failed makes them ready again."
         )
     return board
+
+
+def _claiming_some(order: Order) -> Order:
+    """Claim no more runs of a queue than execute: others may be waiting for them.
+
+    Raises
+    ------
+    InvalidInput
+        When the engine would take all of them, and nobody has said how many.
+    """
+    if order.resources.workers < EVERY:
+        return order
+    if order.resources.at_once is None:
+        raise InvalidInput(
+            f"on={order.engine} would claim every run of the queue, and other workers get none.",
+            "Say how many are to execute at once: workers=8",
+        )
+    return replace(order, feed=replace(order.feed, workers=order.resources.at_once))
 
 
 def preview(order: Order, of: Asked | None) -> Shown:

@@ -55,6 +55,7 @@ def submit(
     platform: str | None = None,
     requirements: str | None = None,
     inputs: str | None = None,
+    **options: Any,
 ) -> Board | Table | None:
     """Run a command as a run of this job, and come back at once.
 
@@ -144,6 +145,8 @@ def submit(
         requirements.txt or pyproject.toml, or what its modules import.
     inputs : str, optional
         What of data_project goes into the bundle: ``full``, or names with commas between them. By default nothing.
+    **options : str
+        Options of the engine that ``on=`` names, such as ``partition=gpu``; ``python=`` may be one of them, too.
 
     Returns
     -------
@@ -162,9 +165,9 @@ def submit(
         of_runs = {"n": n != 1, "only": only, "first": first, "done-file": done_file, "workers": workers != "auto"}
         of_runs |= {"gpus": bool(gpus), "on": on, "need": need, "time": time, "retries": retries, "try": try_}
         of_runs |= {"max-failures": max_failures, "resume": resume, "outputs": outputs, "wait": wait}
-        return write_bundle(
-            list(map(str, command)), grid, bundle, of_runs | {"dry-run": dry_run, "force": force}, **of_bundles
-        )
+        of_runs |= {"dry-run": dry_run, "force": force} | options
+        return write_bundle(list(map(str, command)), grid, bundle, of_runs, **of_bundles)
+    options |= _of_engine(on, of_bundles)
     if said := [name for name, value in of_bundles.items() if value]:
         raise InvalidInput(f"{said[0]}= says how a bundle is made.", "Leave it out, or name a file: --bundle FILE")
     from ..engines.base import output_patterns
@@ -188,7 +191,7 @@ def submit(
     if draft.unknown and of is None:
         ui.warn(f"{{{draft.unknown[0]}}} is no parameter, and stays in the command as it is.")
     with ExitStack() as undo:
-        on, machine = _where(ui, project, folder, on, need, workers, gpus, undo, dry_run=dry_run)
+        on, machine = _where(ui, project, folder, on, options, need, workers, gpus, undo, dry_run=dry_run)
         for warning in machine.warnings:
             ui.warn(warning)
         order = room.Order(
@@ -202,6 +205,7 @@ def submit(
             done_file=done_file,
             resume=plan.resume_word(resume, force=force),
             engine=on,
+            options=options,
             feed=Feed.said(machine.workers, try_, max_failures, retries),
             secrets=shell.secrets,
             workers=machine.workers if str(workers) != "auto" else None,
@@ -220,13 +224,24 @@ def submit(
     if wait:
         watching.wait(ui, board, project, order.feed.retries)
     elif made.execute:
-        ids = board.job_words()
-        board.notes.append(
-            f"%jobs logs -f {ids} shows what it prints, %jobs kill {ids} ends it."
-            if len(board) == 1
-            else f"%jobs watch {ids} shows them, %jobs kill {ids} ends them."
-        )
+        board.notes.append(_how_to_go_on(board))
     return board
+
+
+def _how_to_go_on(board: Board) -> str:
+    ids = board.job_words()
+    if len(board) == 1:
+        return f"%jobs logs -f {ids} shows what it prints, %jobs kill {ids} ends it."
+    return f"%jobs watch {ids} shows them, %jobs kill {ids} ends them."
+
+
+def _of_engine(on: str | None, others: dict[str, Any]) -> dict[str, Any]:
+    """Take those of `others` that are options of the engine, where it has options of these names."""
+    from ..engines import engine_class
+    from ..engines.options import fields
+
+    known = fields(engine_class(on).Options) if on is not None and any(others.values()) else {}
+    return {name: others.pop(name) for name in list(others) if name in known and others[name] is not None}
 
 
 def _where(
@@ -234,6 +249,7 @@ def _where(
     project: Project,
     folder: Path,
     on: str | None,
+    options: Mapping[str, Any],
     need: str | None,
     workers: str,
     gpus: str | float | None,
@@ -245,7 +261,8 @@ def _where(
     from ..engines import open_engine
 
     if need is None:
-        return on or "local", open_engine(on or "local").settle(project.data_job, folder, workers, gpus, ui)
+        on = on or "local"
+        return on, open_engine(on, options).settle(project.data_job, folder, workers, gpus, ui)
     from ..runs import scheduler
     from ..transport import hosts, pick, probe
     from ..transport.choose import choose
@@ -287,5 +304,5 @@ def _where(
                     )
         on = f"ssh:{choice.host}"
         ui.say("\n".join([str(choice), *(f"  {host}: {why}" for host, why in choice.lost.items())]))
-    machine = open_engine(on).settle(project.data_job, folder, at_once, 0, ui)
+    machine = open_engine(on, options).settle(project.data_job, folder, at_once, 0, ui)
     return on, replace(machine, lease=lease.record)

@@ -40,8 +40,8 @@ class Elsewhere(Engine):
 
     poll_every = 0.2
 
-    def __init__(self, where: str = "") -> None:
-        super().__init__(where)
+    def __init__(self, where: str = "", options: Any = None) -> None:
+        super().__init__(where, options)
         self.world = Path(os.environ["ELSEWHERE"])
         self.work: Work | None = None
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from ... import process
 from ...checkout.project import DATA_PROJECT
@@ -54,8 +56,8 @@ class SshEngine(Engine):
 
     starts = frozenset({"cold", "warm"})
 
-    def __init__(self, where: str = "") -> None:
-        super().__init__(where)
+    def __init__(self, where: str = "", options: Any = None) -> None:
+        super().__init__(where, options)
         names = [name.strip() for name in where.split(",") if name.strip()]
         if not names:
             raise InvalidInput("on=ssh: on which machine?", "Name it, or several: on=ssh:gpu1,gpu2. See %host list")
@@ -70,6 +72,11 @@ class SshEngine(Engine):
         self._polled: dict[str, Future[Answer]] = {}
         self._fences: Fences | None = None
         self._arrivals = Arrivals(self._hosts.__getitem__)
+
+    @classmethod
+    def why_not(cls) -> str:
+        """Say that there is no ssh, where that is so."""
+        return "" if shutil.which("ssh") else "there is no ssh on PATH"
 
     @property
     def poll_every(self) -> float:  # type: ignore[override]

@@ -150,7 +150,9 @@ def start(order: Order, source: Source, rows: Sequence[Row]) -> QueueBoard:
             [],
             held[0],
             engine=order.engine,
+            options=order.options,
             feed=order.feed,
+            at_once=order.resources.at_once,
             secrets=order.secrets,
             adopt=adopt,
             begun=begun,
@@ -230,7 +232,7 @@ def preview(order: Order, rows: Sequence[Row]) -> Table:
         for row in rows
     ]
     notes = [f"… and {len(texts) - _MOST_SHOWN} more"] if len(texts) > _MOST_SHOWN else []
-    notes.append(", ".join(filter(None, [f"{order.feed.workers} at once", str(order.resources)])) + ".")
+    notes.append(", ".join(filter(None, [order.at_once, str(order.resources)])) + ".")
     notes += [what_is_unused(unused)] if unused else []
     notes.append(f"Folders are in {order.job_folder}. Nothing was claimed (--dry-run).")
     return Table(
