@@ -82,9 +82,11 @@ def test_the_line_wins_over_the_file(root: Path) -> None:
 
 def test_a_model_stands_between_the_line_and_the_file(root: Path) -> None:
     (root / "config/kube.yaml").write_text(FILE)
-    found = read(root, {"cpus": "8"}, over={"gpu_count": 0, "cpu_count": 4, "hostname_whitelist": ["node1"]})
+    found = read(
+        root, {"cpus": "8"}, over=[{"cpu_count": 3}, {"gpu_count": 0, "cpu_count": 4, "hostname_whitelist": ["n"]}]
+    )
     assert (found.gpus, found.cpus) == (0, "8")
-    assert (found.hostname_whitelist, found.hostname_blacklist) == (["node1"], None)
+    assert (found.hostname_whitelist, found.hostname_blacklist) == (["n"], None)
 
 
 @pytest.mark.parametrize("both", [("gpu_whitelist", "gpu_blacklist"), ("hostname_whitelist", "hostname_blacklist")])

@@ -119,7 +119,7 @@ def read(
     *,
     project: str,
     gpus: str | float | None = None,
-    over: Mapping[str, Any] | None = None,
+    over: Sequence[Mapping[str, Any]] = (),
     warn: Warn = unheard,
 ) -> Settings:
     """Put together what a line and the project's file say.
@@ -134,8 +134,9 @@ def read(
         The project's name, where the file does not say it.
     gpus : str or float, optional
         ``gpus=`` of the line.
-    over : mapping, optional
-        What stands between both: keys as in the file, such as those of a model in ``config/launch.yaml``.
+    over : sequence of mapping
+        What stands between both: keys as in the file, such as those of a model in ``config/launch.yaml``; what comes
+        later wins.
     warn : callable, optional
         Told of what does not count.
 
@@ -145,7 +146,8 @@ def read(
         For what is not allowed, or contradicts itself; says which.
     """
     found = _of_file(root, warn)
-    found = _over(found, _renamed(over or {}, "this model", warn))
+    for one in over:
+        found = _over(found, _renamed(one, "config/launch.yaml", warn))
     said = {
         one.name: value
         for one in fields(Options)
