@@ -69,7 +69,10 @@ def of(settings: Settings, root: Path, project: Path, warn: Warn = unheard) -> C
     data = packed(Checkout(root, project))
     # Named by what it holds: jobs of the same code share one.
     name = names.name([settings.prefix, settings.project, "code"], unique=hashlib.sha256(data).hexdigest())
-    made = objects.config_map(settings, name, files={objects.PACKED: data}, mend=_TOO_MUCH)
+    try:
+        made = objects.config_map(settings, name, files={objects.PACKED: data})
+    except objects.TooLarge as problem:
+        raise objects.TooLarge(f"The code in {root}: {problem.what}", _TOO_MUCH) from None
     return Code({"code": name}, objects=[made])
 
 

@@ -41,6 +41,10 @@ git -C "$3" submodule --quiet update --init --recursive
 """
 
 
+class TooLarge(InvalidInput):
+    """It is more than what a config map holds."""
+
+
 @dataclass(frozen=True)
 class Clone:
     """Code that a pod takes from a repository.
@@ -215,13 +219,13 @@ def config_map(
 
     Raises
     ------
-    InvalidInput
+    TooLarge
         When it is more than one holds; says `mend`.
     """
     size = sum(len(key) + len(text.encode()) for key, text in (texts or {}).items())
     size += sum(len(key) + len(data) for key, data in (files or {}).items())
     if size > MOST_BYTES:
-        raise InvalidInput(f"{show_size(size)} are more than what goes with a job ({show_size(MOST_BYTES)}).", mend)
+        raise TooLarge(f"{show_size(size)} are more than what goes with a job ({show_size(MOST_BYTES)}).", mend)
     packed = {key: base64.b64encode(data).decode() for key, data in (files or {}).items()}
     return {
         "apiVersion": "v1",
