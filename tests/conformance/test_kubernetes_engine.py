@@ -68,15 +68,15 @@ class TestFaults:
     @pytest.mark.parametrize(
         "fault",
         [
-            Fault("POST", "jobs", 429, headers={"Retry-After": "0"}),
-            Fault("POST", "jobs", 503),
+            pytest.param(Fault("POST", "jobs", 429, headers={"Retry-After": "0"}), marks=pytest.mark.long),
+            pytest.param(Fault("POST", "jobs", 503), marks=pytest.mark.long),
             Fault("POST", "jobs", lost=True),
-            Fault("POST", "configmaps", 500),
+            pytest.param(Fault("POST", "configmaps", 500), marks=pytest.mark.long),
             Fault("POST", "configmaps", 403),
-            Fault("POST", "configmaps", lost=True),
+            pytest.param(Fault("POST", "configmaps", lost=True), marks=pytest.mark.long),
             Fault("GET", "pods", 429, headers={"Retry-After": "0"}),
-            Fault("GET", "jobs", 410),
-            Fault("GET", "jobs", lost=True),
+            pytest.param(Fault("GET", "jobs", 410), marks=pytest.mark.long),
+            pytest.param(Fault("GET", "jobs", lost=True), marks=pytest.mark.long),
         ],
         ids=lambda fault: f"{fault.method}-{fault.kind}-{fault.status or 'lost'}",
     )
@@ -122,10 +122,26 @@ class TestFaults:
         poll(lambda: run.status().phase == "interrupted" and not run.is_out(), timeout=60)
         assert "exit code 137" in (run.verdict() or {})["reason"]
 
+    def test_a_pod_that_gives_way_is_followed_by_another_and_both_logs_come_home(
+        self, project: Project, server: KubernetesServer
+    ) -> None:
+        go = project.root.parent / "go"
+        line = f'echo begun; while ! test -e "{go}"; do sleep 0.1; done; echo ended; echo x > "$data_job/out"'
+        submit("sh", "-c", line, on="kubernetes")
+        (run,) = runs_of(project.data_job)
+        poll(lambda: run.log.exists() and "\nbegun\n" in run.log.read_text(), timeout=60)
+        server.evict(*server.of("pods"))
+        poll(lambda: run.log.read_text().count("\nbegun\n") == 2, timeout=60)
+        go.touch()
+        poll(lambda: run.status().phase == "done", timeout=60)
+        assert run.log.read_text().count("\nended\n") == 1
+        assert (run.folder / "out").read_text() == "x\n"
+        assert len(server.of("pods")) == 2
+
     def test_results_that_are_too_large_for_the_log_are_no_success(
         self, project: Project, server: KubernetesServer
     ) -> None:
-        with pytest.raises(RunsFailed, match=r"ResultsTooLarge|results are"):
+        with pytest.raises(RunsFailed, match=r"ResultsLost"):
             submit("sh", "-c", 'head -c 5000000 /dev/urandom > "$data_job/big"', on="kubernetes", wait=True)
 
     def test_files_of_any_name_come_home_and_those_of_before_go_there(

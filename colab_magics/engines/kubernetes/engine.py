@@ -13,12 +13,14 @@ a volume or in a bucket.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib.metadata
 import io
 import json
 import os
 import tarfile
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,8 @@ class KubernetesEngine(Engine):
         base.nothing_more("kubernetes", where)
         super().__init__(where, options)
         self._clusters: dict[tuple[str | None, str | None], Cluster] = {}
-        self._readers: dict[str, Reader] = {}
+        self._readers: dict[str, dict[str, Reader]] = {}
+        """What has come of each pod, by the run's key and the pod's uid, the newest last."""
         self._work: Work | None = None
         self._root = Path()
 
@@ -260,36 +263,42 @@ class KubernetesEngine(Engine):
                 there_is = self._cluster(context, namespace)
                 found = there_is.pods(f"{LABEL}={name}")
                 for run in mine:
-                    self._fetch(there_is, run, pods.newest(found, int((run.ref or {})["index"])), final=final)
+                    self._fetch(there_is, run, pods.every(found, int((run.ref or {})["index"])), final=final)
             except OSError as problem:
                 troubles |= dict.fromkeys((run.key for run in mine), f"{problem.strerror or problem}: {name}")
             except ColabMagicsError as problem:
                 troubles |= dict.fromkeys((run.key for run in mine), problem.what.rstrip("."))
         return [troubles.get(run.key, "") for run in runs]
 
-    def _fetch(self, there_is: Cluster, run: Submission, pod: Object | None, *, final: bool) -> None:
-        if pod is None:
+    def _fetch(self, there_is: Cluster, run: Submission, found: Sequence[Object], *, final: bool) -> None:
+        """Read the logs of a run's pods, one after the other; the newest says how it stands."""
+        readers = self._readers.setdefault(run.key, {})
+        for pod in found:
+            reader = readers.setdefault(pod["metadata"]["uid"], Reader())
+            if reader.ended:
+                continue
+            now = time.monotonic()
+            text = there_is.log(pod["metadata"]["name"], objects.CONTAINER, reader.since(now))
+            if text is not None:
+                reader.asked = now
+                reader.feed(text)
+        if not readers:
             return
-        uid = pod["metadata"]["uid"]
-        reader = self._readers.get(run.key)
-        if reader is None or reader.uid != uid:
-            reader = self._readers[run.key] = Reader(uid)
-        now = time.monotonic()
-        text = there_is.log(pod["metadata"]["name"], objects.CONTAINER, reader.since(now))
-        if text is None:
-            return
-        reader.asked = now
-        reader.feed(text)
+        every, last = list(readers.values()), list(readers.values())[-1]
         before = (run.ref or {}).get("base") or {}
-        _add(run.folder / LOG, bytes(reader.log), int(before.get(LOG, 0)))
-        _add(run.folder / METRICS, bytes(reader.metrics), int(before.get(METRICS, 0)))
-        if final and reader.lost:
-            line = f"── {reader.lost:,} bytes of this log were not kept by the cluster\n"
-            _add(run.folder / LOG, bytes(reader.log) + line.encode(), int(before.get(LOG, 0)))
-        if final and reader.ended and reader.files:
-            copying.unpack(files_of(bytes(reader.files)), run.folder)
-        if reader.state and (final or not there.is_over(reader.state)):
-            process.write_whole(run.folder / STATE, reader.state.decode("utf-8", "replace"), durable=final)
+        log = b"".join(one.log for one in every)
+        if final and (lost := sum(one.lost for one in every)):
+            log += f"── {lost:,} bytes of this log were not kept by the cluster\n".encode()
+        _add(run.folder / LOG, log, int(before.get(LOG, 0)))
+        _add(run.folder / METRICS, b"".join(one.metrics for one in every), int(before.get(METRICS, 0)))
+        state = last.state
+        if final and last.ended and last.expected:
+            try:
+                copying.unpack(gzip.decompress(last.files), run.folder)
+            except (gzip.BadGzipFile, EOFError, zlib.error):
+                state = there.without_results(state, "the cluster did not keep all of its log, nor its results in it")
+        if state and (final or not there.is_over(state)):
+            process.write_whole(run.folder / STATE, state.decode("utf-8", "replace"), durable=final)
 
     def cancel(self, runs: Sequence[Submission]) -> None:
         """End runs: their pods are deleted, and what has none yet ends when it begins; see `Engine`."""
@@ -317,13 +326,6 @@ class KubernetesEngine(Engine):
             pod = pods.newest(there_is.pods(f"{LABEL}={ref['job']}"), int(ref["index"]))
             return pods.why(pod) if pod is not None else ""
         return ""
-
-
-def files_of(packed: bytes) -> bytes:
-    """Return an archive without its compression."""
-    import gzip
-
-    return gzip.decompress(packed)
 
 
 def _ref(there_is: Cluster, name: str, index: int, run: Submission) -> Ref:

@@ -40,20 +40,15 @@ def frames(kind: str, data: bytes) -> Iterator[str]:
 
 @dataclass
 class Reader:
-    """What has come of one pod.
+    """What has come of one pod."""
 
-    Parameters
-    ----------
-    uid : str
-        Which pod it is.
-    """
-
-    uid: str = ""
     log: bytearray = field(default_factory=bytearray)
     metrics: bytearray = field(default_factory=bytearray)
     files: bytearray = field(default_factory=bytearray)
     state: bytes = b""
     ended: bool = False
+    expected: int = 0
+    """Bytes of the files that it has written, packed."""
     lost: int = 0
     """Bytes of the log that the cluster did not keep."""
     _last: tuple[int, int] = (0, 0)
@@ -98,6 +93,7 @@ class Reader:
             self._compare(data)
         elif kind == END:
             self.ended = True
+            self.expected = _number(data)
 
     def _compare(self, data: bytes) -> None:
         try:
@@ -106,6 +102,10 @@ class Reader:
         except (ValueError, KeyError, TypeError):
             return
         self.lost += max(0, missing)
+
+
+def _number(data: bytes) -> int:
+    return int(data) if data.isdigit() else 0
 
 
 def _moment(stamp: str) -> tuple[int, int] | None:

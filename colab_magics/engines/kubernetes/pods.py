@@ -11,10 +11,15 @@ from .objects import Object
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
 
-def newest(pods: Sequence[Object], index: int) -> Object | None:
+def every(found: Sequence[Object], index: int) -> list[Object]:
+    """Return the pods of an index, the newest last: one that had to give way is followed by another."""
+    mine = [pod for pod in found if str((pod["metadata"].get("annotations") or {}).get(_INDEX)) == str(index)]
+    return sorted(mine, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))
+
+
+def newest(found: Sequence[Object], index: int) -> Object | None:
     """Return the newest pod of an index."""
-    mine = [pod for pod in pods if str((pod["metadata"].get("annotations") or {}).get(_INDEX)) == str(index)]
-    return max(mine, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)
+    return next(reversed(every(found, index)), None)
 
 
 def is_over(one: Object, index: int) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,6 @@ class Settings:
     server_command: str = ""
     user: str = ""
     prefix: str = ""
-
-    def with_gpus(self, gpus: int) -> Settings:
-        """Return the same with so many GPUs for each run."""
-        return replace(self, gpus=gpus)
 
 
 def request(root: Path, warn: Warn = unheard) -> Request | None:

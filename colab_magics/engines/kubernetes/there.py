@@ -63,10 +63,10 @@ class Telling:
         """Print the rest: all that is new, what the run has written, and how it ended."""
         state, packed = _bytes(self.folder / STATE), _packed(self.folder)
         if len(packed) > MOST_RESULTS:
-            state, packed = _too_large(state, len(packed)), b""
+            state, packed = without_results(state, too_large(len(packed))), b""
         self.tell()
         lines = list(frames.frames(frames.FILES, packed)) if packed else []
-        _say([*lines, *frames.frames(frames.STATE, state), *frames.frames(frames.END, b"")])
+        _say([*lines, *frames.frames(frames.STATE, state), *frames.frames(frames.END, str(len(packed)).encode())])
 
     def _new(self, name: str) -> bytes:
         data = b""
@@ -114,9 +114,10 @@ def main() -> int:
 def _folder(archive: Path, work: Path, about: Mapping[str, Any], one: Mapping[str, Any]) -> Path:
     """Make the run's folder, and what makes the code's folder this project."""
     code = Path(os.environ["COLAB_MAGICS_CODE"])
-    if not (code / MARKER).exists():
-        (code / MARKER).write_text(about["marker"])
-    (code / DATA_PROJECT).mkdir(exist_ok=True)
+    with contextlib.suppress(PermissionError):  # the image's own code, or a clone, of another user
+        if not (code / MARKER).exists():
+            (code / MARKER).write_text(about["marker"])
+        (code / DATA_PROJECT).mkdir(exist_ok=True)
     folder = work / "runs" / str(about["job"]) / str(one["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as packed:
@@ -187,12 +188,18 @@ def _packed(folder: Path) -> bytes:
     return out.getvalue()
 
 
-def _too_large(state: bytes, size: int) -> bytes:
-    """Say of a run that its results do not come home: it did not do well then."""
+def too_large(size: int) -> str:
+    """Say that results do not come home."""
+    return (
+        f"its results are {show_size(size)}, and {show_size(MOST_RESULTS)} come home from a pod: write large ones to a "
+        "volume (volumes.CLAIM=/data) or a bucket"
+    )
+
+
+def without_results(state: bytes, what: str) -> bytes:
+    """Return the state of a run whose results do not come home: it did not do well then."""
     value = json.loads(state or b"{}")
-    what = f"its results are {show_size(size)}, and {show_size(MOST_RESULTS)} come home from a pod: write large ones "
-    what += "to a volume (volumes.CLAIM=/data) or a bucket"
-    error = {"cell": 0, "ename": "ResultsTooLarge", "evalue": what, "traceback": what}
+    error = {"cell": 0, "ename": "ResultsLost", "evalue": what, "traceback": what}
     return process.as_json({**value, "phase": "failed", "error": error}).encode()
 
 
