@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from .base import Engine
 
 ENGINES = Registry(
-    "engine", {LOCAL: "colab_magics.engines.local:LocalEngine", "ssh": "colab_magics.engines.ssh.engine:SshEngine"}
+    "engine",
+    {
+        LOCAL: "colab_magics.engines.local:LocalEngine",
+        "ssh": "colab_magics.engines.ssh.engine:SshEngine",
+        "kubernetes": "colab_magics.engines.kubernetes.engine:KubernetesEngine",
+    },
+    {"kubernetes": "kubernetes"},
 )
 
 

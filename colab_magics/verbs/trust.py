@@ -19,8 +19,9 @@ def trust(folder: str | None = None, /, *, yes: bool = False, forget: bool = Fal
 
     A repository may set by itself what is harmless: names, patterns, numbers, times. What sends, fetches, installs,
     names secrets, runs something or points elsewhere counts from the call and from your own config.toml; from the
-    repository's pyproject.toml, ``.colab_magics.json``, ``.recompute/include`` and a ``.env`` that git tracks only
-    after a yes, which holds for this checkout until one of these values changes.
+    repository's pyproject.toml, ``.colab_magics.json``, ``.recompute/include``, and a ``.env`` or a
+    ``config/kube.yaml`` that git tracks, only after a yes, which holds for this checkout until one of these values
+    changes.
 
     Parameters
     ----------
@@ -44,6 +45,7 @@ def trust(folder: str | None = None, /, *, yes: bool = False, forget: bool = Fal
     from ..checkout import dotenv, git, recompute
     from ..checkout import trust as room
     from ..checkout.project import find_marker
+    from ..engines.kubernetes import settings as pods
     from ..ui import Table
 
     here = session.current()
@@ -55,6 +57,7 @@ def trust(folder: str | None = None, /, *, yes: bool = False, forget: bool = Fal
     roots = dict.fromkeys((start, git.toplevel(start) or start))
     requests += [asked for root in roots if (asked := recompute.request(root, here.warn_once)) is not None]
     requests += [asked] if (asked := dotenv.request(start, here.warn_once)) is not None else []
+    requests += [asked for root in roots if (asked := pods.request(root, here.warn_once)) is not None]
     requests = [one for one in requests if one.values]
     if not requests:
         return Table([], [], caption=f"Nothing in {start} asks for it.")

@@ -55,7 +55,7 @@ _UNPACK = (
 
 
 @functools.cache
-def _package() -> tuple[str, bytes]:
+def package() -> tuple[str, bytes]:
     """Return this package's name there, another one for each version, and its files as an archive."""
     files = {
         f"colab_magics/{path.relative_to(PACKAGE)}": path.read_bytes()
@@ -183,7 +183,7 @@ class Host:
             if word == "no-python":
                 self._make_environment(Environment(project=self._project))
             elif word == "no-package":
-                mark, packed = _package()
+                mark, packed = package()
                 ssh.run(self.name, ["sh", "-c", _UNPACK, "sh", mark], input=packed, timeout=300)
             elif word == "old-python":
                 raise Unavailable(
@@ -195,7 +195,7 @@ class Host:
 
     def _started(self) -> tuple[str, Pipes, bytes]:
         """Start what serves runs; returns what the host says, and what comes behind that."""
-        script = self._of_wanted(_START).replace("$MARK", _package()[0])
+        script = self._of_wanted(_START).replace("$MARK", package()[0])
         pipes = Pipes(ssh.command(self.name, ["sh", "-c", script]))
         said, end = b"", time.monotonic() + _START_SECONDS
         while True:

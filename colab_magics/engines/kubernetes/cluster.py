@@ -1,0 +1,187 @@
+"""A cluster's API by the official client: the few calls that runs need, on plain mappings.
+
+What a server refuses for a moment (429, 5xx) is asked again, as long as it says; what nobody answers is Unavailable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import InvalidInput, Unavailable
+from .objects import Object
+
+_SECONDS = (5.0, 30.0)
+"""To connect, and between two pieces of an answer."""
+_TRIES, _LONGEST = 4, 10.0
+_BUSY = frozenset({429, 500, 502, 503, 504})
+MEND = "pip install 'colab-magics[kubernetes]'"
+
+
+class Refused(Unavailable):
+    """The server answers that it does not do what it was asked for: nothing was changed."""
+
+
+class Conflict(Refused):
+    """There is one of that name already."""
+
+
+def why_not() -> str:
+    """Say what is missing to reach any cluster."""
+    try:
+        from kubernetes import config
+    except ImportError as error:
+        return f"the package {error.name} is not installed ({MEND})"
+    files = os.environ.get("KUBECONFIG") or config.KUBE_CONFIG_DEFAULT_LOCATION
+    if any(os.path.exists(os.path.expanduser(one)) for one in files.split(os.pathsep)):
+        return ""
+    inside = os.environ.get("KUBERNETES_SERVICE_HOST")
+    return "" if inside else "there is no kubeconfig: KUBECONFIG, or ~/.kube/config"
+
+
+class Cluster:
+    """A namespace of a cluster.
+
+    Parameters
+    ----------
+    context, namespace : str, optional
+        By default what the kubeconfig says.
+
+    Raises
+    ------
+    Unavailable
+        When there is no client, or no kubeconfig that can be read.
+    """
+
+    def __init__(self, context: str | None = None, namespace: str | None = None) -> None:
+        try:
+            from kubernetes import client, config
+        except ImportError as error:
+            raise Unavailable(f"on=kubernetes needs the package {error.name}.", MEND) from error
+        try:
+            if why_not() or not os.environ.get("KUBERNETES_SERVICE_HOST") or os.environ.get("KUBECONFIG"):
+                # The client's own default is that of the moment when it was imported.
+                file = os.environ.get("KUBECONFIG")
+                api = config.new_client_from_config(config_file=file, context=context)
+                contexts, active = config.list_kube_config_contexts(config_file=file)
+                known = next((one for one in contexts if one["name"] == context), active) or {}
+                found = (known.get("context") or {}).get("namespace")
+            else:
+                config.load_incluster_config()
+                api, found = client.ApiClient(), None
+        except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+            raise Unavailable(f"The kubeconfig cannot be used: {error}.", "Try it: kubectl get jobs") from None
+        self.context, self.namespace = context, str(namespace or found or "default")
+        self._api, self._core, self._batch = api, client.CoreV1Api(api), client.BatchV1Api(api)
+
+    def create(self, made: Object) -> Object:
+        """Make an object; returns it as the server has it.
+
+        Raises
+        ------
+        Conflict
+            When there is one of its name.
+        Refused
+            When the server does not take it, with its reason.
+        Unavailable
+            When nobody knows.
+        """
+        kind = made["kind"]
+        calls: dict[str, Callable[..., Any]] = {
+            "Job": self._batch.create_namespaced_job,
+            "ConfigMap": self._core.create_namespaced_config_map,
+            "Secret": self._core.create_namespaced_secret,
+            "Pod": self._core.create_namespaced_pod,
+        }
+        # Not twice by itself: the first may have arrived.
+        return self._read(calls[kind], self.namespace, made, tries=1) or {}
+
+    def job(self, name: str) -> Object | None:
+        """Return a job; None when it is not there."""
+        return self._read(self._batch.read_namespaced_job, name, self.namespace)
+
+    def jobs(self, selector: str) -> list[Object]:
+        """Return jobs by their labels."""
+        found = self._read(self._batch.list_namespaced_job, self.namespace, label_selector=selector)
+        return list((found or {}).get("items") or ())
+
+    def pods(self, selector: str) -> list[Object]:
+        """Return pods by their labels."""
+        found = self._read(self._core.list_namespaced_pod, self.namespace, label_selector=selector)
+        return list((found or {}).get("items") or ())
+
+    def has_map(self, name: str) -> bool:
+        """Whether there is a config map of a name."""
+        return self._read(self._core.read_namespaced_config_map, name, self.namespace) is not None
+
+    def change_map(self, name: str, texts: dict[str, str]) -> None:
+        """Change texts of a config map."""
+        self._read(self._core.patch_namespaced_config_map, name, self.namespace, {"data": texts})
+
+    def log(self, pod: str, container: str, since: int | None = None) -> str | None:
+        """Return a container's log with the time of each line; None when there is none yet, or no more."""
+        words = {"since_seconds": since} if since is not None else {}
+        data = self._call(
+            self._core.read_namespaced_pod_log, pod, self.namespace, container=container, timestamps=True, **words
+        )
+        return None if data is None else data.decode("utf-8", "replace")
+
+    def delete_job(self, name: str) -> None:
+        """Delete a job with its pods and all that it owns."""
+        self._call(self._batch.delete_namespaced_job, name, self.namespace, propagation_policy="Background")
+
+    def delete_pod(self, name: str) -> None:
+        """Delete a pod: its program is told to end."""
+        self._call(self._core.delete_namespaced_pod, name, self.namespace)
+
+    def _read(self, call: Callable[..., Any], *words: Any, tries: int = _TRIES, **more: Any) -> Object | None:
+        data = self._call(call, *words, tries=tries, **more)
+        try:
+            return None if data is None else dict(json.loads(data))
+        except (ValueError, TypeError):
+            raise Unavailable("The cluster answers what is no JSON.", "Is it the one you mean? kubectl cluster-info")
+
+    def _call(self, call: Callable[..., Any], *words: Any, tries: int = _TRIES, **more: Any) -> bytes | None:
+        """Ask the server; returns its answer as it is, None when there is no such thing (or not yet: 400 for a log)."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        for left in reversed(range(tries)):
+            try:
+                answer = call(*words, _preload_content=False, _request_timeout=_SECONDS, **more)
+                if answer.status < 400:
+                    return bytes(answer.data)
+                problem, status, headers = answer.data, answer.status, answer.headers
+            except ApiException as error:
+                problem, status, headers = error.body, error.status, error.headers
+            except (HTTPError, OSError) as error:
+                raise Unavailable(f"The cluster does not answer: {error}.", "Try it: kubectl get jobs") from None
+            if status == 404 or (status == 400 and call.__name__ == "read_namespaced_pod_log"):
+                return None
+            if status not in _BUSY or not left:
+                raise _error(status, problem)
+            time.sleep(min(_seconds((headers or {}).get("Retry-After")), _LONGEST))
+        raise Unavailable("The cluster is too busy.", "It is asked again by itself.")
+
+
+def _seconds(text: Any) -> float:
+    try:
+        return max(0.05, float(text))
+    except (TypeError, ValueError):
+        return 1.0
+
+
+def _error(status: int, body: Any) -> Unavailable | InvalidInput:
+    try:
+        said = str(json.loads(body or "")["message"])
+    except (ValueError, KeyError, TypeError):
+        said = f"status {status}"
+    if status in _BUSY:
+        return Unavailable(f"The cluster is too busy: {said}.", "It is asked again by itself.")
+    if status == 409:
+        return Conflict(f"The cluster has it already: {said}.")
+    mend = "kubectl auth can-i --list shows what you may." if status in (401, 403) else "Mend it in the line's options."
+    return Refused(f"The cluster refuses it: {said}.", mend)

@@ -1,0 +1,370 @@
+"""Runs as pods of a Kubernetes cluster: ``on=kubernetes``. Never tried on a real cluster so far.
+
+One submission is one Indexed Job; which of its indices is which run stands in a config map that the job owns, beside
+others with the code, this package and a secret with the runs' secret variables. The map of runs comes last: a job
+without it has started nothing, and is taken away by who finds it. The keys of its runs stand in the job's annotations,
+so that they are found after a scheduler that died.
+
+What a run prints, its state, its metrics and at its end what it has written come home through its container's log
+(`colab_magics.engines.kubernetes.frames`): that is the one way that needs nothing but the API. Larger results belong on
+a volume or in a bucket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import importlib.metadata
+import io
+import json
+import os
+import tarfile
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ... import files, process
+from ...errors import ColabMagicsError, InvalidInput, Unavailable
+from ...records.names import LOG, METRICS, RECORD, STATE
+from ...transport import copying
+from ...ui import UI
+from ...units import count
+from .. import base
+from .. import options as reading
+from ..base import Engine, Phase, Ref, Resources, Submission, Work
+from ..ssh.code import Checkout, root_of
+from ..ssh.folders import own_files, sizes
+from ..ssh.host import package
+from . import cluster, code, names, objects, pods, settings, there
+from .cluster import Cluster, Conflict, Refused
+from .frames import Reader
+from .objects import Object, Task
+from .options import Options
+from .settings import Settings
+
+LABEL = "colab-magics/submission"
+KEYS = "colab-magics/keys"
+_MOST_RUNS = 2000
+"""Runs of one Job; annotations and config maps have their limits."""
+_NEEDED = "cyclopts, gdown, ipykernel, jupyter_client, msgspec, nbclient, papermill, psutil, ruamel.yaml, watchdog"
+_START = f"""tar -xzf "$COLAB_MAGICS_MAPS/package/{objects.PACKED}" -C "$COLAB_MAGICS_WORK"
+python -c 'import {_NEEDED}' 2>/dev/null || python -m pip install --quiet --disable-pip-version-check "$@" >&2
+PYTHONPATH="$COLAB_MAGICS_WORK${{PYTHONPATH:+:$PYTHONPATH}}" exec python -P -m {there.__name__}
+"""
+
+
+class KubernetesEngine(Engine):
+    """A reference names the cluster, the job and the run's index in it."""
+
+    Options = Options
+    poll_every = 2.0
+
+    def __init__(self, where: str = "", options: Any = None) -> None:
+        base.nothing_more("kubernetes", where)
+        super().__init__(where, options)
+        self._clusters: dict[tuple[str | None, str | None], Cluster] = {}
+        self._readers: dict[str, dict[str, Reader]] = {}
+        """What has come of each pod, by the run's key and the pod's uid, the newest last."""
+        self._work: Work | None = None
+        self._root = Path()
+
+    @classmethod
+    def why_not(cls) -> str:
+        """Say that the client or a kubeconfig is missing, where that is so."""
+        return cluster.why_not()
+
+    def _cluster(self, context: str | None, namespace: str | None) -> Cluster:
+        key = (context, namespace)
+        if key not in self._clusters:
+            self._clusters[key] = Cluster(context, namespace)
+        return self._clusters[key]
+
+    def _settings(self, root: Path, gpus: Any = None, warn: Any = None) -> Settings:
+        return settings.read(root, self.options, project=root.name, gpus=gpus, warn=warn or process.log.debug)
+
+    def _where_said(self, folder: Path) -> Cluster:
+        """Return the cluster that a run's line meant; who asks may know nothing but its folder."""
+        said = (process.read_json(folder / RECORD) or {}).get("options") or {}
+        try:
+            options = reading.read(Options, said, on="kubernetes")
+            root = Path(os.path.abspath(folder)).parents[2]
+            found = settings.read(root, options, project=root.name)
+        except InvalidInput as problem:
+            raise Unavailable(problem.what, problem.mend) from None
+        return self._cluster(found.context, found.namespace)
+
+    def settle(
+        self,
+        job_folder: Path,
+        cwd: Path,
+        workers: str | int = "auto",
+        gpus: str | float | None = None,
+        ui: UI | None = None,
+    ) -> Resources:
+        """Look at what the line and the project say of pods; all runs are given to the cluster. See `Engine`."""
+        warnings: list[str] = []
+        root = Path(os.path.abspath(job_folder)).parents[1]
+        found = self._settings(root, gpus, warnings.append)
+        code.of(found, root_of(root, cwd), root, warnings.append)
+        self._cluster(found.context, found.namespace)
+        at_once = None if str(workers) == "auto" else count(workers, name="workers")
+        return Resources(base.EVERY, float(found.gpus), warnings=warnings, at_once=at_once)
+
+    def available(self, *, gpus: float = 0) -> None:
+        """Return when there is a client and a kubeconfig."""
+        if why := self.why_not():
+            raise Unavailable(f"on=kubernetes is of no use here: {why}.", "See: kubectl cluster-info")
+
+    def prepare(self, work: Work) -> None:
+        """Keep the work; code and package go with each job."""
+        self._work, self._root = work, Path(os.path.abspath(work.job_folder)).parents[1]
+
+    def submit(self, runs: Sequence[Submission]) -> list[Ref | None]:
+        """Make a job of the runs, or several where they are more than one holds; see `Engine`."""
+        if self._work is None:
+            raise TypeError("an engine submits nothing before it was prepared")
+        by_kind: dict[tuple[Any, Path], list[Submission]] = {}
+        for run in runs:
+            record = process.read_json(run.folder / RECORD) or {}
+            by_kind.setdefault((record.get("gpus"), self._code(record)), []).append(run)
+        left = [
+            mine[start : start + _MOST_RUNS] for mine in by_kind.values() for start in range(0, len(mine), _MOST_RUNS)
+        ]
+        refs: dict[str, Ref] = {}
+        while left:
+            some = left.pop(0)
+            try:
+                refs |= self._submit(self._work, some)
+            except objects.TooLarge as problem:
+                if len(some) > 1:
+                    left[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
+                elif not refs:
+                    raise base.NotSubmitted(problem.what, problem.mend) from None
+            except base.NotSubmitted:
+                if not refs:
+                    raise
+                break
+        return [refs.get(run.key) for run in runs]
+
+    def _code(self, record: Mapping[str, Any]) -> Path:
+        """Return the folder of the code of a run."""
+        return root_of(self._root, Path(record["cwd"]) if record.get("cwd") else None)
+
+    def _submit(self, work: Work, runs: Sequence[Submission]) -> dict[str, Ref]:
+        records = [process.read_json(run.folder / RECORD) or {} for run in runs]
+        try:
+            found = self._settings(self._root, records[0].get("gpus"))
+            made, owned = self._objects(found, work, runs, records)
+        except objects.TooLarge:
+            raise
+        except InvalidInput as problem:
+            raise base.NotSubmitted(problem.what, problem.mend) from None
+        there_is = self._cluster(found.context, found.namespace)
+        name = made["metadata"]["name"]
+        try:
+            owner = there_is.create(made)
+        except Conflict as problem:  # from an attempt to submit these: it is looked for
+            raise Unavailable(problem.what, problem.mend) from None
+        except Refused as problem:
+            raise base.NotSubmitted(problem.what, problem.mend) from None
+        owns = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": owner["metadata"]["uid"]}
+        try:
+            for one in owned:
+                one["metadata"]["ownerReferences"] = [owns]
+                there_is.create(one)
+        except Refused as problem:
+            there_is.delete_job(name)
+            raise base.NotSubmitted(problem.what, problem.mend) from None
+        return {run.key: _ref(there_is, name, index, run) for index, run in enumerate(runs)}
+
+    def _objects(
+        self, found: Settings, work: Work, runs: Sequence[Submission], records: Sequence[Mapping[str, Any]]
+    ) -> tuple[Object, list[Object]]:
+        """Build the job, and what it owns; the map of runs is the last."""
+        root, job = self._code(records[0]), work.job_folder.name
+        try:
+            way = code.of(found, root, self._root)
+        except objects.TooLarge as problem:  # whatever the number of runs
+            raise InvalidInput(problem.what, problem.mend) from None
+        keys = [run.key for run in runs]
+        name = names.name([found.prefix, found.project, job], unique=names.mark(*keys))
+        labels = {"colab-magics/job": job, LABEL: name}
+        mark, packed = package()
+        owned: list[Object] = [{**one, "metadata": {**one["metadata"], "name": f"{name}-code"}} for one in way.objects]
+        owned.append(
+            objects.config_map(found, f"{name}-package", files={objects.PACKED: packed}, labels={"mark": mark})
+        )
+        if work.environment:
+            texts = dict(work.environment)
+            about = {"name": f"{name}-env", "labels": objects.labels_of(found)}
+            owned.append({"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": texts})
+        program = type(work.program)
+        said = {
+            "job": job,
+            "program": f"{program.__module__}:{program.__qualname__}",
+            "marker": Checkout(root, self._root).marker(),
+            "runs": [_head(run, record, root) for run, record in zip(runs, records, strict=True)],
+        }
+        files = {there.RUNS: _folders(runs)}
+        mend = "Large files of earlier attempts go with a run: move them away, or submit fewer runs at once."
+        texts = {there.ABOUT: json.dumps(said)}
+        owned.append(objects.config_map(found, f"{name}-runs", texts=texts, files=files, labels=labels, mend=mend))
+        maps = {folder: f"{name}-{folder}" for folder in (*way.maps, "package", "runs")}
+        wanted = [one for one in importlib.metadata.requires("colab-magics") or () if "extra ==" not in one]
+        env = {there.MAPS_VARIABLE: objects.MOUNTED, there.WORK_VARIABLE: "/work"}
+        secret = f"{name}-env" if work.environment else None
+        task = Task(["sh", "-c", _START, "sh", *wanted], maps, way.clone, secret, env, wanted)
+        annotations = {KEYS: " ".join(keys)}
+        at_once = work.at_once
+        return (
+            objects.job(found, name, task, labels=labels, annotations=annotations, runs=len(runs), at_once=at_once),
+            owned,
+        )
+
+    def find(self, runs: Sequence[Submission]) -> list[Ref | None]:
+        """Look for runs by the keys that jobs have in their annotations; see `Engine`."""
+        if not runs:
+            return []
+        there_is = self._where_said(runs[0].folder)
+        refs: dict[str, Ref] = {}
+        wanted = {run.key: run for run in runs}
+        label = names.label(runs[0].folder.parent.name)
+        for one in there_is.jobs(f"colab-magics/job={label}"):
+            about = one["metadata"]
+            keys = str((about.get("annotations") or {}).get(KEYS) or "").split()
+            mine = [(index, key) for index, key in enumerate(keys) if key in wanted]
+            if mine and not there_is.has_map(f"{about['name']}-runs"):
+                there_is.delete_job(about["name"])  # it never came so far that it could start anything
+            else:
+                refs |= {key: _ref(there_is, about["name"], index, wanted[key]) for index, key in mine}
+        return [refs.get(run.key) for run in runs]
+
+    def poll(self, runs: Sequence[Submission]) -> list[Phase]:
+        """Ask each job, and its pods, once; see `Engine`."""
+        phases: dict[str, Phase] = {}
+        for (context, namespace, name), mine in _by_job(runs).items():
+            try:
+                there_is = self._cluster(context, namespace)
+                one, found = there_is.job(name), there_is.pods(f"{LABEL}={name}")
+            except ColabMagicsError as problem:
+                process.log.debug("%s: %s", name, problem.what)
+                continue
+            for run in mine:
+                phases[run.key] = pods.phase(one, found, int((run.ref or {})["index"]))
+        return [phases.get(run.key, base.UNKNOWN) for run in runs]
+
+    def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:
+        """Read the logs of the runs' containers; see `Engine`."""
+        troubles: dict[str, str] = {}
+        for (context, namespace, name), mine in _by_job(runs).items():
+            try:
+                there_is = self._cluster(context, namespace)
+                found = there_is.pods(f"{LABEL}={name}")
+                for run in mine:
+                    self._fetch(there_is, run, pods.every(found, int((run.ref or {})["index"])), final=final)
+            except OSError as problem:
+                troubles |= dict.fromkeys((run.key for run in mine), f"{problem.strerror or problem}: {name}")
+            except ColabMagicsError as problem:
+                troubles |= dict.fromkeys((run.key for run in mine), problem.what.rstrip("."))
+        return [troubles.get(run.key, "") for run in runs]
+
+    def _fetch(self, there_is: Cluster, run: Submission, found: Sequence[Object], *, final: bool) -> None:
+        """Read the logs of a run's pods, one after the other; the newest says how it stands."""
+        readers = self._readers.setdefault(run.key, {})
+        for pod in found:
+            reader = readers.setdefault(pod["metadata"]["uid"], Reader())
+            if reader.ended:
+                continue
+            now = time.monotonic()
+            text = there_is.log(pod["metadata"]["name"], objects.CONTAINER, reader.since(now))
+            if text is not None:
+                reader.asked = now
+                reader.feed(text)
+        if not readers:
+            return
+        every, last = list(readers.values()), list(readers.values())[-1]
+        before = (run.ref or {}).get("base") or {}
+        log = b"".join(one.log for one in every)
+        if final and (lost := sum(one.lost for one in every)):
+            log += f"── {lost:,} bytes of this log were not kept by the cluster\n".encode()
+        _add(run.folder / LOG, log, int(before.get(LOG, 0)))
+        _add(run.folder / METRICS, b"".join(one.metrics for one in every), int(before.get(METRICS, 0)))
+        state = last.state
+        if final and last.ended and last.expected:
+            try:
+                copying.unpack(gzip.decompress(last.files), run.folder)
+            except (gzip.BadGzipFile, EOFError, zlib.error):
+                state = there.without_results(state, "the cluster did not keep all of its log, nor its results in it")
+        if state and (final or not there.is_over(state)):
+            process.write_whole(run.folder / STATE, state.decode("utf-8", "replace"), durable=final)
+
+    def cancel(self, runs: Sequence[Submission]) -> None:
+        """End runs: their pods are deleted, and what has none yet ends when it begins; see `Engine`."""
+        for (context, namespace, name), mine in _by_job(runs).items():
+            there_is = self._cluster(context, namespace)
+            one = there_is.job(name)
+            if one is None:
+                continue
+            found = there_is.pods(f"{LABEL}={name}")
+            live = {index for index in range(int(one["spec"]["completions"])) if not pods.is_over(one, index)}
+            meant = {int((run.ref or {})["index"]) for run in mine}
+            if live <= meant:
+                there_is.delete_job(name)
+                continue
+            there_is.change_map(f"{name}-runs", {there.cancelled(run.key): "" for run in mine})
+            for index in meant & live:
+                if (pod := pods.newest(found, index)) is not None and not pod["metadata"].get("deletionTimestamp"):
+                    there_is.delete_pod(pod["metadata"]["name"])
+
+    def log(self, run: Submission) -> str:
+        """Return what the cluster says of a run's pod that did not come to an end of its own."""
+        ref = run.ref or {}
+        with contextlib.suppress(ColabMagicsError, KeyError):
+            there_is = self._cluster(ref.get("context"), ref.get("namespace"))
+            pod = pods.newest(there_is.pods(f"{LABEL}={ref['job']}"), int(ref["index"]))
+            return pods.why(pod) if pod is not None else ""
+        return ""
+
+
+def _ref(there_is: Cluster, name: str, index: int, run: Submission) -> Ref:
+    where = {"context": there_is.context, "namespace": there_is.namespace}
+    return {**where, "job": name, "index": index, "base": sizes(run.folder)}
+
+
+def _by_job(runs: Sequence[Submission]) -> dict[tuple[str | None, str | None, str], list[Submission]]:
+    found: dict[tuple[str | None, str | None, str], list[Submission]] = {}
+    for run in runs:
+        ref = run.ref or {}
+        found.setdefault((ref.get("context"), ref.get("namespace"), str(ref.get("job"))), []).append(run)
+    return found
+
+
+def _head(run: Submission, record: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    cwd = record.get("cwd")
+    inside = str(Path(cwd).relative_to(root)) if cwd and Path(cwd).is_relative_to(root) else None
+    own = {**record, "engine": "local", "gpus": None}
+    own.pop("options", None)
+    return {"key": run.key, "folder": run.folder.name, "cwd": inside, "record": own}
+
+
+def _folders(runs: Sequence[Submission]) -> bytes:
+    """Return what the runs' folders hold, each below its name; what is the same is packed once."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:xz") as archive:
+        for run in runs:
+            for name in own_files(run.folder):
+                archive.add(run.folder / name, f"{run.folder.name}/{name}", recursive=False)
+    return out.getvalue()
+
+
+def _add(path: Path, data: bytes, before: int) -> None:
+    """Add to a file that only grows what is not in it yet, of all that an attempt has written behind `before`."""
+    try:
+        have = max(0, os.lstat(path).st_size - before)
+    except OSError:
+        have = 0
+    if fresh := data[have:]:
+        with open(files.plain(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab", buffering=0) as stream:
+            stream.write(fresh)

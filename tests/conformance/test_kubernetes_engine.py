@@ -1,0 +1,184 @@
+"""The Kubernetes engine keeps to what all engines do, over the tests' API server, whose pods are processes here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import HOSTILE_NAMES, poll, set_up
+from kubernetes_server import Fault, KubernetesServer, check_answers, kubernetes_server
+
+from colab_magics import jobs, process, submit
+from colab_magics.checkout.project import Project
+from colab_magics.engines.kubernetes.engine import KubernetesEngine
+from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
+from colab_magics.records.names import LOG, SCHEDULER
+from colab_magics.records.run import runs_of
+from colab_magics.runs import scheduler
+
+from .engine_suite import EngineSuite
+
+
+@pytest.fixture
+def server(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesServer]:
+    (tmp_path / "pods").mkdir()
+    with kubernetes_server(tmp_path / "pods", home) as server:
+        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path / "kubeconfig")))
+        yield server
+        check_answers(server)
+
+
+@pytest.mark.timeout(300)
+class TestKubernetesEngine(EngineSuite):
+    @pytest.fixture
+    def on(self, server: KubernetesServer) -> str:
+        return "kubernetes"
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Project:
+        made = set_up(tmp_path / "a'; echo foo $(touch gone)")
+        (made.root / "config").mkdir()
+        (made.root / "config/kube.yaml").write_text("image: python:3.12\n")
+        return made
+
+
+@pytest.mark.timeout(300)
+class TestFaults:
+    """What goes wrong between a scheduler and the cluster: nothing is lost, and nothing executed twice."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Project:
+        made = set_up(tmp_path / "net")
+        os.chdir(made.root)
+        (made.root / "config").mkdir()
+        (made.root / "config/kube.yaml").write_text("image: python:3.12\n")
+        return made
+
+    def go(self, project: Project, server: KubernetesServer, *faults: Fault) -> list[str]:
+        server.faults += faults
+        count = project.root.parent / "count"
+        board = submit("sh", "-c", f'echo x >> "{count}"; echo said', on="kubernetes", wait=True)
+        assert not server.faults, "all of them happened"
+        assert [run.status().phase for run in board.runs] == ["done"]  # type: ignore[union-attr]
+        assert "said\n" in (project.data_job / "sub_job_000" / LOG).read_text()
+        return count.read_text().split()
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            pytest.param(Fault("POST", "jobs", 429, headers={"Retry-After": "0"}), marks=pytest.mark.long),
+            pytest.param(Fault("POST", "jobs", 503), marks=pytest.mark.long),
+            Fault("POST", "jobs", lost=True),
+            pytest.param(Fault("POST", "configmaps", 500), marks=pytest.mark.long),
+            Fault("POST", "configmaps", 403),
+            pytest.param(Fault("POST", "configmaps", lost=True), marks=pytest.mark.long),
+            Fault("GET", "pods", 429, headers={"Retry-After": "0"}),
+            pytest.param(Fault("GET", "jobs", 410), marks=pytest.mark.long),
+            pytest.param(Fault("GET", "jobs", lost=True), marks=pytest.mark.long),
+        ],
+        ids=lambda fault: f"{fault.method}-{fault.kind}-{fault.status or 'lost'}",
+    )
+    def test_a_fault_costs_no_run_and_doubles_none(
+        self, project: Project, server: KubernetesServer, fault: Fault
+    ) -> None:
+        assert self.go(project, server, fault) == ["x"]
+        assert len(server.of("pods")) == 1
+
+    def test_a_job_that_the_cluster_refuses_is_told_and_the_run_waits(
+        self, project: Project, server: KubernetesServer
+    ) -> None:
+        server.faults += [Fault("POST", "jobs", 403)] * 1000
+        submit("true", on="kubernetes")
+        state = project.data_job / SCHEDULER / "state.json"
+        poll(lambda: "refuses it: a fault" in (process.read_json(state) or {}).get("problem", ""))
+        assert server.of("pods") == []
+        server.faults.clear()
+        poll(lambda: [run.status().phase for run in runs_of(project.data_job)] == ["done"], timeout=60)
+
+    def test_a_run_that_is_killed_while_others_go_on(self, project: Project, server: KubernetesServer) -> None:
+        go = project.root.parent / "go"
+        line = f'while ! test -e "{go}"; do sleep 0.1; done'
+        submit("sh", "-c", line, n=3, on="kubernetes", workers="2")
+        runs = runs_of(project.data_job)
+        poll(lambda: [run.status().phase for run in runs] == ["running", "running", "waiting"], timeout=60)
+        scheduler.kill([runs[0], runs[2]])
+        poll(lambda: runs[0].status().phase == "killed" and not runs[0].is_out(), timeout=60)
+        assert runs[1].status().phase == "running"
+        poll(lambda: runs[2].status().phase == "killed" and not runs[2].is_out(), timeout=60)
+        go.touch()
+        poll(lambda: runs[1].status().phase == "done", timeout=60)
+
+    def test_a_pod_that_vanishes_is_a_lost_run_with_what_the_cluster_says(
+        self, project: Project, server: KubernetesServer
+    ) -> None:
+        submit("sleep", "100", on="kubernetes")
+        (run,) = runs_of(project.data_job)
+        poll(lambda: run.status().phase == "running", timeout=60)
+        with server.lock:
+            (pod,) = server.of("pods")
+            server.running[pod["metadata"]["uid"]].process.kill()
+        poll(lambda: run.status().phase == "interrupted" and not run.is_out(), timeout=60)
+        assert "exit code 137" in (run.verdict() or {})["reason"]
+
+    def test_a_pod_that_gives_way_is_followed_by_another_and_both_logs_come_home(
+        self, project: Project, server: KubernetesServer
+    ) -> None:
+        go = project.root.parent / "go"
+        line = f'echo begun; while ! test -e "{go}"; do sleep 0.1; done; echo ended; echo x > "$data_job/out"'
+        submit("sh", "-c", line, on="kubernetes")
+        (run,) = runs_of(project.data_job)
+        poll(lambda: run.log.exists() and "\nbegun\n" in run.log.read_text(), timeout=60)
+        server.evict(*server.of("pods"))
+        poll(lambda: run.log.read_text().count("\nbegun\n") == 2, timeout=60)
+        go.touch()
+        poll(lambda: run.status().phase == "done", timeout=60)
+        assert run.log.read_text().count("\nended\n") == 1
+        assert (run.folder / "out").read_text() == "x\n"
+        assert len(server.of("pods")) == 2
+
+    def test_results_that_are_too_large_for_the_log_are_no_success(
+        self, project: Project, server: KubernetesServer
+    ) -> None:
+        with pytest.raises(RunsFailed, match=r"ResultsLost"):
+            submit("sh", "-c", 'head -c 5000000 /dev/urandom > "$data_job/big"', on="kubernetes", wait=True)
+
+    def test_files_of_any_name_come_home_and_those_of_before_go_there(
+        self, project: Project, server: KubernetesServer
+    ) -> None:
+        names = [name for name in HOSTILE_NAMES if "/" not in name]
+        code = "import os, sys; [open(os.path.join(os.environ['data_job'], n), 'a').write('x') for n in sys.argv[1:]]"
+        with pytest.raises(RunsFailed):
+            submit("python", "-c", f"{code}; sys.exit(3)", *names, on="kubernetes", wait=True, retries=1)
+        found = {name: (project.data_job / "sub_job_000" / name).read_text() for name in names}
+        assert found == dict.fromkeys(names, "xx")
+
+    def test_gpus_secrets_and_options_of_the_line_are_in_the_job(
+        self, project: Project, server: KubernetesServer
+    ) -> None:
+        options = {"gpu_whitelist": "A10", "memory": "2GB", "secrets.TOKEN": "wandb/key", "queue": "lab"}
+        submit("true", on="kubernetes", gpus="2", **options)
+        (job,) = poll(lambda: server.of("jobs"))
+        assert job["spec"]["suspend"] is True
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        assert container["resources"]["limits"] == {"memory": "4G", "nvidia.com/gpu": "2"}
+        poll(lambda: [run.status().text for run in runs_of(project.data_job)] == ["queued on kubernetes"])
+        jobs.kill("baseline")
+        poll(lambda: server.of("jobs") == [])
+
+    def test_what_cannot_be_is_told_before_anything_starts(
+        self, project: Project, server: KubernetesServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(InvalidInput, match="contradict"):
+            submit("true", on="kubernetes", gpu_whitelist="a", gpu_blacklist="b")
+        with pytest.raises(InvalidInput, match="whole GPUs"):
+            submit("true", on="kubernetes", gpus="0.5")
+        with pytest.raises(InvalidInput, match="takes no more words"):
+            submit("true", on="kubernetes:here")
+        monkeypatch.setenv("KUBECONFIG", "/nowhere")
+        with pytest.raises(Unavailable, match="kubeconfig"):
+            submit("true", on="kubernetes")
+        assert KubernetesEngine.why_not() == "there is no kubeconfig: KUBECONFIG, or ~/.kube/config"
+        assert server.asked == []
+        assert runs_of(project.data_job) == []

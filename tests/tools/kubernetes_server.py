@@ -1,0 +1,432 @@
+"""A small API server of Kubernetes, with the controllers that runs need: jobs make pods, pods are processes here.
+
+It speaks the calls that the engine uses, and no others. What it is given passes Kubernetes' schemas and the client's
+models (`kubernetes_checks`), and so does what it answers. ``faults`` says what goes wrong next.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import kubernetes_validate
+from kubernetes_checks import VERSION, check, expanded, of_models, same
+
+KINDS = {"jobs": "Job", "pods": "Pod", "configmaps": "ConfigMap", "secrets": "Secret"}
+PATH = re.compile(
+    r"/(?:api/v1|apis/batch/v1)/namespaces/(?P<ns>[a-z0-9-]+)/(?P<kind>\w+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
+)
+INDEX = "batch.kubernetes.io/job-completion-index"
+Object = dict[str, Any]
+
+
+@dataclass
+class Fault:
+    """What goes wrong with the next call of a method and a kind.
+
+    ``before``: it is refused with this status. ``lost``: it is done, and its answer does not come.
+    """
+
+    method: str
+    kind: str
+    status: int = 0
+    lost: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Running:
+    """A container: a process, and what it has printed with the time of each line."""
+
+    def __init__(self, command: list[str], env: dict[str, str], cwd: Path) -> None:
+        self.lines: list[tuple[float, str]] = []
+        self.process = subprocess.Popen(
+            command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self.kill_at = float("inf")
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stream:
+            for line in stream:
+                self.lines.append((time.time(), line.decode("utf-8", "replace").rstrip("\n")))
+
+    def ended(self) -> int | None:
+        """Its exit status, once all that it printed was read; as a container runtime tells it."""
+        code = self.process.poll()
+        if code is None and time.monotonic() > self.kill_at:
+            self.process.kill()
+        if code is None or self.reader.is_alive():
+            return None
+        return code if code >= 0 else 128 - code
+
+    def end(self, grace: float) -> None:
+        if self.process.poll() is None and self.kill_at == float("inf"):
+            self.process.send_signal(signal.SIGTERM)
+            self.kill_at = time.monotonic() + grace
+
+
+class KubernetesServer:
+    """The server, and what it holds."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder, self.home = folder, home
+        self.objects: dict[tuple[str, str, str], Object] = {}
+        self.running: dict[str, Running] = {}
+        self.faults: list[Fault] = []
+        self.asked: list[str] = []
+        self.suspends_pods = False
+        self.lock = threading.RLock()
+        self._versions = itertools.count(1)
+        self._over = threading.Event()
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"server_": self}))
+        self.http.daemon_threads = True
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self._controller = threading.Thread(target=self._control, daemon=True)
+        self._controller.start()
+
+    def kubeconfig(self, path: Path) -> Path:
+        url = f"http://127.0.0.1:{self.http.server_address[1]}"
+        about = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "here", "cluster": {"server": url}}],
+            "users": [{"name": "me", "user": {"token": "abc"}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": "lab"}}],
+            "current-context": "here",
+        }
+        path.write_text(json.dumps(about))
+        return path
+
+    def close(self) -> None:
+        self._over.set()
+        self.http.shutdown()
+        self.http.server_close()
+        self._controller.join()
+        for one in self.running.values():
+            one.process.kill()
+            one.process.wait()
+            one.reader.join(5)
+
+    def of(self, kind: str) -> list[Object]:
+        with self.lock:
+            return [one for (known, _, _), one in self.objects.items() if known == kind]
+
+    def evict(self, *pods: Object) -> None:
+        """End pods for others' sake: their jobs make new ones, and it is no failure of theirs."""
+        for pod in pods:
+            with self.lock:
+                pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True"}]
+                self.running[pod["metadata"]["uid"]].process.kill()
+
+    # What the handler calls; all with the lock held.
+
+    def create(self, kind: str, ns: str, value: Object) -> tuple[int, Object]:
+        if KINDS[kind] != value.get("kind"):
+            return 400, failure(400, "wrong kind")
+        try:
+            if kind == "secrets":
+                kubernetes_validate.validate(value, VERSION, strict=True)
+            else:
+                check(value)
+        except Exception as error:  # noqa: BLE001 - the engine must hear of it
+            return 422, failure(422, f"{type(error).__name__}: {error}"[:2000])
+        about = value["metadata"]
+        if (kind, ns, about["name"]) in self.objects:
+            return 409, failure(409, f'{kind} "{about["name"]}" already exists')
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        about |= {"namespace": ns, "uid": str(uuid.uuid4()), "creationTimestamp": now}
+        about["resourceVersion"] = str(next(self._versions))
+        if kind == "jobs":
+            value["status"] = {}
+        self.objects[kind, ns, about["name"]] = value
+        return 201, value
+
+    def delete(self, kind: str, ns: str, name: str) -> tuple[int, Object]:
+        found = self.objects.get((kind, ns, name))
+        if found is None:
+            return 404, failure(404, f'{kind} "{name}" not found')
+        if kind == "pods":
+            found["metadata"].setdefault("deletionTimestamp", found["metadata"]["creationTimestamp"])
+            return 200, found
+        del self.objects[kind, ns, name]
+        for key, one in list(self.objects.items()):
+            owners = [owner["uid"] for owner in one["metadata"].get("ownerReferences", ())]
+            if found["metadata"]["uid"] in owners:
+                self.delete(*key)
+        return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+
+    def log(self, ns: str, name: str, words: dict[str, list[str]]) -> tuple[int, str]:
+        if ("pods", ns, name) not in self.objects:
+            return 404, json.dumps(failure(404, "no such pod"))
+        running = self.running.get(self.objects["pods", ns, name]["metadata"]["uid"])
+        if running is None:
+            return 400, json.dumps(failure(400, 'container "run" is waiting to start: ContainerCreating'))
+        since = time.time() - float(words["sinceSeconds"][0]) if "sinceSeconds" in words else 0
+        assert words["timestamps"] == ["true"]
+        return 200, "".join(f"{stamp(at)} {line}\n" for at, line in list(running.lines) if at >= since)
+
+    # The controllers.
+
+    def _control(self) -> None:
+        while not self._over.wait(0.05):
+            with self.lock:
+                for job in self.of("jobs"):
+                    self._tend(job)
+                for pod in self.of("pods"):
+                    self._attend(pod)
+
+    def _tend(self, job: Object) -> None:
+        spec, status = job["spec"], job["status"]
+        if spec.get("suspend"):
+            return
+        pods = [
+            pod
+            for pod in self.of("pods")
+            if job["metadata"]["uid"] in [one["uid"] for one in pod["metadata"]["ownerReferences"]]
+        ]
+        over = {"Succeeded": set(), "Failed": set()}  # type: dict[str, set[int]]
+        busy = set()
+        for pod in pods:
+            index = int(pod["metadata"]["annotations"][INDEX])
+            phase = pod["status"]["phase"]
+            if phase == "Failed" and pod["status"].get("conditions"):
+                continue
+            if phase in over:
+                over[phase].add(index)
+            else:
+                busy.add(index)
+        done, failed = over["Succeeded"], over["Failed"] - over["Succeeded"]
+        status["completedIndexes"], status["failedIndexes"] = spans(done), spans(failed)
+        status |= {"active": len(busy), "succeeded": len(done), "failed": len(failed)}
+        if len(done | failed) == spec["completions"]:
+            kind = "Failed" if failed else "Complete"
+            status["conditions"] = [{"type": kind, "status": "True"}]
+            return
+        for index in range(spec["completions"]):
+            if len(busy) < spec["parallelism"] and index not in busy | done | failed:
+                busy.add(index)
+                self._make_pod(job, index)
+
+    def _make_pod(self, job: Object, index: int) -> None:
+        template, about = job["spec"]["template"], job["metadata"]
+        name = f"{about['name']}-{index}-{uuid.uuid4().hex[:5]}"
+        spec = json.loads(json.dumps(template["spec"]))
+        spec["containers"][0]["env"].append({"name": "JOB_COMPLETION_INDEX", "value": str(index)})
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": name,
+                "labels": {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": about["name"]},
+                "annotations": {INDEX: str(index)},
+                "ownerReferences": [
+                    {"apiVersion": "batch/v1", "kind": "Job", "name": about["name"], "uid": about["uid"]}
+                ],
+            },
+            "spec": spec,
+        }
+        code, made = self.create("pods", about["namespace"], pod)
+        assert code == 201, made
+        made["status"] = {"phase": "Pending"}
+
+    def _attend(self, pod: Object) -> None:
+        about, status = pod["metadata"], pod["status"]
+        running = self.running.get(about["uid"])
+        if status["phase"] == "Pending":
+            if "deletionTimestamp" in about:
+                del self.objects["pods", about["namespace"], about["name"]]
+            elif not self.suspends_pods and (running := self._start(pod)) is not None:
+                self.running[about["uid"]] = running
+                status["phase"] = "Running"
+        elif status["phase"] == "Running" and running is not None:
+            if "deletionTimestamp" in about:
+                running.end(pod["spec"]["terminationGracePeriodSeconds"])
+            code = running.ended()
+            if code is not None:
+                status["phase"] = "Failed" if code else "Succeeded"
+                ended = {"exitCode": code, "reason": "Error" if code else "Completed"}
+                status["containerStatuses"] = [
+                    {
+                        "name": "run",
+                        "image": "x",
+                        "imageID": "x",
+                        "ready": False,
+                        "restartCount": 0,
+                        "state": {"terminated": ended},
+                    }
+                ]
+
+    def _start(self, pod: Object) -> Running | None:
+        """Start a pod's container; None while something that it mounts is not there."""
+        about, spec = pod["metadata"], pod["spec"]
+        (container,) = spec["containers"]
+        root, ns = self.folder / about["name"], about["namespace"]
+        mounted: dict[str, Object] = {}
+        for volume in spec["volumes"]:
+            if "configMap" in volume:
+                found = self.objects.get(("configmaps", ns, volume["configMap"]["name"]))
+                if found is None:
+                    return None
+                mounted[volume["name"]] = found
+        env = {name: os.environ[name] for name in ("LANG", "ELSEWHERE") if name in os.environ}
+        for one in container.get("envFrom", ()):
+            found = self.objects.get(("secrets", ns, one["secretRef"]["name"]))
+            if found is None:
+                return None
+            env |= found.get("stringData") or {}
+        for mount in container["volumeMounts"]:
+            at = root / mount["mountPath"].lstrip("/")
+            at.mkdir(parents=True, exist_ok=True)
+            value = mounted.get(mount["name"], {})
+            for key, text in (value.get("data") or {}).items():
+                (at / key).write_text(text)
+            for key, text in (value.get("binaryData") or {}).items():
+                (at / key).write_bytes(base64.b64decode(text))
+
+        def here(text: str) -> str:
+            return re.sub(r"(?<![\w/.$-])/(work|colab_magics)(?=/|\W|$)", lambda found: f"{root}/{found[1]}", text)
+
+        values = {one["name"]: here(one["value"]) for one in container["env"] if "value" in one}
+        env |= {name: expanded(value, values) for name, value in values.items()}
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        env = {"HOME": str(self.home), "IPYTHONDIR": str(self.home / "ipython"), **env, "PATH": path}
+        command = [here(expanded(part, values)) for part in (*container["command"], *container["args"])]
+        return Running(command, env, root)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    protocol_version = "HTTP/1.1"
+    server_: KubernetesServer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def answer(self) -> None:
+        server, url = self.server_, urlsplit(self.path)
+        size = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(size) or b"{}")
+        found, words = PATH.fullmatch(url.path), parse_qs(url.query)
+        kind = found["kind"] if found else ""
+        server.asked.append(f"{self.command} {url.path}")
+        fault = next((one for one in server.faults if (one.method, one.kind) == (self.command, kind)), None)
+        if fault is not None:
+            server.faults.remove(fault)
+        if fault is not None and fault.status:
+            self.reply(fault.status, json.dumps(failure(fault.status, "a fault")), fault.headers)
+            return
+        with server.lock:
+            if self.headers.get("Authorization") != "Bearer abc":
+                code, said = 401, json.dumps(failure(401, "Unauthorized"))
+            elif found is None or kind not in KINDS:
+                code, said = 404, json.dumps(failure(404, f"no such path: {url.path}"))
+            else:
+                code, said = self.act(kind, found["ns"], found["name"], bool(found["log"]), words, body)
+        if fault is not None and fault.lost:
+            self.close_connection = True
+            self.connection.close()
+            return
+        self.reply(code, said)
+
+    def act(
+        self, kind: str, ns: str, name: str | None, log: bool, words: dict[str, list[str]], body: Object
+    ) -> tuple[int, str]:
+        server = self.server_
+        if log:
+            return server.log(ns, str(name), words)
+        if self.command == "POST":
+            code, value = server.create(kind, ns, body)
+        elif self.command == "DELETE":
+            code, value = server.delete(kind, ns, str(name))
+        elif self.command == "PATCH":
+            value = server.objects.get((kind, ns, str(name))) or failure(404, "not found")
+            code = 404 if value.get("code") == 404 else 200
+            value.setdefault("data", {}).update(body["data"])
+        elif name is not None:
+            value = server.objects.get((kind, ns, name)) or failure(404, "not found")
+            code = int(value.get("code", 200)) if value.get("kind") == "Status" else 200
+        else:
+            items = [one for one in server.of(kind) if chosen(one, words) and one["metadata"]["namespace"] == ns]
+            api = "batch/v1" if kind == "jobs" else "v1"
+            value = {"kind": f"{KINDS[kind]}List", "apiVersion": api, "metadata": {}, "items": items}
+            code = 200
+        return code, json.dumps(value)
+
+    def reply(self, code: int, said: str, headers: dict[str, str] | None = None) -> None:
+        data = said.encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json" if said.startswith("{") else "text/plain")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_DELETE = do_PATCH = answer
+
+
+def chosen(one: Object, words: dict[str, list[str]]) -> bool:
+    """Whether an object has the labels that are asked for."""
+    wanted = [part.split("=", 1) for part in ",".join(words.get("labelSelector", [])).split(",") if part]
+    return all(one["metadata"].get("labels", {}).get(key) == value for key, value in wanted)
+
+
+def failure(code: int, message: str) -> Object:
+    return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
+
+
+def spans(numbers: set[int]) -> str:
+    """``1,3-5``."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ",".join(f"{first}-{last}" if first != last else str(first) for first, last in found)
+
+
+def stamp(at: float) -> str:
+    when = datetime.datetime.fromtimestamp(at, datetime.UTC)
+    return f"{when:%Y-%m-%dT%H:%M:%S}.{int(at % 1 * 1e9):09d}Z".replace(".000000000Z", "Z")
+
+
+@contextlib.contextmanager
+def kubernetes_server(folder: Path, home: Path) -> Iterator[KubernetesServer]:
+    """A server for a test; its pods have this home, so that what they leave running is ended with the test."""
+    server = KubernetesServer(folder, home)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def check_answers(server: KubernetesServer) -> None:
+    """Fail when something that the server holds is nothing that a cluster would."""
+    for (kind, _, _), value in list(server.objects.items()):
+        if kind == "secrets":
+            continue
+        plain = json.loads(json.dumps(value))
+        for name in ("creationTimestamp", "deletionTimestamp"):  # of which the models make times
+            plain["metadata"].pop(name, None)
+        assert same(of_models(plain), plain), plain
