@@ -30,6 +30,7 @@ def server(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         check_answers(server)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 class TestKubernetesEngine(EngineSuite):
     @pytest.fixture
