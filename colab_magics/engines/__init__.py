@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from .base import Engine
 
 ENGINES = Registry(
-    "engine", {LOCAL: "colab_magics.engines.local:LocalEngine", "ssh": "colab_magics.engines.ssh.engine:SshEngine"}
+    "engine",
+    {
+        LOCAL: "colab_magics.engines.local:LocalEngine",
+        "slurm": "colab_magics.engines.slurm.engine:SlurmEngine",
+        "ssh": "colab_magics.engines.ssh.engine:SshEngine",
+    },
 )
 
 

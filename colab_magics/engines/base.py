@@ -275,6 +275,22 @@ class Engine(ABC):
         """Return what the engine itself knows of a run that left no log: why it could not start."""
         return ""
 
+    def says(self, run: Submission) -> str:
+        """Return why a run waits, in a word of the engine's; empty when there is nothing to say."""
+        return ""
+
+    def verdict(self, run: Submission) -> tuple[Literal["lost", "killed"], str]:
+        """Say what became of a run that has ended though nobody asked for it here, or whose runner has not said how.
+
+        Returns
+        -------
+        str
+            Whether it was lost, and may be tried again, or killed by somebody.
+        str
+            Why, as far as the engine knows: it was over its time, its machine failed.
+        """
+        return "lost", self.log(run)
+
     def wait(self, seconds: float) -> None:
         """Wait so long; less when a run that was polled has ended meanwhile and the engine can tell."""
         time.sleep(seconds)

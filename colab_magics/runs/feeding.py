@@ -48,6 +48,7 @@ class Active:
     submission: Submission
     began: float
     seen: Phase | None = None
+    says: str = ""
     """What was written of it last."""
 
 
@@ -154,11 +155,12 @@ class Scheduler:
 
     def _see(self, one: Active, phase: Phase) -> None:
         """Write down what was seen of a run, for those who read its folder; of this machine's that tells itself."""
-        if one.run.engine == LOCAL or phase in (one.seen, base.ENDED):
+        says = self.engine.says(one.submission)
+        if one.run.engine == LOCAL or phase == base.ENDED or (phase, says) == (one.seen, one.says):
             return
         with contextlib.suppress(OSError):  # for people's eyes: the next one may find room
-            submitted.note(one.run, one.submission, phase)
-            one.seen = phase
+            submitted.note(one.run, one.submission, phase, says)
+            one.seen, one.says = phase, says
 
     def _settle(self) -> None:
         """Bring home what has ended, and decide about it; where that cannot be written, the run waits for it."""
@@ -195,8 +197,7 @@ class Scheduler:
             process.end_all_with(RUN_VARIABLE, str(run.folder))
             with contextlib.suppress(OSError):  # without room it is done by who opens it, or tries it again
                 payload_of(run.record).seal(run.folder)
-            if run.verdict() is None:
-                run.judge("lost", self.engine.log(one.submission))
+        submitted.judge(run, self.engine, one.submission)
         status = run.status(is_home=True)
         went_wrong = not status.ended_well and status.phase != "killed"
         if went_wrong and self.tries[run.folder] < self.feed.retries and not Run.look(run.folder).problem:
