@@ -275,6 +275,10 @@ class Engine(ABC):
         """Return what the engine itself knows of a run that left no log: why it could not start."""
         return ""
 
+    def change_at_once(self, number: int) -> bool:
+        """Let so many runs execute at once from now on; False where the scheduler holds the others back."""
+        return False
+
     def says(self, run: Submission) -> str:
         """Return why a run waits, in a word of the engine's; empty when there is nothing to say."""
         return ""

@@ -199,7 +199,7 @@ class Scheduler:
                 payload_of(run.record).seal(run.folder)
         submitted.judge(run, self.engine, one.submission)
         status = run.status(is_home=True)
-        went_wrong = not status.ended_well and status.phase != "killed"
+        went_wrong = not status.ended_well and status.phase not in ("killed", "cancelled")
         if went_wrong and self.tries[run.folder] < self.feed.retries and not Run.look(run.folder).problem:
             renew(run.folder)
             fresh = Run.load(run.folder)
@@ -245,11 +245,15 @@ class Scheduler:
             if (run := self.waiting[0]).verdict() is None and run.folder.is_dir():
                 run.judge("cancelled", self.no_more)
             self._drop()
+        for one in self.active:
+            # Those that a cluster has, and that wait there; should one begin meanwhile, its runner reads this.
+            if one.seen == base.QUEUED and one.run.state() is None and one.run.verdict() is None:
+                one.run.judge("cancelled", self.no_more)
         self.source.cancel(self.no_more)
         self.no_more = ""
 
     def _start_more(self) -> None:
-        if (workers := self._workers.news()) is not None:
+        if (workers := self._workers.news()) is not None and not self.engine.change_at_once(workers):
             self.feed = dataclasses.replace(self.feed, workers=workers)
         if time.monotonic() < self._again["start"]:
             return

@@ -73,7 +73,11 @@ class SlurmServer:
     def start_node(self) -> None:
         """Start slurmd, and wait until runs can go there."""
         self.start("slurmd", "-D", "-N", self.node)
-        poll(lambda: self.ask("sinfo", "-hN", "-o%T").split()[:1] == ["idle"], timeout=60, what="the node is idle")
+        poll(
+            lambda: self.ask("sinfo", "-h", "-o%T", "-n", self.node).split()[:1] == ["idle"],
+            timeout=60,
+            what="the node is idle",
+        )
 
     def end(self, name: str, sig: int = signal.SIGTERM) -> None:
         """End one of its programs, by its id; what runs on the node goes on."""
@@ -88,9 +92,29 @@ class SlurmServer:
     def ask(self, name: str, *words: str) -> str:
         """Run one of its clients; return what it printed."""
         done = subprocess.run(
-            [name, *words], env={**os.environ, **self.environment}, capture_output=True, text=True, check=False
+            [name, *words],
+            env={"PATH": os.environ["PATH"], **self.environment},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return done.stdout
+
+    def hurry(self, task: str) -> None:
+        """Have a task that was queued again begin now: Slurm waits two minutes with those."""
+        poll(lambda: " PD " in f" {self.ask('squeue', '-h', '-o%t', '-j', task).strip()} ", timeout=60)
+        self.ask("scontrol", "update", f"JobId={task}", "StartTime=now")
+
+    def lose_node(self) -> None:
+        """End the node with all that runs on it, as a loss of power does."""
+        steps = [one for one in psutil.process_iter() if _is_of(one, self.folder)]
+        self.end("slurmd", signal.SIGKILL)
+        for one in steps:
+            with suppress(psutil.Error):
+                children = one.children(recursive=True)
+                one.kill()
+                for child in children:
+                    child.kill()
 
     def end_jobs(self) -> None:
         """End all that runs or waits in it, and wait until nothing does."""
