@@ -207,7 +207,8 @@ def test_a_folder_that_other_nodes_may_not_see_is_told(project: Project, monkeyp
             monkeypatch.setenv(name, value)
         monkeypatch.setattr("colab_magics.engines.slurm.shared.NETWORK", frozenset())
         found = open_engine("slurm", {"partition": "away"}).settle(project.data_job, project.root)
-        (warning,) = found.warnings
+        down, warning = found.warnings
+        assert "some are down: the runs wait" in down
         assert "and the runs execute on far, which may not see it" in warning
         assert open_engine("slurm").settle(project.data_job, project.root, 3).warnings == []
         assert found.workers == base.EVERY

@@ -233,15 +233,26 @@ def setting(name: str, default: int) -> int:
 
 
 def nodes(partition: str | None) -> list[str]:
-    """Return the names of the nodes of a partition, or of all.
+    """Return the names of the nodes of a partition, by default of the cluster's default one.
 
     Raises
     ------
     Unavailable
         When the controller does not answer.
     """
-    words = [f"--partition={partition}"] if partition else []
-    return sorted(set(ask("sinfo", "--noheader", "--Node", "--format=%n", *words).split()))
+    return sorted({name for (name,) in _of_partition(partition, "%n")})
+
+
+def is_whole(partition: str | None) -> bool:
+    """Whether a partition is up with all of its nodes, so that what does not fit now never will.
+
+    Raises
+    ------
+    Unavailable
+        When the controller does not answer.
+    """
+    known = _of_partition(partition, "%a|%t")
+    return all(up == "up" and re.fullmatch("(idle|alloc|mix|comp|resv)[~#!%$^+]?", state) for up, state in known)
 
 
 def longest(partition: str | None) -> float | None:
@@ -252,12 +263,17 @@ def longest(partition: str | None) -> float | None:
     Unavailable
         When the controller does not answer.
     """
-    said = ask("sinfo", "--noheader", "--format=%P|%l", *([f"--partition={partition}"] if partition else []))
-    for line in said.splitlines():
-        name, _, limit = line.strip().partition("|")
-        if partition or name.endswith("*"):
-            return seconds_of(limit)
-    return None
+    limits = [seconds_of(limit) for (limit,) in _of_partition(partition, "%l")]
+    return limits[0] if limits else None
+
+
+def _of_partition(partition: str | None, what: str) -> list[list[str]]:
+    """Ask about the nodes of a partition; returns the fields of each."""
+    said = ask(
+        "sinfo", "--noheader", "--Node", f"--format=%P|{what}", *([f"--partition={partition}"] * bool(partition))
+    )
+    lines = [line.strip().split("|") for line in said.splitlines()]
+    return [fields for name, *fields in lines if partition or name.endswith("*")]
 
 
 def seconds_of(text: str) -> float | None:
