@@ -336,7 +336,7 @@ def test_two_hundred_runs_are_one_submission_and_one_question_a_second(
     on: str, project: Project, wrapped: Path, tmp_path: Path
 ) -> None:
     os.chdir(project.root)
-    submit("true", grid={"i": list(range(200))}, on=on, mem="50MB", wait=True)
+    submit("true", "{i}", grid={"i": list(range(200))}, on=on, mem="200MB", wait=True, yes=True)
     assert phases(project) == ["done"] * 200
     assert len([call for call in calls(wrapped, "sbatch") if "--test-only" not in call]) == 1
     asked = [float(call.split()[0]) for call in calls(wrapped, "squeue")]

@@ -65,6 +65,10 @@ class Array:
         """Have no task of it start a run any more, should it come late."""
         (self.folder / _TASKS).unlink(missing_ok=True)
 
+    def remove(self) -> None:
+        """Remove it: Slurm has refused it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def is_being_submitted(self) -> bool:
         """Whether sbatch is still at it, also for a scheduler that has died."""
         return lock.is_held(self.folder)
@@ -136,7 +140,8 @@ def script(array: Array, job_folder: Path, program: Program, *, setup: str, pyth
         f"    [ $SECONDS -lt {_PATIENCE} ] || exit {OTHER_ATTEMPT}",
         '    sleep 5; ls "$folder" >/dev/null 2>&1',
         "done",
-        f'cd "$folder" && exec >>"$folder/{LOG}" 2>&1 || exit {NOT_SEEN}',
+        f'cd "$folder" || exit {NOT_SEEN}',
+        f"[ -L {LOG} ] || exec >>{LOG} 2>&1",  # a link may lead anywhere
         f'export {RUN_VARIABLE}="$folder"',
         'if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then',
         '    echo "── Slurm starts this run again ($SLURM_RESTART_COUNT): it was preempted, or its node failed"',

@@ -195,6 +195,9 @@ class SlurmEngine(Engine):
         held = lock.take(array.folder)
         try:
             job = asking.submit(words, work.job_folder, work.environment, [held])
+        except asking.Refused:
+            array.remove()
+            raise
         finally:
             os.close(held)
         self._throttle.submitted(job, len(runs), room)
