@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import ColabMagicsError, InvalidInput, Unavailable
+from ..errors import InvalidInput, Unavailable
 from ..records.run import LOCAL
 from ..registry import Registry
 
@@ -71,6 +71,6 @@ def _why_not(name: str) -> str:
         why: str = ENGINES.load(name).why_not()
     except Unavailable as missing:
         return f"not here: {missing.what.rstrip('.')} ({missing.mend})"
-    except (ColabMagicsError, ImportError, AttributeError) as error:  # somebody else's package
+    except Exception as error:  # noqa: BLE001 - somebody else's package may raise anything
         return f"not here: {error}"
     return f"not here: {why}" if why else ""

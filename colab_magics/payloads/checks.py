@@ -129,18 +129,19 @@ def check_parameters(content: Mapping[str, Any], fork: Fork, names: Collection[s
         )
 
 
-_FORK = re.compile(rf"^\s*{GETS}%%?fork\b", re.MULTILINE)
+_NAMES_ALONE = re.compile(rf"^\s*{GETS}%%?(?:fork|queue)\b", re.MULTILINE)
+"""Lines, and the cells below them, that name parameters and use none."""
 
 
 def _names_used(source: str) -> set[str]:
     """Names that a cell reads, in Python or in the words of its magics and shell lines."""
     found = set()
     for line in source.splitlines():
-        if re.match(r"\s*(?:[\w, ]+=\s*)?[%!]", line) and not _FORK.match(line):
+        if re.match(r"\s*(?:[\w, ]+=\s*)?[%!]", line) and not _NAMES_ALONE.match(line):
             found |= set(re.findall(r"[^\W\d]\w*", line))
     tree = as_python(source)
     if tree is None:
-        return found | (set(re.findall(r"[^\W\d]\w*", source)) if not _FORK.match(source) else set())
+        return found | (set(re.findall(r"[^\W\d]\w*", source)) if not _NAMES_ALONE.match(source) else set())
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             found.add(node.id)

@@ -249,7 +249,12 @@ def _job_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
             f"Nobody looks after the runs of {job.name} on {where}, and this is what was seen last: "
             f"{how} asks there and brings results home."
         )
-    return notes
+    claimed = {run.folder.parent for run, status in statuses if run.is_named and status.phase == "running"}
+    return notes + [
+        f"Nobody holds the runs of {job.name} in their queue any more, and others may claim them: say the line with "
+        "runs= again, which goes on with them."
+        for job in sorted(claimed - {*fed, *(run.folder.parent for run in alone)})
+    ]
 
 
 def _pause(seconds: float, jobs: set[Path]) -> None:

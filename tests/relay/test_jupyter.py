@@ -196,6 +196,7 @@ def test_a_client_interrupts_by_message(connect: Connect) -> None:
     assert value(kernel, "1 + 1") == "2"
 
 
+@pytest.mark.long  # ipykernel waits half a minute for a child that has ended
 def test_what_a_kernel_started_ends_with_it_as_jupyter_ends_it(connect: Connect) -> None:
     kernel = connect()
     client = blocking_client(kernel)

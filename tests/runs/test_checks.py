@@ -43,7 +43,9 @@ def test_a_parameter_that_is_used(cell: str) -> None:
     check_parameters(notebook("lr = 0.1", "%%fork\nlr: [1, 2]", cell), ["lr"])
 
 
-@pytest.mark.parametrize("cell", ["train()", "x.lr = 3", "# lr", "train(lr=0.1)", "'lr of text'"])
+@pytest.mark.parametrize(
+    "cell", ["train()", "x.lr = 3", "# lr", "train(lr=0.1)", "'lr of text'", "%%queue runs.db\nlr: [1, 2]"]
+)
 def test_a_parameter_that_no_cell_uses(cell: str) -> None:
     with pytest.raises(InvalidInput, match="No cell uses the parameter lr"):
         check_parameters(notebook("lr = 0.1", "%%fork\nlr: [1, 2]", cell), ["lr"])

@@ -138,8 +138,10 @@ def test_a_scheduler_that_is_killed_loses_no_run_and_the_next_goes_on_with_its_r
     state = json.loads((project.data_job / SCHEDULER / "state.json").read_text())
     os.kill(state["process"]["pid"], signal.SIGKILL)
     ended(project.data_job)
+    assert "others may claim them: say the line with runs= again" in str(jobs())
     board = submit(line, runs=url, workers="2")
     assert isinstance(board, Board)
+    assert "others may claim them" not in str(jobs())
     poll(lambda: scheduler.is_running(project.data_job))
     go.touch()
     ended(project.data_job)
@@ -318,19 +320,22 @@ def test_a_column_that_comes_later_and_nothing_uses_is_told_at_the_end(project: 
 
 def test_s9_an_edit_of_a_row_that_runs_reaches_its_code(project: Project, moody: Path) -> None:
     url = table(project, [{"lr": 0.1, "size": 4}], ["a"])
-    script = project.root / "train.py"
+    script, asked = project.root / "train.py", project.root / "asked"
     script.write_text(
-        "import sys, time, colab_magics\n"
-        "assert colab_magics.changes() == {}\n"
+        "import pathlib, time, colab_magics\n"
+        "print('before', colab_magics.changes())\n"
+        f"pathlib.Path({str(asked)!r}).touch()\n"
         "while not (new := colab_magics.changes()): time.sleep(0.02)\n"
         "print('changed', new, colab_magics.changes())\n"
     )
-    board = submit(f"{shlex.quote(sys.executable)} train.py {{lr}} {{size}}", runs=url)
-    poll(lambda: rows(url)["a"].status == "running" and any(run.runner_lives() for run in board.runs))
+    board = submit(shlex.join([sys.executable, str(script), "{lr}", "{size}"]), runs=url)
+    poll(asked.exists)
     with closing(sqlite3.connect(url, timeout=30, isolation_level=None)) as other:
         other.execute("UPDATE runs SET config = ?", ('{"lr": 0.01, "remark": "slower"}',))
     ended(project.data_job)
-    assert "changed {'lr': 0.01, 'remark': 'slower', 'size': None} {}" in board.runs[0].log.read_text()
+    said = board.runs[0].log.read_text()
+    assert "before {}" in said
+    assert "changed {'lr': 0.01, 'remark': 'slower', 'size': None} {}" in said
     assert board.runs[0].record["parameters"] == {"lr": 0.1, "size": 4}, "what it began with"
 
 

@@ -17,8 +17,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SETUP = Path(__file__).resolve().parent
 SUMMARY = re.compile(r"(=+ )?(?P<counts>\d+ \w+.*|no tests ran.*) in [\d.]+s.*")
 NEEDS_COLABS_PYTHON = "tests/test_wheel.py::test_installing_the_wheel_changes_no_pin_of_colab"
-# They touch neither IPython nor kernels nor papermill. `make test` runs each on one stack, `make test-long` on both.
-NEWEST_ALONE = ("tests/archives", "tests/bundle", "tests/transport")
+# They touch neither IPython nor kernels nor papermill, or others test these. `make test` runs each on one stack, and
+# `make test-long` on both.
+NEWEST_ALONE = (
+    *("tests/archives", "tests/bundle", "tests/transport", "tests/queues", "tests/hostile/test_place.py"),
+    *("tests/conformance/test_sqlite_queue.py", "tests/conformance/test_postgresql_queue.py"),
+    *("tests/conformance/test_ssh_engine.py", "tests/runs/test_gpus.py", "tests/runs/test_submit_need.py"),
+    *("tests/relay/test_environment.py", "tests/relay/test_install.py", "tests/relay/test_lab.py"),
+    "tests/relay/test_wheels.py",
+)
 COLAB_ALONE = ("tests/faults", "tests/mirror")
 VERSIONS = (
     "import platform, IPython, ipykernel; "

@@ -28,7 +28,7 @@ from ..submit import Order, ready
 from . import claims
 from .table import Table as Source
 
-_MOST_SHOWN = 100
+_MOST_SHOWN, _MOST_WORDS = 100, 3
 _PATIENCE = 5.0
 """Seconds in which a scheduler hears that it is to claim no more."""
 
@@ -242,7 +242,10 @@ def preview(order: Order, rows: Sequence[Row]) -> Table:
 
 def count(rows: Sequence[Row]) -> str:
     """Write how many runs of a queue stand how."""
-    words = [row.status if row.status in (READY, RUNNING, DONE, FAILED, STALE) else "other" for row in rows]
+    words = [row.status for row in rows]
+    theirs = set(words) - {READY, RUNNING, DONE, FAILED, STALE}
+    if len(theirs) > _MOST_WORDS or any(not word.isidentifier() for word in theirs):
+        words = ["other" if word in theirs else word for word in words]
     return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(sorted(words))) or "no runs"
 
 
