@@ -184,6 +184,11 @@ class Engine(ABC):
         self.where, self.options = where, self.Options() if options is None else options
 
     @classmethod
+    def at(cls, where: str, options: Any = None) -> Engine:
+        """Open it; what is another engine at another place returns that."""
+        return cls(where, options)
+
+    @classmethod
     def why_not(cls) -> str:
         """Say in a few words why nobody can use this engine from here, such as a program that is not there."""
         return ""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .. import process
 from ..checkout import trust
-from ..engines import ENGINES, base, open_engine
+from ..engines import ENGINES, base, name_of, open_engine
 from ..engines.base import Engine, Phase, Ref, Submission
 from ..errors import ColabMagicsError, InvalidInput, Unavailable
 from ..records import lock, schema
@@ -222,7 +222,7 @@ def end(runs: Iterable[Run]) -> None:
 
 
 def _is_known_engine(run: Run) -> bool:
-    return run.engine.partition(":")[0] in ENGINES.names()
+    return name_of(run.engine) in ENGINES.names()
 
 
 def _phases(engine: Engine, submissions: list[Submission]) -> list[Phase]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,6 +19,7 @@ PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 SECONDS = 20.0
 """So long is waited for an answer."""
 SUBMIT_SECONDS = 120.0
+_RECENT = 0.9
 MARK = "colab_magics:"
 """Begins the comment of our arrays; their key follows."""
 
@@ -107,7 +109,19 @@ def last_line(output: str) -> str:
     return re.sub(r"^(sbatch: |squeue: |scontrol: |sinfo: |error: |fatal: )+", "", lines[-1]) if lines else "no word"
 
 
-def tasks() -> tuple[dict[Task, Seen], dict[str, str]]:
+Known = tuple[dict[Task, Seen], dict[str, str]]
+_answer: tuple[float, Known] | None = None
+"""What was answered last, and when that was asked."""
+
+
+def recent_tasks() -> Known:
+    """Return what `tasks` does, or has done within the last second, unless something was submitted since."""
+    if _answer is not None and time.monotonic() < _answer[0] + _RECENT:
+        return _answer[1]
+    return tasks()
+
+
+def tasks() -> Known:
     """Return all tasks of this user that the controller has, those that have ended a while ago among them.
 
     One question, whatever their number, which the controller answers for this user alone.
@@ -126,8 +140,10 @@ def tasks() -> tuple[dict[Task, Seen], dict[str, str]]:
     """
     wanted = ",".join(f"{name}:|" for name in _FIELDS)
     words = ("--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--Format={wanted}")
+    global _answer
     found: dict[Task, Seen] = {}
     arrays: dict[str, str] = {}
+    began = time.monotonic()
     for line in ask("squeue", *words).splitlines():
         parts = [part.strip() for part in line.split("|")]
         if len(parts) < len(_FIELDS) or not parts[1].isdigit():
@@ -137,6 +153,7 @@ def tasks() -> tuple[dict[Task, Seen], dict[str, str]]:
         found[job, int(task)] = Seen(state, why, exit_status(code), node, limit, memory)
         if comment.startswith(MARK):
             arrays[comment.removeprefix(MARK)] = job
+    _answer = began, (found, arrays)
     return found, arrays
 
 
@@ -165,6 +182,8 @@ def submit(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], 
     try:
         words = ("sbatch", "--parsable", *arguments)
         said = client(*words, seconds=SUBMIT_SECONDS, cwd=cwd, environment=environment, fds=fds)
+        global _answer
+        _answer = None
     except CommandFailed as error:
         why = last_line(error.output)
         if error.returncode != 124 and (_AWAY.search(error.output) or not _UNSURE.search(error.output)):

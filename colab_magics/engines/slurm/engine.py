@@ -76,6 +76,15 @@ class SlurmEngine(Engine):
         return self._pause
 
     @classmethod
+    def at(cls, where: str, options: Any = None) -> Engine:
+        """Open it; behind ``@`` stands a login node that ssh reaches."""
+        if not where:
+            return cls(where, options)
+        from .over_ssh import SlurmOverSsh
+
+        return SlurmOverSsh(where, options)
+
+    @classmethod
     def why_not(cls) -> str:
         """Say which of Slurm's programs is not there."""
         return f"there is no {name} on PATH" if (name := asking.missing()) else ""
@@ -227,7 +236,7 @@ class SlurmEngine(Engine):
         if not runs:
             return []
         try:
-            known = asking.tasks()[0]
+            known = asking.recent_tasks()[0]
         except Unavailable:
             self._pause = _LONGEST_PAUSE
             return [_without_slurm(run) for run in runs]
@@ -282,9 +291,7 @@ class SlurmEngine(Engine):
     def cancel(self, runs: Sequence[Submission]) -> None:
         """End tasks, softly those that execute: their runners interrupt their kernels and save. See `Engine`."""
         mine = {run.key: task for run in runs if (task := _task(run)) is not None}
-        if any(key not in self._seen for key in mine):
-            known = asking.tasks()[0]
-            self._seen |= {key: known.get(task) for key, task in mine.items()}
+        self._see(mine)
         now = time.monotonic()
         softly, firmly = list[Task](), list[Task]()
         for run in runs:
@@ -302,11 +309,19 @@ class SlurmEngine(Engine):
                 asking.cancel(tasks, softly=soft)
                 self._pause = 1.0
 
+    def _see(self, tasks: Mapping[str, Task]) -> None:
+        """Ask the controller about attempts that this process has not asked about."""
+        if any(key not in self._seen for key in tasks):
+            known = asking.recent_tasks()[0]
+            self._seen |= {key: known.get(task) for key, task in tasks.items()}
+
     def verdict(self, run: Submission) -> tuple[ends.Word, str]:
         """Say how a run has ended, by what Slurm knows; see `Engine`."""
         task = _task(run)
         printed = ""
         if task is not None:
+            with contextlib.suppress(Unavailable):
+                self._see({run.key: task})
             array = next((one for one in arrays.all_of(run.folder.parent) if run.key in one.attempts()), None)
             printed = array.said_of(*task) if array is not None else ""
         return ends.verdict(self._seen.get(run.key), printed, run.folder, spoke=_has_spoken(run.folder))
