@@ -123,7 +123,8 @@ def fork(
         With ``start=live``, leave the random generators as they are here: all runs draw the same numbers. By default
         Python's, numpy's and torch's global ones are seeded for each run, from their state here and the run's index.
     on : str, default "local"
-        The engine: where runs execute. ``local`` is this machine, ``ssh:gpu1,gpu2`` are others that ssh reaches.
+        The engine: where runs execute. ``local`` is this machine, ``ssh:gpu1,gpu2`` are others that ssh reaches,
+        ``slurm`` is the cluster on whose login node this is, ``slurm@login`` one that ssh reaches.
     time, cell_time : str, optional
         How long a run, and a cell, may take: ``2h``. For ever by default. A run that takes longer has failed.
     retries : int, default 0

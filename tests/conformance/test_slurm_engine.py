@@ -17,6 +17,7 @@ from slurm_server import CPUS, SlurmServer
 from colab_magics import fork, jobs, process, submit
 from colab_magics.checkout.project import Project
 from colab_magics.engines import open_engine
+from colab_magics.engines.base import Submission
 from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
 from colab_magics.faces import magics
 from colab_magics.records.names import SCHEDULER
@@ -156,8 +157,6 @@ def test_a_machine_without_slurm_says_so(project: Project, monkeypatch: pytest.M
     notebook = str(write_notebook(project.root / "a.ipynb", "1"))
     with pytest.raises(Unavailable, match="there is no sbatch on PATH"):
         fork(n=1, on="slurm", notebook=notebook)
-    with pytest.raises(InvalidInput, match="slurm is one place"):
-        open_engine("slurm@login")
     assert runs_of(project.data_job) == []
 
 
@@ -348,6 +347,21 @@ def test_two_hundred_runs_are_one_submission_and_one_question_a_second(
 def test_a_run_over_its_time_says_so(waits: str, project: Project, slurm: SlurmServer, tmp_path: Path) -> None:
     with pytest.raises(RunsFailed, match=r"over its time at Slurm \(1:00\)"):
         magics.run_line("fork", f"n=1 on=slurm sbatch.time=1 notebook='{waits}'", None, {})
+
+
+def test_a_reference_from_elsewhere_ends_no_job_of_the_user(
+    waits: str, project: Project, slurm: SlurmServer, tmp_path: Path
+) -> None:
+    fork(n=1, on="slurm", notebook=waits, detach=True)
+    begun(tmp_path, 1)
+    (run,) = runs_of(project.data_job)
+    poll(lambda: (run.reference() or {}).get("seen") == "running")
+    other = slurm.ask("sbatch", "--parsable", "--array=0", "--output=/dev/null", "--wrap=sleep 600").strip()
+    engine = open_engine("slurm")
+    engine.cancel([Submission(run.folder, "k", {"job": other, "task": 0})])
+    jobs.kill("0")
+    poll(lambda: phases(project) == ["killed"], timeout=60)
+    assert other in slurm.ask("squeue", "-h", "-o", "%F", "-t", "RUNNING")
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,8 @@ class SlurmEngine(Engine):
         """Return when Slurm's programs are there, and so many GPUs can be asked for."""
         if why := self.why_not():
             raise Unavailable(
-                f"on=slurm is for a cluster's login node, and {why[:1]}{why[1:]} here.",
-                "Start the notebook there. From elsewhere ssh reaches its login node: on=ssh:HOST",
+                f"on=slurm is for a cluster's login node, and {why} here.",
+                "Start the notebook there, or name the login node as ssh does: on=slurm@HOST",
             )
         _whole(gpus)
 
@@ -290,7 +290,7 @@ class SlurmEngine(Engine):
 
     def cancel(self, runs: Sequence[Submission]) -> None:
         """End tasks, softly those that execute: their runners interrupt their kernels and save. See `Engine`."""
-        mine = {run.key: task for run in runs if (task := _task(run)) is not None}
+        mine = self._ours(runs)
         self._see(mine)
         now = time.monotonic()
         softly, firmly = list[Task](), list[Task]()
@@ -308,6 +308,24 @@ class SlurmEngine(Engine):
             if tasks:
                 asking.cancel(tasks, softly=soft)
                 self._pause = 1.0
+
+    @staticmethod
+    def _ours(runs: Sequence[Submission]) -> dict[str, Task]:
+        """Return the tasks of those arrays that were submitted for these folders.
+
+        A reference may come from anywhere, and name any job of this user; the key of an array is known to the
+        controller and to the folder of its job alone.
+        """
+        jobs = asking.recent_tasks()[1]
+        known: dict[Path, set[str]] = {}
+        for folder in {run.folder.parent for run in runs}:
+            known[folder] = {jobs[array.key] for array in arrays.all_of(folder) if array.key in jobs}
+        found = {run.key: task for run in runs if (task := _task(run)) is not None}
+        return {
+            run.key: found[run.key]
+            for run in runs
+            if run.key in found and found[run.key][0] in known[run.folder.parent]
+        }
 
     def _see(self, tasks: Mapping[str, Task]) -> None:
         """Ask the controller about attempts that this process has not asked about."""

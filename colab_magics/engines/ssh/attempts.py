@@ -26,6 +26,7 @@ from ...records.status import ENDED
 from ...session import RUN_VARIABLE
 from .. import base
 from ..base import Engine, Phase, Submission
+from ..local import LocalEngine
 from .folders import OF_HOME
 
 STAGED = ".staged"
@@ -39,13 +40,13 @@ class Attempts:
     ----------
     folder : Path
         Where ``keys`` and the sessions of schedulers lie.
-    others : Engine
-        Knows of runs that this process has not started.
+    others : Engine, optional
+        Knows of runs that this process has not started; a local one by default.
     """
 
-    def __init__(self, folder: Path, others: Engine) -> None:
+    def __init__(self, folder: Path, others: Engine | None = None) -> None:
         self.folder = folder
-        self._others = others
+        self._others = others or LocalEngine()
         self._mine: dict[str, Engine] = {}
         self._over: set[str] = set()
         (folder / "keys").mkdir(mode=0o700, parents=True, exist_ok=True)
