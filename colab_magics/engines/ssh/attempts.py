@@ -14,7 +14,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ class Attempts:
                 process.end_all_with(RUN_VARIABLE, str(known["folder"]))
         return phase
 
-    def cancel(self, keys: Sequence[str]) -> None:
+    def cancel(self, *keys: str) -> None:
         """End attempts; what comes later under one of these keys is not to be started."""
         sought = {key: self.sought(key) for key in keys}
         for key in [key for key, known in sought.items() if known is None]:

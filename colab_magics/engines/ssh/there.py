@@ -283,7 +283,7 @@ class There:
 
     def cancel(self, keys: list[str]) -> Answer:
         """End runs; what comes later under one of these keys is not started."""
-        self.attempts.cancel(keys)
+        self.attempts.cancel(*keys)
         return {}, []
 
     def home_again(self, keys: list[str], remove: bool) -> Answer:
