@@ -228,13 +228,16 @@ def look(
             refused[found.key] = why
         else:
             there[found.key] = found
-    keys = sorted({*local.files, *there})
+    # A secret that stands on both sides must not look as if it were only there: it would be written over.
+    here = {**{key: seen for key, seen in local.secret.items() if key in there}, **local.files}
+    pairs = {key: Pair(key, "only here", seen) for key, seen in here.items() if key not in there}
+    pairs |= {key: Pair(key, "only there", None, found) for key, found in there.items() if key not in here}
+    both = [key for key in there if key in here]
     with ThreadPoolExecutor(THREADS) as pool:
-        # A secret that stands on both sides must not look as if it were only there: it would be written over.
-        here = {**{key: seen for key, seen in local.secret.items() if key in there}, **local.files}
-        pairs = pool.map(lambda key: _compare(root, store, key, here.get(key), there.get(key)), keys)
-        left = [(key, why) for key, why in local.left.items() if key not in local.files]
-        return Sides(address, tuple(pairs), tuple(refused.items()), tuple(left))
+        compared = pool.map(lambda key: _compare(root, store, key, here[key], there[key]), both)
+        pairs |= {pair.key: pair for pair in compared}
+    left = [(key, why) for key, why in local.left.items() if key not in local.files]
+    return Sides(address, tuple(pairs[key] for key in sorted(pairs)), tuple(refused.items()), tuple(left))
 
 
 def _listed(store: Store, address: Address, patterns: Sequence[Pattern]) -> Iterator[Found]:
@@ -253,11 +256,7 @@ def _listed(store: Store, address: Address, patterns: Sequence[Pattern]) -> Iter
             )
 
 
-def _compare(root: Path, store: Store, key: str, here: Here | None, there: Found | None) -> Pair:
-    if there is None:
-        return Pair(key, "only here", here)
-    if here is None:
-        return Pair(key, "only there", None, there)
+def _compare(root: Path, store: Store, key: str, here: Here, there: Found) -> Pair:
     try:
         known = head_once(store, key)
         if same(root / key, there.size, there.etag, known, lambda: etag_is_checksum(store, key)):

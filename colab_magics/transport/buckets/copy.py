@@ -32,6 +32,7 @@ LARGE_AT_ONCE = 2
 _HOPELESS = 8
 """So many failures without one success: what is wrong is not a file."""
 _SHOWN = 5
+_LOOK_SECONDS = 0.05
 
 
 class _Stopped(Exception):
@@ -185,15 +186,24 @@ def _copy(
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="colab_magics-bucket") as pool:
         left: dict[Future[int], Pair] = {}
         ended: queue.SimpleQueue[Future[int]] = queue.SimpleQueue()
+        all_ended = threading.Event()
+
+        def has_ended(future: Future[int]) -> None:
+            ended.put(future)
+            if ended.qsize() >= len(left):
+                all_ended.set()
+
         try:
             for pair in ordered:
-                future = pool.submit(job, pair)
-                left[future] = pair
-                future.add_done_callback(ended.put)
+                left[pool.submit(job, pair)] = pair
+            for future in list(left):
+                future.add_done_callback(has_ended)
             while left:
+                all_ended.wait(_LOOK_SECONDS)  # to wake for each file would take from the threads what they need
                 with contextlib.suppress(queue.Empty):
-                    future = ended.get(timeout=0.5)
-                    _note(result, left.pop(future), future)
+                    while left:
+                        future = ended.get_nowait()
+                        _note(result, left.pop(future), future)
                 if len(result.failed) >= _HOPELESS and not result.done:
                     break
                 rate = moved / max(time.monotonic() - began, 1e-3)
