@@ -92,8 +92,8 @@ def derive(
     when = units.show_time(beat, now=now)
     phase = str(state.get("phase"))
     status = Status(phase, phase, int(state.get("cell") or 0), int(state.get("cells") or 0), state.get("started"))
-    # Whose end nobody here has asked for was not killed: his machine or his time has ended.
-    told_to_end = phase == "killed" and (verdict or {}).get("verdict") == "lost"
+    # What was told to end by nobody here was not killed: its machine or its time has ended, as its engine knows.
+    told_to_end = phase == "killed" and (verdict or {}).get("verdict") == "lost" and bool(_why(verdict))
     if phase in ENDED and out is None and not told_to_end:
         error = state.get("error") or {}
         if phase == "failed":

@@ -136,7 +136,7 @@ def script(array: Array, job_folder: Path, program: Program, *, setup: str, pyth
         f'[ -n "$name" ] || exit {OTHER_ATTEMPT}',
         'folder="$job/$name"',
         "# Another attempt may have come since: then this one starts nothing.",
-        f'until [ -f "$folder/{RECORD}" ] && grep -qF "$key" "$folder/{REFERENCE}"; do',
+        f'until [ -f "$folder/{RECORD}" ] && grep -qsF "$key" "$folder/{REFERENCE}"; do',
         f"    [ $SECONDS -lt {_PATIENCE} ] || exit {OTHER_ATTEMPT}",
         '    sleep 5; ls "$folder" >/dev/null 2>&1',
         "done",
