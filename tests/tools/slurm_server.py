@@ -199,21 +199,16 @@ def _write_settings(server: SlurmServer, settings: Mapping[str, str], more: str)
         "MessageTimeout": "5",
         "KillWait": "5",
         "MinJobAge": "3600",
-        "GresTypes": "gpu",
     }
     lines = [f"{name}={value}" for name, value in {**known, **settings}.items()]
     lines += [
         more,
-        f"NodeName={node} NodeAddr={LOCAL} CPUs={CPUS} RealMemory=4000 Gres=gpu:2",
+        f"NodeName={node} NodeAddr={LOCAL} CPUs={CPUS} RealMemory=4000",
         f"PartitionName=main Nodes={node} Default=YES DefMemPerCPU=600 PriorityTier=1",
         f"PartitionName=urgent Nodes={node} DefMemPerCPU=600 PriorityTier=10 PreemptMode=OFF",
         f"PartitionName=short Nodes={node} DefMemPerCPU=600 MaxTime=2",
         f"PartitionName=harsh Nodes={node} DefMemPerCPU=600 PriorityTier=1 PreemptMode=CANCEL",
     ]
-    # Devices that are none: whoever is given one sees its number.
-    (folder / "gres.conf").write_text(
-        f"NodeName={node} Name=gpu File=/dev/null\nNodeName={node} Name=gpu File=/dev/zero\n"
-    )
     (folder / "slurm.conf").write_text("\n".join(lines) + "\n")
 
 
