@@ -56,6 +56,7 @@ def run(
     timeout: float | None = None,
     ok: Iterable[int] = (0,),
     secrets: Iterable[str] = (),
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end.
 
@@ -75,6 +76,8 @@ def run(
         Exit statuses that are no error.
     secrets : iterable of str
         Texts replaced by ``***`` in what it printed.
+    pass_fds : sequence of int
+        Files that stay open in it, such as a lock.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def run(
     Unavailable
         When the program is not installed.
     """
-    return _run(command, cwd, env, input, timeout, ok, secrets)[0]
+    return _run(command, cwd, env, input, timeout, ok, secrets, pass_fds)[0]
 
 
 def run_raw(
@@ -112,6 +115,7 @@ def _run(
     timeout: float | None,
     ok: Iterable[int],
     secrets: Iterable[str],
+    pass_fds: Sequence[int] = (),
 ) -> tuple[subprocess.CompletedProcess[str], bytes]:
     argv = [need(os.fspath(command[0])), *(os.fspath(part) for part in command[1:])]
     log.debug("run %s", shlex.join(argv))
@@ -126,6 +130,7 @@ def _run(
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,
             start_new_session=True,
+            pass_fds=tuple(pass_fds),
             check=False,
         )
         code, out, err = done.returncode, done.stdout, done.stderr
@@ -296,8 +301,6 @@ def end_tree(pid: int, *, grace: float = 5.0) -> None:
                 continue
         _, family = psutil.wait_procs(family, timeout=wait)
         family = [process for process in family if _start_ticks(process.pid) is not None]
-        if not family:
-            return
 
 
 def _children_of(process: psutil.Process) -> list[psutil.Process]:
@@ -315,7 +318,7 @@ def all_with(name: str, value: str) -> list[int]:
     Children inherit the environment: so what a dead process left behind is found whoever its parent is now.
     """
     wanted = b"\0" + os.fsencode(f"{name}={value}") + b"\0"
-    pids = [name for name in os.listdir("/proc") if name.isdigit()]
+    pids = filter(str.isdigit, os.listdir("/proc"))
     return [int(pid) for pid in pids if wanted in b"\0" + _environment(pid) + b"\0"]
 
 
@@ -330,8 +333,7 @@ def variable(pid: int, name: str) -> str | None:
 def end_all_with(name: str, value: str) -> int:
     """End every process of `all_with`, but for this one and those above it; return how many were found."""
     hits = all_with(name, value)
-    # This process is the usual hit, and then there is nothing to look up.
-    if not set(hits) - {os.getpid()}:
+    if not set(hits) - {os.getpid()}:  # as is usual: nothing to look up
         return 0
     import psutil
 

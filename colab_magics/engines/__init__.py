@@ -17,6 +17,7 @@ ENGINES = Registry(
     "engine",
     {
         LOCAL: "colab_magics.engines.local:LocalEngine",
+        "slurm": "colab_magics.engines.slurm.engine:SlurmEngine",
         "ssh": "colab_magics.engines.ssh.engine:SshEngine",
         "kubernetes": "colab_magics.engines.kubernetes.engine:KubernetesEngine",
     },
@@ -45,7 +46,12 @@ def open_engine(on: str, options: Mapping[str, Any] | None = None) -> Engine:
 
     kind = engine_class(on)
     where = re.sub(r"^[^:@]*[:@]?", "", on)
-    return kind(where, read(kind.Options, options, on=on) if options else None)
+    return kind.at(where, read(kind.Options, options, on=on) if options else None)
+
+
+def name_of(on: str) -> str:
+    """Return the name in what ``on=`` says: ``slurm`` of ``slurm@login``."""
+    return re.split("[:@]", on, maxsplit=1)[0]
 
 
 def engine_class(on: str) -> type[Engine]:
@@ -58,7 +64,7 @@ def engine_class(on: str) -> type[Engine]:
     Unavailable
         When a package is missing.
     """
-    name = re.split("[:@]", on, maxsplit=1)[0]
+    name = name_of(on)
     try:
         return cast("type[Engine]", ENGINES.load(name))
     except InvalidInput as error:

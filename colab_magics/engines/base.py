@@ -184,6 +184,11 @@ class Engine(ABC):
         self.where, self.options = where, self.Options() if options is None else options
 
     @classmethod
+    def at(cls, where: str, options: Any = None) -> Engine:
+        """Open it; what is another engine at another place returns that."""
+        return cls(where, options)
+
+    @classmethod
     def why_not(cls) -> str:
         """Say in a few words why nobody can use this engine from here, such as a program that is not there."""
         return ""
@@ -274,6 +279,26 @@ class Engine(ABC):
     def log(self, run: Submission) -> str:
         """Return what the engine itself knows of a run that left no log: why it could not start."""
         return ""
+
+    def change_at_once(self, number: int) -> bool:
+        """Let so many runs execute at once from now on; False where the scheduler holds the others back."""
+        return False
+
+    def says(self, run: Submission) -> str:
+        """Return why a run waits, in a word of the engine's; empty when there is nothing to say."""
+        return ""
+
+    def verdict(self, run: Submission) -> tuple[Literal["lost", "killed"], str]:
+        """Say what became of a run that has ended though nobody asked for it here, or whose runner has not said how.
+
+        Returns
+        -------
+        str
+            Whether it was lost, and may be tried again, or killed by somebody.
+        str
+            Why, as far as the engine knows: it was over its time, its machine failed.
+        """
+        return "lost", self.log(run)
 
     def wait(self, seconds: float) -> None:
         """Wait so long; less when a run that was polled has ended meanwhile and the engine can tell."""

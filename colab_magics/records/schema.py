@@ -163,6 +163,7 @@ class Reference(TypedDict, total=False):
     ref: dict[str, Any] | None
     seen: Literal["queued", "running", "unknown", "ended"]
     since: Moment
+    says: str
 
 
 class Claimed(TypedDict, total=False):

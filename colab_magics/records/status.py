@@ -92,18 +92,23 @@ def derive(
     when = units.show_time(beat, now=now)
     phase = str(state.get("phase"))
     status = Status(phase, phase, int(state.get("cell") or 0), int(state.get("cells") or 0), state.get("started"))
-    if phase in ENDED and out is None:
+    # What was told to end by nobody here was not killed: its machine or its time has ended, as its engine knows.
+    told_to_end = phase == "killed" and (verdict or {}).get("verdict") == "lost" and bool(_why(verdict))
+    if phase in ENDED and out is None and not told_to_end:
         error = state.get("error") or {}
         if phase == "failed":
             name = units.without_controls(str(error.get("ename")))
             status = replace(status, text=f"{' '.join(filter(None, ['failed', where]))}: {name}", error=error)
+            status = replace(status, text=status.text + _why(verdict, "; "))
         elif phase == "killed":
-            status = replace(status, text=_with("killed", when, at))
+            status = replace(status, text=_with("killed", when, at) + _why(verdict))
         return replace(status, ended=state.get("ended"))
     if verdict is not None:
         said = str(verdict.get("verdict"))
         phase = "killed" if said == "killed" else "interrupted"
-        return replace(status, phase=phase, text=_with(said, when, at), ended=verdict.get("at"))
+        return replace(status, phase=phase, text=_with(said, when, at) + _why(verdict), ended=verdict.get("at"))
+    if out is not None and out.get("seen") == "queued" and beat < float(out.get("since") or 0):
+        return replace(status, phase="waiting", text=f"queued again {_on(out)}{_says(out)}")
     if out is not None:
         doing = f"{phase}, results are on their way" if phase in ENDED else step or at or "running"
         text = f"{doing}, {where_out}" if (where_out := _where(out)) else doing
@@ -122,12 +127,28 @@ def _without_a_word(verdict: Mapping[str, Any] | None, out: Mapping[str, Any] | 
         said = str(verdict.get("verdict"))
         if said == "cancelled":
             return Status(said, f"not started: {verdict.get('reason')}")
-        return Status("interrupted" if said == "lost" else said, f"{said} before it started")
+        return Status("interrupted" if said == "lost" else said, f"{said} before it started{_why(verdict)}")
     if out is None:
         return Status("waiting", "waiting")
     if out.get("seen") == "running":
-        return Status("running", f"starting {_where(out) or 'on ' + out['engine']}")
-    return Status("waiting", f"queued {_where(out) or 'on ' + out['engine']}" + _not_heard_of(out, now))
+        return Status("running", f"starting {_on(out)}")
+    return Status("waiting", f"queued {_on(out)}{_says(out)}" + _not_heard_of(out, now))
+
+
+def _on(out: Mapping[str, Any]) -> str:
+    return _where(out) or f"on {out['engine']}"
+
+
+def _says(out: Mapping[str, Any]) -> str:
+    """Say why an engine lets a run wait."""
+    says = units.without_controls(str(out.get("says") or ""))[:80]
+    return f" ({says})" if says else ""
+
+
+def _why(verdict: Mapping[str, Any] | None, colon: str = ": ") -> str:
+    """Say why a run was lost or killed, as far as its engine knew."""
+    reason = units.without_controls(str((verdict or {}).get("reason") or ""))[:500]
+    return f"{colon}{reason}" if reason else ""
 
 
 def _where(out: Mapping[str, Any]) -> str:

@@ -48,6 +48,7 @@ class Active:
     submission: Submission
     began: float
     seen: Phase | None = None
+    says: str = ""
     """What was written of it last."""
 
 
@@ -154,11 +155,12 @@ class Scheduler:
 
     def _see(self, one: Active, phase: Phase) -> None:
         """Write down what was seen of a run, for those who read its folder; of this machine's that tells itself."""
-        if one.run.engine == LOCAL or phase in (one.seen, base.ENDED):
+        says = self.engine.says(one.submission)
+        if one.run.engine == LOCAL or phase == base.ENDED or (phase, says) == (one.seen, one.says):
             return
         with contextlib.suppress(OSError):  # for people's eyes: the next one may find room
-            submitted.note(one.run, one.submission, phase)
-            one.seen = phase
+            submitted.note(one.run, one.submission, phase, says)
+            one.seen, one.says = phase, says
 
     def _settle(self) -> None:
         """Bring home what has ended, and decide about it; where that cannot be written, the run waits for it."""
@@ -195,10 +197,9 @@ class Scheduler:
             process.end_all_with(RUN_VARIABLE, str(run.folder))
             with contextlib.suppress(OSError):  # without room it is done by who opens it, or tries it again
                 payload_of(run.record).seal(run.folder)
-            if run.verdict() is None:
-                run.judge("lost", self.engine.log(one.submission))
+        submitted.judge(run, self.engine, one.submission)
         status = run.status(is_home=True)
-        went_wrong = not status.ended_well and status.phase != "killed"
+        went_wrong = not status.ended_well and status.phase not in ("killed", "cancelled")
         if went_wrong and self.tries[run.folder] < self.feed.retries and not Run.look(run.folder).problem:
             renew(run.folder)
             fresh = Run.load(run.folder)
@@ -244,11 +245,15 @@ class Scheduler:
             if (run := self.waiting[0]).verdict() is None and run.folder.is_dir():
                 run.judge("cancelled", self.no_more)
             self._drop()
+        for one in self.active:
+            # Those that a cluster has, and that wait there; should one begin meanwhile, its runner reads this.
+            if one.seen == base.QUEUED and one.run.state() is None and one.run.verdict() is None:
+                one.run.judge("cancelled", self.no_more)
         self.source.cancel(self.no_more)
         self.no_more = ""
 
     def _start_more(self) -> None:
-        if (workers := self._workers.news()) is not None:
+        if (workers := self._workers.news()) is not None and not self.engine.change_at_once(workers):
             self.feed = dataclasses.replace(self.feed, workers=workers)
         if time.monotonic() < self._again["start"]:
             return

@@ -224,7 +224,7 @@ def _queue(order: Order) -> tuple[Board, Plan]:
     folders = attempts.write(made, order.job_folder, order.draft, order.record())
     scheduler.add(order.job_folder, folders)
     if order.workers is not None:
-        scheduler.set_workers(order.job_folder, order.workers)
+        scheduler.set_workers(order.job_folder, order.resources.at_once or order.workers)
     return _board(order, made), made
 
 
@@ -249,7 +249,7 @@ def _join_those_that_run(order: Order, busy: Busy) -> tuple[Board, Plan]:
     waiting = [Run.load(order.job_folder / folder_name(index)) for index, _ in made.execute]
     plan.check_code(waiting, order.draft.hashes, order.resume)
     if order.workers is not None:
-        scheduler.set_workers(order.job_folder, order.workers)
+        scheduler.set_workers(order.job_folder, order.resources.at_once or order.workers)
     joined.remember(order.job_folder, order.record(), made.order)
     made.adopt += waiting
     made.execute, made.resumed = [], {}

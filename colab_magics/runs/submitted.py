@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .. import process
 from ..checkout import trust
-from ..engines import ENGINES, base, open_engine
+from ..engines import ENGINES, base, name_of, open_engine
 from ..engines.base import Engine, Phase, Ref, Submission
 from ..errors import ColabMagicsError, InvalidInput, Unavailable
 from ..records import lock, schema
@@ -59,9 +59,9 @@ def confirm(run: Run, submission: Submission, ref: Ref) -> Submission:
     return submitted
 
 
-def note(run: Run, submission: Submission, seen: Phase) -> None:
-    """Write down what was seen of a run that is elsewhere; raises OSError."""
-    _write(run, submission, seen=seen, since=time.time())
+def note(run: Run, submission: Submission, seen: Phase, says: str = "") -> None:
+    """Write down what was seen of a run that is elsewhere, and why it waits; raises OSError."""
+    _write(run, submission, seen=seen, since=time.time(), **({"says": says} if says else {}))
 
 
 def forget(run: Run) -> None:
@@ -114,6 +114,19 @@ def is_over(run: Run) -> bool:
     return (run.state() or {}).get("phase") in ENDED
 
 
+def judge(run: Run, engine: Engine, submission: Submission) -> None:
+    """Write down what its engine knows of a run's end, unless that was asked for here, or the run did well.
+
+    A runner that was told to end says that it was killed, and knows neither by whom nor why.
+    """
+    phase = (run.state() or {}).get("phase")
+    if run.verdict() is not None or phase == "done":
+        return
+    word, why = engine.verdict(submission)
+    if why or phase not in ENDED:
+        run.judge(word, why)
+
+
 def settle(job_folder: Path, engines: Collection[str]) -> None:
     """Ask these engines about what an earlier scheduler has left, before anything is decided about it.
 
@@ -126,8 +139,7 @@ def settle(job_folder: Path, engines: Collection[str]) -> None:
     for engine, runs in _by_engine(run for run in runs_of(job_folder) if run.engine in engines):
         asked = [(run, one) for run, one in _sought(engine, runs) if run.engine != LOCAL and one.ref is not None]
         for run, submission in _come_home(engine, asked):
-            if not is_over(run) and run.verdict() is None:
-                run.judge("lost", engine.log(submission))
+            judge(run, engine, submission)
 
 
 def _come_home(engine: Engine, runs: Sequence[tuple[Run, Submission]]) -> list[tuple[Run, Submission]]:
@@ -210,7 +222,7 @@ def end(runs: Iterable[Run]) -> None:
 
 
 def _is_known_engine(run: Run) -> bool:
-    return run.engine.partition(":")[0] in ENGINES.names()
+    return name_of(run.engine) in ENGINES.names()
 
 
 def _phases(engine: Engine, submissions: list[Submission]) -> list[Phase]:

@@ -124,7 +124,8 @@ def fork(
         Python's, numpy's and torch's global ones are seeded for each run, from their state here and the run's index.
     on : str, default "local"
         The engine: where runs execute. ``local`` is this machine, ``ssh:gpu1,gpu2`` are others that ssh reaches,
-        ``kubernetes`` is a cluster.
+        ``slurm`` is the cluster on whose login node this is, ``slurm@login`` one that ssh reaches,
+        ``kubernetes`` is the cluster that ``kubectl`` asks.
     time, cell_time : str, optional
         How long a run, and a cell, may take: ``2h``. For ever by default. A run that takes longer has failed.
     retries : int, default 0

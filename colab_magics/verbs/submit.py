@@ -103,7 +103,8 @@ def submit(
         GPUs of each run; see ``%fork``.
     on : str, optional
         The engine: where runs execute. ``local`` is this machine, and the default; ``ssh:gpu1,gpu2`` are others that
-        ssh reaches, ``kubernetes`` is a cluster.
+        ssh reaches, ``slurm`` is the cluster on whose login node this is, ``slurm@login`` one that ssh reaches,
+        ``kubernetes`` is the cluster that ``kubectl`` asks.
     need : str, optional
         What one run needs: ``need="3GB disk, 1.5GB gpu, 2 cpu"`` (see ``%host probe``). Of the hosts that ``on=ssh:``
         names, or ssh's configuration, the one with just enough is taken, and it is said why each other one lost. It

@@ -92,6 +92,28 @@ def test_what_the_runner_said_at_its_end_is_final(phase: str) -> None:
     )
 
 
+def test_what_an_engine_knows_of_an_end_is_said() -> None:
+    late = {"attempt": 1, "verdict": "lost", "at": NOW, "reason": "over its time"}
+    ended = derive(state("killed"), late, now=NOW)
+    assert (ended.phase, ended.text.startswith("lost "), ended.text.endswith(": over its time")) == (
+        "interrupted",
+        True,
+        True,
+    )
+    failed = derive(state("failed", error={"cell": 2, "ename": "E"}), late, now=NOW)
+    assert (failed.phase, failed.text) == ("failed", "failed in cell 2: E; over its time")
+    assert derive(None, late, now=NOW).text == "lost before it started: over its time"
+
+
+def test_a_run_that_is_queued_a_second_time_waits() -> None:
+    out = {"engine": "slurm", "seen": "queued", "since": NOW, "says": "Priority\x1b[2J"}
+    for before in (state("killed", beat=NOW - 5), state("running", beat=NOW - 5)):
+        again = derive(before, None, now=NOW, out=out)
+        assert (again.phase, again.text) == ("waiting", "queued again on slurm (Priority)")
+    assert derive(None, None, now=NOW, out=out).text == "queued on slurm (Priority)"
+    assert derive(state("running", beat=NOW + 1), None, now=NOW, out=out).phase == "running"
+
+
 def test_killed_before_it_started() -> None:
     assert derive(None, {"attempt": 1, "verdict": "killed", "at": NOW}, now=NOW).text == "killed before it started"
     assert derive(None, None, now=NOW).phase == "waiting"

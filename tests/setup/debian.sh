@@ -1,8 +1,8 @@
 #!/bin/sh
 # See to the programs that the demo or the tests need: by apt as root, else say what is missing and how to get it.
 #   debian.sh demo   a Python with venv, git, rsync
-#   debian.sh test   also sshd, ssh, login shells, Ceph, PostgreSQL, Chromium and FUSE
-#   debian.sh bench  also FUSE, lsyncd, curl and PostgreSQL
+#   debian.sh test   also sshd, ssh, login shells, Ceph, PostgreSQL, Slurm, Chromium and FUSE
+#   debian.sh bench  also FUSE, lsyncd, curl, PostgreSQL and Slurm
 # Without a must (venv, git, rsync) this ends with an error. Tests whose program is missing skip and say so.
 set -eu
 here=$(dirname -- "$0")
@@ -13,6 +13,11 @@ has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 # Debian keeps the server's programs away from $PATH.
 postgresql() {
     has initdb || [ -n "$(find /usr/lib/postgresql -name initdb 2>/dev/null | head -n 1)" ] || others="$others postgresql"
+}
+
+slurm() {
+    has slurmctld && has slurmd && has sbatch || others="$others slurm-wlm slurm-wlm-basic-plugins"
+    has munged || others="$others munge"
 }
 
 list_missing() {
@@ -27,6 +32,7 @@ list_missing() {
         has radosgw || others="$others radosgw ceph-mon ceph-osd ceph-base ceph-common"
         has openssl || others="$others openssl"
         postgresql
+        slurm
         # Login shells that people have on other machines.
         for shell in zsh fish tcsh; do has "$shell" || others="$others $shell"; done
         has chromium || has google-chrome || others="$others chromium"
@@ -41,6 +47,7 @@ list_missing() {
     fi
     if [ "$what" = bench ]; then
         postgresql
+        slurm
         has lsyncd || others="$others lsyncd"
         has curl || others="$others curl"
     fi

@@ -94,6 +94,7 @@ def boxes(
     names: Sequence[str] = ("alpha", "beta"),
     paths: Mapping[str, str] | None = None,
     links: Mapping[str, Link] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[list[Box]]:
     """Run machines until the block ends; ``COLAB_MAGICS_SSH_CONFIG`` names them meanwhile.
 
@@ -109,6 +110,8 @@ def boxes(
         ``PATH`` of those who log in, by the machine's name.
     links : mapping, optional
         What lies between here and a machine, by its name.
+    variables : mapping, optional
+        Environment variables of those who log in.
     """
     with ExitStack() as stack:
         made = []
@@ -123,6 +126,7 @@ def boxes(
                 {} if link is None else {"inside": link.inside, "listen": link.far, "address": link.far}
             )
             of_machine = {"session_path": (paths or {}).get(name), "COLAB_MAGICS_LEASES": str(own / "leases")}
+            of_machine |= variables or {}
             made.append(
                 Box(name, stack.enter_context(sshd(folder, host=name, session_home=own, **where, **of_machine)), own)
             )

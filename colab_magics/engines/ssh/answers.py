@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, Required, TypedDict
 
 import msgspec
 
 from ...errors import Unavailable
+from ..base import EVERY
 
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Moment = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
@@ -24,7 +25,7 @@ class Hello(TypedDict):
 class Settled(TypedDict):
     """What runs get there; see `colab_magics.engines.base.Resources`."""
 
-    workers: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+    workers: Annotated[int, msgspec.Meta(ge=1, le=EVERY)]
     gpus: float | None
     only_free: bool
     inputs: bool
@@ -69,10 +70,18 @@ class Found(TypedDict):
     runs: list[Attempt | None]
 
 
-class Phases(TypedDict):
-    """How attempts are doing."""
+class Phases(TypedDict, total=False):
+    """How attempts are doing, and why they wait."""
 
-    phases: list[Literal["queued", "running", "ended", "unknown", "never"]]
+    phases: Required[list[Literal["queued", "running", "ended", "unknown", "never"]]]
+    says: list[str]
+
+
+class Verdict(TypedDict):
+    """What became of an attempt."""
+
+    word: Literal["lost", "killed"]
+    why: str
 
 
 class Fetched(TypedDict, total=False):
@@ -99,6 +108,7 @@ KINDS: dict[str, Any] = {
     "submit": Submitted,
     "find": Found,
     "poll": Phases,
+    "verdict": Verdict,
     "fetch": Fetches,
 }
 

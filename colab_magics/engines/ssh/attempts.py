@@ -25,7 +25,7 @@ from ...records.names import STATE, number_of
 from ...records.status import ENDED
 from ...session import RUN_VARIABLE
 from .. import base
-from ..base import Phase, Submission
+from ..base import Engine, Phase, Submission
 from ..local import LocalEngine
 from .folders import OF_HOME
 
@@ -40,13 +40,14 @@ class Attempts:
     ----------
     folder : Path
         Where ``keys`` and the sessions of schedulers lie.
+    others : Engine, optional
+        Knows of runs that this process has not started; a local one by default.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, others: Engine | None = None) -> None:
         self.folder = folder
-        self._others = LocalEngine()
-        """For runs that this process has not started."""
-        self._mine: dict[str, LocalEngine] = {}
+        self._others = others or LocalEngine()
+        self._mine: dict[str, Engine] = {}
         self._over: set[str] = set()
         (folder / "keys").mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -88,7 +89,7 @@ class Attempts:
         """Take back what was not started."""
         self._file(key).unlink(missing_ok=True)
 
-    def begun(self, key: str, engine: LocalEngine) -> None:
+    def begun(self, key: str, engine: Engine) -> None:
         """Note that this process has started an attempt."""
         self._mine[key] = engine
 
@@ -96,40 +97,62 @@ class Attempts:
         """Return what is known of an attempt that was started; one that was only announced is looked for."""
         known = self.known(key)
         if known is not None and not known.get("who"):
-            who = self._others.find([_submission(key, known)])[0]
+            who = self._others.find([submission(key, known)])[0]
             if who is None and not (Path(known["folder"]) / STATE).exists():
                 return None
             known["who"] = who or {}
             self.note(key, **known)
         return known
 
+    def phases(self, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Phase]:
+        """Tell how attempts are doing, by their keys; each engine is asked once."""
+        return {key: self._phase(key, known[key], phase) for key, phase in self._polled(known).items()}
+
+    def _polled(self, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Phase]:
+        phases: dict[str, Phase] = dict.fromkeys(known, base.ENDED)
+        for engine, mine in self._by_engine(known):
+            phases |= zip((one.key for one in mine), engine.poll(mine), strict=True)
+        return phases
+
+    def _by_engine(self, known: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Engine, list[Submission]]]:
+        """Yield engines with those attempts that they have started."""
+        by_engine: dict[int, tuple[Engine, list[Submission]]] = {}
+        for key, one in known.items():
+            if one.get("who"):
+                engine = self._mine.get(key, self._others)
+                by_engine.setdefault(id(engine), (engine, []))[1].append(submission(key, one))
+        yield from by_engine.values()
+
     def phase(self, key: str, known: Mapping[str, Any]) -> Phase:
         """Tell how an attempt is doing; what one has left behind whose runner was killed ends with it."""
-        phase = base.ENDED
-        if known.get("who"):
-            phase = self._mine.get(key, self._others).poll([_submission(key, known)])[0]
+        return self.phases({key: known})[key]
+
+    def _phase(self, key: str, known: Mapping[str, Any], phase: Phase) -> Phase:
         if phase == base.ENDED and key not in self._over:
             self._over.add(key)
             if not _said_its_end(Path(known["folder"])) and not lock.is_held(Path(known["folder"])):
                 process.end_all_with(RUN_VARIABLE, str(known["folder"]))
         return phase
 
-    def cancel(self, key: str) -> None:
-        """End an attempt; one that comes later under this key is not to be started."""
-        known = self.sought(key)
-        if known is None:
+    def cancel(self, *keys: str) -> None:
+        """End attempts; what comes later under one of these keys is not to be started."""
+        sought = {key: self.sought(key) for key in keys}
+        for key in [key for key, known in sought.items() if known is None]:
             self.note(key, cancelled=True, began=time.time())
-        elif known["who"]:
-            self._mine.get(key, self._others).cancel([_submission(key, known)])
+        for engine, mine in self._by_engine({key: known for key, known in sought.items() if known is not None}):
+            engine.cancel(mine)
+
+    def engine_of(self, key: str) -> Engine:
+        """Return the engine that has an attempt."""
+        return self._mine.get(key, self._others)
 
     def look(self) -> bool:
         """Look at those that this process has started; whether one of them has ended."""
         process.reap()
         before = len(self._mine)
-        for key in list(self._mine):
-            known = self.known(key)
-            if known is None or self.phase(key, known) == base.ENDED:
-                del self._mine[key]
+        known = {key: known for key in self._mine if (known := self.known(key)) is not None}
+        phases = self.phases(known)
+        self._mine = {key: one for key, one in self._mine.items() if phases.get(key, base.ENDED) != base.ENDED}
         return len(self._mine) < before
 
     def came_home(self, key: str, *, remove: bool) -> None:
@@ -175,8 +198,9 @@ def _said_its_end(folder: Path) -> bool:
     return (process.read_json(folder / STATE) or {}).get("phase") in ENDED
 
 
-def _submission(key: str, known: Mapping[str, Any]) -> Submission:
-    return Submission(Path(known["folder"]), key, known.get("who"))
+def submission(key: str, known: Mapping[str, Any]) -> Submission:
+    """Return an attempt as its engine knows it; what is known of it may be nothing."""
+    return Submission(Path(str(known.get("folder") or "")), key, known.get("who"))
 
 
 def read(path: Path, start: int, most: int) -> bytes:

@@ -62,7 +62,7 @@ class SshEngine(Engine):
         if not names:
             raise InvalidInput("on=ssh: on which machine?", "Name it, or several: on=ssh:gpu1,gpu2. See %host list")
         self._news = threading.Event()
-        self._hosts = Hosts(names, self._news.set)
+        self._hosts = Hosts(names, self._news.set, self._engine_there())
         self._root = Path()
         self._ready: Sending | None = None
         self._out: dict[str, str] = {}
@@ -70,8 +70,13 @@ class SshEngine(Engine):
         self._unsure: dict[str, Submission] = {}
         """Those of which nobody knows whether they arrived."""
         self._polled: dict[str, Future[Answer]] = {}
+        self._says: dict[str, str] = {}
         self._fences: Fences | None = None
         self._arrivals = Arrivals(self._hosts.__getitem__)
+
+    def _engine_there(self) -> Sequence[str]:
+        """Name the engine that executes runs on the hosts, with what is said to it; by default the local one."""
+        return ()
 
     @classmethod
     def why_not(cls) -> str:
@@ -226,8 +231,10 @@ class SshEngine(Engine):
         phases: dict[str, Phase] = {}
         for name, answer in asked.items():
             with contextlib.suppress(ColabMagicsError):
-                for run, phase in zip(by_host[name], result(name, answer)[0]["phases"], strict=False):
+                said = result(name, answer)[0]
+                for run, phase in zip(by_host[name], said["phases"], strict=False):
                     phases[run.key] = self._phase(name, run, phase)
+                self._says |= zip((run.key for run in by_host[name]), said.get("says") or (), strict=False)
         # What is said to be on a host that is none of this engine's is nowhere.
         nowhere = {run.key for run in runs if _host_of(run) not in self._hosts.names}
         nowhere |= {run.key for run in runs if run.key not in phases and run.key in self._fenced}
@@ -257,7 +264,7 @@ class SshEngine(Engine):
             self._out.pop(run.key, None)
             return base.ENDED
         self._out[run.key] = name
-        return base.RUNNING if said == base.RUNNING else base.UNKNOWN
+        return base.RUNNING if said == base.RUNNING else base.QUEUED if said == base.QUEUED else base.UNKNOWN
 
     def _send_again(self, name: str, run: Submission) -> None:
         """Send a run once more to the host to which it was on its way when the line was cut."""

@@ -17,7 +17,7 @@ import select
 import tarfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ _SAYS = "colab_magics-runs: "
 _START_SECONDS = 60.0
 _AGAIN = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds until a host that could not be reached is tried again."""
-_SERVE = "-m colab_magics.engines.ssh.there"
+_SERVE = "-m colab_magics.engines.ssh.there$ENGINE"
 # Through a login shell of any kind: no line break, backslash, apostrophe or exclamation mark. A scope of systemd's
 # outlives a logout also where processes of the session are killed.
 _WHICH = (
@@ -87,11 +87,13 @@ class Host:
         The project's folder there, whose environment is used.
     news : callable
         Called when something has happened there, from any thread.
+    engine : sequence of str
+        Name and options of the engine that executes runs there; by default it is the local one.
     """
 
-    def __init__(self, name: str, project: str, news: Callable[[], None]) -> None:
+    def __init__(self, name: str, project: str, news: Callable[[], None], engine: Sequence[str] = ()) -> None:
         self.name = ssh.check_host(name)
-        self._project, self._news = project, news
+        self._project, self._news, self._engine = project, news, engine
         self._lock = threading.Lock()
         self._line: Line | None = None
         self._opening: Future[Line] | None = None
@@ -196,6 +198,7 @@ class Host:
     def _started(self) -> tuple[str, Pipes, bytes]:
         """Start what serves runs; returns what the host says, and what comes behind that."""
         script = self._of_wanted(_START).replace("$MARK", package()[0])
+        script = script.replace("$ENGINE", "".join(f" {word}" for word in self._engine))
         pipes = Pipes(ssh.command(self.name, ["sh", "-c", script]))
         said, end = b"", time.monotonic() + _START_SECONDS
         while True:

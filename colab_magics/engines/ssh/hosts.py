@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -33,10 +33,13 @@ class Hosts:
         Their names for ssh.
     news : callable
         Called when something has happened on one of them, from any thread.
+    engine : sequence of str
+        Name and options of the engine there; see `Host`.
     """
 
-    def __init__(self, names: Iterable[str], news: Callable[[], None]) -> None:
+    def __init__(self, names: Iterable[str], news: Callable[[], None], engine: Sequence[str] = ()) -> None:
         self.names = list(dict.fromkeys(names))
+        self.engine = engine
         self.project = ""
         """The project's folder there, whose Python is used."""
         self.gpus: str | float | None = None
@@ -50,7 +53,7 @@ class Hosts:
         if name not in self.names:
             raise Unavailable(f"{name!r} is none of the hosts {', '.join(self.names)}.")
         if name not in self._made:
-            self._made[name] = Host(name, self.project, self._news)
+            self._made[name] = Host(name, self.project, self._news, self.engine)
         return self._made[name]
 
     def open(self) -> list[Future[Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 from ... import process
 from ...errors import Unavailable
 from ...records.names import PRELOAD, RECORD, SCHEDULER
+from ...records.run import LOCAL
 from ..base import Submission, Work
 from .code import Checkout, root_of
 from .companions import Companions
@@ -67,7 +68,7 @@ class Sending:
             if names is None or not self._companions.are_there(host, record):
                 continue
             gpus = self._hosts.gpus_of(name) if record.get("gpus") is None else record["gpus"]
-            own = {"engine": "local", "gpus": gpus}
+            own = {"engine": next(iter(self._hosts.engine), LOCAL), "gpus": gpus}
             head = {"key": run.key, "folder": run.folder.name, "base": sizes(run.folder)}
             heads.append({**head, "cwd": _inside(code, record.get("cwd")), "record": {**record, **own}})
             blobs.append(packed(run.folder, names))
@@ -83,6 +84,7 @@ class Sending:
             environment=dict(self.work.environment),
             preload=process.read_json(self.work.job_folder / SCHEDULER / PRELOAD),
             runs=heads,
+            at_once=self.work.at_once,
         )
         return answer, sent
 

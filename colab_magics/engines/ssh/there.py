@@ -1,4 +1,6 @@
-"""The local engine of a machine, for a scheduler elsewhere: ``python -P -m colab_magics.engines.ssh.there``.
+"""An engine of a machine, for a scheduler elsewhere: ``python -P -m colab_magics.engines.ssh.there [NAME OPTIONS]``.
+
+It is the local one, or another by its name, with options as JSON in hexadecimal digits.
 
 It answers questions that come through standard input, one after the other (see `colab_magics.engines.ssh.line` for the
 other end). Nothing depends on it: runs are processes of their own, and what is known of them stands in files, so that
@@ -14,8 +16,8 @@ Below ``~/colab_magics``::
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
-import importlib.metadata
 import io
 import json
 import os
@@ -33,13 +35,15 @@ from typing import Any, cast
 from ... import process
 from ...errors import ColabMagicsError, InvalidInput, NotFound
 from ...records import lock
-from ...records.names import PRELOAD, RECORD, SCHEDULER, STATE
+from ...records.names import PRELOAD, RECORD, REFERENCE, SCHEDULER, STATE
+from ...records.run import LOCAL
 from ...relay import wire
 from ...session import CODE_VARIABLE
 from ...transport import copying
-from ..base import Program, Submission, Work
+from .. import open_engine
+from ..base import Engine, NotSubmitted, Program, Submission, Work
 from ..local import LocalEngine
-from . import attempts
+from . import attempts, python_there
 from .attempts import Attempts
 from .code import Snapshot, States
 from .folders import GROWING
@@ -65,24 +69,31 @@ class There:
     ----------
     home : Path
         The user's home folder.
+    on : str, default "local"
+        The engine's name.
+    options : mapping, optional
+        What was said to it.
     """
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, on: str = LOCAL, options: Mapping[str, Any] | None = None) -> None:
+        self.home, self.on, self._options = home, on, options or {}
         (home / ROOT).mkdir(mode=0o700, exist_ok=True)
-        self.attempts = Attempts(home / ROOT / ".runs")
+        self.attempts = Attempts(home / ROOT / ".runs", self._engine())
         self.states = States(home / ROOT / ".code")
         self.room = Room()
-        self._engines: dict[tuple[Path, str], LocalEngine] = {}
+        self._engines: dict[tuple[Path, str], Engine] = {}
+
+    def _engine(self) -> Engine:
+        return open_engine(self.on, self._options)
 
     def hello(self) -> Answer:
         """Say who this is, and which packages are missing; remove what has come home long ago."""
         self.states.sweep(self.attempts.sweep(KEPT_SECONDS), KEPT_SECONDS)
-        return {"host": socket.gethostname(), "python": sys.version.split()[0], "unmet": _unmet()}, []
+        return {"host": socket.gethostname(), "python": sys.version.split()[0], "unmet": python_there.unmet()}, []
 
     def settle(self, workers: str, gpus: str | float | None, inputs: str) -> Answer:
         """Say what runs get here, and whether any inputs are here."""
-        found = LocalEngine().settle(self.home, self.home, workers, gpus)
+        found = self._engine().settle(self.home, self.home, workers, gpus)
         said: dict[str, Any] = {"workers": found.workers, "gpus": found.gpus, "only_free": found.only_free}
         own = self.home / inputs
         said["inputs"] = own.is_dir() and any(own.iterdir())
@@ -123,6 +134,7 @@ class There:
         environment: dict[str, str],
         preload: dict[str, Any] | None,
         runs: list[dict[str, Any]],
+        at_once: int | None = None,
     ) -> Answer:
         """Start runs; for each what is known of it now: its process, nothing while it has to wait, or a problem."""
         code = self.states.folder_of(state)
@@ -139,51 +151,51 @@ class There:
                 answers[number] = {"problem": problem}
             else:
                 folder = self.attempts.folder_of(session, job, one["folder"])
-                _write_run(folder, one, blob, code)
+                _write_run(folder, one, blob, code, self.on)
                 fresh.append((number, Submission(folder, one["key"])))
         if fresh:
             job_folder = fresh[0][1].folder.parent
-            engine = self._prepared(job_folder, code, program, environment, preload, [one.folder for _, one in fresh])
+            work = Work(job_folder, _program(program), [one.folder for _, one in fresh], (), environment, 1, at_once)
+            engine = self._prepared(work, code, preload)
+            known = {}
             for number, submission in fresh:
                 about = {"folder": str(submission.folder), "base": runs[number]["base"], "code": str(code)}
-                answers[number] = self._start(engine, submission, {**about, "began": time.time()})
-                self.room.started(runs[number]["record"], answers[number].get("who"))
+                known[submission.key] = {**about, "began": time.time()}
+            started = self._start(engine, [one for _, one in fresh], known)
+            for (number, _), who in zip(fresh, started, strict=True):
+                answers[number] = {} if who is None else {"who": who}
+                self.room.started(runs[number]["record"], who)
         return {"runs": answers}, []
 
-    def _start(self, engine: LocalEngine, one: Submission, known: dict[str, Any]) -> dict[str, Any]:
-        self.attempts.note(one.key, **known)
+    def _start(
+        self, engine: Engine, runs: Sequence[Submission], known: Mapping[str, Any]
+    ) -> list[dict[str, Any] | None]:
+        for one in runs:
+            self.attempts.note(one.key, **known[one.key])
         try:
-            who = engine.submit([one])[0]
-        except OSError:
-            self.attempts.forget(one.key)
+            started = engine.submit(runs)
+        except (OSError, NotSubmitted):
+            for one in runs:
+                self.attempts.forget(one.key)
             raise
-        if who is None:
-            self.attempts.forget(one.key)
-            return {}
-        self.attempts.note(one.key, **known, who=who)
-        self.attempts.begun(one.key, engine)
-        return {"who": who}
+        for one, who in zip(runs, started, strict=True):
+            if who is None:
+                self.attempts.forget(one.key)
+            else:
+                self.attempts.note(one.key, **known[one.key], who=who)
+                self.attempts.begun(one.key, engine)
+        return started
 
-    def _prepared(
-        self,
-        job_folder: Path,
-        code: Path,
-        program: str,
-        environment: Mapping[str, str],
-        preload: dict[str, Any] | None,
-        folders: Sequence[Path],
-    ) -> LocalEngine:
+    def _prepared(self, work: Work, code: Path, preload: dict[str, Any] | None) -> Engine:
         """Return the engine for a job and a state of its code: what it is forked from has loaded that state."""
-        if (engine := self._engines.get((job_folder, code.name))) is not None:
+        if (engine := self._engines.get((work.job_folder, code.name))) is not None:
             return engine
-        module, _, name = program.partition(":")
-        what = cast("type[Program]", getattr(importlib.import_module(module), name))
-        (job_folder / SCHEDULER).mkdir(mode=0o700, exist_ok=True)
+        (work.job_folder / SCHEDULER).mkdir(mode=0o700, exist_ok=True)
         if preload is not None:
-            process.write_json(job_folder / SCHEDULER / PRELOAD, _of_this_python(preload))
-        engine = self._engines[job_folder, code.name] = LocalEngine()
-        with contextlib.chdir(job_folder):
-            engine.prepare(Work(job_folder, what(), folders, environment={**environment, CODE_VARIABLE: str(code)}))
+            process.write_json(work.job_folder / SCHEDULER / PRELOAD, python_there.preload_of(preload))
+        engine = self._engines[work.job_folder, code.name] = self._engine()
+        with contextlib.chdir(work.job_folder):
+            engine.prepare(dataclasses.replace(work, environment={**work.environment, CODE_VARIABLE: str(code)}))
         return engine
 
     def find(self, keys: list[str]) -> Answer:
@@ -193,12 +205,20 @@ class There:
 
     def poll(self, keys: list[str]) -> Answer:
         """Tell how attempts are doing; ``never`` of those that are not known here."""
-        found = [(key, self.attempts.sought(key)) for key in keys]
-        return {"phases": [NEVER if known is None else self.attempts.phase(key, known) for key, known in found]}, []
+        known = {key: one for key in keys if (one := self.attempts.sought(key)) is not None}
+        phases = self.attempts.phases(known)
+        says = [self.attempts.engine_of(key).says(attempts.submission(key, known.get(key, {}))) for key in keys]
+        return {"phases": [phases.get(key, NEVER) for key in keys], "says": says}, []
+
+    def verdict(self, key: str) -> Answer:
+        """Say what became of an attempt that has ended."""
+        known = self.attempts.known(key) or {}
+        word, why = self.attempts.engine_of(key).verdict(attempts.submission(key, known))
+        return {"word": word, "why": why}, []
 
     def handles(self) -> list[int]:
         """Return what becomes readable when a run that this process has started ends."""
-        return [fd for engine in self._engines.values() for fd in engine.handles()]
+        return [fd for one in self._engines.values() if isinstance(one, LocalEngine) for fd in one.handles()]
 
     def fetch(self, runs: list[dict[str, Any]]) -> Answer:
         """Return what runs have written: their state, what is new of what grows, and perhaps a list of the rest."""
@@ -215,6 +235,10 @@ class There:
                 blobs.append(attempts.read(folder / name, int(one["have"].get(name, 0)), left))
                 more = more or len(blobs[-1]) == left
                 left = max(left - len(blobs[-1]), 1)
+            if one["final"]:  # what a node of a cluster has written last may be on its way to this machine
+                more = more or bool(
+                    self.attempts.engine_of(one["key"]).fetch([attempts.submission(one["key"], known)], final=True)[0]
+                )
             files = list(attempts.listed(folder, quiet=one["final"])) if one["list"] else None
             beside = self._beside(known) if one["final"] else None
             answers.append({"more": more, "files": files, "beside": beside})
@@ -259,8 +283,7 @@ class There:
 
     def cancel(self, keys: list[str]) -> Answer:
         """End runs; what comes later under one of these keys is not started."""
-        for key in keys:
-            self.attempts.cancel(key)
+        self.attempts.cancel(*keys)
         return {}, []
 
     def home_again(self, keys: list[str], remove: bool) -> Answer:
@@ -270,7 +293,12 @@ class There:
         return {}, []
 
 
-def _write_run(folder: Path, one: Mapping[str, Any], blob: bytes, code: Path) -> None:
+def _program(name: str) -> Program:
+    module, _, attribute = name.partition(":")
+    return cast("Program", getattr(importlib.import_module(module), attribute)())
+
+
+def _write_run(folder: Path, one: Mapping[str, Any], blob: bytes, code: Path, on: str) -> None:
     """Write a run's folder; what an attempt before it has left there stays, as it does everywhere."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if lock.is_held(folder):
@@ -281,50 +309,11 @@ def _write_run(folder: Path, one: Mapping[str, Any], blob: bytes, code: Path) ->
     record = dict(one["record"])
     record["cwd"] = str(folder if one["cwd"] is None else code / one["cwd"])
     payload = dict(record.get("payload") or {})
-    if payload.get("kernel") and not _has_kernel(payload["kernel"]):
+    if payload.get("kernel") and not python_there.has_kernel(payload["kernel"]):
         payload["kernel"] = None  # the project's Python here
     process.write_json(folder / RECORD, {**record, "payload": payload})
-
-
-def _unmet() -> list[str]:
-    """Return the requirements of this package that the Python here does not meet."""
-    from packaging.requirements import Requirement
-
-    unmet = []
-    for line in importlib.metadata.requires("colab-magics") or ():
-        wanted = Requirement(line)
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            version = importlib.metadata.version(wanted.name)
-        except importlib.metadata.PackageNotFoundError:
-            unmet.append(line)
-            continue
-        if not wanted.specifier.contains(version, prereleases=True):
-            unmet.append(line)
-    return unmet
-
-
-def _has_kernel(name: str) -> bool:
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
-    try:
-        KernelSpecManager().get_kernel_spec(name)
-    except NoSuchKernel:
-        return False
-    return True
-
-
-def _of_this_python(preload: dict[str, Any]) -> dict[str, Any]:
-    """Say of the process that warm kernels are forked from how it starts here."""
-    package = Path(__file__).parents[2]
-    known = {}
-    for name, order in (preload.get("kernels") or {}).items():
-        if name and not _has_kernel(name):
-            name = ""
-        program = package.joinpath(*Path(order["command"][-1]).parts[-2:])
-        known[name] = {**order, "command": [sys.executable, str(program)], "env": {}, "started": None}
-    return {"kernels": known}
+    said = {"attempt": record.get("attempt", 1), "key": one["key"], "engine": on}
+    process.write_json(folder / REFERENCE, said, durable=False)  # a task that comes late looks whether it is meant
 
 
 def _answered(there: There, payload: bytes) -> bytes:
@@ -346,7 +335,7 @@ def _answered(there: There, payload: bytes) -> bytes:
 
 _QUESTIONS = (
     *("hello", "settle", "code", "bring", "folder", "companions", "submit"),
-    *("find", "poll", "fetch", "files", "stage", "cancel", "home_again"),
+    *("find", "poll", "verdict", "fetch", "files", "stage", "cancel", "home_again"),
 )
 """Methods of `There` that answer one."""
 
@@ -384,7 +373,8 @@ def main() -> None:
     os.dup2(2, 1)
     # A file that is looked at while somebody opens it to write ends nobody; see fcntl(2), leases.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
-    there = There(Path.home())
+    on, said = sys.argv[1:] or (LOCAL, b"{}".hex())
+    there = There(Path.home(), on, json.loads(bytes.fromhex(said)))
     _write(target, f"{SERVING}\n".encode())
     with contextlib.suppress(BrokenPipeError):
         serve(there, 0, target)

@@ -1,0 +1,1 @@
+"""Runs as tasks of a cluster's job arrays: ``on=slurm``."""
