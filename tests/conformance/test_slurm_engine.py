@@ -218,6 +218,7 @@ def test_a_run_that_is_preempted_for_good_is_tried_again(
     assert "preempted by others" in before["text"]
 
 
+@pytest.mark.long
 def test_a_node_that_fails_is_said_and_the_run_begins_again(
     waits: str, project: Project, slurm: SlurmServer, tmp_path: Path
 ) -> None:
