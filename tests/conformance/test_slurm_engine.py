@@ -88,6 +88,7 @@ def test_runs_are_one_array_of_which_so_many_execute_at_once_as_workers_says(
     assert not (project.data_job / SCHEDULER / "slurm").exists()
 
 
+@pytest.mark.long
 def test_another_number_of_workers_counts_for_what_slurm_has(
     waits: str, project: Project, slurm: SlurmServer, tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def test_another_number_of_workers_counts_for_what_slurm_has(
     poll(lambda: phases(project) == ["done"] * 4, timeout=60)
 
 
+@pytest.mark.long
 def test_after_too_many_failures_what_slurm_has_is_not_started(
     on: str, project: Project, slurm: SlurmServer, tmp_path: Path
 ) -> None:
@@ -175,12 +177,14 @@ def test_a_task_that_is_cancelled_by_hand_was_killed(
     assert (tmp_path / "count").read_text() == "x"
 
 
+@pytest.mark.long
 def test_a_run_over_its_memory_says_so(on: str, project: Project) -> None:
     cell = "import time\nhoard = bytearray(500_000_000)\ntime.sleep(60)"
     with pytest.raises(RunsFailed, match=r"over its memory at Slurm \(300M\); mem= gives it more"):
         fork(n=1, on=on, mem="300MB", notebook=str(write_notebook(project.root / "a.ipynb", cell)))
 
 
+@pytest.mark.long
 def test_a_run_that_is_preempted_is_started_again_in_its_folder(
     waits: str, project: Project, slurm: SlurmServer, tmp_path: Path
 ) -> None:
@@ -202,6 +206,7 @@ def test_a_run_that_is_preempted_is_started_again_in_its_folder(
     assert "Slurm starts this run again (1)" in log
 
 
+@pytest.mark.long
 def test_a_run_that_is_preempted_for_good_is_tried_again(
     waits: str, project: Project, slurm: SlurmServer, tmp_path: Path
 ) -> None:
@@ -236,6 +241,7 @@ def test_a_node_that_fails_is_said_and_the_run_begins_again(
     poll(lambda: phases(project) == ["done"], timeout=60)
 
 
+@pytest.mark.long
 def test_nothing_is_decided_while_the_controller_is_away(
     waits: str, project: Project, slurm: SlurmServer, tmp_path: Path
 ) -> None:
@@ -282,6 +288,7 @@ def calls(folder: Path, name: str) -> list[str]:
     return [line for line in (folder / "calls").read_text().splitlines() if line.split()[1] == name]
 
 
+@pytest.mark.long
 def test_a_submission_whose_answer_is_lost_is_not_made_again(
     waits: str, project: Project, wrapped: Path, tmp_path: Path
 ) -> None:
@@ -296,6 +303,7 @@ def test_a_submission_whose_answer_is_lost_is_not_made_again(
     assert (tmp_path / "count").read_text() == "xx"
 
 
+@pytest.mark.long
 def test_a_scheduler_that_dies_while_it_submits_has_submitted_once(
     waits: str, project: Project, wrapped: Path, tmp_path: Path
 ) -> None:
@@ -314,6 +322,7 @@ def test_a_scheduler_that_dies_while_it_submits_has_submitted_once(
     assert len([call for call in calls(wrapped, "sbatch") if "--test-only" not in call]) == 1
 
 
+@pytest.mark.long
 def test_what_slurm_refuses_waits_and_says_why(waits: str, project: Project, wrapped: Path, tmp_path: Path) -> None:
     said = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy"
     (tmp_path / "go").touch()
@@ -350,6 +359,7 @@ def test_a_run_over_its_time_says_so(waits: str, project: Project, slurm: SlurmS
         magics.run_line("fork", f"n=1 on=slurm sbatch.time=1 notebook='{waits}'", None, {})
 
 
+@pytest.mark.long
 def test_a_reference_from_elsewhere_ends_no_job_of_the_user(
     waits: str, project: Project, slurm: SlurmServer, tmp_path: Path
 ) -> None:
@@ -365,6 +375,7 @@ def test_a_reference_from_elsewhere_ends_no_job_of_the_user(
     assert other in slurm.ask("squeue", "-h", "-o", "%F", "-t", "RUNNING")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -380,6 +391,7 @@ def test_a_run_that_cannot_begin_says_why(words: dict[str, str], why: str, on: s
         fork(n=1, on=on, notebook=notebook, **words)
 
 
+@pytest.mark.long
 def test_the_environment_is_kept_by_the_controller_alone(
     waits: str, project: Project, slurm: SlurmServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -398,6 +410,7 @@ def test_the_environment_is_kept_by_the_controller_alone(
     poll(lambda: phases(project) == ["done"], timeout=60)
 
 
+@pytest.mark.long
 def test_a_notebook_in_a_job_of_slurm_hands_its_own_settings_to_no_run(
     on: str, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

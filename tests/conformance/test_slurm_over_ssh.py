@@ -58,6 +58,7 @@ def test_runs_are_one_array_there_and_their_results_come_home(
     assert [(run.folder / "out").read_text() for run in runs_of(project.data_job)] == ["1", "2", "3"]
 
 
+@pytest.mark.long
 def test_how_a_run_has_ended_comes_home(login: Box, project: Project, slurm: SlurmServer, tmp_path: Path) -> None:
     os.chdir(project.root)
     with pytest.raises(RunsFailed, match=r"setup= failed on node \w+"):

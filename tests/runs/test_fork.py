@@ -172,7 +172,7 @@ def test_no_number_no_notebook_no_kernel_no_engine(project: Project) -> None:
         fork(n=1, notebook=str(project.root / "c.ipynb"))
     with pytest.raises(NotFound, match=r"julia-9(?s:.*)Installed: .*python3"):
         fork(n=1, notebook=strange)
-    with pytest.raises(InvalidInput, match="Known: local"):
+    with pytest.raises(InvalidInput, match=r"There are:(?s:.*)\n  local\n"):
         fork(n=1, notebook=notebook, on="locl")
     assert not list(project.data_job.glob("sub_job_*"))
 
