@@ -45,6 +45,7 @@ class TestKubernetesEngine(EngineSuite):
         return made
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 class TestFaults:
     """What goes wrong between a scheduler and the cluster: nothing is lost, and nothing executed twice."""
@@ -69,15 +70,15 @@ class TestFaults:
     @pytest.mark.parametrize(
         "fault",
         [
-            pytest.param(Fault("POST", "jobs", 429, headers={"Retry-After": "0"}), marks=pytest.mark.long),
-            pytest.param(Fault("POST", "jobs", 503), marks=pytest.mark.long),
+            Fault("POST", "jobs", 429, headers={"Retry-After": "0"}),
+            Fault("POST", "jobs", 503),
             Fault("POST", "jobs", lost=True),
-            pytest.param(Fault("POST", "configmaps", 500), marks=pytest.mark.long),
+            Fault("POST", "configmaps", 500),
             Fault("POST", "configmaps", 403),
-            pytest.param(Fault("POST", "configmaps", lost=True), marks=pytest.mark.long),
+            Fault("POST", "configmaps", lost=True),
             Fault("GET", "pods", 429, headers={"Retry-After": "0"}),
-            pytest.param(Fault("GET", "jobs", 410), marks=pytest.mark.long),
-            pytest.param(Fault("GET", "jobs", lost=True), marks=pytest.mark.long),
+            Fault("GET", "jobs", 410),
+            Fault("GET", "jobs", lost=True),
         ],
         ids=lambda fault: f"{fault.method}-{fault.kind}-{fault.status or 'lost'}",
     )
