@@ -20,7 +20,8 @@ from colab_magics.errors import InvalidInput, NotFound
 from colab_magics.queues import open_queue
 from colab_magics.queues.base import New, Row
 from colab_magics.queues.sqlite import SqliteQueue
-from colab_magics.runs.of_queue import held, run_table
+from colab_magics.queues.values import changed
+from colab_magics.runs.of_queue import run_table
 
 LOOP = """
 import colab_magics, sys, threading, time
@@ -229,9 +230,9 @@ def test_a_cell_that_is_executed_again_adds_nothing(project: Project, tmp_path: 
 
 
 def test_changed_values_are_told_by_type_and_nan_is_nan() -> None:  # ✗ nan always changed
-    assert held._same(math.nan, math.nan)
-    assert not held._same(1, True)
-    assert not held._same(1, 1.0)
+    before = {"nan": math.nan, "one": 1, "two": 2, "gone": 0}
+    assert changed(before, {"nan": math.nan, "one": True, "two": 2.0}) == {"one": True, "two": 2.0, "gone": None}
+    assert not changed(before, dict(before))
 
 
 def test_the_queue_shows_itself(url: str) -> None:
