@@ -12,6 +12,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from sheets_server import Book, Sheet, sheets_server
 import colab_magics
 from colab_magics import fork, jobs, process, session, submit
 from colab_magics.checkout.project import Project
+from colab_magics.engines.base import EVERY, Resources
 from colab_magics.errors import ColabMagicsError, InvalidInput, RunsFailed
 from colab_magics.queues import addresses, open_queue
 from colab_magics.queues.base import New, Row
@@ -35,8 +37,10 @@ from colab_magics.runs import attempts, scheduler
 from colab_magics.runs.board import Board
 from colab_magics.runs.of_queue import claims, sweep
 from colab_magics.runs.of_queue.table import Table
+from colab_magics.runs.submit import Order
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
+from colab_magics.verbs import fork_queue
 
 from .notebooks import write_notebook
 
@@ -337,6 +341,17 @@ def test_s9_an_edit_of_a_row_that_runs_reaches_its_code(project: Project, moody:
     assert "before {}" in said
     assert "changed {'lr': 0.01, 'remark': 'slower', 'size': None} {}" in said
     assert board.runs[0].record["parameters"] == {"lr": 0.1, "size": 4}, "what it began with"
+
+
+def test_an_engine_that_takes_all_runs_at_once_claims_no_more_than_execute(tmp_path: Path) -> None:
+    """Other workers would get none."""
+    draft: Any = None
+    all_of_them = Order(tmp_path, draft, [], tmp_path, tmp_path, engine="slurm", resources=Resources(EVERY))
+    with pytest.raises(InvalidInput, match="on=slurm would claim every run of the queue") as error:
+        fork_queue._claiming_some(all_of_them)
+    assert "workers=8" in error.value.mend
+    some = replace(all_of_them, resources=Resources(EVERY, at_once=3))
+    assert fork_queue._claiming_some(some).feed.workers == 3
 
 
 def test_a_bad_row_fails_with_the_sentence_and_the_others_go_on(project: Project) -> None:

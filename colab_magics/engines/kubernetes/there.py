@@ -27,6 +27,7 @@ from ...transport import copying
 from ...units import show_size
 from ..base import Program
 from ..ssh.attempts import listed
+from ..ssh.python_there import has_kernel
 from . import frames
 from .names import mark
 
@@ -132,20 +133,10 @@ def _folder(archive: Path, work: Path, about: Mapping[str, Any], one: Mapping[st
     record = dict(one["record"])
     record["cwd"] = str(folder if one["cwd"] is None else code / one["cwd"])
     payload = dict(record.get("payload") or {})
-    if payload.get("kernel") and not _has_kernel(payload["kernel"]):
+    if payload.get("kernel") and not has_kernel(payload["kernel"]):
         payload["kernel"] = None  # the project's Python here
     process.write_json(folder / RECORD, {**record, "payload": payload})
     return folder
-
-
-def _has_kernel(name: str) -> bool:
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
-    try:
-        KernelSpecManager().get_kernel_spec(name)
-    except NoSuchKernel:
-        return False
-    return True
 
 
 def _ended(pid: int, patience: float) -> int | None:
