@@ -55,6 +55,11 @@ class Sums:
         """Whether there is anything to hold against the bytes."""
         return bool(self._sums)
 
+    @property
+    def decides(self) -> bool:
+        """Whether bytes that do not fit are others, for certain: else hashing them as they pass proves nothing."""
+        return 0 in self._sums
+
     def add(self, data: Any) -> None:
         """Take bytes that pass."""
         for one in self._sums.values():
@@ -70,7 +75,7 @@ class Sums:
         An ETag of parts whose size is a guess proves equality alone. One that looks like MD5 is something else where
         the store encrypts with a key of somebody's: see `buckets.etag_is_checksum`.
         """
-        return 0 in self._sums and not self.fit()
+        return self.decides and not self.fit()
 
 
 def parts_that_fit(etag: str, size: int) -> list[int]:
