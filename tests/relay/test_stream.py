@@ -118,8 +118,9 @@ def test_what_was_sent_right_before_leaving_is_executed(connect: Connect, tmp_pa
     kernel = connect(folder=str(work))
     run(kernel, "n = 0")
     for number in range(8):
-        kernel.write_file("data.bin", bytes([number]) * 3_000_000)
-        kernel.execute(f"n += (open('data.bin', 'rb').read() == bytes([{number}]) * 3_000_000)")
+        # A file each: files are written when they come, and a busy kernel reads the cell before that one later.
+        kernel.write_file(f"{number}.bin", bytes([number]) * 3_000_000)
+        kernel.execute(f"n += (open('{number}.bin', 'rb').read() == bytes([{number}]) * 3_000_000)")
         kernel.close()
         kernel = connect()
     assert value(kernel, "n") == "8"
