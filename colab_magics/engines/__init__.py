@@ -20,8 +20,9 @@ ENGINES = Registry(
         "slurm": "colab_magics.engines.slurm.engine:SlurmEngine",
         "ssh": "colab_magics.engines.ssh.engine:SshEngine",
         "kubernetes": "colab_magics.engines.kubernetes.engine:KubernetesEngine",
+        "ray": "colab_magics.engines.ray.engine:RayEngine",
     },
-    {"kubernetes": "kubernetes"},
+    {"kubernetes": "kubernetes", "ray": "ray"},
 )
 
 

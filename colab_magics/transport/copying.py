@@ -193,10 +193,15 @@ def unpack(archive: bytes, folder: Path) -> None:
     OSError
         When it cannot be written.
     """
+    unpack_from(io.BytesIO(archive), folder)
+
+
+def unpack_from(archive: IO[bytes], folder: Path) -> None:
+    """Do the same with an archive that is read as it comes."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".copy.") as beside:
         unpacked = Path(beside, _SOURCE)
         unpacked.mkdir()
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+        with tarfile.open(fileobj=archive, mode="r|") as tar:
             _unpack(tar, unpacked)
         _place(unpacked, folder, whole=True)
 

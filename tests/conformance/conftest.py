@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Slurm for the tests of a session."""
+"""A real PostgreSQL, a real Slurm and a real Ray for the tests of a session."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from postgres_server import PostgresServer, postgres_server
+from ray_server import RayServer, ray_server
 from slurm_server import SlurmServer, slurm_server
 
 
@@ -33,3 +34,21 @@ def slurm(cluster: SlurmServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slu
         monkeypatch.setenv(name, value)
     yield cluster
     cluster.end_jobs()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayServer]:
+    """A cluster of two nodes."""
+    pytest.importorskip("ray")
+    with ray_server() as server:
+        yield server
+
+
+@pytest.fixture
+def ray(ray_cluster: RayServer, monkeypatch: pytest.MonkeyPatch) -> RayServer:
+    """The cluster, found by this process and those that it starts."""
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    for name, value in ray_cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    return ray_cluster

@@ -8,7 +8,7 @@ that it stays there.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -69,11 +69,11 @@ class Beside:
             return True
         return here.st_mtime_ns < changed
 
-    def bring(self, host: Host, copy: Callable[[str, str], None]) -> None:
-        """Bring home what is meant; `copy` copies a folder there to one here."""
+    def bring(self, host: Host) -> None:
+        """Bring home what is meant."""
         words = {"key": self._run.key, "names": self.wanted, "beside": True}
         if self.is_large:
-            copy(str(host.ask("stage", **words).result(_SECONDS)[0]["folder"]), str(self.root))
+            host.bring(str(host.ask("stage", **words).result(_SECONDS)[0]["folder"]), self.root)
         elif self.wanted:
             blobs = host.ask("files", **words).result(_SECONDS)[1]
             if not blobs:

@@ -11,7 +11,6 @@ from typing import Any
 from ...errors import Unavailable
 from ...records import schema
 from ...records.names import FORKS, LOCK, SCHEDULER, STATE, folder_name
-from ...transport import ssh
 from .folders import Copy, packed, size_of
 from .host import Host
 
@@ -94,7 +93,7 @@ class Companions:
         host.ask("companions", archive, **words).result(_SECONDS)
         for name in folders:
             said, _ = host.ask("folder", **words, name=name).result(_SECONDS)
-            ssh.copy(str(self._job_folder / name), f"{host.name}:{said['folder']}")
+            host.take(self._job_folder / name, said["folder"])
 
 
 def _changed(folder: Path) -> int:

@@ -58,11 +58,8 @@ class SshEngine(Engine):
 
     def __init__(self, where: str = "", options: Any = None) -> None:
         super().__init__(where, options)
-        names = [name.strip() for name in where.split(",") if name.strip()]
-        if not names:
-            raise InvalidInput("on=ssh: on which machine?", "Name it, or several: on=ssh:gpu1,gpu2. See %host list")
         self._news = threading.Event()
-        self._hosts = Hosts(names, self._news.set, self._engine_there())
+        self._hosts = self._hosts_of(where)
         self._root = Path()
         self._ready: Sending | None = None
         self._out: dict[str, str] = {}
@@ -73,6 +70,13 @@ class SshEngine(Engine):
         self._says: dict[str, str] = {}
         self._fences: Fences | None = None
         self._arrivals = Arrivals(self._hosts.__getitem__)
+
+    def _hosts_of(self, where: str) -> Hosts:
+        """Return the machines that the line names."""
+        names = [name.strip() for name in where.split(",") if name.strip()]
+        if not names:
+            raise InvalidInput("on=ssh: on which machine?", "Name it, or several: on=ssh:gpu1,gpu2. See %host list")
+        return Hosts(names, self._news.set, self._engine_there())
 
     def _engine_there(self) -> Sequence[str]:
         """Name the engine that executes runs on the hosts, with what is said to it; by default the local one."""
@@ -114,7 +118,7 @@ class SshEngine(Engine):
         warnings = [f"{problem.what} The runs go to the others." for problem in problems.values()]
         if not cwd.resolve().is_relative_to(code.resolve()):
             warnings.append(f"{cwd} is no folder of a project: of the code, only what stands in {code} goes there.")
-        several, inputs = len(self._hosts.names) > 1, _has_files(self._root / DATA_PROJECT)
+        several, inputs = len(self._hosts.names) > 1, has_files(self._root / DATA_PROJECT)
         for name, has in found.items():
             warnings += [f"{name}: {text}" if several else str(text) for text in has["warnings"]]
             if inputs and not has["inputs"]:
@@ -236,7 +240,7 @@ class SshEngine(Engine):
                     phases[run.key] = self._phase(name, run, phase)
                 self._says |= zip((run.key for run in by_host[name]), said.get("says") or (), strict=False)
         # What is said to be on a host that is none of this engine's is nowhere.
-        nowhere = {run.key for run in runs if _host_of(run) not in self._hosts.names}
+        nowhere = {run.key for run in runs if host_of(run) not in self._hosts.names}
         nowhere |= {run.key for run in runs if run.key not in phases and run.key in self._fenced}
         return [base.ENDED if run.key in nowhere else phases.get(run.key, base.UNKNOWN) for run in runs]
 
@@ -274,7 +278,7 @@ class SshEngine(Engine):
     def _by_host(self, runs: Iterable[Submission]) -> dict[str, list[Submission]]:
         found: dict[str, list[Submission]] = {}
         for run in runs:
-            if (name := _host_of(run)) in self._hosts.names:
+            if (name := host_of(run)) in self._hosts.names:
                 found.setdefault(name, []).append(run)
         return found
 
@@ -286,7 +290,7 @@ class SshEngine(Engine):
 
     def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:
         """Bring home what runs have written; see `Engine`."""
-        known = [(name, run) for run in runs if (name := _host_of(run)) in self._hosts.names]
+        known = [(name, run) for run in runs if (name := host_of(run)) in self._hosts.names]
         # Of what was given up on a host that is away nothing is waited for.
         known = [(name, run) for name, run in known if self._hosts[name].is_open() or run.key not in self._fenced]
         troubles = dict(zip([run.key for _, run in known], self._arrivals.fetch(known, final=final), strict=True))
@@ -317,7 +321,8 @@ class SshEngine(Engine):
         self._hosts.close()
 
 
-def _has_files(folder: Path) -> bool:
+def has_files(folder: Path) -> bool:
+    """Whether a folder is there, and holds anything."""
     try:
         return any(folder.iterdir())
     except OSError:
@@ -328,5 +333,6 @@ def _ref(name: str, run: Submission) -> Ref:
     return {"host": name, "base": sizes(run.folder)}
 
 
-def _host_of(run: Submission) -> str:
+def host_of(run: Submission) -> str:
+    """Return the host that a run's reference names."""
     return str((run.ref or {}).get("host") or "")

@@ -24,7 +24,7 @@ from ... import files, process
 from ...errors import ColabMagicsError, Unavailable
 from ...records.names import LOCK, LOG, METRICS, RECORD, REFERENCE, SOURCE, STATE, VERDICT, is_ours
 from ...records.status import ENDED
-from ...transport import copying, ssh
+from ...transport import copying
 from ...units import show_size
 from ..base import Submission
 from .beside import MOST_INLINE, MOST_NAMES, Beside
@@ -38,7 +38,6 @@ OF_HOME = frozenset({RECORD, REFERENCE, VERDICT, SOURCE, STATE, *GROWING, LOCK})
 RESULTS_EVERY = 60.0
 """Seconds between two looks for results of a run that lives."""
 _SOON, _FINAL, _LONG = 2.0, 20.0, 60.0
-_BULK_SECONDS = 86_400.0
 _MORE = "more of its log is to come"
 
 File = tuple[int, int]
@@ -237,19 +236,18 @@ class Arrivals:
                 return f"{name}: {copy.problem}"
         elif found.is_large:
             what = f"{len(found.wanted):,} files, {show_size(found.size)}"
-            copy_there = functools.partial(_copy_folder, name)
-            bring = functools.partial(found.bring, self._host(name), copy_there)
+            bring = functools.partial(found.bring, self._host(name))
             self._copies[run.key] = Copy(name, bring, what)
             return f"{name}: {what} are being copied"
         else:
-            found.bring(self._host(name), functools.partial(_copy_folder, name))
+            found.bring(self._host(name))
         if run.key not in self._home:
             found.tell(name)
         return ""
 
     def _copy(self, name: str, run: Submission, names: Sequence[str]) -> None:
         said, _ = self._host(name).ask("stage", key=run.key, names=list(names)).result(_LONG)
-        ssh.copy(f"{name}:{said['folder']}", str(run.folder), timeout=_BULK_SECONDS)
+        self._host(name).bring(said["folder"], run.folder)
 
     def finish(self) -> None:
         """Remove at the hosts what has come home."""
@@ -284,7 +282,7 @@ class Departures:
 
             def send() -> None:
                 said, _ = host.ask("folder", **words).result(_LONG)
-                ssh.copy(str(run.folder), f"{host.name}:{said['folder']}", timeout=_BULK_SECONDS)
+                host.take(run.folder, said["folder"])
 
             self._copies[host.name, run.key] = Copy(host.name, send, f"{len(large):,} files")
             return None
@@ -315,10 +313,6 @@ class Copy(threading.Thread):
             self.problem = problem.what.rstrip(".")
         except OSError as problem:
             self.problem = f"{problem.strerror}: {problem.filename}"
-
-
-def _copy_folder(host: str, there: str, here: str) -> None:
-    ssh.copy(f"{host}:{there}", here, timeout=_BULK_SECONDS)
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -32,6 +32,7 @@ from .line import Answer, Line
 PACKAGE = Path(__file__).parents[2]
 _SAYS = "colab_magics-runs: "
 _START_SECONDS = 60.0
+_COPY_SECONDS = 86_400.0
 _AGAIN = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds until a host that could not be reached is tried again."""
 _SERVE = "-m colab_magics.engines.ssh.there$ENGINE"
@@ -138,6 +139,14 @@ class Host:
             asked.set_exception(self.problem or Unavailable(f"{self.name} is being connected to."))
             return asked
         return line.ask(question, *blobs, **words)
+
+    def bring(self, folder: str, here: Path) -> None:
+        """Copy what a folder there holds into one here, however large; see `colab_magics.transport.ssh.copy`."""
+        ssh.copy(f"{self.name}:{folder}", str(here), timeout=_COPY_SECONDS)
+
+    def take(self, here: Path, folder: str) -> None:
+        """Copy what a folder here holds into one there."""
+        ssh.copy(str(here), f"{self.name}:{folder}", timeout=_COPY_SECONDS)
 
     def close(self) -> None:
         """End the connection; what runs there goes on."""

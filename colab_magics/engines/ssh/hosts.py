@@ -12,6 +12,7 @@ from typing import Any
 
 from ...checkout.project import DATA_PROJECT
 from ...errors import ColabMagicsError, Unavailable
+from ...records.run import LOCAL
 from ...ui import UI
 from ..base import NotSubmitted
 from .host import Host
@@ -83,10 +84,20 @@ class Hosts:
     def _asked(self, name: str) -> Future[Any]:
         return self[name].ask("settle", workers="auto", gpus=self.gpus, inputs=f"{self.project}/{DATA_PROJECT}")
 
-    def gpus_of(self, name: str) -> float | None:
-        """How many GPUs each run on a host gets where the user said nothing."""
-        value: float | None = self._has[name]["gpus"]
-        return value
+    def given(self, name: str, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a run's record says on a host: which engine executes it there, and with which GPUs.
+
+        Parameters
+        ----------
+        name : str
+            The host.
+        key : str
+            The run's.
+        record : mapping
+            What it says here; where the user said nothing of GPUs, the host decides.
+        """
+        gpus = self._has[name]["gpus"] if record.get("gpus") is None else record["gpus"]
+        return {"engine": next(iter(self.engine), LOCAL), "gpus": gpus}
 
     def is_full(self, name: str) -> None:
         """Give a host no more runs for a while: it could not take one."""

@@ -85,9 +85,20 @@ class Line:
         with self._lock:
             late = any(time.monotonic() > limit for *_, limit in self._asked.values())
         if late:
-            # The connection that all share may be the dead one.
-            ssh.drop_shared(self.host)
-            self._end(Unavailable(f"{self.host} does not answer.", f"Try it in a terminal: ssh {self.host}"))
+            self._end(self._silent())
+
+    def _silent(self) -> Unavailable:
+        """Say that nothing answers."""
+        # The connection that all share may be the dead one.
+        ssh.drop_shared(self.host)
+        return Unavailable(f"{self.host} does not answer.", f"Try it in a terminal: ssh {self.host}")
+
+    def _lost(self, status: int, said: str) -> Unavailable:
+        """Say why the program that is the connection has ended."""
+        if status == 255:
+            return ssh.unreachable(self.host, said)
+        lost = [ssh.last_line(said)] if ssh.last_line(said) else []
+        return Unavailable(": ".join([f"The connection to {self.host} ended (status {status})", *lost]) + ".")
 
     def close(self) -> None:
         """End the connection; what runs there goes on."""
@@ -131,13 +142,7 @@ class Line:
             if not data:
                 break
         self._pipes.wait(2.0)
-        status, said = self._pipes.close()
-        lost = [ssh.last_line(said)] if ssh.last_line(said) else []
-        self._end(
-            ssh.unreachable(self.host, said)
-            if status == 255
-            else Unavailable(": ".join([f"The connection to {self.host} ended (status {status})", *lost]) + ".")
-        )
+        self._end(self._lost(*self._pipes.close()))
 
     def _take(self, records: Any) -> None:
         for kind, number, payload in records:

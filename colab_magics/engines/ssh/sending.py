@@ -11,7 +11,6 @@ from typing import Any
 from ... import process
 from ...errors import Unavailable
 from ...records.names import PRELOAD, RECORD, SCHEDULER
-from ...records.run import LOCAL
 from ..base import Submission, Work
 from .code import Checkout, root_of
 from .companions import Companions
@@ -67,8 +66,7 @@ class Sending:
             names = self._departures.names(host, run, self._session)
             if names is None or not self._companions.are_there(host, record):
                 continue
-            gpus = self._hosts.gpus_of(name) if record.get("gpus") is None else record["gpus"]
-            own = {"engine": next(iter(self._hosts.engine), LOCAL), "gpus": gpus}
+            own = self._hosts.given(name, run.key, record)
             head = {"key": run.key, "folder": run.folder.name, "base": sizes(run.folder)}
             heads.append({**head, "cwd": _inside(code, record.get("cwd")), "record": {**record, **own}})
             blobs.append(packed(run.folder, names))

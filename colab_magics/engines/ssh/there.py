@@ -30,7 +30,7 @@ import tarfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from ... import process
 from ...errors import ColabMagicsError, InvalidInput, NotFound
@@ -74,6 +74,12 @@ class There:
     options : mapping, optional
         What was said to it.
     """
+
+    QUESTIONS: ClassVar[Sequence[str]] = (
+        *("hello", "settle", "code", "bring", "folder", "companions", "submit"),
+        *("find", "poll", "verdict", "fetch", "files", "stage", "cancel", "home_again"),
+    )
+    """Methods that answer one."""
 
     def __init__(self, home: Path, on: str = LOCAL, options: Mapping[str, Any] | None = None) -> None:
         self.home, self.on, self._options = home, on, options or {}
@@ -316,13 +322,14 @@ def _write_run(folder: Path, one: Mapping[str, Any], blob: bytes, code: Path, on
     process.write_json(folder / REFERENCE, said, durable=False)  # a task that comes late looks whether it is meant
 
 
-def _answered(there: There, payload: bytes) -> bytes:
+def answered(there: There, payload: bytes) -> bytes:
+    """Return the answer to a question, as they travel; a problem is one, too."""
     head, *blobs = wire.split(payload)
     words = wire.parse(head)
     said: dict[str, Any]
     parts: list[bytes] = []
     try:
-        if (question := words.pop("ask", None)) not in _QUESTIONS:
+        if (question := words.pop("ask", None)) not in there.QUESTIONS:
             raise InvalidInput(f"{question!r} is no question.")
         said, parts = getattr(there, question)(*blobs, **words)
     except ColabMagicsError as error:
@@ -331,13 +338,6 @@ def _answered(there: There, payload: bytes) -> bytes:
         where = f": {error.filename}" if error.filename else ""
         said = {"error": {"what": f"{error.strerror or error}{where}", "errno": error.errno or 0}}
     return wire.frames([json.dumps(said).encode(), *parts])
-
-
-_QUESTIONS = (
-    *("hello", "settle", "code", "bring", "folder", "companions", "submit"),
-    *("find", "poll", "verdict", "fetch", "files", "stage", "cancel", "home_again"),
-)
-"""Methods of `There` that answer one."""
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -363,7 +363,7 @@ def serve(there: There, source: int, target: int) -> None:
             return
         for kind, number, payload in reader.feed(data):
             if kind == ASK:
-                _write(target, wire.record(ANSWER, _answered(there, payload), number))
+                _write(target, wire.record(ANSWER, answered(there, payload), number))
 
 
 def main() -> None:
