@@ -179,6 +179,8 @@ class Engine(ABC):
     """How kernels of its runs can start."""
     poll_every: float = 10.0
     """Seconds between two polls."""
+    previews: bool = False
+    """Whether a dry run asks `preview`."""
 
     def __init__(self, where: str = "", options: Any = None) -> None:
         self.where, self.options = where, self.Options() if options is None else options
@@ -239,6 +241,19 @@ class Engine(ABC):
     @abstractmethod
     def prepare(self, work: Work) -> None:
         """Bring code, package and whatever the runs share to the place; in the scheduler, before anything else."""
+
+    def preview(self, work: Work) -> Sequence[str]:
+        """Show what `submit` would give to somebody else, by files of the project; in a dry run, if it `previews`.
+
+        Nothing is submitted. The folders of `work` were made for this and go when it returns, without what earlier
+        attempts have left; its environment holds the names of secrets alone.
+
+        Returns
+        -------
+        sequence of str
+            What to tell the user: which files were written.
+        """
+        return ()
 
     @abstractmethod
     def submit(self, runs: Sequence[Submission]) -> list[Ref | None]:

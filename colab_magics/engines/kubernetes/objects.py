@@ -115,7 +115,7 @@ def job(
         How many at once; by default all for which there is room.
     """
     every = labels_of(settings, labels)
-    about: Object = {"name": name, **_namespace(settings), "labels": dict(every)}
+    about: Object = {"name": name, **namespace_of(settings), "labels": dict(every)}
     if settings.queue:
         about["labels"][_QUEUE] = names.label(settings.queue)
     if annotations:
@@ -159,7 +159,7 @@ def pod(settings: Settings, name: str, task: Task | None = None, *, labels: Mapp
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, **_namespace(settings), "labels": every},
+        "metadata": {"name": name, **namespace_of(settings), "labels": every},
         "spec": pod_spec(settings, stays, plain=not settings.server_command),
     }
 
@@ -230,7 +230,7 @@ def config_map(
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name, **_namespace(settings), "labels": labels_of(settings, labels)},
+        "metadata": {"name": name, **namespace_of(settings), "labels": labels_of(settings, labels)},
         **({"data": dict(texts)} if texts else {}),
         **({"binaryData": packed} if packed else {}),
     }
@@ -349,5 +349,6 @@ def _affinity(settings: Settings) -> Object:
     }
 
 
-def _namespace(settings: Settings) -> Object:
+def namespace_of(settings: Settings) -> Object:
+    """Return the namespace as objects name it, where one is said."""
     return {"namespace": settings.namespace} if settings.namespace else {}
