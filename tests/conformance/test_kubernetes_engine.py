@@ -169,6 +169,23 @@ class TestFaults:
         jobs.kill("baseline")
         poll(lambda: server.of("jobs") == [])
 
+    def test_a_file_of_launches_is_executed_and_kept(self, project: Project, server: KubernetesServer) -> None:
+        (project.root / "config/launch.yaml").write_text(
+            "model:\n"
+            "  a: {command: 'echo <name> <hp> > \"$data_job/out\"', hparam: {hp: [1, 2]}, gpu_count: 1}\n"
+            "  b: {command: 'echo <name> > \"$data_job/out\"'}\n"
+            "dataset: {d: {hparam: {name: AB}}}\n"
+        )
+        board = submit("launch.yaml", wait=True)
+        folders = [run.folder for run in board.runs]  # type: ignore[union-attr]
+        assert [(folder / "out").read_text() for folder in folders] == ["AB 1\n", "AB 2\n", "AB\n"]
+        called = [run.name.rpartition("-")[0] for run in runs_of(project.data_job)]
+        assert called == ["a-d-1-ab", "a-d-2-ab", "b-d-ab"]
+        assert sorted(job["spec"]["completions"] for job in server.of("jobs")) == [1, 2]
+        asked = len(server.asked)
+        submit("launch.yaml", wait=True)
+        assert len(server.asked) == asked, "all of them are kept"
+
     def test_what_cannot_be_is_told_before_anything_starts(
         self, project: Project, server: KubernetesServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -13,6 +13,7 @@ a volume or in a bucket.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
 import os
 import time
@@ -152,32 +153,41 @@ class KubernetesEngine(Engine):
         InvalidInput
             When some can go no way; after those that can.
         """
-        by_kind: dict[str, list[Submission]] = {}
-        for run in runs:
-            record = process.read_json(run.folder / RECORD) or {}
-            kind = process.as_json([record.get("gpus"), str(self._code(record)), record.get(PODS)])
-            by_kind.setdefault(kind, []).append(run)
-        left = [
-            mine[start : start + _MOST_RUNS] for mine in by_kind.values() for start in range(0, len(mine), _MOST_RUNS)
-        ]
+        left: list[tuple[Settings, Path, list[Submission]]] = []
+        for found, root, mine in self._by_kind(runs):
+            left += [(found, root, mine[start : start + _MOST_RUNS]) for start in range(0, len(mine), _MOST_RUNS)]
         too_large: InvalidInput | None = None
         number = 0
         while left:
-            some = left.pop(0)
+            found, root, some = left.pop(0)
             records = [process.read_json(run.folder / RECORD) or {} for run in some]
-            found = self._settings(self._root, records[0].get("gpus"), records[0].get(PODS))
             own = f"{mark} {(number := number + 1)}" if mark else ""
+            # Of several jobs each has its part of those that execute at once.
+            part = work.at_once and max(1, work.at_once * len(some) // len(runs))
             try:
-                made = submission.of(found, work, self._code(records[0]), some, records, mark=own)
+                made = submission.of(found, dataclasses.replace(work, at_once=part), root, some, records, mark=own)
             except objects.TooLarge as problem:
                 if len(some) > 1:
-                    left[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
+                    left[:0] = [(found, root, half) for half in (some[: len(some) // 2], some[len(some) // 2 :])]
                 else:
                     too_large = problem
                 continue
             yield some, made
         if too_large is not None:
             raise too_large
+
+    def _by_kind(self, runs: Sequence[Submission]) -> list[tuple[Settings, Path, list[Submission]]]:
+        """Put those together whose pods are the same, and their code."""
+        known: dict[str, Settings] = {}
+        kinds: dict[str, tuple[Settings, Path, list[Submission]]] = {}
+        for run in runs:
+            record = process.read_json(run.folder / RECORD) or {}
+            said = process.as_json([record.get("gpus"), record.get(PODS)])
+            if said not in known:
+                known[said] = self._settings(self._root, record.get("gpus"), record.get(PODS))
+            found, root = known[said], self._code(record)
+            kinds.setdefault(f"{found!r} {root}", (found, root, []))[2].append(run)
+        return list(kinds.values())
 
     def preview(self, work: Work) -> Sequence[str]:
         """Write the YAML of what the cluster would get into ``build/`` of the project; see `Engine`."""
