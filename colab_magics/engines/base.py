@@ -181,6 +181,8 @@ class Engine(ABC):
     """Seconds between two polls."""
     previews: bool = False
     """Whether a dry run asks `preview`."""
+    stays: bool = False
+    """Whether it can make a machine that stays, to be entered."""
 
     def __init__(self, where: str = "", options: Any = None) -> None:
         self.where, self.options = where, self.Options() if options is None else options
@@ -294,6 +296,22 @@ class Engine(ABC):
     def log(self, run: Submission) -> str:
         """Return what the engine itself knows of a run that left no log: why it could not start."""
         return ""
+
+    def stay(
+        self,
+        job_folder: Path,
+        cwd: Path,
+        gpus: str | float | None,
+        environment: Mapping[str, str],
+        *,
+        ui: UI,
+        dry_run: bool = False,
+    ) -> Sequence[str]:
+        """Make a machine that stays with the project's code on it, if it `stays`; returns how to enter and to end it.
+
+        Parameters are those of `settle` and of `Work`; with `dry_run` it is shown as by `preview`.
+        """
+        raise NotImplementedError
 
     def change_at_once(self, number: int) -> bool:
         """Let so many runs execute at once from now on; False where the scheduler holds the others back."""

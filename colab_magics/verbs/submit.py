@@ -12,6 +12,7 @@ from ..errors import InvalidInput
 from ..units import count, indices, seconds, words
 from . import bare, body, call_only, fork_queue, submit_launch
 from .submit_bundle import write_bundle
+from .submit_interactive import stay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +49,7 @@ def submit(
     outputs: str | None = None,
     watch: bool = False,
     wait: bool = False,
+    interactive: bool = False,
     dry_run: bool = False,
     force: bool = False,
     yes: bool = False,
@@ -132,6 +134,9 @@ def submit(
     wait : bool, default False
         Show what it prints until it has ended, or the table of many; an error tells how it ended, and in a shell the
         exit status is the command's own. Interrupting stops the watching only.
+    interactive : bool, default False
+        With ``on=kubernetes``, make a pod that stays, with the project's code in it, and say how it is entered and
+        deleted.
     dry_run : bool, default False
         Start nothing: show the runs.
     force : bool, default False
@@ -168,11 +173,16 @@ def submit(
         With ``--wait``, when one or more failed.
     """
     of_bundles = {"python": python, "platform": platform, "requirements": requirements, "inputs": inputs}
-    if bundle is not None:
+    if bundle is not None or interactive:
         of_runs = {"n": n != 1, "only": only, "first": first, "done-file": done_file, "workers": workers != "auto"}
-        of_runs |= {"gpus": bool(gpus), "on": on, "need": need, "time": time, "retries": retries, "try": try_}
-        of_runs |= {"max-failures": max_failures, "resume": resume, "outputs": outputs, "wait": wait}
-        of_runs |= {"dry-run": dry_run, "force": force} | options
+        of_runs |= {"need": need, "time": time, "retries": retries, "try": try_, "max-failures": max_failures}
+        of_runs |= {"resume": resume, "outputs": outputs, "wait": wait, "force": force}
+        if bundle is None:
+            options |= _of_engine(on, of_bundles)
+            return stay(
+                command, on, options, gpus, of_runs | {"a grid": grid, "runs": runs, **of_bundles}, dry_run=dry_run
+            )
+        of_runs |= {"gpus": bool(gpus), "on": on, "interactive": interactive, "dry-run": dry_run} | options
         return write_bundle(list(map(str, command)), grid, bundle, of_runs, **of_bundles)
     options |= _of_engine(on, of_bundles)
     if said := [name for name, value in of_bundles.items() if value]:

@@ -10,7 +10,7 @@ import pytest
 from conftest import HOSTILE_NAMES, poll, set_up
 from kubernetes_server import Fault, KubernetesServer, check_answers, kubernetes_server
 
-from colab_magics import jobs, process, submit
+from colab_magics import jobs, process, session, submit
 from colab_magics.checkout.project import Project
 from colab_magics.engines.kubernetes.engine import KubernetesEngine
 from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
@@ -185,6 +185,37 @@ class TestFaults:
         asked = len(server.asked)
         submit("launch.yaml", wait=True)
         assert len(server.asked) == asked, "all of them are kept"
+
+    def test_a_pod_that_stays_has_the_code_and_says_how_it_is_entered_and_deleted(  # U13
+        self, project: Project, server: KubernetesServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (project.root / "train.py").write_text("print(1)\n")
+        monkeypatch.setenv("TOKEN", "s3cr3t")
+        session.current().secrets.append("TOKEN")
+        said = str(submit(on="kubernetes", interactive=True, cpus="1"))
+        (pod,) = server.of("pods")
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        assert f"kubectl --namespace lab exec -it {name} -c run -- sh -c 'cd /work/code && exec bash'" in said
+        assert f"kubectl --namespace lab delete pod {name}" in said
+        poll(lambda: (server.folder / name / "work/code/train.py").exists())
+        assert pod["status"]["phase"] == "Running"
+        assert pod["spec"]["restartPolicy"] == "Never"
+        owned = [one["metadata"] for kind in ("configmaps", "secrets") for one in server.of(kind)]
+        assert [one["name"] for one in owned] == [f"{name}-code", f"{name}-env"]
+        assert {one["ownerReferences"][0]["uid"] for one in owned} == {uid}, "they go with the pod"
+        assert "s3cr3t" not in str(pod)
+        assert runs_of(project.data_job) == []
+        submit(on="kubernetes", interactive=True)
+        assert len(server.of("pods")) == 2, "each call makes its own"
+
+    @pytest.mark.parametrize("fault", [Fault("POST", "configmaps", 403), Fault("POST", "pods", lost=True)], ids=str)
+    def test_a_pod_that_could_not_be_made_whole_does_not_stay(
+        self, project: Project, server: KubernetesServer, fault: Fault
+    ) -> None:
+        server.faults.append(fault)
+        with pytest.raises(Unavailable):
+            submit(on="kubernetes", interactive=True)
+        poll(lambda: server.of("pods") == [])
 
     def test_what_cannot_be_is_told_before_anything_starts(
         self, project: Project, server: KubernetesServer, monkeypatch: pytest.MonkeyPatch

@@ -113,3 +113,44 @@ def test_a_build_folder_that_leads_elsewhere_is_refused(project: Project, tmp_pa
 def test_on_this_machine_a_dry_run_writes_nothing(project: Project) -> None:
     submit("python", "train.py", dry_run=True)
     assert not (project.root / "build").exists()
+
+
+def test_a_pod_that_stays_is_shown_too(project: Project) -> None:  # U13
+    options = {"server_command": "jupyter lab", "environment": "conda:torch"}
+    shown = str(submit(on="kubernetes", interactive=True, dry_run=True, n=3, **options))
+    found = written(project)
+    for one in found.values():
+        check(one)
+    (pod,) = of_kind(project, "Pod")
+    assert list(found) == [f"{pod['metadata']['name']}-code.yaml", f"{pod['metadata']['name']}.yaml"]
+    args = pod["spec"]["containers"][0]["args"]
+    assert args == ["/opt/conda/bin/conda", "run", "--no-capture-output", "-n", "torch", "sh", "-c", "jupyter lab"]
+    assert all(file in shown for file in found)
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "problem"),
+    [
+        ((), {}, "on=local has nothing that stays"),
+        (("python", "train.py"), {"on": "kubernetes"}, "takes no command"),
+        ((), {"on": "kubernetes", "gpus": "0.5"}, "whole GPUs"),
+    ],
+)
+def test_what_cannot_stay_is_said(
+    project: Project, words: tuple[str, ...], options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        submit(*words, interactive=True, **options)
+
+
+def test_how_a_pod_is_entered_follows_its_environment(project: Project) -> None:
+    from colab_magics.engines.kubernetes import interactive, settings
+    from colab_magics.engines.kubernetes.options import Options
+
+    options = Options(context="gpu farm", environment="uv", code="image", workdir="/my app", server_command="x")
+    found = settings.read(project.root, options, project="net")
+    lines = "\n".join(interactive.how(found, "net-1", "lab"))
+    enter = "sh -c 'cd '\"'\"'/my app'\"'\"' && exec uv run bash'"
+    assert f"kubectl --context 'gpu farm' --namespace lab exec -it net-1 -c run -- {enter}" in lines
+    assert "attach net-1" in lines
+    assert "port-forward pod/net-1 8888:8888" in lines

@@ -155,8 +155,8 @@ class KubernetesServer:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         about |= {"namespace": ns, "uid": str(uuid.uuid4()), "creationTimestamp": now}
         about["resourceVersion"] = str(next(self._versions))
-        if kind == "jobs":
-            value["status"] = {}
+        if kind in ("jobs", "pods"):
+            value["status"] = {} if kind == "jobs" else {"phase": "Pending"}
         self.objects[kind, ns, about["name"]] = value
         return 201, value
 
@@ -246,7 +246,6 @@ class KubernetesServer:
         }
         code, made = self.create("pods", about["namespace"], pod)
         assert code == 201, made
-        made["status"] = {"phase": "Pending"}
 
     def _attend(self, pod: Object) -> None:
         about, status = pod["metadata"], pod["status"]

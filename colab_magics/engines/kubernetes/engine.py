@@ -17,6 +17,7 @@ import dataclasses
 import gzip
 import os
 import time
+import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ from .. import options as reading
 from ..base import Engine, Phase, Ref, Resources, Submission, Work
 from ..ssh.code import root_of
 from ..ssh.folders import sizes
-from . import built, cluster, code, names, objects, pods, settings, submission, there
+from . import built, cluster, code, interactive, names, objects, pods, settings, submission, there
 from .cluster import Cluster, Conflict, Refused
 from .frames import Reader
 from .objects import Object
@@ -54,7 +55,7 @@ class KubernetesEngine(Engine):
 
     Options = Options
     poll_every = 2.0
-    previews = True
+    previews = stays = True
 
     def __init__(self, where: str = "", options: Any = None) -> None:
         base.nothing_more("kubernetes", where)
@@ -202,24 +203,42 @@ class KubernetesEngine(Engine):
         """Return the folder of the code of a run."""
         return root_of(self._root, Path(record["cwd"]) if record.get("cwd") else None)
 
+    def stay(
+        self,
+        job_folder: Path,
+        cwd: Path,
+        gpus: str | float | None,
+        environment: Mapping[str, str],
+        *,
+        ui: UI,
+        dry_run: bool = False,
+    ) -> Sequence[str]:
+        """Make a pod that stays; see `Engine`."""
+        root = Path(os.path.abspath(job_folder)).parents[1]
+        found, mark = self._settings(root, gpus, None, ui.warn), _DRY_RUN if dry_run else uuid.uuid4().hex
+        made = interactive.of(found, root_of(root, cwd), root, environment, mark=mark, warn=ui.warn)
+        if dry_run:
+            return [built.say(built.write(root, made.texts())), "Nothing was started (--dry-run)."]
+        self.available()
+        there_is = self._cluster(found.context, found.namespace)
+        try:
+            submission.put(there_is, made)
+        except Unavailable:
+            with contextlib.suppress(Unavailable):
+                there_is.delete_pod(made.name)  # it would wait for ever
+            raise
+        return interactive.how(found, made.name, there_is.namespace)
+
     def _create(self, runs: Sequence[Submission], made: Made) -> dict[str, Ref]:
         """Have the cluster make a job and what it owns."""
-        there_is, name = self._cluster(made.settings.context, made.settings.namespace), made.name
+        there_is = self._cluster(made.settings.context, made.settings.namespace)
         try:
-            owner = there_is.create(made.main)
+            submission.put(there_is, made)
         except Conflict as problem:  # from an attempt to submit these: it is looked for
             raise Unavailable(problem.what, problem.mend) from None
         except Refused as problem:
             raise base.NotSubmitted(problem.what, problem.mend) from None
-        owns = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": owner["metadata"]["uid"]}
-        try:
-            for one in made.owned:
-                one["metadata"]["ownerReferences"] = [owns]
-                there_is.create(one)
-        except Refused as problem:
-            there_is.delete_job(name)
-            raise base.NotSubmitted(problem.what, problem.mend) from None
-        return {run.key: _ref(there_is, name, index, run) for index, run in enumerate(runs)}
+        return {run.key: _ref(there_is, made.name, index, run) for index, run in enumerate(runs)}
 
     def find(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Look for runs by the keys that jobs have in their annotations; see `Engine`."""

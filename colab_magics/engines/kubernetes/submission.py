@@ -22,6 +22,7 @@ from ..ssh.code import Checkout
 from ..ssh.folders import own_files
 from ..ssh.host import package
 from . import code, names, objects, there
+from .cluster import Cluster, Refused
 from .objects import Object, Task
 from .settings import Settings
 
@@ -146,6 +147,30 @@ def of_environment(found: Settings, name: str, environment: Mapping[str, str]) -
         return []
     about = {"name": f"{name}-env", **objects.namespace_of(found), "labels": objects.labels_of(found)}
     return [{"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": dict(environment)}]
+
+
+def put(there_is: Cluster, made: Made) -> None:
+    """Make an object and what it owns; where something of that is refused nothing of it stays.
+
+    Raises
+    ------
+    Conflict
+        When there is one of its name.
+    Refused
+        When the cluster does not take it.
+    Unavailable
+        When nobody knows.
+    """
+    owner = there_is.create(made.main)
+    kind = made.main["kind"]
+    owns = {"apiVersion": made.main["apiVersion"], "kind": kind, "name": made.name, "uid": owner["metadata"]["uid"]}
+    try:
+        for one in made.owned:
+            one["metadata"]["ownerReferences"] = [owns]
+            there_is.create(one)
+    except Refused as problem:
+        (there_is.delete_job if kind == "Job" else there_is.delete_pod)(made.name)
+        raise Refused(problem.what, problem.mend) from None
 
 
 def _readable(one: Object) -> str:
