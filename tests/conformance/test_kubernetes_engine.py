@@ -165,9 +165,32 @@ class TestFaults:
         assert job["spec"]["suspend"] is True
         (container,) = job["spec"]["template"]["spec"]["containers"]
         assert container["resources"]["limits"] == {"memory": "4G", "nvidia.com/gpu": "2"}
-        poll(lambda: [run.status().text for run in runs_of(project.data_job)] == ["queued on kubernetes"])
+        poll(
+            lambda: (
+                [run.status().text for run in runs_of(project.data_job)] == ["queued on kubernetes (in the queue lab)"]
+            )
+        )
         jobs.kill("baseline")
         poll(lambda: server.of("jobs") == [])
+
+    def test_a_run_whose_image_cannot_be_pulled_says_so_while_it_waits(
+        self, project: Project, server: KubernetesServer
+    ) -> None:
+        server.suspends_pods = True
+        submit("true", on="kubernetes", image="nowhere.example/a:b")
+        (run,) = runs_of(project.data_job)
+        (pod,) = poll(lambda: server.of("pods"), timeout=60)
+        poll(lambda: run.status().text == "queued on kubernetes", timeout=60)
+        about = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
+        state = {"name": "run", "image": "a", "imageID": "", "ready": False, "restartCount": 0}
+        with server.lock:
+            pod["status"]["containerStatuses"] = [{**state, "state": {"waiting": about}}]
+        said = "queued on kubernetes (ImagePullBackOff: Back-off pulling image)"
+        poll(lambda: run.status().text == said, timeout=60)
+        with server.lock:
+            del pod["status"]["containerStatuses"]
+            server.suspends_pods = False
+        poll(lambda: run.status().phase == "done", timeout=60)
 
     def test_a_file_of_launches_is_executed_and_kept(self, project: Project, server: KubernetesServer) -> None:
         (project.root / "config/launch.yaml").write_text(

@@ -63,6 +63,7 @@ class KubernetesEngine(Engine):
         self._clusters: dict[tuple[str | None, str | None], Cluster] = {}
         self._readers: dict[str, dict[str, Reader]] = {}
         """What has come of each pod, by the run's key and the pod's uid, the newest last."""
+        self._says: dict[str, str] = {}
         self._work: Work | None = None
         self._root = Path()
 
@@ -271,8 +272,14 @@ class KubernetesEngine(Engine):
                 process.log.debug("%s: %s", name, problem.what)
                 continue
             for run in mine:
-                phases[run.key] = pods.phase(one, found, int((run.ref or {})["index"]))
+                index = int((run.ref or {})["index"])
+                phases[run.key] = phase = pods.phase(one, found, index)
+                self._says[run.key] = pods.why_queued(one, found, index) if phase == base.QUEUED else ""
         return [phases.get(run.key, base.UNKNOWN) for run in runs]
+
+    def says(self, run: Submission) -> str:
+        """Return why a run waits, in the cluster's words: ``ImagePullBackOff``, ``Unschedulable``."""
+        return self._says.get(run.key, "")
 
     def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:
         """Read the logs of the runs' containers; see `Engine`."""

@@ -29,7 +29,7 @@ GIT_IMAGE = "alpine/git:2.45.2"
 EXITS = (1, 2)
 """A run's own exit statuses: it failed, or was killed; see `colab_magics.engines.kubernetes.there`."""
 MANAGED = {"app.kubernetes.io/managed-by": "colab-magics"}
-_QUEUE = "kueue.x-k8s.io/queue-name"
+QUEUE = "kueue.x-k8s.io/queue-name"
 _PRODUCT, _HOST = "gpu.product", "kubernetes.io/hostname"
 _CLONE = """set -e
 if [ -n "${GIT_TOKEN:-}" ]; then
@@ -117,7 +117,7 @@ def job(
     every = labels_of(settings, labels)
     about: Object = {"name": name, **namespace_of(settings), "labels": dict(every)}
     if settings.queue:
-        about["labels"][_QUEUE] = names.label(settings.queue)
+        about["labels"][QUEUE] = names.label(settings.queue)
     if annotations:
         about["annotations"] = dict(annotations)
     return {
@@ -155,7 +155,7 @@ def pod(settings: Settings, name: str, task: Task | None = None, *, labels: Mapp
     stays = Task(["sh", "-c", shell], given.maps, given.clone, given.env_secret, given.env, given.packages)
     every = labels_of(settings, labels)
     if settings.queue:
-        every[_QUEUE] = names.label(settings.queue)
+        every[QUEUE] = names.label(settings.queue)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -316,6 +316,7 @@ def _clone(settings: Settings, clone: Clone) -> Object:
         "image": GIT_IMAGE,
         "command": ["sh", "-c", literal(_CLONE), "sh"],
         "args": [literal(clone.url), clone.commit, CODE],
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # what git says is why there is no run
         **env,
         "volumeMounts": [{"name": "work", "mountPath": "/work"}],
     }
