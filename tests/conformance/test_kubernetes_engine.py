@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from kubernetes_server import Fault, KubernetesServer, check_answers, kubernetes
 
 from colab_magics import jobs, process, session, submit
 from colab_magics.checkout.project import Project
+from colab_magics.engines.kubernetes import cluster
+from colab_magics.engines.kubernetes.cluster import Cluster, Conflict, Refused
 from colab_magics.engines.kubernetes.engine import KubernetesEngine
 from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
 from colab_magics.records.names import LOG, SCHEDULER
@@ -45,6 +48,54 @@ class TestKubernetesEngine(EngineSuite):
         return made
 
 
+class TestAsking:
+    """One call of the API, and what may go wrong with it."""
+
+    def test_who_is_too_busy_is_asked_again_when_it_says_so(self, server: KubernetesServer) -> None:
+        server.faults.append(Fault("GET", "jobs", 429, headers={"Retry-After": "0.3"}))
+        began = time.monotonic()
+        assert Cluster().jobs("a=b") == []
+        assert time.monotonic() - began >= 0.3
+        assert len(server.asked) == 2
+        server.faults += [Fault("GET", "jobs", 503, headers={"Retry-After": "0"})] * 9
+        with pytest.raises(Unavailable, match="too busy: a fault"):
+            Cluster().jobs("a=b")
+        assert len(server.asked) == 2 + 4, "not for ever"
+
+    def test_what_makes_something_is_asked_once(self, server: KubernetesServer) -> None:
+        about = {"name": "a", "labels": {"app.kubernetes.io/managed-by": "colab-magics"}}
+        made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": {"a": "b"}}
+        server.faults.append(Fault("POST", "configmaps", 429, headers={"Retry-After": "0"}))
+        with pytest.raises(Unavailable, match="too busy"):
+            Cluster().create(dict(made))
+        assert len(server.asked) == 1
+        Cluster().create(dict(made))
+        with pytest.raises(Conflict, match=r"has it already: .*already exists"):
+            Cluster().create(dict(made))
+
+    def test_who_says_to_come_back_in_an_hour_is_not_waited_for_that_long(
+        self, server: KubernetesServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cluster, "_LONGEST", 0.1)
+        server.faults.append(Fault("GET", "jobs", 429, headers={"Retry-After": "3600"}))
+        assert Cluster().jobs("a=b") == []
+
+    def test_a_connection_that_broke_is_made_anew(self, server: KubernetesServer) -> None:
+        server.faults.append(Fault("GET", "pods", lost=True))
+        assert Cluster().pods("a=b") == []
+
+    def test_half_an_answer_is_none(self, server: KubernetesServer) -> None:
+        server.faults.append(Fault("GET", "pods", cut=True))
+        with pytest.raises(Unavailable):
+            Cluster().pods("a=b")
+        assert Cluster().pods("a=b") == []
+
+    def test_what_is_gone_is_refused_with_its_reason(self, server: KubernetesServer) -> None:
+        server.faults.append(Fault("GET", "pods", 410))
+        with pytest.raises(Refused, match="refuses it: a fault"):
+            Cluster().pods("a=b")
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300)
 class TestFaults:
@@ -72,15 +123,24 @@ class TestFaults:
         [
             Fault("POST", "jobs", 429, headers={"Retry-After": "0"}),
             Fault("POST", "jobs", 503),
+            Fault("POST", "jobs", 409),
+            Fault("POST", "jobs", cut=True),
             Fault("POST", "jobs", lost=True),
             Fault("POST", "configmaps", 500),
             Fault("POST", "configmaps", 403),
+            Fault("POST", "configmaps", 409),
             Fault("POST", "configmaps", lost=True),
             Fault("GET", "pods", 429, headers={"Retry-After": "0"}),
+            Fault("GET", "pods", 410),
+            Fault("GET", "pods", cut=True),
             Fault("GET", "jobs", 410),
             Fault("GET", "jobs", lost=True),
+            Fault("GET", "log", 410),
+            Fault("GET", "log", 429, headers={"Retry-After": "1"}),
+            Fault("GET", "log", lost=True),
+            Fault("GET", "log", cut=True),
         ],
-        ids=lambda fault: f"{fault.method}-{fault.kind}-{fault.status or 'lost'}",
+        ids=lambda fault: f"{fault.method}-{fault.kind}-{fault.status or ('cut' if fault.cut else 'lost')}",
     )
     def test_a_fault_costs_no_run_and_doubles_none(
         self, project: Project, server: KubernetesServer, fault: Fault
