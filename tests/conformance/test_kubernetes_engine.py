@@ -20,6 +20,7 @@ from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
 from colab_magics.records.names import LOG, SCHEDULER
 from colab_magics.records.run import runs_of
 from colab_magics.runs import scheduler
+from colab_magics.runs.select import select
 
 from .engine_suite import EngineSuite
 
@@ -262,7 +263,10 @@ class TestFaults:
         board = submit("launch.yaml", wait=True)
         folders = [run.folder for run in board.runs]  # type: ignore[union-attr]
         assert [(folder / "out").read_text() for folder in folders] == ["AB 1\n", "AB 2\n", "AB\n"]
-        called = [run.name.rpartition("-")[0] for run in runs_of(project.data_job)]
+        names = [run.name for run in runs_of(project.data_job)]
+        (found,) = select(project.data_job.parent, [names[1]], job="baseline")
+        assert found.index == 1, "%jobs show takes the name, too"
+        called = [name.rpartition("-")[0] for name in names]
         assert called == ["a-d-1-ab", "a-d-2-ab", "b-d-ab"]
         assert sorted(job["spec"]["completions"] for job in server.of("jobs")) == [1, 2]
         asked = len(server.asked)
