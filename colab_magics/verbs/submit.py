@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import session
 from ..errors import InvalidInput
 from ..units import count, indices, seconds, words
-from . import bare, body, call_only, fork_queue, submit_launch
+from . import bare, body, call_only, engine_of, fork_queue, submit_launch
 from .submit_bundle import write_bundle
 from .submit_interactive import stay
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 @body("grid")
 @bare(try_="end")
+@engine_of(submit_launch.engine_of)
 @call_only("yes", "force", "bundle", "python", "platform", "requirements", "inputs", "colab_terms")
 def submit(
     *command: str,

@@ -28,6 +28,11 @@ def is_named(command: Sequence[Any]) -> bool:
     return len(command) == 1 and str(command[0]).endswith(_ENDS) and not any(map(str.isspace, str(command[0])))
 
 
+def engine_of(words: Sequence[str]) -> str | None:
+    """Return the engine of a line whose words name a file of launches; None for any other."""
+    return ON if is_named(words) else None
+
+
 @dataclass(frozen=True)
 class Launches:
     """What a file of launches, and the cell below the line, mean.

@@ -133,10 +133,15 @@ def test_a_cell_may_hold_all_of_it(project: Project, shell: InteractiveShell) ->
 
 def test_the_shell_takes_it_too(project: Project) -> None:
     done = subprocess.run(
-        [*SHELL, "submit", "launch.yaml", "--dry-run", "n=2", "only=0-30"], capture_output=True, text=True, check=False
+        [*SHELL, "submit", "launch.yaml", "--dry-run", "n=2", "only=0-30", "image=other:1"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "17 left out, 31 to go" in done.stdout
+    (image,) = {job["spec"]["template"]["spec"]["containers"][0]["image"] for job in jobs(project)}
+    assert image == "other:1", "options of the engine are known without on=, too"
     assert f"  {project.root}/build/base-baseline-" in done.stdout
 
 
