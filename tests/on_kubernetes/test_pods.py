@@ -74,3 +74,10 @@ def test_why_a_pod_ended_is_what_its_containers_say() -> None:
     done = [{"name": "clone", "state": cloned}]
     assert pods.why(pod(initContainerStatuses=done, containerStatuses=killed)) == "OOMKilled, exit code 137"
     assert pods.why(pod(reason="Evicted", message="disk")) == "Evicted, disk"
+
+
+@pytest.mark.parametrize(("code", "own"), [(0, True), (1, True), (2, True), (127, False), (137, False)])
+def test_an_end_of_its_own_is_told_from_others(code: int, own: bool) -> None:
+    ended = [{"name": "run", "state": {"terminated": {"exitCode": code}}}]
+    assert pods.ended_by_itself(pod(containerStatuses=ended)) is own
+    assert not pods.ended_by_itself(pod())

@@ -21,7 +21,7 @@ import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ... import files, process
 from ...checkout.trust import Warn
@@ -346,12 +346,22 @@ class KubernetesEngine(Engine):
 
     def log(self, run: Submission) -> str:
         """Return what the cluster says of a run's pod that did not come to an end of its own."""
+        pod = self._pod(run)
+        return pods.why(pod) if pod is not None else ""
+
+    def verdict(self, run: Submission) -> tuple[Literal["lost", "killed"], str]:
+        """Say what became of a run; of one that has said it itself its program's exit status says no more."""
+        pod = self._pod(run)
+        if pod is None or (pods.ended_by_itself(pod) and there.is_over(there.bytes_of(run.folder / STATE))):
+            return "lost", ""
+        return "lost", pods.why(pod)
+
+    def _pod(self, run: Submission) -> Object | None:
         ref = run.ref or {}
         with contextlib.suppress(ColabMagicsError, KeyError):
             there_is = self._cluster(ref.get("context"), ref.get("namespace"))
-            pod = pods.newest(there_is.pods(f"{LABEL}={ref['job']}"), int(ref["index"]))
-            return pods.why(pod) if pod is not None else ""
-        return ""
+            return pods.newest(there_is.pods(f"{LABEL}={ref['job']}"), int(ref["index"]))
+        return None
 
 
 def _ref(there_is: Cluster, name: str, index: int, run: Submission) -> Ref:

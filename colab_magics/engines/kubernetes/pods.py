@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import base
 from ..base import Phase
-from .objects import QUEUE, Object
+from .objects import EXITS, QUEUE, Object
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _AS_EVER = frozenset({"ContainerCreating", "PodInitializing"})
@@ -76,6 +76,12 @@ def why_queued(one: Object | None, pods: Sequence[Object], index: int) -> str:
 
 def _said(about: Mapping[str, Any]) -> str:
     return ": ".join(str(about[word]) for word in ("reason", "message") if about.get(word))
+
+
+def ended_by_itself(pod: Object) -> bool:
+    """Whether a run's program has ended as the run did, and nothing has happened to it."""
+    states = [one.get("state") or {} for one in (pod.get("status") or {}).get("containerStatuses") or ()]
+    return bool(states) and all((one.get("terminated") or {}).get("exitCode") in (0, *EXITS) for one in states)
 
 
 def why(pod: Object) -> str:
