@@ -154,3 +154,13 @@ def test_how_a_pod_is_entered_follows_its_environment(project: Project) -> None:
     assert f"kubectl --context 'gpu farm' --namespace lab exec -it net-1 -c run -- {enter}" in lines
     assert "attach net-1" in lines
     assert "port-forward pod/net-1 8888:8888" in lines
+
+
+def test_values_of_secrets_are_left_out_whoever_hands_them_over(project: Project) -> None:
+    from colab_magics.engines.kubernetes import interactive, settings
+
+    found = settings.read(project.root, project="net")
+    made = interactive.of(found, project.root, project.root, {"TOKEN": "s3cr3t-value"}, mark="a")
+    assert "s3cr3t-value" in str(made.owned), "the cluster gets it"
+    assert "s3cr3t-value" not in "".join(made.texts().values())
+    assert "TOKEN: ''" in made.texts()[f"{made.name}-env"]
