@@ -179,6 +179,10 @@ class Engine(ABC):
     """How kernels of its runs can start."""
     poll_every: float = 10.0
     """Seconds between two polls."""
+    previews: bool = False
+    """Whether a dry run asks `preview`."""
+    stays: bool = False
+    """Whether it can make a machine that stays, to be entered."""
 
     def __init__(self, where: str = "", options: Any = None) -> None:
         self.where, self.options = where, self.Options() if options is None else options
@@ -240,6 +244,19 @@ class Engine(ABC):
     def prepare(self, work: Work) -> None:
         """Bring code, package and whatever the runs share to the place; in the scheduler, before anything else."""
 
+    def preview(self, work: Work) -> Sequence[str]:
+        """Show what `submit` would give to somebody else, by files of the project; in a dry run, if it `previews`.
+
+        Nothing is submitted. The folders of `work` were made for this and go when it returns, without what earlier
+        attempts have left; its environment holds the names of secrets alone.
+
+        Returns
+        -------
+        sequence of str
+            What to tell the user: which files were written.
+        """
+        return ()
+
     @abstractmethod
     def submit(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Submit runs, none of which the engine has; a reference for each, in order.
@@ -279,6 +296,22 @@ class Engine(ABC):
     def log(self, run: Submission) -> str:
         """Return what the engine itself knows of a run that left no log: why it could not start."""
         return ""
+
+    def stay(
+        self,
+        job_folder: Path,
+        cwd: Path,
+        gpus: str | float | None,
+        environment: Mapping[str, str],
+        *,
+        ui: UI,
+        dry_run: bool = False,
+    ) -> Sequence[str]:
+        """Make a machine that stays with the project's code on it, if it `stays`; returns how to enter and to end it.
+
+        Parameters are those of `settle` and of `Work`; with `dry_run` it is shown as by `preview`.
+        """
+        raise NotImplementedError
 
     def change_at_once(self, number: int) -> bool:
         """Let so many runs execute at once from now on; False where the scheduler holds the others back."""

@@ -28,10 +28,13 @@ def known(function: Callable[..., Any], words: Iterable[str]) -> dict[str, Optio
     Unavailable
         When a package of it is missing.
     """
-    on = ""
+    on, others = "", list[str]()
     for word in words:
         key, equals, value = word.lstrip("-").partition("=")
         on = value if key == "on" and equals else on
+        others += [] if word.startswith("-") else [word]
+    if ask := getattr(function, "engine_of", None):
+        on = ask(others) or on
     if not on or not takes_others(function):
         return {}
     from ..engines import engine_class

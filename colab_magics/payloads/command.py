@@ -192,6 +192,8 @@ class CommandDraft(Draft):
         Seconds that a run may take; None is for ever.
     names : list of str
         The grid's parameters.
+    lines : sequence of str
+        Lines for the shell that runs get as values: the files that they execute count, too.
 
     Raises
     ------
@@ -203,6 +205,7 @@ class CommandDraft(Draft):
     checkout: Path
     time: float | None = None
     names: Sequence[str] = field(default_factory=tuple)
+    lines: Sequence[str] = field(default_factory=tuple)
     queues = True
 
     def __post_init__(self) -> None:
@@ -239,7 +242,7 @@ class CommandDraft(Draft):
         """The project's files that it executes, and what these import."""
         line = self.words[0] if is_line(self.words) else shlex.join(self.words)
         roots = [self.checkout, self.checkout / "src"]
-        return modules.imported([f"!{line}"], [*roots, self.checkout], self.checkout)
+        return modules.imported([f"!{one}" for one in (line, *self.lines)], [*roots, self.checkout], self.checkout)
 
     @property
     def whose(self) -> Commands:

@@ -92,7 +92,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """How people call it: a queue's run by its name there, any other by its number."""
+        """How people call it: by the name that a queue or its line gave it, any other by its number."""
         return str(self.record.get("name") or self.word)
 
     @property

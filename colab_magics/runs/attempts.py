@@ -73,6 +73,7 @@ def write(plan: Plan, job_folder: Path, draft: Draft, common: Mapping[str, Any])
                 "attempts": before,
                 "submitted": time.time(),
                 **common,
+                **point.record,
             }
             process.write_json(folder / RECORD, record)
             folders.append(folder)

@@ -117,11 +117,16 @@ def asked_for(grid: Mapping[str, Any] | None, n: int | None, *, yes: bool = Fals
         raise InvalidInput("How many runs? %fork needs a number, or a grid.", "Write %fork n=5.")
     made = None if grid is None else read(grid, n=n)
     size = count(n or 0, name="n") if made is None else made.size()
-    if size > MANY and not yes:
-        raise InvalidInput(f"That makes {size:,} runs.", "Say --yes to start so many, or take values out.")
+    check_size(size, yes=yes)
     if made is None:
         return [Point(repeat) for repeat in range(size)], []
     return list(made.points()), made.names
+
+
+def check_size(size: int, *, yes: bool) -> None:
+    """Raise InvalidInput for more runs than `MANY`, unless they are meant."""
+    if size > MANY and not yes:
+        raise InvalidInput(f"That makes {size:,} runs.", "Say --yes to start so many, or take values out.")
 
 
 def read(values: Mapping[str, Any], *, n: int | None = None) -> Grid:

@@ -33,10 +33,13 @@ class Point:
         Which repetition, from 0. With ``n=`` alone it is all that tells runs apart.
     parameters : mapping
         The run's own values; empty with ``n=`` alone.
+    record : mapping
+        What its record says besides, and that of no other run: what people call it, what its engine is told.
     """
 
     repeat: int
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     def i_sub_job(self, index: int) -> int:
         """Return the number that users know this point's run by, in folder `index`."""

@@ -134,7 +134,7 @@ def _called(job_folder: Path, word: str, phases: Sequence[str]) -> Choice:
     """
     runs = runs_of(job_folder)
     numbered = _INDICES.fullmatch(word) and not all(run.is_named for run in runs)
-    named = [] if word in phases or numbered else [run for run in runs if run.is_named]
+    named = [] if word in phases or numbered else [run for run in runs if run.name != run.word or run.is_named]
     found = [run for run in named if run.word == word] or [run for run in named if run.name == word]
     return Choice(job_folder, word, found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from ..checkout import git
 from ..checkout.project import real_folder
 from ..engines import open_engine
-from ..engines.base import Engine, Resources
+from ..engines.base import Engine, Resources, Work
 from ..engines.zygotes import Begun
 from ..errors import Busy, ColabMagicsError, InvalidInput
 from ..payloads.base import Draft
@@ -362,8 +363,25 @@ def preview(order: Order) -> Table:
     shown = texts[:100]
     notes = [f"… and {len(texts) - len(shown)} more"] if len(texts) > len(shown) else []
     notes.append(", ".join(filter(None, [order.at_once, str(order.resources)])) + ".")
+    notes += _of_engine(order, made)
     notes.append(f"Folders are in {order.job_folder}. Nothing was started (--dry-run).")
     return Table(["run", "state", "i_sub_job", "parameters", "folder"], shown, caption=str(made), notes=notes)
+
+
+def _of_engine(order: Order, made: Plan) -> list[str]:
+    """Have the engine show what it would be given, where it can."""
+    engine = open_engine(order.engine, order.options)
+    if not engine.previews or not made.execute:
+        return []
+    from .runner import Runner
+
+    with tempfile.TemporaryDirectory() as elsewhere:
+        folders = attempts.write(
+            Plan(execute=made.execute), Path(elsewhere, order.job_folder.name), order.draft, order.record()
+        )
+        names = dict.fromkeys(order.secrets, "")
+        work = Work(order.job_folder, Runner(), folders, environment=names, at_once=order.resources.at_once)
+        return list(engine.preview(work))
 
 
 def commit(root: Path) -> str | None:

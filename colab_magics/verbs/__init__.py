@@ -81,6 +81,11 @@ def bare(**values: str) -> Callable[[F], F]:
     return _mark(bare={f"--{option.rstrip('_').replace('_', '-')}": value for option, value in values.items()})
 
 
+def engine_of(ask: Callable[[list[str]], str | None]) -> Callable[[F], F]:
+    """Have a line's words say which engine it means, whatever ``on=`` says: `ask` gets those that are no options."""
+    return _mark(engine_of=ask)
+
+
 def body(parameter: str) -> Callable[[F], F]:
     """Name the first parameter, which takes the cell below a cell magic as it is, not as options."""
     return _mark(body=parameter)

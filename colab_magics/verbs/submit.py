@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import session
 from ..errors import InvalidInput
 from ..units import count, indices, seconds, words
-from . import bare, body, call_only, fork_queue
+from . import bare, body, call_only, engine_of, fork_queue, submit_launch
 from .submit_bundle import write_bundle
+from .submit_interactive import stay
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..checkout.project import Project
     from ..engines.base import Resources
+    from ..payloads.command import CommandDraft
     from ..runs.board import Board
+    from ..runs.plan import Plan, Point
     from ..ui import UI, Table
+    from .submit_launch import Launches
 
 
 @body("grid")
 @bare(try_="end")
+@engine_of(submit_launch.engine_of)
 @call_only("yes", "force", "bundle", "python", "platform", "requirements", "inputs", "colab_terms")
 def submit(
     *command: str,
@@ -45,6 +50,7 @@ def submit(
     outputs: str | None = None,
     watch: bool = False,
     wait: bool = False,
+    interactive: bool = False,
     dry_run: bool = False,
     force: bool = False,
     yes: bool = False,
@@ -76,6 +82,9 @@ def submit(
     when this kernel restarts, and ends with everything that it has started, ``nohup`` or not. Commands of a job that
     has others in execution wait for their turn. A command that has done its work is kept when the line is said again;
     when files of the project that it executes have changed since, the line asks: ``resume=keep`` or ``resume=rerun``.
+
+    ``%submit launch.yaml`` reads a file of models, datasets and hyper-parameters (also in ``config/``), and makes a run
+    on Kubernetes of each combination; a cell below replaces what the file says, such as ``run:``. See the README.
 
     With ``--bundle FILE`` nothing is started: the command, its code and its packages are written into one file, which
     runs on any Linux machine of the same kind without a network, this package or root's rights::
@@ -126,6 +135,9 @@ def submit(
     wait : bool, default False
         Show what it prints until it has ended, or the table of many; an error tells how it ended, and in a shell the
         exit status is the command's own. Interrupting stops the watching only.
+    interactive : bool, default False
+        With ``on=kubernetes``, make a pod that stays, with the project's code in it, and say how it is entered and
+        deleted.
     dry_run : bool, default False
         Start nothing: show the runs.
     force : bool, default False
@@ -162,20 +174,23 @@ def submit(
         With ``--wait``, when one or more failed.
     """
     of_bundles = {"python": python, "platform": platform, "requirements": requirements, "inputs": inputs}
-    if bundle is not None:
+    if bundle is not None or interactive:
         of_runs = {"n": n != 1, "only": only, "first": first, "done-file": done_file, "workers": workers != "auto"}
-        of_runs |= {"gpus": bool(gpus), "on": on, "need": need, "time": time, "retries": retries, "try": try_}
-        of_runs |= {"max-failures": max_failures, "resume": resume, "outputs": outputs, "wait": wait}
-        of_runs |= {"dry-run": dry_run, "force": force} | options
+        of_runs |= {"need": need, "time": time, "retries": retries, "try": try_, "max-failures": max_failures}
+        of_runs |= {"resume": resume, "outputs": outputs, "wait": wait, "force": force}
+        if bundle is None:
+            options |= _of_engine(on, of_bundles)
+            return stay(
+                command, on, options, gpus, of_runs | {"a grid": grid, "runs": runs, **of_bundles}, dry_run=dry_run
+            )
+        of_runs |= {"gpus": bool(gpus), "on": on, "interactive": interactive, "dry-run": dry_run} | options
         return write_bundle(list(map(str, command)), grid, bundle, of_runs, **of_bundles)
     options |= _of_engine(on, of_bundles)
     if said := [name for name, value in of_bundles.items() if value]:
         raise InvalidInput(f"{said[0]}= says how a bundle is made.", "Leave it out, or name a file: --bundle FILE")
     from ..engines.base import output_patterns
-    from ..payloads.command import CommandDraft
-    from ..runs import in_run, plan, watching, which_job
+    from ..runs import in_run, plan, which_job
     from ..runs import submit as room
-    from ..runs.grid import asked_for
     from ..runs.scheduler import Feed
 
     shell = session.current()
@@ -184,15 +199,22 @@ def submit(
         ui.say("A run starts no others: %submit is the main notebook's.")
         return None
     how = (watch, colab_terms, credentials)
-    of = fork_queue.asked(runs, how, grid=grid, n=n - 1, only=only, first=first, done_file=done_file)
-    points, names = asked_for(grid, count(n, name="n"), yes=yes)
-    project, limit = which_job.of_commands(shell), None if time is None else seconds(time, name="time")
-    folder = which_job.folder_of_commands(project)
-    draft = CommandDraft(list(map(str, command)), folder, limit, names)
+    n, project, limit = (
+        count(n, name="n"),
+        which_job.of_commands(shell),
+        None if time is None else seconds(time, name="time"),
+    )
+    folder, launches = which_job.folder_of_commands(project), submit_launch.asked(command, grid, n, project)
+    of = fork_queue.asked(runs, how, grid=launches or grid, n=n - 1, only=only, first=first, done_file=done_file)
+    points, draft = _drafted(command, grid, n, launches, folder, limit, yes=yes)
     if draft.unknown and of is None:
         ui.warn(f"{{{draft.unknown[0]}}} is no parameter, and stays in the command as it is.")
     with ExitStack() as undo:
-        on, machine = _where(ui, project, folder, on, options, need, workers, gpus, undo, dry_run=dry_run)
+        if launches is not None and need is None:
+            on, machine = launches.settle(project, folder, on, options, workers, gpus)
+        else:
+            on = submit_launch.ON if launches is not None else on
+            on, machine = _where(ui, project, folder, on, options, need, workers, gpus, undo, dry_run=dry_run)
         for warning in machine.warnings:
             ui.warn(warning)
         order = room.Order(
@@ -220,10 +242,37 @@ def submit(
         board, made = room.submit(order)
         if made.execute:
             undo.pop_all()  # what was promised is the runs' from now on
+    return _shown(ui, board, made, project, order.feed.retries, wait=wait)
+
+
+def _drafted(
+    command: Sequence[str],
+    grid: Mapping[str, Any] | None,
+    n: int,
+    launches: Launches | None,
+    folder: Path,
+    limit: float | None,
+    *,
+    yes: bool,
+) -> tuple[list[Point], CommandDraft]:
+    """Return the runs, and what they execute."""
+    from ..payloads.command import CommandDraft
+    from ..runs.grid import asked_for
+
+    if launches is not None:
+        return launches.points(yes=yes), launches.draft(folder, limit)
+    points, names = asked_for(grid, n, yes=yes)
+    return points, CommandDraft(list(map(str, command)), folder, limit, names)
+
+
+def _shown(ui: UI, board: Board, made: Plan, project: Project, retries: int, *, wait: bool) -> Board:
+    """Say what becomes of the runs, and wait for them where that is asked for."""
+    from ..runs import watching
+
     if made.keep or made.resumed or made.adopt or made.skip:
         ui.say(f"{project.job}: {made}" + ("; --force executes what is done anew." if made.keep else ""))
     if wait:
-        watching.wait(ui, board, project, order.feed.retries)
+        watching.wait(ui, board, project, retries)
     elif made.execute:
         board.notes.append(_how_to_go_on(board))
     return board

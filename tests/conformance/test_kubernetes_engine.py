@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import pytest
 from conftest import HOSTILE_NAMES, poll, set_up
 from kubernetes_server import Fault, KubernetesServer, check_answers, kubernetes_server
 
-from colab_magics import jobs, process, submit
+from colab_magics import jobs, process, session, submit
 from colab_magics.checkout.project import Project
+from colab_magics.engines.kubernetes import cluster
+from colab_magics.engines.kubernetes.cluster import Cluster, Conflict, Refused
 from colab_magics.engines.kubernetes.engine import KubernetesEngine
 from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
 from colab_magics.records.names import LOG, SCHEDULER
 from colab_magics.records.run import runs_of
 from colab_magics.runs import scheduler
+from colab_magics.runs.select import select
 
 from .engine_suite import EngineSuite
 
@@ -43,6 +47,54 @@ class TestKubernetesEngine(EngineSuite):
         (made.root / "config").mkdir()
         (made.root / "config/kube.yaml").write_text("image: python:3.12\n")
         return made
+
+
+class TestAsking:
+    """One call of the API, and what may go wrong with it."""
+
+    def test_who_is_too_busy_is_asked_again_when_it_says_so(self, server: KubernetesServer) -> None:
+        server.faults.append(Fault("GET", "jobs", 429, headers={"Retry-After": "0.3"}))
+        began = time.monotonic()
+        assert Cluster().jobs("a=b") == []
+        assert time.monotonic() - began >= 0.3
+        assert len(server.asked) == 2
+        server.faults += [Fault("GET", "jobs", 503, headers={"Retry-After": "0"})] * 9
+        with pytest.raises(Unavailable, match="too busy: a fault"):
+            Cluster().jobs("a=b")
+        assert len(server.asked) == 2 + 4, "not for ever"
+
+    def test_what_makes_something_is_asked_once(self, server: KubernetesServer) -> None:
+        about = {"name": "a", "labels": {"app.kubernetes.io/managed-by": "colab-magics"}}
+        made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": {"a": "b"}}
+        server.faults.append(Fault("POST", "configmaps", 429, headers={"Retry-After": "0"}))
+        with pytest.raises(Unavailable, match="too busy"):
+            Cluster().create(dict(made))
+        assert len(server.asked) == 1
+        Cluster().create(dict(made))
+        with pytest.raises(Conflict, match=r"has it already: .*already exists"):
+            Cluster().create(dict(made))
+
+    def test_who_says_to_come_back_in_an_hour_is_not_waited_for_that_long(
+        self, server: KubernetesServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cluster, "_LONGEST", 0.1)
+        server.faults.append(Fault("GET", "jobs", 429, headers={"Retry-After": "3600"}))
+        assert Cluster().jobs("a=b") == []
+
+    def test_a_connection_that_broke_is_made_anew(self, server: KubernetesServer) -> None:
+        server.faults.append(Fault("GET", "pods", lost=True))
+        assert Cluster().pods("a=b") == []
+
+    def test_half_an_answer_is_none(self, server: KubernetesServer) -> None:
+        server.faults.append(Fault("GET", "pods", cut=True))
+        with pytest.raises(Unavailable):
+            Cluster().pods("a=b")
+        assert Cluster().pods("a=b") == []
+
+    def test_what_is_gone_is_refused_with_its_reason(self, server: KubernetesServer) -> None:
+        server.faults.append(Fault("GET", "pods", 410))
+        with pytest.raises(Refused, match="refuses it: a fault"):
+            Cluster().pods("a=b")
 
 
 @pytest.mark.long
@@ -72,15 +124,24 @@ class TestFaults:
         [
             Fault("POST", "jobs", 429, headers={"Retry-After": "0"}),
             Fault("POST", "jobs", 503),
+            Fault("POST", "jobs", 409),
+            Fault("POST", "jobs", cut=True),
             Fault("POST", "jobs", lost=True),
             Fault("POST", "configmaps", 500),
             Fault("POST", "configmaps", 403),
+            Fault("POST", "configmaps", 409),
             Fault("POST", "configmaps", lost=True),
             Fault("GET", "pods", 429, headers={"Retry-After": "0"}),
+            Fault("GET", "pods", 410),
+            Fault("GET", "pods", cut=True),
             Fault("GET", "jobs", 410),
             Fault("GET", "jobs", lost=True),
+            Fault("GET", "log", 410),
+            Fault("GET", "log", 429, headers={"Retry-After": "1"}),
+            Fault("GET", "log", lost=True),
+            Fault("GET", "log", cut=True),
         ],
-        ids=lambda fault: f"{fault.method}-{fault.kind}-{fault.status or 'lost'}",
+        ids=lambda fault: f"{fault.method}-{fault.kind}-{fault.status or ('cut' if fault.cut else 'lost')}",
     )
     def test_a_fault_costs_no_run_and_doubles_none(
         self, project: Project, server: KubernetesServer, fault: Fault
@@ -165,9 +226,83 @@ class TestFaults:
         assert job["spec"]["suspend"] is True
         (container,) = job["spec"]["template"]["spec"]["containers"]
         assert container["resources"]["limits"] == {"memory": "4G", "nvidia.com/gpu": "2"}
-        poll(lambda: [run.status().text for run in runs_of(project.data_job)] == ["queued on kubernetes"])
+        poll(
+            lambda: (
+                [run.status().text for run in runs_of(project.data_job)] == ["queued on kubernetes (in the queue lab)"]
+            )
+        )
         jobs.kill("baseline")
         poll(lambda: server.of("jobs") == [])
+
+    def test_a_run_whose_image_cannot_be_pulled_says_so_while_it_waits(
+        self, project: Project, server: KubernetesServer
+    ) -> None:
+        server.suspends_pods = True
+        submit("true", on="kubernetes", image="nowhere.example/a:b")
+        (run,) = runs_of(project.data_job)
+        (pod,) = poll(lambda: server.of("pods"), timeout=60)
+        poll(lambda: run.status().text == "queued on kubernetes", timeout=60)
+        about = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
+        state = {"name": "run", "image": "a", "imageID": "", "ready": False, "restartCount": 0}
+        with server.lock:
+            pod["status"]["containerStatuses"] = [{**state, "state": {"waiting": about}}]
+        said = "queued on kubernetes (ImagePullBackOff: Back-off pulling image)"
+        poll(lambda: run.status().text == said, timeout=60)
+        with server.lock:
+            del pod["status"]["containerStatuses"]
+            server.suspends_pods = False
+        poll(lambda: run.status().phase == "done", timeout=60)
+
+    def test_a_file_of_launches_is_executed_and_kept(self, project: Project, server: KubernetesServer) -> None:
+        (project.root / "config/launch.yaml").write_text(
+            "model:\n"
+            "  a: {command: 'echo <name> <hp> > \"$data_job/out\"', hparam: {hp: [1, 2]}, gpu_count: 1}\n"
+            "  b: {command: 'echo <name> > \"$data_job/out\"'}\n"
+            "dataset: {d: {hparam: {name: AB}}}\n"
+        )
+        board = submit("launch.yaml", wait=True)
+        folders = [run.folder for run in board.runs]  # type: ignore[union-attr]
+        assert [(folder / "out").read_text() for folder in folders] == ["AB 1\n", "AB 2\n", "AB\n"]
+        names = [run.name for run in runs_of(project.data_job)]
+        (found,) = select(project.data_job.parent, [names[1]], job="baseline")
+        assert found.index == 1, "%jobs show takes the name, too"
+        called = [name.rpartition("-")[0] for name in names]
+        assert called == ["a-d-1-ab", "a-d-2-ab", "b-d-ab"]
+        assert sorted(job["spec"]["completions"] for job in server.of("jobs")) == [1, 2]
+        asked = len(server.asked)
+        submit("launch.yaml", wait=True)
+        assert len(server.asked) == asked, "all of them are kept"
+
+    def test_a_pod_that_stays_has_the_code_and_says_how_it_is_entered_and_deleted(  # U13
+        self, project: Project, server: KubernetesServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (project.root / "train.py").write_text("print(1)\n")
+        monkeypatch.setenv("TOKEN", "s3cr3t")
+        session.current().secrets.append("TOKEN")
+        said = str(submit(on="kubernetes", interactive=True, cpus="1"))
+        (pod,) = server.of("pods")
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        assert f"kubectl --namespace lab exec -it {name} -c run -- sh -c 'cd /work/code && exec bash'" in said
+        assert f"kubectl --namespace lab delete pod {name}" in said
+        poll(lambda: (server.folder / name / "work/code/train.py").exists())
+        assert pod["status"]["phase"] == "Running"
+        assert pod["spec"]["restartPolicy"] == "Never"
+        owned = [one["metadata"] for kind in ("configmaps", "secrets") for one in server.of(kind)]
+        assert [one["name"] for one in owned] == [f"{name}-code", f"{name}-env"]
+        assert {one["ownerReferences"][0]["uid"] for one in owned} == {uid}, "they go with the pod"
+        assert "s3cr3t" not in str(pod)
+        assert runs_of(project.data_job) == []
+        submit(on="kubernetes", interactive=True)
+        assert len(server.of("pods")) == 2, "each call makes its own"
+
+    @pytest.mark.parametrize("fault", [Fault("POST", "configmaps", 403), Fault("POST", "pods", lost=True)], ids=str)
+    def test_a_pod_that_could_not_be_made_whole_does_not_stay(
+        self, project: Project, server: KubernetesServer, fault: Fault
+    ) -> None:
+        server.faults.append(fault)
+        with pytest.raises(Unavailable):
+            submit(on="kubernetes", interactive=True)
+        poll(lambda: server.of("pods") == [])
 
     def test_what_cannot_be_is_told_before_anything_starts(
         self, project: Project, server: KubernetesServer, monkeypatch: pytest.MonkeyPatch

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import tarfile
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import git
-from kubernetes_checks import check
-from ruamel.yaml import YAML
 
 from colab_magics.engines.kubernetes import launch
-from colab_magics.engines.kubernetes.options import Options
 from colab_magics.errors import InvalidInput, NotFound
 
 FILE = """
@@ -165,120 +159,3 @@ def test_what_means_nothing_is_named(tmp_path: Path, text: str, problem: str) ->
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no launches"):
         launch.load(tmp_path / "launch.yaml")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    root = tmp_path / "base"
-    (root / "config").mkdir(parents=True)
-    (root / "src").mkdir()
-    (root / "src/modelA.py").write_text("a\n")
-    (root / ".env").write_text("AWS_SECRET_ACCESS_KEY=s3cr3t\n")
-    (root / "config/kube.yaml").write_text("project_name: base\nimage: python:3.12\nnamespace: lab\ngpu_count: 2\n")
-    return root
-
-
-def test_the_dry_run_writes_what_kubectl_takes(root: Path) -> None:  # U16, U19
-    launches = load(FILE + ONLY, root)
-    files = launch.write(root, launch.built(launches, root, warn=pytest.fail))
-    made = [YAML(typ="safe", pure=True).load(file) for file in files]
-    for one in made:
-        check(one)
-    assert [one["kind"] for one in made] == ["ConfigMap"] + ["Job"] * 12
-    assert [file.name for file in files] == [f"{one['metadata']['name']}.yaml" for one in made]
-    assert {file.parent for file in files} == {root / "build"}
-    first, last = made[1], made[-1]
-    spec = first["spec"]["template"]["spec"]
-    assert spec["containers"][0]["args"] == ["sh", "-c", "python src/modelA.py A 1 3"]
-    gpus = [one["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] for one in (first, last)]
-    assert gpus == [{"cpu": "8", "nvidia.com/gpu": "1"}, {"nvidia.com/gpu": "2"}], "the model's, and the project's"
-    (volume,) = [one for one in spec["volumes"] if "configMap" in one]
-    assert volume["configMap"]["name"] == made[0]["metadata"]["name"]
-    assert first["metadata"]["labels"]["colab-magics/model"] == "modelA"
-    assert b"s3cr3t" not in b"".join(file.read_bytes() for file in files)
-    assert launch.write(root, launch.built(launches, root)) == files, "written again"
-
-
-def test_the_code_is_in_the_config_map_and_secrets_are_not(root: Path) -> None:
-    import base64
-
-    launches = load("model: {a: {command: x}}\ndataset: {b: }\n", root)
-    (code, _) = [YAML(typ="safe", pure=True).load(text) for text in launch.built(launches, root).values()]
-    with tarfile.open(fileobj=BytesIO(base64.b64decode(code["binaryData"]["code.tgz"]))) as archive:
-        held = archive.getnames()
-    assert "src/modelA.py" in held
-    assert ".env" not in held
-
-
-def test_the_line_wins_over_the_file_of_launches(root: Path) -> None:
-    launches = load(FILE, root)
-    texts = launch.built(launches[:1], root, Options(image="other:1", cpus="1"), gpus="0")
-    made = YAML(typ="safe", pure=True).load(list(texts.values())[-1])
-    container = made["spec"]["template"]["spec"]["containers"][0]
-    assert container["image"] == "other:1"
-    assert container["resources"]["requests"] == {"cpu": "1"}
-
-
-def test_a_file_of_somebody_elses_is_not_overwritten(root: Path) -> None:
-    launches = load("model: {a: {command: x}}\ndataset: {b: }\n", root)
-    (root / "build").mkdir()
-    (root / "build/a-b.yaml").write_text("mine\n")
-    with pytest.raises(InvalidInput, match="was not written by colab-magics"):
-        launch.write(root, launch.built(launches, root))
-    assert [file.name for file in (root / "build").iterdir()] == ["a-b.yaml"]
-
-
-def test_a_build_folder_that_leads_elsewhere_is_refused(root: Path, tmp_path: Path) -> None:
-    (root / "build").symlink_to(tmp_path)
-    with pytest.raises(InvalidInput, match="is a link"):
-        launch.write(root, {"a": "b"})
-
-
-def in_git(root: Path, address: str) -> None:
-    git("init", "--quiet", str(root))
-    (root / ".gitignore").write_text(".env\nconfig/\nlaunch.yaml\nbuild/\n")
-    git("add", ".", cwd=root)
-    git("commit", "--quiet", "-m", "first", cwd=root)
-    git("remote", "add", "origin", address, cwd=root)
-
-
-@pytest.mark.parametrize(
-    ("address", "url"),
-    [
-        ("https://me:t0ken@git.example/a/base.git", "https://git.example/a/base.git"),
-        ("git@git.example:a/base.git", "https://git.example/a/base.git"),
-    ],
-)
-def test_code_by_git_is_a_clone_at_the_commit_that_is_here(root: Path, address: str, url: str) -> None:
-    in_git(root, address)
-    launches = load("model: {a: {command: x}}\ndataset: {b: }\n", root)
-    with pytest.raises(InvalidInput, match="is on no branch of git"):
-        launch.built(launches, root, Options(code="git"))
-    git("update-ref", "refs/remotes/origin/main", "HEAD", cwd=root)
-    (root / "src/modelA.py").write_text("edited\n")
-    said: list[str] = []
-    (text,) = launch.built(launches, root, Options(code="git"), warn=said.append).values()
-    assert "without the edits" in said[0]
-    made = YAML(typ="safe", pure=True).load(text)
-    check(made)
-    (init,) = made["spec"]["template"]["spec"]["initContainers"]
-    assert init["args"] == [url, git("rev-parse", "HEAD", cwd=root), "/work/code"]
-    assert "t0ken" not in text
-
-
-@pytest.mark.parametrize("address", ["/srv/base.git", ""])
-def test_code_that_no_pod_can_clone(root: Path, address: str) -> None:
-    if address:
-        in_git(root, address)
-    launches = load("model: {a: {command: x}}\ndataset: {b: }\n", root)
-    with pytest.raises(InvalidInput, match=r"code=git: .*\n.*code=configmap"):
-        launch.built(launches, root, Options(code="git"))
-
-
-def test_code_that_is_too_much_for_a_config_map(root: Path) -> None:
-    import os
-
-    (root / "src/big.py").write_text(os.urandom(1_500_000).hex())
-    launches = load("model: {a: {command: x}}\ndataset: {b: }\n", root)
-    with pytest.raises(InvalidInput, match="code=git"):
-        launch.built(launches, root)

@@ -98,6 +98,17 @@ def test_a_white_and_a_black_list_contradict_each_other(root: Path, both: tuple[
         read(root)
 
 
+@pytest.mark.parametrize("white", ["gpu_whitelist", "hostname_whitelist"])
+def test_an_empty_white_list_allows_nothing_and_an_empty_black_list_forbids_nothing(root: Path, white: str) -> None:
+    (root / "config/kube.yaml").write_text(f"image: a\n{white}: []\n")
+    with pytest.raises(InvalidInput, match=f"{white} is empty"):
+        read(root)
+    black = white.replace("white", "black")
+    (root / "config/kube.yaml").write_text(f"image: a\n{black}: []\n{white}:\n")
+    assert getattr(read(root), black) == []
+    assert getattr(read(root, {white: "n1"}), white) == ["n1"], "the line's counts alone"
+
+
 def test_without_lists_any_node_is_right(root: Path) -> None:
     found = read(root, {"image": "a"})
     assert [found.gpu_whitelist, found.gpu_blacklist, found.hostname_whitelist, found.hostname_blacklist] == [None] * 4

@@ -39,15 +39,16 @@ Object = dict[str, Any]
 
 @dataclass
 class Fault:
-    """What goes wrong with the next call of a method and a kind.
+    """What goes wrong with the next call of a method and a kind; ``log`` is the kind of a pod's log.
 
-    ``before``: it is refused with this status. ``lost``: it is done, and its answer does not come.
+    ``status``: it is refused with this. ``lost``: it is done, and its answer does not come. ``cut``: half of it comes.
     """
 
     method: str
     kind: str
     status: int = 0
     lost: bool = False
+    cut: bool = False
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -155,8 +156,8 @@ class KubernetesServer:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         about |= {"namespace": ns, "uid": str(uuid.uuid4()), "creationTimestamp": now}
         about["resourceVersion"] = str(next(self._versions))
-        if kind == "jobs":
-            value["status"] = {}
+        if kind in ("jobs", "pods"):
+            value["status"] = {} if kind == "jobs" else {"phase": "Pending"}
         self.objects[kind, ns, about["name"]] = value
         return 201, value
 
@@ -246,7 +247,6 @@ class KubernetesServer:
         }
         code, made = self.create("pods", about["namespace"], pod)
         assert code == 201, made
-        made["status"] = {"phase": "Pending"}
 
     def _attend(self, pod: Object) -> None:
         about, status = pod["metadata"], pod["status"]
@@ -329,7 +329,8 @@ class Handler(BaseHTTPRequestHandler):
         found, words = PATH.fullmatch(url.path), parse_qs(url.query)
         kind = found["kind"] if found else ""
         server.asked.append(f"{self.command} {url.path}")
-        fault = next((one for one in server.faults if (one.method, one.kind) == (self.command, kind)), None)
+        meant = (self.command, "log" if found and found["log"] else kind)
+        fault = next((one for one in server.faults if (one.method, one.kind) == meant), None)
         if fault is not None:
             server.faults.remove(fault)
         if fault is not None and fault.status:
@@ -346,7 +347,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
-        self.reply(code, said)
+        self.reply(code, said, cut=fault is not None and fault.cut)
 
     def act(
         self, kind: str, ns: str, name: str | None, log: bool, words: dict[str, list[str]], body: Object
@@ -372,7 +373,7 @@ class Handler(BaseHTTPRequestHandler):
             code = 200
         return code, json.dumps(value)
 
-    def reply(self, code: int, said: str, headers: dict[str, str] | None = None) -> None:
+    def reply(self, code: int, said: str, headers: dict[str, str] | None = None, *, cut: bool = False) -> None:
         data = said.encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json" if said.startswith("{") else "text/plain")
@@ -380,7 +381,8 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[: len(data) // 2] if cut else data)
+        self.close_connection = self.close_connection or cut
 
     do_GET = do_POST = do_DELETE = do_PATCH = answer
 

@@ -59,23 +59,29 @@ class Cluster:
     def __init__(self, context: str | None = None, namespace: str | None = None) -> None:
         try:
             from kubernetes import client, config
+            from urllib3 import Retry
         except ImportError as error:
             raise Unavailable(f"on=kubernetes needs the package {error.name}.", MEND) from error
+        made = client.Configuration()
+        # A connection that was dropped meanwhile is made anew. What a busy server says is read here: urllib3 would wait
+        # as long as it is told to, be it an hour.
+        made.retries = Retry(2, respect_retry_after_header=False)
         try:
             if why_not() or not os.environ.get("KUBERNETES_SERVICE_HOST") or os.environ.get("KUBECONFIG"):
                 # The client's own default is that of the moment when it was imported.
                 file = os.environ.get("KUBECONFIG")
-                api = config.new_client_from_config(config_file=file, context=context)
+                config.load_kube_config(config_file=file, context=context, client_configuration=made)
                 contexts, active = config.list_kube_config_contexts(config_file=file)
                 known = next((one for one in contexts if one["name"] == context), active) or {}
                 found = (known.get("context") or {}).get("namespace")
             else:
-                config.load_incluster_config()
-                api, found = client.ApiClient(), None
+                config.load_incluster_config(client_configuration=made)
+                found = None
         except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
             raise Unavailable(f"The kubeconfig cannot be used: {error}.", "Try it: kubectl get jobs") from None
+        api = client.ApiClient(made)
         self.context, self.namespace = context, str(namespace or found or "default")
-        self._api, self._core, self._batch = api, client.CoreV1Api(api), client.BatchV1Api(api)
+        self._core, self._batch = client.CoreV1Api(api), client.BatchV1Api(api)
 
     def create(self, made: Object) -> Object:
         """Make an object; returns it as the server has it.

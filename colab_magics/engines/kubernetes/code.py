@@ -14,12 +14,10 @@ from ...checkout.trust import Warn, unheard
 from ...errors import InvalidInput
 from ..ssh.code import Checkout
 from . import names, objects
+from .built import BUILD, WRITTEN
 from .objects import Clone, Object
 from .settings import Settings
 
-BUILD = "build"
-WRITTEN = b"# Written by colab-magics"
-"""Folder of a project for YAML to be read, and how the files begin that are written there: they are no code."""
 _TOO_MUCH = (
     "Commit and push it, and write code=git; or build it into the image: code=image workdir=FOLDER. "
     "What runs need not can be left out by .gitignore."

@@ -13,19 +13,18 @@ a volume or in a bucket.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
-import importlib.metadata
-import io
-import json
 import os
-import tarfile
 import time
+import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ... import files, process
+from ...checkout.trust import Warn
 from ...errors import ColabMagicsError, InvalidInput, Unavailable
 from ...records.names import LOG, METRICS, RECORD, STATE
 from ...transport import copying
@@ -34,25 +33,21 @@ from ...units import count
 from .. import base
 from .. import options as reading
 from ..base import Engine, Phase, Ref, Resources, Submission, Work
-from ..ssh.code import Checkout, root_of
-from ..ssh.folders import own_files, sizes
-from ..ssh.host import package
-from . import cluster, code, names, objects, pods, settings, there
+from ..ssh.code import root_of
+from ..ssh.folders import sizes
+from . import built, cluster, code, interactive, names, objects, pods, settings, submission, there
 from .cluster import Cluster, Conflict, Refused
 from .frames import Reader
-from .objects import Object, Task
+from .objects import Object
 from .options import Options
 from .settings import Settings
+from .submission import KEYS, LABEL, PODS, Made
 
-LABEL = "colab-magics/submission"
-KEYS = "colab-magics/keys"
 _MOST_RUNS = 2000
 """Runs of one Job; annotations and config maps have their limits."""
-_NEEDED = "cyclopts, gdown, ipykernel, jupyter_client, msgspec, nbclient, papermill, psutil, ruamel.yaml, watchdog"
-_START = f"""tar -xzf "$COLAB_MAGICS_MAPS/package/{objects.PACKED}" -C "$COLAB_MAGICS_WORK"
-python -c 'import {_NEEDED}' 2>/dev/null || python -m pip install --quiet --disable-pip-version-check "$@" >&2
-PYTHONPATH="$COLAB_MAGICS_WORK${{PYTHONPATH:+:$PYTHONPATH}}" exec python -P -m {there.__name__}
-"""
+_DRY_RUN = "dry-run"
+Pods = Sequence[Mapping[str, Any]]
+"""Settings of pods, the later ones winning."""
 
 
 class KubernetesEngine(Engine):
@@ -60,6 +55,7 @@ class KubernetesEngine(Engine):
 
     Options = Options
     poll_every = 2.0
+    previews = stays = True
 
     def __init__(self, where: str = "", options: Any = None) -> None:
         base.nothing_more("kubernetes", where)
@@ -67,6 +63,7 @@ class KubernetesEngine(Engine):
         self._clusters: dict[tuple[str | None, str | None], Cluster] = {}
         self._readers: dict[str, dict[str, Reader]] = {}
         """What has come of each pod, by the run's key and the pod's uid, the newest last."""
+        self._says: dict[str, str] = {}
         self._work: Work | None = None
         self._root = Path()
 
@@ -81,16 +78,18 @@ class KubernetesEngine(Engine):
             self._clusters[key] = Cluster(context, namespace)
         return self._clusters[key]
 
-    def _settings(self, root: Path, gpus: Any = None, warn: Any = None) -> Settings:
-        return settings.read(root, self.options, project=root.name, gpus=gpus, warn=warn or process.log.debug)
+    def _settings(
+        self, root: Path, gpus: Any = None, pods: Pods | None = None, warn: Warn = process.log.debug
+    ) -> Settings:
+        return settings.read(root, self.options, project=root.name, gpus=gpus, over=pods or (), warn=warn)
 
     def _where_said(self, folder: Path) -> Cluster:
         """Return the cluster that a run's line meant; who asks may know nothing but its folder."""
-        said = (process.read_json(folder / RECORD) or {}).get("options") or {}
+        record = process.read_json(folder / RECORD) or {}
         try:
-            options = reading.read(Options, said, on="kubernetes")
+            options = reading.read(Options, record.get("options") or {}, on="kubernetes")
             root = Path(os.path.abspath(folder)).parents[2]
-            found = settings.read(root, options, project=root.name)
+            found = settings.read(root, options, project=root.name, over=record.get(PODS) or ())
         except InvalidInput as problem:
             raise Unavailable(problem.what, problem.mend) from None
         return self._cluster(found.context, found.namespace)
@@ -104,13 +103,24 @@ class KubernetesEngine(Engine):
         ui: UI | None = None,
     ) -> Resources:
         """Look at what the line and the project say of pods; all runs are given to the cluster. See `Engine`."""
-        warnings: list[str] = []
-        root = Path(os.path.abspath(job_folder)).parents[1]
-        found = self._settings(root, gpus, warnings.append)
-        code.of(found, root_of(root, cwd), root, warnings.append)
-        self._cluster(found.context, found.namespace)
+        return self.settle_pods(job_folder, cwd, workers, gpus, [()])
+
+    def settle_pods(
+        self, job_folder: Path, cwd: Path, workers: str | int, gpus: str | float | None, each: Sequence[Pods]
+    ) -> Resources:
+        """Do what `settle` does for runs whose pods differ: `each` are the settings of theirs over the project's."""
+        warnings: dict[str, None] = {}
+        root, found = Path(os.path.abspath(job_folder)).parents[1], list[Settings]()
+        for one in each:
+            found.append(self._settings(root, gpus, one, lambda text: warnings.setdefault(text)))
+            code.of(found[-1], root_of(root, cwd), root, lambda text: warnings.setdefault(text))
+            if not self.why_not():  # else `available` says so, and a dry run does without
+                self._cluster(found[-1].context, found[-1].namespace)
         at_once = None if str(workers) == "auto" else count(workers, name="workers")
-        return Resources(base.EVERY, float(found.gpus), warnings=warnings, at_once=at_once)
+        every = {one.gpus for one in found}
+        return Resources(
+            base.EVERY, float(every.pop()) if len(every) == 1 else None, warnings=list(warnings), at_once=at_once
+        )
 
     def available(self, *, gpus: float = 0) -> None:
         """Return when there is a client and a kubeconfig."""
@@ -125,120 +135,130 @@ class KubernetesEngine(Engine):
         """Make a job of the runs, or several where they are more than one holds; see `Engine`."""
         if self._work is None:
             raise TypeError("an engine submits nothing before it was prepared")
-        by_kind: dict[tuple[Any, Path], list[Submission]] = {}
-        for run in runs:
-            record = process.read_json(run.folder / RECORD) or {}
-            by_kind.setdefault((record.get("gpus"), self._code(record)), []).append(run)
-        left = [
-            mine[start : start + _MOST_RUNS] for mine in by_kind.values() for start in range(0, len(mine), _MOST_RUNS)
-        ]
         refs: dict[str, Ref] = {}
+        try:
+            for some, made in self._made(self._work, runs):
+                refs |= self._create(some, made)
+        except InvalidInput as problem:
+            if not refs:
+                raise base.NotSubmitted(problem.what, problem.mend) from None
+        except base.NotSubmitted:
+            if not refs:
+                raise
+        return [refs.get(run.key) for run in runs]
+
+    def _made(self, work: Work, runs: Sequence[Submission], mark: str = "") -> Iterator[tuple[list[Submission], Made]]:
+        """Build a job of the runs, or several where they differ in what their pods are, or are more than one holds.
+
+        Raises
+        ------
+        InvalidInput
+            When some can go no way; after those that can.
+        """
+        left: list[tuple[Settings, Path, list[Submission]]] = []
+        for found, root, mine in self._by_kind(runs):
+            left += [(found, root, mine[start : start + _MOST_RUNS]) for start in range(0, len(mine), _MOST_RUNS)]
+        too_large: InvalidInput | None = None
+        number = 0
         while left:
-            some = left.pop(0)
+            found, root, some = left.pop(0)
+            records = [process.read_json(run.folder / RECORD) or {} for run in some]
+            own = f"{mark} {(number := number + 1)}" if mark else ""
+            # Of several jobs each has its part of those that execute at once.
+            part = work.at_once and max(1, work.at_once * len(some) // len(runs))
             try:
-                refs |= self._submit(self._work, some)
+                made = submission.of(found, dataclasses.replace(work, at_once=part), root, some, records, mark=own)
             except objects.TooLarge as problem:
                 if len(some) > 1:
-                    left[:0] = [some[: len(some) // 2], some[len(some) // 2 :]]
-                elif not refs:
-                    raise base.NotSubmitted(problem.what, problem.mend) from None
-            except base.NotSubmitted:
-                if not refs:
-                    raise
-                break
-        return [refs.get(run.key) for run in runs]
+                    left[:0] = [(found, root, half) for half in (some[: len(some) // 2], some[len(some) // 2 :])]
+                else:
+                    too_large = problem
+                continue
+            yield some, made
+        if too_large is not None:
+            raise too_large
+
+    def _by_kind(self, runs: Sequence[Submission]) -> list[tuple[Settings, Path, list[Submission]]]:
+        """Put those together whose pods are the same, and their code."""
+        known: dict[str, Settings] = {}
+        kinds: dict[str, tuple[Settings, Path, list[Submission]]] = {}
+        for run in runs:
+            record = process.read_json(run.folder / RECORD) or {}
+            said = process.as_json([record.get("gpus"), record.get(PODS)])
+            if said not in known:
+                known[said] = self._settings(self._root, record.get("gpus"), record.get(PODS))
+            found, root = known[said], self._code(record)
+            kinds.setdefault(f"{found!r} {root}", (found, root, []))[2].append(run)
+        return list(kinds.values())
+
+    def preview(self, work: Work) -> Sequence[str]:
+        """Write the YAML of what the cluster would get into ``build/`` of the project; see `Engine`."""
+        self.prepare(work)
+        runs = [Submission(folder, f"{_DRY_RUN}-{folder.name}") for folder in work.folders]
+        written = []
+        for _, made in self._made(work, runs, _DRY_RUN):
+            written += built.write(self._root, made.texts())
+        return [built.say(written)]
 
     def _code(self, record: Mapping[str, Any]) -> Path:
         """Return the folder of the code of a run."""
         return root_of(self._root, Path(record["cwd"]) if record.get("cwd") else None)
 
-    def _submit(self, work: Work, runs: Sequence[Submission]) -> dict[str, Ref]:
-        records = [process.read_json(run.folder / RECORD) or {} for run in runs]
-        try:
-            found = self._settings(self._root, records[0].get("gpus"))
-            made, owned = self._objects(found, work, runs, records)
-        except objects.TooLarge:
-            raise
-        except InvalidInput as problem:
-            raise base.NotSubmitted(problem.what, problem.mend) from None
+    def stay(
+        self,
+        job_folder: Path,
+        cwd: Path,
+        gpus: str | float | None,
+        environment: Mapping[str, str],
+        *,
+        ui: UI,
+        dry_run: bool = False,
+    ) -> Sequence[str]:
+        """Make a pod that stays; see `Engine`."""
+        root = Path(os.path.abspath(job_folder)).parents[1]
+        found, mark = self._settings(root, gpus, None, ui.warn), _DRY_RUN if dry_run else uuid.uuid4().hex
+        made = interactive.of(found, root_of(root, cwd), root, environment, mark=mark, warn=ui.warn)
+        if dry_run:
+            return [built.say(built.write(root, made.texts())), "Nothing was started (--dry-run)."]
+        self.available()
         there_is = self._cluster(found.context, found.namespace)
-        name = made["metadata"]["name"]
         try:
-            owner = there_is.create(made)
+            submission.put(there_is, made)
+        except Unavailable:
+            with contextlib.suppress(Unavailable):
+                there_is.delete_pod(made.name)  # it would wait for ever
+            raise
+        return interactive.how(found, made.name, there_is.namespace)
+
+    def _create(self, runs: Sequence[Submission], made: Made) -> dict[str, Ref]:
+        """Have the cluster make a job and what it owns."""
+        there_is = self._cluster(made.settings.context, made.settings.namespace)
+        try:
+            submission.put(there_is, made)
         except Conflict as problem:  # from an attempt to submit these: it is looked for
             raise Unavailable(problem.what, problem.mend) from None
         except Refused as problem:
             raise base.NotSubmitted(problem.what, problem.mend) from None
-        owns = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": owner["metadata"]["uid"]}
-        try:
-            for one in owned:
-                one["metadata"]["ownerReferences"] = [owns]
-                there_is.create(one)
-        except Refused as problem:
-            there_is.delete_job(name)
-            raise base.NotSubmitted(problem.what, problem.mend) from None
-        return {run.key: _ref(there_is, name, index, run) for index, run in enumerate(runs)}
-
-    def _objects(
-        self, found: Settings, work: Work, runs: Sequence[Submission], records: Sequence[Mapping[str, Any]]
-    ) -> tuple[Object, list[Object]]:
-        """Build the job, and what it owns; the map of runs is the last."""
-        root, job = self._code(records[0]), work.job_folder.name
-        try:
-            way = code.of(found, root, self._root)
-        except objects.TooLarge as problem:  # whatever the number of runs
-            raise InvalidInput(problem.what, problem.mend) from None
-        keys = [run.key for run in runs]
-        name = names.name([found.prefix, found.project, job], unique=names.mark(*keys))
-        labels = {"colab-magics/job": job, LABEL: name}
-        mark, packed = package()
-        owned: list[Object] = [{**one, "metadata": {**one["metadata"], "name": f"{name}-code"}} for one in way.objects]
-        owned.append(
-            objects.config_map(found, f"{name}-package", files={objects.PACKED: packed}, labels={"mark": mark})
-        )
-        if work.environment:
-            texts = dict(work.environment)
-            about = {"name": f"{name}-env", "labels": objects.labels_of(found)}
-            owned.append({"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": texts})
-        program = type(work.program)
-        said = {
-            "job": job,
-            "program": f"{program.__module__}:{program.__qualname__}",
-            "marker": Checkout(root, self._root).marker(),
-            "runs": [_head(run, record, root) for run, record in zip(runs, records, strict=True)],
-        }
-        files = {there.RUNS: _folders(runs)}
-        mend = "Large files of earlier attempts go with a run: move them away, or submit fewer runs at once."
-        texts = {there.ABOUT: json.dumps(said)}
-        owned.append(objects.config_map(found, f"{name}-runs", texts=texts, files=files, labels=labels, mend=mend))
-        maps = {folder: f"{name}-{folder}" for folder in (*way.maps, "package", "runs")}
-        wanted = [one for one in importlib.metadata.requires("colab-magics") or () if "extra ==" not in one]
-        env = {there.MAPS_VARIABLE: objects.MOUNTED, there.WORK_VARIABLE: "/work"}
-        secret = f"{name}-env" if work.environment else None
-        task = Task(["sh", "-c", _START, "sh", *wanted], maps, way.clone, secret, env, wanted)
-        annotations = {KEYS: " ".join(keys)}
-        at_once = work.at_once
-        return (
-            objects.job(found, name, task, labels=labels, annotations=annotations, runs=len(runs), at_once=at_once),
-            owned,
-        )
+        return {run.key: _ref(there_is, made.name, index, run) for index, run in enumerate(runs)}
 
     def find(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Look for runs by the keys that jobs have in their annotations; see `Engine`."""
         if not runs:
             return []
-        there_is = self._where_said(runs[0].folder)
+        by_cluster: dict[Cluster, dict[str, Submission]] = {}
+        for run in runs:
+            by_cluster.setdefault(self._where_said(run.folder), {})[run.key] = run
         refs: dict[str, Ref] = {}
-        wanted = {run.key: run for run in runs}
         label = names.label(runs[0].folder.parent.name)
-        for one in there_is.jobs(f"colab-magics/job={label}"):
-            about = one["metadata"]
-            keys = str((about.get("annotations") or {}).get(KEYS) or "").split()
-            mine = [(index, key) for index, key in enumerate(keys) if key in wanted]
-            if mine and not there_is.has_map(f"{about['name']}-runs"):
-                there_is.delete_job(about["name"])  # it never came so far that it could start anything
-            else:
-                refs |= {key: _ref(there_is, about["name"], index, wanted[key]) for index, key in mine}
+        for there_is, wanted in by_cluster.items():
+            for one in there_is.jobs(f"colab-magics/job={label}"):
+                about = one["metadata"]
+                keys = str((about.get("annotations") or {}).get(KEYS) or "").split()
+                mine = [(index, key) for index, key in enumerate(keys) if key in wanted]
+                if mine and not there_is.has_map(f"{about['name']}-runs"):
+                    there_is.delete_job(about["name"])  # it never came so far that it could start anything
+                else:
+                    refs |= {key: _ref(there_is, about["name"], index, wanted[key]) for index, key in mine}
         return [refs.get(run.key) for run in runs]
 
     def poll(self, runs: Sequence[Submission]) -> list[Phase]:
@@ -252,8 +272,14 @@ class KubernetesEngine(Engine):
                 process.log.debug("%s: %s", name, problem.what)
                 continue
             for run in mine:
-                phases[run.key] = pods.phase(one, found, int((run.ref or {})["index"]))
+                index = int((run.ref or {})["index"])
+                phases[run.key] = phase = pods.phase(one, found, index)
+                self._says[run.key] = pods.why_queued(one, found, index) if phase == base.QUEUED else ""
         return [phases.get(run.key, base.UNKNOWN) for run in runs]
+
+    def says(self, run: Submission) -> str:
+        """Return why a run waits, in the cluster's words: ``ImagePullBackOff``, ``Unschedulable``."""
+        return self._says.get(run.key, "")
 
     def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:
         """Read the logs of the runs' containers; see `Engine`."""
@@ -320,12 +346,22 @@ class KubernetesEngine(Engine):
 
     def log(self, run: Submission) -> str:
         """Return what the cluster says of a run's pod that did not come to an end of its own."""
+        pod = self._pod(run)
+        return pods.why(pod) if pod is not None else ""
+
+    def verdict(self, run: Submission) -> tuple[Literal["lost", "killed"], str]:
+        """Say what became of a run; of one that has said it itself its program's exit status says no more."""
+        pod = self._pod(run)
+        if pod is None or (pods.ended_by_itself(pod) and there.is_over(there.bytes_of(run.folder / STATE))):
+            return "lost", ""
+        return "lost", pods.why(pod)
+
+    def _pod(self, run: Submission) -> Object | None:
         ref = run.ref or {}
         with contextlib.suppress(ColabMagicsError, KeyError):
             there_is = self._cluster(ref.get("context"), ref.get("namespace"))
-            pod = pods.newest(there_is.pods(f"{LABEL}={ref['job']}"), int(ref["index"]))
-            return pods.why(pod) if pod is not None else ""
-        return ""
+            return pods.newest(there_is.pods(f"{LABEL}={ref['job']}"), int(ref["index"]))
+        return None
 
 
 def _ref(there_is: Cluster, name: str, index: int, run: Submission) -> Ref:
@@ -339,24 +375,6 @@ def _by_job(runs: Sequence[Submission]) -> dict[tuple[str | None, str | None, st
         ref = run.ref or {}
         found.setdefault((ref.get("context"), ref.get("namespace"), str(ref.get("job"))), []).append(run)
     return found
-
-
-def _head(run: Submission, record: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    cwd = record.get("cwd")
-    inside = str(Path(cwd).relative_to(root)) if cwd and Path(cwd).is_relative_to(root) else None
-    own = {**record, "engine": "local", "gpus": None}
-    own.pop("options", None)
-    return {"key": run.key, "folder": run.folder.name, "cwd": inside, "record": own}
-
-
-def _folders(runs: Sequence[Submission]) -> bytes:
-    """Return what the runs' folders hold, each below its name; what is the same is packed once."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:xz") as archive:
-        for run in runs:
-            for name in own_files(run.folder):
-                archive.add(run.folder / name, f"{run.folder.name}/{name}", recursive=False)
-    return out.getvalue()
 
 
 def _add(path: Path, data: bytes, before: int) -> None:

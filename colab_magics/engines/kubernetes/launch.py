@@ -32,15 +32,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ... import process
-from ...checkout.project import real_folder
 from ...checkout.trust import Warn, unheard
 from ...errors import InvalidInput, NotFound, did_you_mean
-from . import code, names, objects, settings
-from .code import BUILD, WRITTEN
-from .objects import Object, Task
-from .options import Options
-from .settings import Settings
+from . import names, settings
 
 FILE = Path("config/launch.yaml")
 _OWN = frozenset({"command", "local_command", "hparam"})
@@ -170,71 +164,6 @@ def _launches(
         command = _command(model, values, local=local)
         name = names.name(own, unique=unique)
         yield Launch(model.name, dataset.name, values, command, name, (top, model.over, dataset.over))
-
-
-def settings_of(
-    launch: Launch, root: Path, options: Options | None = None, *, gpus: str | None = None, warn: Warn = unheard
-) -> Settings:
-    """Return what the pods of a launch are made of: the line, the file below it, and ``config/kube.yaml``."""
-    return settings.read(root, options, project=root.name, gpus=gpus, over=launch.over, warn=warn)
-
-
-def built(
-    launches: Sequence[Launch],
-    root: Path,
-    options: Options | None = None,
-    *,
-    gpus: str | None = None,
-    warn: Warn = unheard,
-) -> dict[str, str]:
-    """Return the YAML of launches by the names of their files; that of the code they share comes first.
-
-    Raises
-    ------
-    InvalidInput
-        For settings that cannot be, or code that cannot go that way.
-    """
-    shared, jobs = dict[str, Object](), dict[str, str]()
-    ways: dict[str, code.Code] = {}
-    told = set[str]()
-
-    def warn_once(text: str) -> None:
-        if text not in told:
-            told.add(text)
-            warn(text)
-
-    for launch in launches:
-        found = settings_of(launch, root, options, gpus=gpus, warn=warn_once)
-        way = ways.get(key := f"{found.code} {found.namespace} {found.project}")
-        if way is None:
-            way = ways[key] = code.of(found, root, root, warn_once)
-            shared |= {one["metadata"]["name"]: one for one in way.objects}
-        task = Task(["sh", "-c", launch.command], way.maps, way.clone)
-        labels = {"colab-magics/model": launch.model, "colab-magics/dataset": launch.dataset}
-        made = objects.job(found, launch.name, task, labels=labels)
-        jobs[launch.name] = objects.as_yaml([made], launch.command)
-    return {name: objects.as_yaml([one]) for name, one in shared.items()} | jobs
-
-
-def write(root: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write ``build/<name>.yaml`` of a project for people to read and to apply.
-
-    Raises
-    ------
-    InvalidInput
-        When a file of that name is none that was written here, or the folder leads elsewhere.
-    """
-    folder = real_folder(root, BUILD)
-    files = [real_folder(root, BUILD, f"{name}.yaml") for name in texts]
-    for file in files:
-        if file.exists() and not file.read_bytes().startswith(WRITTEN):
-            raise InvalidInput(f"{file} was not written by colab-magics.", "Move it away, or rename it.")
-    folder.mkdir(exist_ok=True)
-    for file, text in zip(files, texts.values(), strict=True):
-        process.write_whole(
-            file, f"{WRITTEN.decode()}; to start it: kubectl apply -f {BUILD}/{file.name}\n{text}", durable=False
-        )
-    return files
 
 
 def _parts(values: Mapping[str, Any], kind: str) -> dict[str, _Part]:

@@ -29,7 +29,7 @@ GIT_IMAGE = "alpine/git:2.45.2"
 EXITS = (1, 2)
 """A run's own exit statuses: it failed, or was killed; see `colab_magics.engines.kubernetes.there`."""
 MANAGED = {"app.kubernetes.io/managed-by": "colab-magics"}
-_QUEUE = "kueue.x-k8s.io/queue-name"
+QUEUE = "kueue.x-k8s.io/queue-name"
 _PRODUCT, _HOST = "gpu.product", "kubernetes.io/hostname"
 _CLONE = """set -e
 if [ -n "${GIT_TOKEN:-}" ]; then
@@ -115,9 +115,9 @@ def job(
         How many at once; by default all for which there is room.
     """
     every = labels_of(settings, labels)
-    about: Object = {"name": name, **_namespace(settings), "labels": dict(every)}
+    about: Object = {"name": name, **namespace_of(settings), "labels": dict(every)}
     if settings.queue:
-        about["labels"][_QUEUE] = names.label(settings.queue)
+        about["labels"][QUEUE] = names.label(settings.queue)
     if annotations:
         about["annotations"] = dict(annotations)
     return {
@@ -155,11 +155,11 @@ def pod(settings: Settings, name: str, task: Task | None = None, *, labels: Mapp
     stays = Task(["sh", "-c", shell], given.maps, given.clone, given.env_secret, given.env, given.packages)
     every = labels_of(settings, labels)
     if settings.queue:
-        every[_QUEUE] = names.label(settings.queue)
+        every[QUEUE] = names.label(settings.queue)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, **_namespace(settings), "labels": every},
+        "metadata": {"name": name, **namespace_of(settings), "labels": every},
         "spec": pod_spec(settings, stays, plain=not settings.server_command),
     }
 
@@ -230,7 +230,7 @@ def config_map(
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name, **_namespace(settings), "labels": labels_of(settings, labels)},
+        "metadata": {"name": name, **namespace_of(settings), "labels": labels_of(settings, labels)},
         **({"data": dict(texts)} if texts else {}),
         **({"binaryData": packed} if packed else {}),
     }
@@ -316,6 +316,7 @@ def _clone(settings: Settings, clone: Clone) -> Object:
         "image": GIT_IMAGE,
         "command": ["sh", "-c", literal(_CLONE), "sh"],
         "args": [literal(clone.url), clone.commit, CODE],
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # what git says is why there is no run
         **env,
         "volumeMounts": [{"name": "work", "mountPath": "/work"}],
     }
@@ -349,5 +350,6 @@ def _affinity(settings: Settings) -> Object:
     }
 
 
-def _namespace(settings: Settings) -> Object:
+def namespace_of(settings: Settings) -> Object:
+    """Return the namespace as objects name it, where one is said."""
     return {"namespace": settings.namespace} if settings.namespace else {}

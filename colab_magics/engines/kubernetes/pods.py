@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .. import base
 from ..base import Phase
-from .objects import Object
+from .objects import EXITS, QUEUE, Object
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
+_AS_EVER = frozenset({"ContainerCreating", "PodInitializing"})
+"""What containers wait for on their way, when nothing is wrong."""
 
 
 def every(found: Sequence[Object], index: int) -> list[Object]:
@@ -50,15 +53,52 @@ def phase(one: Object | None, pods: Sequence[Object], index: int) -> Phase:
     return base.RUNNING if said in ("Running", "Succeeded", "Failed") else base.QUEUED
 
 
+def why_queued(one: Object | None, pods: Sequence[Object], index: int) -> str:
+    """Return why the run of an index does not begin, in the cluster's words; empty when there is nothing to say.
+
+    An image that cannot be pulled, a secret that is not there, no node that it fits on, a queue in which it waits.
+    """
+    pod = newest(pods, index)
+    if pod is None:
+        about = (one or {}).get("metadata") or {}
+        queue = (about.get("labels") or {}).get(QUEUE)
+        return f"in the queue {queue}" if queue and ((one or {}).get("spec") or {}).get("suspend") else ""
+    status = pod.get("status") or {}
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") and waiting["reason"] not in _AS_EVER:
+            return _said(waiting)
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return _said(condition)
+    return ""
+
+
+def _said(about: Mapping[str, Any]) -> str:
+    return ": ".join(str(about[word]) for word in ("reason", "message") if about.get(word))
+
+
+def ended_by_itself(pod: Object) -> bool:
+    """Whether a run's program has ended as the run did, and nothing has happened to it."""
+    states = [one.get("state") or {} for one in (pod.get("status") or {}).get("containerStatuses") or ()]
+    return bool(states) and all((one.get("terminated") or {}).get("exitCode") in (0, *EXITS) for one in states)
+
+
 def why(pod: Object) -> str:
     """Return what the cluster says of a pod's end, or of why it does not begin; empty when it says nothing."""
     status = pod.get("status") or {}
     found = [str(status.get(word)) for word in ("reason", "message") if status.get(word)]
-    for one in status.get("containerStatuses") or ():
+    # Of what comes before the run, such as the clone of its code, an end that was none of its making counts alone.
+    before = [
+        one
+        for one in status.get("initContainerStatuses") or ()
+        if ((one.get("state") or {}).get("terminated") or {}).get("exitCode", 1)
+    ]
+    for one in (*before, *(status.get("containerStatuses") or ())):
         state = one.get("state") or {}
         for how in ("terminated", "waiting"):
             about = state.get(how) or {}
-            found += [str(about[word]) for word in ("reason", "message") if about.get(word)]
+            found += [str(about[word]).strip() for word in ("reason", "message") if about.get(word)]
             if about.get("exitCode"):
                 found.append(f"exit code {about['exitCode']}")
     return ", ".join(found)

@@ -208,8 +208,8 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for pair in PAIRS:
         if all(above.get(name) is not None for name in pair):
             raise InvalidInput(
-                f"{pair[0]} and {pair[1]} contradict each other.",
-                "Say one of them: those that may, or those that may not.",
+                f"{pair[0]} and {pair[1]} contradict each other: exactly one of them counts.",
+                "Say those that may, or those that may not; without either any will do.",
             )
         if any(above.get(name) is not None for name in pair):
             below = {name: value for name, value in below.items() if name not in pair}
@@ -223,6 +223,11 @@ def _settings(found: Mapping[str, Any], project: str) -> Settings:
     values: dict[str, Any] = {name: value for name, value in found.items() if name in _OF_SETTINGS}
     for name in _LISTS & values.keys():
         values[name] = _list(name, values[name])
+    for white, black in PAIRS:
+        if values.get(white) == []:
+            raise InvalidInput(
+                f"{white} is empty: none would be allowed.", f"Name some, or say that none is forbidden: {black}: []"
+            )
     for name in _GROUPS & values.keys():
         values[name] = _group(name, values[name])
     for name, read_one in (("cpus", quantities.cpus), ("memory", quantities.memory)):

@@ -52,7 +52,7 @@ class Telling:
         lines = list(frames.of_log(log := self._new(LOG)))
         if metrics := self._new(METRICS):
             lines += frames.frames(frames.METRICS, metrics)
-        state = _bytes(self.folder / STATE)
+        state = bytes_of(self.folder / STATE)
         if state and state != self._state and not is_over(state):
             self._state = state
             lines += frames.frames(frames.STATE, state)
@@ -62,7 +62,7 @@ class Telling:
 
     def end(self) -> None:
         """Print the rest: all that is new, what the run has written, and how it ended."""
-        state, packed = _bytes(self.folder / STATE), _packed(self.folder)
+        state, packed = bytes_of(self.folder / STATE), _packed(self.folder)
         if len(packed) > MOST_RESULTS:
             state, packed = without_results(state, too_large(len(packed))), b""
         self.tell()
@@ -155,7 +155,8 @@ def _did_well(folder: Path) -> bool:
     return (process.read_json(folder / STATE) or {}).get("phase") == "done"
 
 
-def _bytes(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """Return what a file holds; nothing when it is not there."""
     try:
         return path.read_bytes()
     except OSError:
