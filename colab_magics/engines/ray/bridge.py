@@ -14,6 +14,8 @@ import json
 import logging
 import os
 import queue
+import re
+import socket
 import sys
 import threading
 import time
@@ -28,7 +30,7 @@ from . import node
 
 SERVING = b"colab_magics-ray: serving\n"
 _NODES_SECONDS = 5.0
-_IDLE_SECONDS, _END_SECONDS = 30.0, 10.0
+_IDLE_SECONDS, _END_SECONDS, _CONNECT_SECONDS = 30.0, 10.0, 10.0
 
 
 class Bridge:
@@ -45,8 +47,10 @@ class Bridge:
     def __init__(self, order: dict[str, Any], write: Callable[[bytes], None]) -> None:
         ray: Any = importlib.import_module("ray")
         self._ray, self._order, self._write = ray, order, write
+        address = order["address"] or os.environ.get("RAY_ADDRESS") or "auto"
+        _knock(address)
         ray.init(
-            address=order["address"] or os.environ.get("RAY_ADDRESS") or "auto",
+            address=address,
             namespace="colab_magics",
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -157,9 +161,12 @@ class Bridge:
 
     def close(self) -> None:
         """Let go of places that nobody has claimed, and of the cluster."""
-        with self._lock, contextlib.suppress(Exception):
-            self._have(0)
-        self._ray.shutdown()
+        try:
+            with self._lock:
+                self._have(0)
+            self._ray.shutdown()
+        except Exception as problem:  # noqa: BLE001 - Ray raises what it likes
+            sys.stderr.write(f"{_said(problem)}\n")
 
     def ask(self, number: int, payload: bytes) -> None:
         """Answer a question, at once or when its node does."""
@@ -209,6 +216,18 @@ class Bridge:
 
     def _say(self, number: int, said: dict[str, Any]) -> None:
         self._write(wire.record(ANSWER, wire.frames([json.dumps(said).encode()]), number))
+
+
+def _knock(address: str) -> None:
+    """See whether anybody is there: Ray itself tries for a minute and more before it says so.
+
+    Raises
+    ------
+    OSError
+        When nobody is.
+    """
+    if found := re.fullmatch(r"(?:ray://)?([^/:\s]+):(\d{1,5})", address):
+        socket.create_connection((found[1], int(found[2])), timeout=_CONNECT_SECONDS).close()
 
 
 def _said(problem: BaseException) -> str:
