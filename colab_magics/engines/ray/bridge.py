@@ -1,8 +1,9 @@
-"""The connection to a Ray cluster: ``python -P -m colab_magics.engines.ray.bridge ORDER``, with JSON in hexadecimal.
+"""The connection to a Ray cluster: ``python -P -m colab_magics.engines.ray.bridge``.
 
 It is a program of its own, so that a notebook that uses Ray itself keeps its connection, and one that does not imports
-nothing. Questions come through standard input as they do to any host (`colab_magics.engines.ssh.line`): those with a
-``node`` go to that node's agent, the others are about the cluster.
+nothing. Through standard input comes what to connect to, then questions as they come to any host
+(`colab_magics.engines.ssh.line`): those with a ``node`` go to that node's agent, the others are about the cluster. It
+ends with its input, or when it was asked nothing for a while.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import logging
 import os
 import queue
 import re
+import select
 import socket
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...relay import wire
@@ -31,6 +33,8 @@ from . import node
 SERVING = b"colab_magics-ray: serving\n"
 _NODES_SECONDS = 5.0
 _IDLE_SECONDS, _END_SECONDS, _CONNECT_SECONDS = 30.0, 10.0, 10.0
+_QUIET_SECONDS = 600.0
+"""A scheduler asks every second; a notebook that looked at runs once needs no connection any more."""
 
 
 class Bridge:
@@ -245,24 +249,31 @@ def _write_all(fd: int, waiting: queue.SimpleQueue[bytes]) -> None:
                 rest = rest[os.write(fd, rest) :]
 
 
+def _records() -> Iterator[tuple[int, bytes]]:
+    """Yield number and payload of what comes, until it ends or nothing comes any more."""
+    reader = wire.Reader()
+    while select.select([0], [], [], _QUIET_SECONDS)[0] and (data := os.read(0, 1 << 20)):
+        for kind, number, payload in reader.feed(data):
+            if kind == ASK:
+                yield number, payload
+
+
 def main() -> None:
     """Run as a program."""
     # What Ray prints must not come between the records.
     target = os.dup(1)
     os.dup2(2, 1)
     waiting = queue.SimpleQueue[bytes]()
+    questions = _records()
     try:
-        bridge = Bridge(json.loads(bytes.fromhex(sys.argv[1])), waiting.put)
+        bridge = Bridge(wire.parse(next(questions)[1]), waiting.put)
     except Exception as problem:  # noqa: BLE001 - Ray raises what it likes
         sys.stderr.write(f"\n{_said(problem)}\n")
         sys.exit(3)
     waiting.put(SERVING)
     threading.Thread(target=_write_all, args=(target, waiting), daemon=True).start()
-    reader = wire.Reader()
-    while data := os.read(0, 1 << 20):
-        for kind, number, payload in reader.feed(data):
-            if kind == ASK:
-                bridge.ask(number, payload)
+    for number, payload in questions:
+        bridge.ask(number, payload)
     # A cluster that is gone does not even answer to a goodbye.
     threading.Timer(_END_SECONDS, os._exit, (0,)).start()
     bridge.close()

@@ -87,10 +87,13 @@ class RayEngine(SshEngine):
         said = None if str(workers) == "auto" else count(workers, name="workers")
         self._gpus = self.options.num_gpus if gpus is None else devices.share(gpus)
         shape = self._order()["shape"]
-        with ui.progress("connecting to the Ray cluster") if ui is not None else contextlib.nullcontext():
+        with (
+            ui.progress("connecting to the Ray cluster") if ui is not None else contextlib.nullcontext(),
+            contextlib.closing(self._hosts),  # the scheduler has a connection of its own
+        ):
             (opening,) = self._hosts.open()
             all_of([opening], _CONNECT_SECONDS)
-            result(nodes.CLUSTER, opening)
+            result(nodes.CLUSTER, opening, nodes.MEND)
             has = self._hosts.look()["nodes"]
         room = sum(words.fits(shape, one["has"]) for one in has.values())
         warnings = []

@@ -11,6 +11,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -139,6 +140,7 @@ def _installed(folder: Path, mark: str, requirements: list[str]) -> Path:
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", made]
             done = subprocess.run([*pip, *requirements], capture_output=True, text=True, check=False)
             if done.returncode:
+                shutil.rmtree(made, ignore_errors=True)
                 said = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
                 raise RuntimeError(f"what runs need could not be installed there: {said}")
             os.rename(made, target)

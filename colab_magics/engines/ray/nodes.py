@@ -20,15 +20,16 @@ from typing import IO, Any, cast
 from ...errors import ColabMagicsError, Unavailable
 from ...pipes import Pipes
 from ...records.run import LOCAL
+from ...relay import wire
 from ...transport import copying, ssh
 from ..base import NotSubmitted
 from ..ssh.host import Host
 from ..ssh.hosts import Hosts, result
-from ..ssh.line import Answer, Line, all_of
+from ..ssh.line import ASK, Answer, Line, all_of
 from . import bridge, options
 from .there import MOST
 
-CLUSTER = "the Ray cluster"
+CLUSTER, MEND = "the Ray cluster", "See: ray status"
 _START_SECONDS = 120.0
 _LOOK_SECONDS = 20.0
 _PIECE_SECONDS = 120.0
@@ -40,11 +41,11 @@ class BridgeLine(Line):
     """A connection to a cluster, by the program that has it."""
 
     def _silent(self) -> Unavailable:
-        return Unavailable(f"{CLUSTER} does not answer.", "See: ray status")
+        return Unavailable(f"{CLUSTER} does not answer.", MEND)
 
     def _lost(self, status: int, said: str) -> Unavailable:
         why = ssh.last_line(said) or f"status {status}"
-        return Unavailable(f"The connection to {CLUSTER} ended: {why}", "See: ray status")
+        return Unavailable(f"The connection to {CLUSTER} ended: {why}", MEND)
 
 
 class Cluster(Host):
@@ -63,8 +64,9 @@ class Cluster(Host):
         self.name, self.order = CLUSTER, order
 
     def _connected(self) -> Line:
-        words = [sys.executable, "-P", "-m", bridge.__name__, json.dumps(dict(self.order())).encode().hex()]
-        pipes = Pipes(words)
+        pipes = Pipes([sys.executable, "-P", "-m", bridge.__name__])
+        # Not as an argument, which others can read: a runtime_env may hold secrets.
+        pipes.write(memoryview(wire.record(ASK, json.dumps(dict(self.order())).encode())))
         said, end = b"", time.monotonic() + _START_SECONDS
         while bridge.SERVING not in said:
             ready = select.select([pipes.stdout], [], [], max(0.0, end - time.monotonic()))[0]
@@ -192,7 +194,7 @@ class Nodes(Hosts):
         with self._looking:
             asked = self.cluster.ask("look", wanted=wanted)
             all_of([asked], _LOOK_SECONDS)
-            self.said = result(CLUSTER, asked)[0]
+            self.said = result(CLUSTER, asked, MEND)[0]
             self.names = list(self.said["nodes"])
             self.gone |= self.said["gone"]
         return self.said
@@ -224,7 +226,7 @@ class Nodes(Hosts):
                 held = self.cluster.ask("hold", place=place["place"], key=key)
                 all_of([held], _LOOK_SECONDS)
                 with contextlib.suppress(ColabMagicsError):
-                    if result(CLUSTER, held)[0].get("held"):
+                    if result(CLUSTER, held, MEND)[0].get("held"):
                         given[key], self._devices[key] = name, list(place["devices"])
         if given or said["granted"]:
             self._since = time.monotonic()

@@ -153,8 +153,8 @@ class Hosts:
         return NotSubmitted(f"{' and '.join(self.names)}: not connected yet, or without room")
 
 
-def result(name: str, answer: Future[Any]) -> Any:
-    """Return an answer that is there.
+def result(name: str, answer: Future[Any], mend: str = "") -> Any:
+    """Return an answer that is there; `mend` says what to try where ssh is not the way.
 
     Raises
     ------
@@ -162,5 +162,5 @@ def result(name: str, answer: Future[Any]) -> Any:
         When it is not, or is an error.
     """
     if not answer.done():
-        raise Unavailable(f"{name} does not answer.", f"Try it in a terminal: ssh {name}")
+        raise Unavailable(f"{name} does not answer.", mend or f"Try it in a terminal: ssh {name}")
     return answer.result()
