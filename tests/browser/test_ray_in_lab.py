@@ -28,7 +28,7 @@ def test_a_sweep_of_a_notebook_that_uses_ray_itself(lab: Lab, tmp_path: Path) ->
             f"import os\nos.environ.update({server.environment!r})",
             "%load_ext colab_magics\n%project name=net root=. job=sweep",
             "from colab_magics import report\nimport helper",
-            "if i_sub_job is None:\n    import ray, logging\n"
+            "if globals().get('i_sub_job') is None:\n    import ray, logging\n"
             "    ray.init(log_to_driver=False, logging_level=logging.ERROR)\n    kept = ray.put(41)",
             "%%fork on=ray gpus=1\nlr: [0.1, 0.2, 0.3]",
             "report(loss=helper.twice(lr))\n"
