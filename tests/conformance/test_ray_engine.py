@@ -128,6 +128,17 @@ def test_what_waits_for_a_place_says_for_what(ray: RayServer, waits: str, projec
 
 
 @pytest.mark.long
+def test_why_no_place_can_be_had_is_said(ray: RayServer, waits: str, project: Project, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")  # as somebody else may put there
+    fork(n=1, on="ray", scratch=str(tmp_path / "link"), notebook=waits, detach=True)
+    state = project.data_job / SCHEDULER / "state.json"
+    poll(lambda: "scratch=FOLDER" in (process.read_json(state) or {}).get("problem", ""), timeout=60)
+    jobs.kill("baseline")
+    over(project)
+
+
+@pytest.mark.long
 def test_a_run_that_lives_is_killed_though_its_scheduler_is_dead(
     ray: RayServer, waits: str, project: Project, tmp_path: Path
 ) -> None:

@@ -69,7 +69,10 @@ class Bridge:
         self._places: dict[str, Any] = {}
         self._granted: dict[str, dict[str, Any]] = {}
         self._gone: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._problem = ""
+        """Why the last place could not be had; empty when it could."""
+        # Not a plain lock: what is done already calls back at once, in the thread that asks.
+        self._lock = threading.RLock()
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Return the nodes that live, by name: what Ray calls them, and what they have."""
@@ -103,7 +106,7 @@ class Bridge:
             granted = list(self._granted.values())
             waiting = len(self._places) - len(granted)
         nodes = {name: {**one, **self._state(one["id"])} for name, one in self.nodes().items()}
-        return {"nodes": nodes, "granted": granted, "waiting": waiting, "gone": gone}
+        return {"nodes": nodes, "granted": granted, "waiting": waiting, "gone": gone, "problem": self._problem}
 
     def _state(self, identity: str) -> dict[str, Any]:
         """Tell whether a node's agent answers, and why it never will."""
@@ -140,9 +143,10 @@ class Bridge:
                 try:
                     where, devices = done.result()
                     self._granted[name] = {"place": name, "node": where, "devices": devices, "at": time.monotonic()}
+                    self._problem = ""
                 except Exception as problem:  # noqa: BLE001 - Ray raises what it likes
                     self._places.pop(name)
-                    self._gone[name] = _said(problem)
+                    self._problem = _said(problem)
         self._write(wire.record(NEWS, b""))
 
     def hold(self, place: str, key: str) -> dict[str, Any]:
@@ -238,7 +242,8 @@ def _said(problem: BaseException) -> str:
     """Return the words of an error of Ray's that mean something: the cause's, in one line."""
     cause = getattr(problem, "cause", None) or problem
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return (lines[-1] if "Traceback" in str(cause) else lines[0]) if lines else type(cause).__name__
+    traced = any(line.startswith(("Traceback", 'File "')) for line in lines)  # what it raised there stands last
+    return (lines[-1] if traced else lines[0]) if lines else type(cause).__name__
 
 
 def _write_all(fd: int, waiting: queue.SimpleQueue[bytes]) -> None:

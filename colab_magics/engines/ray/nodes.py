@@ -217,7 +217,7 @@ class Nodes(Hosts):
             raise NotSubmitted(*problem.args) from None
         by_node = {one["id"]: name for name, one in said["nodes"].items()}
         given: dict[str, str] = {}
-        trouble = ""
+        trouble = said["problem"]
         for place in said["granted"]:
             name = by_node.get(place["node"], "")
             trouble = trouble or (said["nodes"].get(name) or {}).get("problem", "")
