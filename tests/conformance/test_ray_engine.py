@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,29 @@ def test_runs_are_processes_of_the_nodes_with_the_cores_gpus_and_code_of_the_lin
     assert sorted(one[0] for one in found) == ["0", "1"], "each has a GPU of its own"
     assert [one[1:5] for one in found] == [["1", "yes", False, 0], ["1", "yes", False, 2]]
     assert all(one[5].startswith(str(ray.folder)) for one in found)
+
+
+def test_what_ray_answers_is_heard_while_a_place_is_asked_for(ray: RayServer, tmp_path: Path) -> None:
+    """Ray calls back in the thread that whoever asks for a place waits for: one that waits too stops both for ever."""
+    script = (
+        "import json, os, queue, sys\n"
+        "from colab_magics.engines.ray.bridge import Bridge\n"
+        "news = queue.SimpleQueue()\n"
+        "bridge = Bridge(json.loads(sys.argv[1]), news.put)\n"
+        "ask = bridge._have\n"
+        "def asks_and_waits(wanted):\n"
+        "    ask(wanted)\n"
+        "    bool(bridge._granted) or news.get(timeout=40)\n"
+        "bridge._have = asks_and_waits\n"
+        "bridge.look(1)\n"
+        "print(len(bridge.look(1)['granted']))\n"
+        "bridge.close()\n"
+        "os._exit(0)\n"
+    )
+    order = {"address": ray.address, "scratch": str(tmp_path), "inputs": None, "runtime_env": {}}
+    words = json.dumps({**order, "shape": {"num_cpus": 0.1}})
+    found = subprocess.run([sys.executable, "-c", script, words], capture_output=True, text=True, check=False)
+    assert found.stdout.split() == ["1"], found.stderr
 
 
 @pytest.mark.long

@@ -71,8 +71,9 @@ class Bridge:
         self._gone: dict[str, str] = {}
         self._problem = ""
         """Why the last place could not be had; empty when it could."""
-        # Not a plain lock: what is done already calls back at once, in the thread that asks.
-        self._lock = threading.RLock()
+        # Ray calls back in the thread by which it talks to the cluster: whoever waits there stops all of that. So it
+        # is only noted, and the thread that is asked sees to it.
+        self._done = queue.SimpleQueue[Callable[[], None]]()
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Return the nodes that live, by name: what Ray calls them, and what they have."""
@@ -94,17 +95,17 @@ class Bridge:
             How many places there are to be for runs that wait; by default as many as there are.
         """
         now = time.monotonic()
-        with self._lock:
-            if wanted is None:  # nobody waits for those that nobody has claimed
-                for name in [name for name, one in self._granted.items() if now - one["at"] > _IDLE_SECONDS]:
-                    self._drop(name)
-            else:
-                self._have(wanted)
-                for name in self._granted:
-                    self._places[name].keep.remote()
-            gone, self._gone = self._gone, {}
-            granted = list(self._granted.values())
-            waiting = len(self._places) - len(granted)
+        self._tend()
+        if wanted is None:  # nobody waits for those that nobody has claimed
+            for name in [name for name, one in self._granted.items() if now - one["at"] > _IDLE_SECONDS]:
+                self._drop(name)
+        else:
+            self._have(wanted)
+            for name in self._granted:
+                self._places[name].keep.remote()
+        gone, self._gone = self._gone, {}
+        granted = list(self._granted.values())
+        waiting = len(self._places) - len(granted)
         nodes = {name: {**one, **self._state(one["id"])} for name, one in self.nodes().items()}
         return {"nodes": nodes, "granted": granted, "waiting": waiting, "gone": gone, "problem": self._problem}
 
@@ -127,7 +128,7 @@ class Bridge:
             more = {"max_concurrency": 4, "name": f"colab_magics-{name}", "lifetime": "detached", "max_restarts": 0}
             self._places[name] = kind.options(**self._order["shape"], **more).remote(self._order["scratch"])
             self._places[name].where.remote().future().add_done_callback(
-                lambda done, name=name: self._found(name, done)
+                lambda done, name=name: self._note(self._found, name, done)
             )
         for name in sorted(self._places, key=lambda one: one in self._granted)[: max(0, len(self._places) - wanted)]:
             self._drop(name)
@@ -136,42 +137,49 @@ class Bridge:
         self._granted.pop(name, None)
         self._ray.kill(self._places.pop(name))
 
-    def _found(self, name: str, done: Any) -> None:
-        """Note the place that Ray has found, or that it has none any more."""
-        with self._lock:
-            if name in self._places:
-                try:
-                    where, devices = done.result()
-                    self._granted[name] = {"place": name, "node": where, "devices": devices, "at": time.monotonic()}
-                    self._problem = ""
-                except Exception as problem:  # noqa: BLE001 - Ray raises what it likes
-                    self._places.pop(name)
-                    self._problem = _said(problem)
+    def _note(self, what: Callable[[str, Any], None], name: str, done: Any) -> None:
+        """Note what Ray has answered, in its thread; the scheduler is told that there is news."""
+        self._done.put(lambda: what(name, done))
         self._write(wire.record(NEWS, b""))
+
+    def _tend(self) -> None:
+        """See to what Ray has answered since."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._done.get_nowait()()
+
+    def _found(self, name: str, done: Any) -> None:
+        """Take the place that Ray has found, or learn why it has none any more."""
+        if name not in self._places:
+            return
+        try:
+            where, devices = done.result()
+        except Exception as problem:  # noqa: BLE001 - Ray raises what it likes
+            self._places.pop(name)
+            self._problem = _said(problem)
+        else:
+            self._granted[name] = {"place": name, "node": where, "devices": devices, "at": time.monotonic()}
+            self._problem = ""
 
     def hold(self, place: str, key: str) -> dict[str, Any]:
         """Give a place to a run."""
-        with self._lock:
-            self._granted.pop(place, None)
-            kept = self._places.pop(place, None)
+        self._granted.pop(place, None)
+        kept = self._places.pop(place, None)
         if kept is None:
             return {"held": False}
-        kept.hold.remote(key).future().add_done_callback(lambda done: self._ended(key, done))
+        kept.hold.remote(key).future().add_done_callback(lambda done: self._note(self._ended, key, done))
         return {"held": True}
 
     def _ended(self, key: str, done: Any) -> None:
         try:
             done.result()
         except Exception as problem:  # noqa: BLE001 - Ray raises what it likes
-            with self._lock:
-                self._gone[key] = _said(problem)
-        self._write(wire.record(NEWS, b""))
+            self._gone[key] = _said(problem)
 
     def close(self) -> None:
         """Let go of places that nobody has claimed, and of the cluster."""
         try:
-            with self._lock:
-                self._have(0)
+            self._have(0)
             self._ray.shutdown()
         except Exception as problem:  # noqa: BLE001 - Ray raises what it likes
             sys.stderr.write(f"{_said(problem)}\n")
