@@ -21,6 +21,7 @@ from nbclient.exceptions import CellExecutionComplete, CellExecutionError, CellT
 from nbclient.util import ensure_async, run_hook, run_sync
 from papermill.clientwrap import PapermillNotebookClient
 
+from ..colab import asked
 from ..records.injected import is_injected
 from . import death
 from .manager import end_of
@@ -312,6 +313,9 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
                 # Receiving what is here already does not give way to others by itself.
                 await asyncio.sleep(0)
             self._heard = time.monotonic()
+            if message["msg_type"] == asked.REQUEST:
+                self._answer_colab(message)
+                continue
             # Threads print when their cell has long ended: it is that cell's output all the same.
             sent = self._sent.get(message["parent_header"].get("msg_id"))
             if sent is None:
@@ -323,6 +327,12 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
                     sent.idle.set_result(None)
             if self.watcher is not None and message["msg_type"] != "status":
                 self.watcher.changed()
+
+    def _answer_colab(self, request: Mapping[str, Any]) -> None:
+        """Answer google.colab, which asks its page and gets what somebody types."""
+        current = next((sent.cell.source for sent in reversed(self._sent.values()) if not sent.reply.done()), "")
+        if (value := asked.answer(request, current)) is not None:
+            self.kc.stdin_channel.send(self.kc.session.msg("input_reply", {"value": value}))
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
         """Do to the notebook what a message says; see nbclient."""

@@ -292,6 +292,9 @@ class FrozenCopy(Zygote):
             self.lifelines.remove(fd)
             os.close(fd)
 
+    def stand_in(self, folder: str) -> None:
+        """Stay where the notebook stood at the fork: it may have changed its folder since it began."""
+
     def become_kernel(self, argv: list[str], program: int) -> None:
         """Serve as a kernel until it is told to end, in the forked process."""
         _end_earlier(_RUNS_FIRST)

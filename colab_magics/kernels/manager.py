@@ -92,11 +92,11 @@ class RunKernelClient(AsyncKernelClient):  # type: ignore[misc]
 
     def start_channels(self, **_: Any) -> None:
         """Open the channels that a run needs."""
-        super().start_channels(stdin=False, hb=False, control=False)
+        super().start_channels(hb=False, control=False)
 
     def stop_channels(self) -> None:
         """Close them."""
-        for channel in (self.shell_channel, self.iopub_channel):
+        for channel in (self.shell_channel, self.iopub_channel, self.stdin_channel):
             channel.stop()
         self.context.destroy(linger=0)
 

@@ -313,7 +313,7 @@ class Zygote:
             for fd in [*others, *(one.detach() for one in self.runners.values()), *fds]:
                 if fd > 2:
                     os.close(fd)
-            os.chdir(request["cwd"])
+            self.stand_in(request["cwd"])
             argv = request["argv"]
             self.forking.become(argv, {**request["env"], "JPY_PARENT_PID": str(os.getppid())}, _RUN)
             self.become_kernel(argv, request["program"])
@@ -324,6 +324,10 @@ class Zygote:
             _say(traceback.format_exc())
         finally:
             self.kernel.leave(status)
+
+    def stand_in(self, folder: str) -> None:
+        """Change into a run's working folder, in the forked process."""
+        os.chdir(folder)
 
     def become_kernel(self, argv: list[str], program: int) -> None:
         """Serve as a kernel until it is told to end, in the forked process; `program` is its place in `argv`."""

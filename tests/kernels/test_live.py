@@ -104,6 +104,14 @@ def test_runs_go_on_below_the_line_with_the_notebooks_state(start_kernel: Callab
     assert run_later(front, "print(x, 'below' in globals())").out == "41 False\n"
 
 
+def test_runs_stand_where_the_notebook_stands_at_the_fork(start_kernel: Callable[..., Front], tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    line = "import os\nos.chdir('below')\n%fork n=1 start=live\nopen('here', 'w').close()"
+    front, cells = opened(start_kernel, tmp_path, SETUP, line, "open(f'here_{i_sub_job}', 'w').close()")
+    run_all(front, cells[:2])
+    assert sorted(os.listdir(tmp_path / "below")) == ["here", "here_0"]
+
+
 def test_the_executed_notebook_says_where_it_was_forked(start_kernel: Callable[..., Front], tmp_path: Path) -> None:
     front, cells = opened(start_kernel, tmp_path, SETUP, STATE, "%fork n=1 start=live", "print(x)", "1 / 0")
     reply = run_all(front, cells[:3])[2]
