@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .. import process
@@ -69,7 +69,8 @@ def find(
         parent = runtime.content()
     if source is not None:
         process.need("git")
-        return _of_repository(source, check_name(name or source.name, option="name"), parent, known)
+        spot = _of_repository(source, check_name(name or source.name, option="name"), parent, known)
+        return _told_of(root, spot) if root is not None else spot
     if name is not None:
         return _of_name(check_name(name, option="name"), root is not None, parent or Path.cwd(), known, warn)
     if root is not None:
@@ -97,6 +98,14 @@ def _of_repository(source: git.Source, name: str, parent: Path | None, known: Pr
             f"Write root=FOLDER: it is cloned to FOLDER/{name}. Or start the notebook in a checkout of it.",
         )
     return _at(parent / name, source, name)
+
+
+def _told_of(root: str, spot: Spot) -> Spot:
+    """Add a note where the checkout in use stands elsewhere than was asked for; none where that is within it."""
+    asked, used = os.path.realpath(root), os.path.realpath(spot.root)
+    if os.path.dirname(used) == asked or Path(asked).is_relative_to(used):
+        return spot
+    return replace(spot, notes=[*spot.notes, f"root={root} is left aside: the checkout {spot.root} is used."])
 
 
 def _at(target: Path, source: git.Source, name: str) -> Spot:

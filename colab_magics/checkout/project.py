@@ -23,6 +23,8 @@ MARKER = ".colab_magics.json"
 DATA_PROJECT = "data_project"
 DATA_JOB = "data_job"
 DEFAULT_JOB = "default"
+UNKEPT = "none"
+"""The Place of a project whose user said ``to=none``."""
 
 
 @dataclass
@@ -78,10 +80,11 @@ class Project:
         """Folder of the outputs of this job; see `real_folder`."""
         return real_folder(self.root, DATA_JOB, self.job)
 
-    def save(self, *, notebook: str | None = None, **more: Any) -> None:
+    def save(self, *, notebook: str | None = None, unkept: bool = False, **more: Any) -> None:
         """Write the marker: this set-up is complete. `notebook` (see `jobs.notebook_key`) uses this job from now on.
 
-        The Place of a project is one that the user said or allowed, so the marker that names it counts here.
+        The Place of a project is one that the user said or allowed, so the marker that names it counts here; so is
+        that there is none (`unkept`).
         """
         marker = read_marker(self.root)
         old = dict(marker.values) if marker is not None else {}
@@ -89,10 +92,11 @@ class Project:
             more["jobs"] = {**(marker.jobs if marker is not None else {}), notebook: self.job}
         notebooks = str(self.notebooks.relative_to(self.root))
         # What did not count stays to be allowed.
-        kept = marker.claimed if marker is not None and self.place is None and marker.place is None else self.place
+        place = UNKEPT if unkept else self.place
+        kept = marker.claimed if marker is not None and place is None and marker.place is None else place
         own = {"name": self.name, "job": self.job, "place": kept, "url": self.url, "notebooks": notebooks}
-        if self.place is not None:
-            trust.Request(self.root / MARKER, {"place": self.place}).note("yes")
+        if place is not None:
+            trust.Request(self.root / MARKER, {"place": place}).note("yes")
         if (new := {**old, **own, **more}) != old:
             write_json(self.root / MARKER, new)
 
@@ -219,7 +223,7 @@ class Marker:
 
     def project(self, job: str | None = None, *, placed: bool = True) -> Project:
         """Return the project with a job of it, by default the one that was set up last; with its Place, or without."""
-        place = self.place if placed else None
+        place = self.place if placed and self.place != UNKEPT else None
         return Project(self.name, job or self.job or DEFAULT_JOB, self.root, self.notebooks, place, self.url)
 
 

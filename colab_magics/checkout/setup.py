@@ -16,7 +16,7 @@ from ..ui import Says
 from . import clone as cloning
 from . import git, install
 from .locate import Spot
-from .project import Project, read_marker
+from .project import UNKEPT, Project, read_marker
 from .trust import Warn
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class Before:
         What it fetched of the inputs.
     left_out : str
         The line about what of it does not count.
+    unkept : bool
+        Whether the user said that no Place keeps it.
     """
 
     complete: bool = False
@@ -97,6 +99,7 @@ class Before:
     place: str | None = None
     inputs: Any = None
     left_out: str = ""
+    unkept: bool = False
 
     @classmethod
     def read(cls, spot: Spot, warn: Warn) -> Before:
@@ -104,7 +107,9 @@ class Before:
         marker = read_marker(spot.root, warn)
         if marker is None or marker.name != spot.name:
             return cls()
-        return cls(True, marker.job, marker.place, marker.values.get("inputs"), marker.left_out())
+        unkept = marker.place == UNKEPT
+        place = None if unkept else marker.place
+        return cls(True, marker.job, place, marker.values.get("inputs"), marker.left_out(), unkept)
 
 
 def find_places(to: str | None, before: Before, name: str, where: str, warn: Warn) -> list[Place]:
@@ -128,7 +133,7 @@ def find_places(to: str | None, before: Before, name: str, where: str, warn: War
 
     if to is None and before.left_out:
         warn(before.left_out)
-    text = to if to is not None else before.place or ("drive" if runtime.on_colab() else None)
+    text = to if to is not None else before.place or ("drive" if runtime.on_colab() and not before.unkept else None)
     if text is None or str(text).strip().lower() in NONE:
         return []
     found = places.parse_all(str(text), project=name)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,19 +16,22 @@ from ..errors import Unavailable
 from .runtime import front_end_answers
 
 UNNAMED = "notebook.ipynb"
+_ANSWERS = 3
+"""How many answers that are none are taken."""
 
 
-def current_notebook(where: str, *, attempts: int = 3, timeout: float = 15.0) -> tuple[dict[str, Any], str]:
+def current_notebook(where: str, *, timeout: float = 120.0) -> tuple[dict[str, Any], str]:
     """Fetch the notebook that runs here.
+
+    It is one long wait, for a large notebook over a slow line: to ask again throws the answer away that is on its way.
+    Only where an answer came that is none, the page is asked again.
 
     Parameters
     ----------
     where : str
         The face; see `UI.where`.
-    attempts : int, default 3
-        How often Colab's page is asked; a page in the background may miss a request.
-    timeout : float, default 15
-        Seconds for each attempt.
+    timeout : float, default 120
+        Seconds in all.
 
     Returns
     -------
@@ -46,20 +50,22 @@ def current_notebook(where: str, *, attempts: int = 3, timeout: float = 15.0) ->
         )
     from google.colab import _message
 
-    why = "no answer"
-    for _ in range(attempts):
+    why, end, answers = "no answer", time.monotonic() + timeout, 0
+    while answers < _ANSWERS and (left := end - time.monotonic()) > 0:
         try:
-            reply = _message.blocking_request("get_ipynb", timeout_sec=timeout)
+            reply = _message.blocking_request("get_ipynb", timeout_sec=left)
         except _message.MessageError as error:
-            why = str(error) or type(error).__name__
-            continue
-        content = reply.get("ipynb") if isinstance(reply, dict) else None
-        if isinstance(content, dict) and isinstance(content.get("cells"), list):
-            return content, notebook_name(content)
-        if reply is not None:
+            reply, why = "", str(error) or type(error).__name__
+        else:
+            content = reply.get("ipynb") if isinstance(reply, dict) else None
+            if isinstance(content, dict) and isinstance(content.get("cells"), list):
+                return content, notebook_name(content)
+            if reply is None:
+                break
             why = "an answer without a notebook"
+        answers += 1
     raise Unavailable(
-        f"Colab's page did not hand over the notebook ({attempts} attempts of {timeout:g} s: {why}).",
+        f"Colab's page did not hand over the notebook within {timeout:g} s ({why}).",
         "Bring its tab to the front and run the cell again, or name a saved copy: notebook=FILE.ipynb",
     )
 

@@ -171,7 +171,8 @@ def _find(ip: Any) -> Notebook:
     if (face := where(ip)) == "colab":
         from ..colab.notebook import current_notebook
 
-        content, name = current_notebook(face)
+        with session.current().ui.progress("Colab's page hands over the notebook"):
+            content, name = current_notebook(face)
         return Notebook(content=content, name=name, current=True)
     of_vscode = ip.user_ns.get("__vsc_ipynb_file__")
     if of_vscode and Path(of_vscode).is_file():

@@ -147,7 +147,7 @@ def project(
         if any(map(is_drive, handle.places)) and not before.complete:
             handle.notes.append(setup.DRIVES_TRASH)
     last = before.job if key is None else jobs_of(spot.root).get(key, job)
-    handle.save(inputs=wanted, notebook=key)
+    handle.save(inputs=wanted, notebook=key, unkept=not places and (to is not None or before.unkept))
     if again and known is None and last != job:
         handle.notes.append(f"The job that was set up here last was {last!r}; this one is {job!r}.")
     if again:

@@ -147,6 +147,19 @@ class TestHere:
         made = project(git="..")
         assert (made.root, made.notes) == (repository, [])
 
+    @pytest.mark.parametrize("root", [".", "..", "../..", "../notebooks"])
+    def test_root_of_the_checkout_itself_is_no_other(
+        self, repository: Path, ui: RecordingUI, restart: Any, root: str
+    ) -> None:
+        restart(repository / "notebooks")
+        assert project(git="..", root=root).notes == []
+
+    def test_another_root_is_said_to_be_left_aside(self, repository: Path, ui: RecordingUI, restart: Any) -> None:
+        restart(repository / "notebooks")
+        made = project(git="..", root="../../elsewhere")
+        assert made.root == repository
+        assert [note.partition(" is left")[0] for note in made.notes] == [f"root={repository.parent / 'elsewhere'}"]
+
     def test_a_checkout_of_another_user_says_how_to_trust_it(
         self, repository: Path, ui: RecordingUI, restart: Any, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

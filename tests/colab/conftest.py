@@ -40,6 +40,8 @@ class Page:
         Every request that reached the page.
     sign_in_error : str, default ""
         What `authenticate_user` fails with.
+    seconds : float, default 0
+        How long the notebook takes to arrive.
     """
 
     drive: Path
@@ -50,6 +52,7 @@ class Page:
     flush_error: BaseException | None = None
     asked: list[str] = field(default_factory=list)
     sign_in_error: str = ""
+    seconds: float = 0.0
 
     @property
     def cloud(self) -> Path:
@@ -130,6 +133,8 @@ def _google(page: Page) -> dict[str, ModuleType]:
         request_type: str, request: Any = "", timeout_sec: float | None = 5, parent: Any = None
     ) -> Any:
         page.ask(request_type)
+        if timeout_sec is not None and timeout_sec < page.seconds:
+            return None
         answer = page.notebooks.pop(0)
         if isinstance(answer, str):
             raise MessageError(answer)

@@ -173,9 +173,14 @@ class TestNotebook:
         assert name == "My über a.b.ipynb"
 
     def test_it_asks_again(self, page: Page) -> None:
-        page.notebooks = [None, "the page is busy", {"ipynb": NOTEBOOK}]
+        page.notebooks = [{}, "the page is busy", {"ipynb": NOTEBOOK}]
         assert notebook.current_notebook("colab") == (NOTEBOOK, "Old name.ipynb")
         assert page.asked == ["get_ipynb"] * 3
+
+    def test_a_slow_page_is_asked_once(self, page: Page) -> None:  # each request throws the answers before away
+        page.notebooks, page.seconds = [{"ipynb": NOTEBOOK}], 100
+        assert notebook.current_notebook("colab") == (NOTEBOOK, "Old name.ipynb")
+        assert page.asked == ["get_ipynb"]
 
     @pytest.mark.parametrize("answer", [None, "no such request", {}, {"ipynb": None}, {"ipynb": {"cells": "x"}}, []])
     def test_no_answer_is_an_error_with_a_mend(self, page: Page, answer: Any) -> None:

@@ -73,6 +73,24 @@ def test_no_consent_to_drive_stops_before_anything_is_made(bare: Path, page: Pag
     assert control.running() == []
 
 
+def test_to_none_is_remembered(bare: Path, page: Page, ui: ColabUI, content: Path) -> None:
+    project(git=str(bare), to="none")
+    assert project(git=str(bare)).place is None
+    session._active.clear()
+    os.chdir(content)
+    session.activate(session.Session(ui=ui, start_folder=content))
+    assert project(git=str(bare), job="b").place is None
+    assert page.asked == []
+    assert project(git=str(bare), to="drive").place == project(git=str(bare)).place == "drive"
+
+
+def test_a_repository_cannot_say_that_nothing_is_kept(repository: Path, page: Page, ui: ColabUI) -> None:
+    (repository / ".colab_magics.json").write_text('{"name": "net", "job": "a", "place": "none"}')
+    git("add", ".", cwd=repository)
+    git("commit", "--quiet", "-m", "marker", cwd=repository)
+    assert project(git=str(repository), every="1s").place == "drive"
+
+
 def test_files_in_a_folder_that_only_looks_like_drive(bare: Path, page: Page, content: Path) -> None:
     (page.drive / "MyDrive" / "colab_data").mkdir(parents=True)
     with pytest.raises(Unavailable, match=r"must not already contain files(.|\n)*→"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -16,8 +17,10 @@ import nbformat
 import pytest
 from fronts import Front, notebook
 
+from colab_magics import session
 from colab_magics.errors import NotFound
 from colab_magics.faces import jupyter_server, which_notebook
+from colab_magics.ui import TerminalUI
 
 pytest_plugins = ("shells",)
 
@@ -257,7 +260,12 @@ def test_on_colab_its_page_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     content = {"cells": [], "nbformat": 4}
     monkeypatch.setattr(of_colab, "current_notebook", lambda where: (content, "on colab.ipynb"))
+    told: list[str] = []
+    face = TerminalUI()
+    monkeypatch.setattr(face, "progress", lambda text: contextlib.nullcontext(told.append(text)))
+    session.activate(session.Session(ui=face))
     found = which_notebook.find(shell())
+    assert told == ["Colab's page hands over the notebook"]
     assert (found.name, found.path, found.current, found.warning) == ("on colab.ipynb", None, True, "")
     assert found.content is content
     assert isinstance(sys.modules["colab_magics.colab.notebook"], types.ModuleType)
