@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import re
@@ -74,7 +75,7 @@ def find(root: Path, requirements: str | None = None) -> Needs | None:
     return Needs(project) if project.is_file() and {"project", "build-system"} & _pyproject(project).keys() else None
 
 
-def install(needs: Needs, root: Path, *, secrets: Iterable[str] = ()) -> None:
+def install(needs: Needs, root: Path, *, secrets: Iterable[str] = ()) -> list[str]:
     """Install what a project needs into this interpreter's environment.
 
     Parameters
@@ -86,14 +87,19 @@ def install(needs: Needs, root: Path, *, secrets: Iterable[str] = ()) -> None:
     secrets : iterable of str
         Values that pip must not show.
 
+    Returns
+    -------
+    list of str
+        Modules that this process imported before another version of them was installed: it goes on with the old one.
+
     Raises
     ------
     CommandFailed
         When pip fails; holds its last lines.
     """
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet"]
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     try:
-        process.run([*command, *needs.pip_arguments()], cwd=root, secrets=secrets)
+        said = process.run([*command, *needs.pip_arguments()], cwd=root, secrets=secrets).stdout
     except CommandFailed as error:
         lines = [line for line in error.output.splitlines() if line.strip()]
         mend = f"Mend {needs.file.name}, then run this again; requirements=none installs nothing."
@@ -106,6 +112,18 @@ def install(needs: Needs, root: Path, *, secrets: Iterable[str] = ()) -> None:
             output=error.output,
         ) from None
     importlib.invalidate_caches()
+    return _imported_before(said)
+
+
+def _imported_before(said: str) -> list[str]:
+    """Return the modules of this process that pip says to have exchanged."""
+    found = set()
+    for line in re.findall(r"^Successfully installed (.*)$", said, re.MULTILINE):
+        for word in line.split():
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                files = importlib.metadata.files(word.rpartition("-")[0]) or []
+                found |= {file.parts[0].removesuffix(".py") for file in files}
+    return sorted(found & sys.modules.keys())
 
 
 def missing(needs: Needs) -> list[str]:

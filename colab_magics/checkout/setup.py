@@ -28,6 +28,10 @@ DRIVES_TRASH = (
     "keep few checkpoints, or leave them out: %sync exclude=PATTERN"
 )
 """Said at the first set-up with Drive."""
+_RESTART = (
+    "Another version was installed of what this notebook has imported already: {}. To use it restart the notebook "
+    "(Runtime → Restart session), then Run All."
+)
 Restore = Literal["all", "light", "none"]
 
 
@@ -198,8 +202,8 @@ def packages(
     lacking = install.missing(needs)
     if do and (wanted or not again or lacking):
         with ui.progress(f"Installing {needs.file.name}"):
-            install.install(needs, project.root, secrets=hidden)
-        return []
+            stale = install.install(needs, project.root, secrets=hidden)
+        return [_RESTART.format(", ".join(stale))] if stale and ui.where != "script" else []
     return [f"Missing packages: {', '.join(lacking)}. --install installs them."] if lacking else []
 
 

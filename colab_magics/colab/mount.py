@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import Unavailable
 from .runtime import front_end_answers, my_drive, on_colab
+
+_SHOWN = 5
 
 
 def is_mounted() -> bool:
@@ -57,6 +60,12 @@ def ensure_drive(where: str, mounted: Callable[[], bool] = is_mounted) -> Path:
         # A dead mount is still listed in the mount table; force_remount clears it away first.
         drive.mount(str(point), force_remount=_is_dead(point))
     except (NotImplementedError, ValueError, _message.MessageError) as error:
+        if isinstance(error, ValueError) and (names := _in_the_way(point)):
+            raise Unavailable(
+                f"Google Drive could not be mounted: {point} holds files that were written while it was not, and "
+                f"that are not on Drive: {', '.join(names)}.",
+                f"Move them away, then run the cell again: !mv {point} {point}_not_mounted",
+            ) from error
         raise Unavailable(
             f"Google Drive could not be mounted: {str(error) or type(error).__name__}",
             "Run the cell again and allow the access that Colab asks for, or keep the data elsewhere: to=FOLDER",
@@ -90,6 +99,16 @@ def flush(timeout: float) -> None:
         drive.flush_and_unmount(timeout_ms=int(timeout * 1000))
     except ValueError as error:
         raise Unavailable(f"Drive was not flushed: {error}", "Wait a while, then try again: %sync flush") from error
+
+
+def _in_the_way(point: Path) -> list[str]:
+    """Name some of what lies in the folder that is to become the mount."""
+    try:
+        found = itertools.islice((path for path in point.rglob("*") if not path.is_dir()), _SHOWN + 1)
+        names = [str(path.relative_to(point)) for path in found] or os.listdir(point)
+    except OSError:
+        return []
+    return [*names[:_SHOWN], *["…"] * (len(names) > _SHOWN)]
 
 
 def _is_dead(point: Path) -> bool:

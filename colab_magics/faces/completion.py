@@ -156,7 +156,14 @@ def _hook(shell: Any, event: Any) -> list[str]:
     fragment, items = found
     # IPython 7 replaces only `event.symbol`, the part after the last delimiter such as "=".
     cut = len(fragment) - len(event.symbol) if fragment.endswith(event.symbol) else 0
-    return [item[cut:] for item in items]
+    return _Only(item[cut:] for item in items)
+
+
+class _Only(list[str]):
+    """All that can stand there: IPython 7 takes an empty list for no answer, and offers Python's names."""
+
+    def __bool__(self) -> bool:
+        return True
 
 
 def install(ip: Any) -> Any:

@@ -63,6 +63,13 @@ class VerbMagic:
     def __doc__(self) -> str:  # type: ignore[override]
         return self.getdoc()
 
+    @property
+    def __wrapped__(self) -> Any:
+        """The verb: what shows on hovering is its signature, not that of every magic."""
+        from ..verbs import load
+
+        return load(self.__name__)
+
 
 def run_line(name: str, text: str, cell: str | None, namespace: dict[str, Any]) -> Any:
     """Run one magic: its line, its cell's body, and the variables that the line may name."""

@@ -39,18 +39,27 @@ class Route:
     ----------
     held : Remote
         Where they go.
+    here : Kernel or None
+        The kernel of this notebook.
     """
 
-    def __init__(self, held: Any) -> None:
-        self.held = held
+    def __init__(self, held: Any, here: Any = None) -> None:
+        self.held, self.here = held, here
 
     def __call__(self, lines: list[str]) -> list[str]:
         source = "".join(lines)
+        if self._is_silent():
+            return lines
         if local := _LOCAL.match(source):
             return source[local.end() :].splitlines(keepends=True)
         if not source.strip() or is_local(source):
             return lines
         return [f"__import__({__name__!r}, fromlist=['run_routed']).run_routed({source!r})\n"]
+
+    def _is_silent(self) -> bool:
+        """Whether it is no cell of the user's, but the front end that asks this kernel something."""
+        parent = self.here.get_parent("shell") if self.here is not None else {}
+        return bool((parent.get("content") or {}).get("silent"))
 
 
 def route(ip: Any, held: Any) -> None:
@@ -60,7 +69,7 @@ def route(ip: Any, held: Any) -> None:
     remote_answers.remove(ip)
     if held is not None:
         _lose_nothing(ip)
-        ip.input_transformers_cleanup.append(Route(held))
+        ip.input_transformers_cleanup.append(Route(held, getattr(ip, "kernel", None)))
         remote_answers.install(ip, held.kernel, is_local)
 
 

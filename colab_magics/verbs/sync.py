@@ -5,17 +5,22 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import session, units
-from ..errors import InvalidInput, NotFound, Unavailable, did_you_mean
+from ..errors import ColabMagicsError, InvalidInput, NotFound, Unavailable, did_you_mean
 from ..ui import Table
 from . import call_only, subcommand, subcommands
 
 if TYPE_CHECKING:
     from ..mirror.sync import Sync, Syncs
     from ..transport.places.base import Place
+
+
+_LOOK_SECONDS = 10.0
+"""So long the first look after Drive was mounted again is waited for."""
 
 
 @call_only("delete", "rsync", "take_over")
@@ -105,9 +110,13 @@ def sync(
     handles, failed = [], []
     for place in places:
         try:
-            _mount(place.text)
+            mounted = _mount(place.text)
             with ui.progress(f"fetching from {place}"):
                 handle = control.start(Config.of(folder, place, **options), take_over=take_over)
+                if mounted:
+                    # What it knew before is of a Drive that was not there. It looks on when it needs longer.
+                    with suppress(ColabMagicsError):
+                        handle.now(_LOOK_SECONDS)
         except Unavailable as error:
             failed.append(error)  # the other Places are kept all the same
             continue
@@ -262,7 +271,8 @@ def flush(source: str | None = None, /, *, timeout: str = "30m") -> Sync | Syncs
     drive = any(is_drive(handle.config.place) for handle in found)
     if drive:
         # Unmounted it is for all of them.
-        found += [one for one in control.running() if is_drive(one.config.place) and one not in found]
+        known = {handle.folder for handle in found}
+        found += [one for one in control.running() if is_drive(one.config.place) and one.folder not in known]
     with ui.progress("handing over a last time"):
         for handle in found:
             handle.stop(seconds)
@@ -292,13 +302,16 @@ def stop(source: str | None = None, /, *, timeout: str = "10m") -> Sync | Syncs:
     return _each(source, "handing over a last time", lambda handle: handle.stop(units.seconds(timeout, name="timeout")))
 
 
-def _mount(place: str) -> None:
-    """Mount Drive again where that can be done: its user has to be asked, from the notebook itself."""
+def _mount(place: str) -> bool:
+    """Mount Drive where that can be done (its user has to be asked, from the notebook itself); say whether it was."""
     from ..colab import mount, runtime
     from ..transport.places.drive import drive_works, is_drive
 
     if is_drive(place) and runtime.front_end_answers(where := session.current().ui.where):
+        was_there = drive_works()
         mount.ensure_drive(where, drive_works)
+        return not was_there
+    return False
 
 
 def _one(found: list[Sync]) -> Sync | Syncs:

@@ -39,14 +39,16 @@ def held(made: Project) -> str:
 
 def test_flush_waits_for_drive_and_sync_mounts_it_again(page: Page, ui: ColabUI, made: Project) -> None:
     (made.data_job / "last.txt").write_text("last")
-    sync.flush(timeout="5m")
+    flushed = sync.flush(timeout="5m")
+    assert isinstance(flushed, Sync), "one sync is listed once"
     assert page.asked == ["flush 300000"]
     assert not control.running(made.data_job)
     assert (page.cloud / "MyDrive/colab_data/net/data_job/a/last.txt").read_text() == "last"
     assert list(page.drive.iterdir()) == []
     assert "%sync mounts it again" in ui.out.getvalue()
     (made.data_job / "later.txt").write_text("later")
-    sync(every="1s")
+    shown = str(sync(every="1s"))
+    assert "nothing was sent yet" not in shown, "it is shown as it is after its first look"
     assert page.asked[1:] == [f"mount {page.drive} False"]
     poll(kept(page, "later.txt").exists)
     assert kept(page, "last.txt").exists()
@@ -75,6 +77,7 @@ def test_a_drive_that_went_away_is_offered_and_mounted_from_the_notebook(page: P
     handle = sync.now(timeout="60s") if word else sync(every="1s")
     assert page.asked == [f"mount {page.drive} False"]
     assert isinstance(handle, Sync)
+    assert handle.state() != "HELD", "as it was before Drive was there again"
     poll(kept(page, "later.txt").exists)
     poll(lambda: not handle.notices(), what="the notice goes")
 

@@ -100,6 +100,11 @@ def tab(front: Front, code: str) -> list[str]:
     return [code[:start] + match + code[end:] for match in reply["matches"]]
 
 
+def test_where_a_value_is_free_nothing_is_offered(front: Front) -> None:  # IPython 7 offered Python's names
+    assert tab(front, "%sync large=") == []
+    assert tab(front, "%fork nosuch=") == []
+
+
 def test_tab_elsewhere_works_as_before(front: Front) -> None:
     front.run("workers_of_mine = 1")
     assert "workers_of_mine" in tab(front, "workers_of")
