@@ -45,6 +45,8 @@ def candidates(text: str) -> tuple[str, list[str]] | None:
     function = subs[words[0]] if words and words[0] in subs else verb
     known = options(function) | _of_engine(function, words)
     key, equals, value = current.partition("=")
+    if equals and ("$" in value or "{" in value):
+        return None  # the notebook's own names
     if equals:
         option = known.get(key.lstrip("-").replace("_", "-"))
         if option is None:
@@ -118,7 +120,7 @@ def _matcher_result(context: Any) -> dict[str, Any]:
         return {"completions": [], "suppress": False}
     fragment, items = found
     return {
-        "completions": [SimpleCompletion(text=item, type="param") for item in items],
+        "completions": [SimpleCompletion(text=item, type="param") for item in _or_itself(fragment, items)],
         "matched_fragment": fragment,
         "suppress": True,
         "ordered": True,
@@ -156,14 +158,12 @@ def _hook(shell: Any, event: Any) -> list[str]:
     fragment, items = found
     # IPython 7 replaces only `event.symbol`, the part after the last delimiter such as "=".
     cut = len(fragment) - len(event.symbol) if fragment.endswith(event.symbol) else 0
-    return _Only(item[cut:] for item in items)
+    return [item[cut:] for item in _or_itself(fragment, items)]
 
 
-class _Only(list[str]):
-    """All that can stand there: IPython 7 takes an empty list for no answer, and offers Python's names."""
-
-    def __bool__(self) -> bool:
-        return True
+def _or_itself(fragment: str, items: list[str]) -> list[str]:
+    """Return what is offered, else what stands there: where there is nothing IPython offers Python's names."""
+    return items or ([fragment] if fragment else [])
 
 
 def install(ip: Any) -> Any:

@@ -68,7 +68,10 @@ def test_hosts_of_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert candidates("%host put resu") == ("resu", ["results/"])
 
 
-@pytest.mark.parametrize("line", ["%syn", "%sync", "x = 5", "%synchronous e", "%time ev", "print('%sync ev"])
+@pytest.mark.parametrize(
+    "line",
+    ["%syn", "%sync", "%sync every={e", "%sync every=$e", "x = 5", "%synchronous e", "%time ev", "print('%sync ev"],
+)
 def test_other_lines_are_left_to_others(line: str) -> None:
     assert candidates(line) is None
 
@@ -101,8 +104,10 @@ def tab(front: Front, code: str) -> list[str]:
 
 
 def test_where_a_value_is_free_nothing_is_offered(front: Front) -> None:  # IPython 7 offered Python's names
-    assert tab(front, "%sync large=") == []
-    assert tab(front, "%fork nosuch=") == []
+    for line in ("%sync large=", "%fork nosuch=", "%sync large=2"):
+        assert set(tab(front, line)) <= {line}
+    front.run("number = 5")
+    assert "%fork n={number" in tab(front, "%fork n={numb")
 
 
 def test_tab_elsewhere_works_as_before(front: Front) -> None:
