@@ -12,7 +12,7 @@ import ast
 import os.path
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -53,11 +53,21 @@ def loaded_here() -> list[str]:
 
 
 def kernel_here() -> list[str] | None:
-    """Return what the start of this process, a kernel, has imported of IPython's; None where it is no kernel."""
+    """Return what the start of this process, a kernel, has imported of IPython's; None where it is no kernel.
+
+    What IPython's configuration has it load counts too: on Colab /etc/ipython names google.colab for every kernel.
+    """
     app = getattr(sys.modules.get("ipykernel.kernelapp"), "IPKernelApp", None)
     if app is None or not app.initialized():
         return None
-    return [name for name in list(sys.modules) if name.partition(".")[0] in ("IPython", "ipykernel")]
+    loads = {"IPython", "ipykernel", *app.instance().extensions} - {_OURS}
+    return [name for name in list(sys.modules) if not loads.isdisjoint((name, *_above(name)))]
+
+
+def _above(name: str) -> Iterator[str]:
+    """Yield the packages that a module lies in."""
+    while name := name.rpartition(".")[0]:
+        yield name
 
 
 def imported_by(content: Mapping[str, Any]) -> list[str]:

@@ -59,6 +59,18 @@ def test_a_run_asks_nobody_and_waits_for_nothing(
     assert not any(word in log or word in str(nbformat.read(run.notebook, 4)) for word in QUESTIONS)
 
 
+def test_warm_runs_begin_with_what_the_systems_configuration_loads(
+    start_kernel: Callable[..., Front], tmp_path: Path
+) -> None:
+    profile = Path(os.environ["IPYTHONDIR"]) / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_config.py").write_text("get_config().InteractiveShellApp.extensions = ['google.colab']\n")
+    front = start_kernel(PYTHONPATH=f"{ROOT}{os.pathsep}{PACKAGE}")
+    known = front.run("from colab_magics.kernels import preload\nprint(*preload.kernel_here())").out.split()
+    assert {"google.colab", "google.colab._message", "IPython", "ipykernel.kernelapp"} <= set(known)
+    assert not [name for name in known if name.startswith("colab_magics") or name == "google"]
+
+
 @pytest.mark.parametrize(
     ("cell", "word"),
     [
