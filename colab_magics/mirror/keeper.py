@@ -372,9 +372,9 @@ class Keeper(Looker):
 
     def tell(self) -> None:
         """Fill in the status."""
-        seen, now, told = self.seen, time.time(), list(self.rights.told().items())
-        waits = dict.fromkeys(name for name in seen.open_since if name in self.pending.waiting)
-        busy = [*waits, *(name for name in seen.open_since if name not in waits and now - seen.open_since[name] < 60)]
+        seen, told = self.seen, list(self.rights.told().items())
+        # Of those that are open others are there already as they are here.
+        busy = [name for name in seen.open_since if name in self.pending.waiting]
         self.status |= {
             "pending": self.pending.summary(),
             "handed": {"files": self.handed_files, "bytes": self.handed_bytes, "at": self.handed_at},
@@ -382,7 +382,7 @@ class Keeper(Looker):
             "busy": [
                 {"path": name, "since": seen.open_since[name], "whole": seen.whole.get(name)} for name in busy[:10]
             ],
-            "busy_count": len(waits),
+            "busy_count": len(busy),
             "trash": self.trash.summary(),
             "conflicts": self.conflicts,
             "observer": self.watch.state,

@@ -25,9 +25,7 @@ def warning(sync: Sync) -> str:
     if count := found.get("skipped_count"):
         lines.append(f"Not sent, the Place keeps plain files only: {some(found['skipped'], count)}")
     if count := found.get("busy_count"):
-        lines.append(
-            f"Open for writing, so not handed over yet: {some([b['path'] for b in found['busy'][:count]], count)}"
-        )
+        lines.append(f"Open for writing, so not handed over yet: {some([b['path'] for b in found['busy']], count)}")
     return "\n".join(lines)
 
 
