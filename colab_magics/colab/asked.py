@@ -14,6 +14,8 @@ from typing import Any
 
 REQUEST = "colab_request"
 """The type of these messages."""
+_TOLD = ("register_snippets", "add_scratch_cell")
+"""Requests whose answers say nothing: what the page would show nobody would see."""
 _COMMENT = re.compile(r"#.*")
 _MOUNT = re.compile(r"\bmount\(([^()]*)\)")
 _POINT = re.compile(r"""\s*(?:mountpoint\s*=\s*)?(['"])(?P<point>.*?)\1""")
@@ -49,6 +51,8 @@ def answer(message: Mapping[str, Any], source: str) -> dict[str, Any] | None:
         found = _secret(str(asked.get("key")))
     elif kind == "request_auth" and asked.get("authType") == "dfs_ephemeral":
         found = _drive(source)
+    elif kind in _TOLD:
+        found = {"data": None}
     else:
         names = {"cell_javascript_eval": "files.upload, eval_js", "request_auth": "auth"}
         found = {"error": _NO_PAGE.format(asked=names.get(kind, kind))}

@@ -55,7 +55,8 @@ def test_a_run_asks_nobody_and_waits_for_nothing(
     log = run.log.read_text()
     assert run.status().phase == "done", log
     said = [text for text in log.splitlines() if not text.startswith(("──", "══", "run "))]
-    assert said == [f"Drive already mounted at {tmp_path / 'drive'}", "s3cret", "by a program", "asked for True"]
+    # Below them ipykernel 6 may complain of its own end, where it sees that these are tests.
+    assert said[:4] == [f"Drive already mounted at {tmp_path / 'drive'}", "s3cret", "by a program", "asked for True"]
     assert not any(word in log or word in str(nbformat.read(run.notebook, 4)) for word in QUESTIONS)
 
 
@@ -124,4 +125,5 @@ class TestDrive:
 def test_who_expects_no_reply_gets_none() -> None:
     silent = {"metadata": {"colab_request_type": "cell_display_stdin"}, "content": {"request": {}}}
     assert asked.answer(silent, "") is None
+    assert asked.answer(request("register_snippets"), "") == {"type": "colab_reply", "colab_msg_id": 7, "data": None}
     assert asked.answer({"metadata": {"colab_msg_id": 1}, "content": {}}, "") is not None
