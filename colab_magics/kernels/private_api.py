@@ -192,7 +192,8 @@ class KernelApp(IPKernelApp):  # type: ignore[misc]
         # traitlets lets its logger make a record of everything, and its handler drop it: six for each message.
         self.log.setLevel(max(self.log.level, self.log_level))
         # A fork has no debugger on purpose; ipykernel 6 would warn of it in each run's log.
-        getattr(self.log, "logger", self.log).addFilter(lambda record: "debugpy_stream" not in str(record.msg))
+        log: Any = self.log
+        getattr(log, "logger", log).addFilter(lambda record: "debugpy_stream" not in str(record.msg))
         # Handlers run in reverse order: this one comes before those that stop the output thread.
         atexit.register(self.end_control)
 
