@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .verbs.queue import queue as queue
     from .verbs.remote import remote as remote
     from .verbs.report import report as report
+    from .verbs.runtime import runtime as runtime
     from .verbs.s3 import s3 as s3
     from .verbs.stop import stop as stop
     from .verbs.submit import submit as submit

@@ -40,6 +40,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     "remote": frozenset({"exclude", "idle", "spool"}),
     "host": frozenset({"need", "timeout"}),
     "s3": frozenset(),
+    "runtime": frozenset({"timeout"}),
     "download": frozenset({"workers"}),
 }
 """Options that a repository may set by itself: names, patterns, numbers, times. What sends, fetches, installs, names
