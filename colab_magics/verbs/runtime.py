@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ..transport.probe import Report
 
 
+_LAST_LINES = 10.0
+"""Seconds for the processes of runs that have ended to end, too."""
+
+
 def runtime() -> Table:
     """Show where this is executed and what the machine has: GPU, memory, disk, processors, time up.
 
@@ -206,6 +210,7 @@ def _without_runs(*, force: bool) -> None:
         and (now == "running" or run.runner_lives() or scheduler.is_running(folder))
     ]
     if not live:
+        _until_their_logs_are_closed()
         return
     if not force:
         names = ", ".join(run.id for run in live[:10]) + (f" … ({len(live)} in all)" if len(live) > 10 else "")
@@ -214,6 +219,16 @@ def _without_runs(*, force: bool) -> None:
             "%jobs watch waits for them; %runtime end --force ends them first, as %jobs kill does.",
         )
     board.kill(live, session.current().ui)
+    _until_their_logs_are_closed()
+
+
+def _until_their_logs_are_closed() -> None:
+    """Wait a moment for the processes of runs that have just ended: they write their last lines."""
+    from ..runs import scheduler
+
+    end = time.monotonic() + _LAST_LINES
+    while time.monotonic() < end and any(scheduler.is_running(folder) for folder in _job_folders()):
+        time.sleep(0.1)
 
 
 def _refuse_what_is_kept_nowhere() -> None:
@@ -263,4 +278,7 @@ def _hand_over(timeout: float, *, force: bool) -> None:
 def _left_out(handle: Sync) -> str:
     """Say what a sync that has ended did not hand over."""
     found = handle.status()
-    return handle.warning if found.get("busy_count") or found.get("skipped_count") else ""
+    waiting = (found.get("pending") or {}).get("files")
+    if not waiting and not found.get("skipped_count"):
+        return ""
+    return handle.warning or f"{waiting} files of {handle.source} were not handed over."
