@@ -23,6 +23,7 @@ VERBS = (
     "host",
     "download",
     "s3",
+    "upload",
     "runtime",
     "trust",
 )
