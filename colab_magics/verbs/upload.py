@@ -45,8 +45,8 @@ class Uploaded:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{self.name} is in {self.place}", *([self.link] if self.link else []), *self.notes]
-        return without_controls("\n".join(lines))
+        link = [self.link] if self.link else []
+        return without_controls("\n".join([f"{self.name} is in {self.place}", *link, *self.notes]))
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
@@ -136,7 +136,8 @@ def upload(
     from ..colab import metadata
 
     if notebook is not None and "=" in notebook and not notebook.endswith(".ipynb"):
-        notebook, words = None, (notebook, *words)  # nothing stood before the --
+        words = (notebook, *words)  # nothing stood before the --
+        notebook = None
     kind, model = metadata.device(gpu, accelerator)
     found = session.current().ui.notebook(notebook)
     if found.warning:
@@ -225,7 +226,12 @@ def _hand_over(content: Mapping[str, Any], name: str, to: str | None, *, overwri
             with ui.progress(f"uploading {name}"):
                 store.put(name, data)
     found = file_id(place, name) if on_drive else None
-    return Uploaded(name, str(place), f"{OPENS}{found}" if found else None, tuple(_notes(content, on_drive=on_drive)))
+    first = "In Colab: File → Open notebook → Google Drive, then Runtime → Run all."
+    if found:
+        first = "There: Runtime → Run all."
+    elif not on_drive:
+        first = "Colab opens it by File → Upload notebook."
+    return Uploaded(name, str(place), f"{OPENS}{found}" if found else None, (first, *_notes(content)))
 
 
 def _place(to: str | None) -> tuple[Place, bool]:
@@ -242,13 +248,11 @@ def _place(to: str | None) -> tuple[Place, bool]:
     return place, isinstance(place, drive.DrivePlace | RclonePlace)
 
 
-def _notes(content: Mapping[str, Any], *, on_drive: bool) -> list[str]:
+def _notes(content: Mapping[str, Any]) -> list[str]:
     """Say what needs the user in Colab."""
     from ..runs.which_job import project_line
 
-    notes = (
-        ["In Colab: Runtime → Run all."] if on_drive else ["Colab opens it from Drive, or by File → Upload notebook."]
-    )
+    notes: list[str] = []
     options: dict[str, str] = {}
     with suppress(InvalidInput):
         options = project_line(content) or {}

@@ -69,7 +69,6 @@ class RclonePlace(Place):
 
     @contextmanager
     def as_it_is(self) -> Iterator[RcloneStore]:
-        self.answers()
         yield RcloneStore(self.path)  # a folder is made with its first file
 
     def names(self) -> list[str]:
