@@ -230,8 +230,7 @@ def fork(
     )
     place = mine if current.current else _place_here(ui)
     joins = _check_cells(draft, place, names, then)
-    if end_runtime:
-        _check_end(project, joins, then, waits=not (detach or here is not None))
+    _check_end(project, joins, then, wanted=end_runtime, waits=not (detach or here is not None))
     if here is not None:
         _be_here(ui, order, count(here, name="here", least=0))
         return None
@@ -250,17 +249,16 @@ def fork(
         return _detached(ui, board, project, current)
     tolerant = then == "continue" or (max_failures is not None and joins is not None)
     fork_queue.watching(ui, board, project, order, of, tolerant=tolerant)
-    if end_runtime:
-        runtime.finish()
     if joins is None:
-        stops = then == "stop" or (then is None and current.current)
-        _without_join(ui, current, f"{watching.summary(board)} {_below(mine)}" if stops else "")
+        _without_join(ui, current, then, f"{watching.summary(board)} {_below(mine)}", end_runtime=end_runtime)
     return board
 
 
-def _check_end(project: Project, joins: Cell | None, then: str | None, *, waits: bool) -> None:
+def _check_end(project: Project, joins: Cell | None, then: str | None, *, wanted: bool, waits: bool) -> None:
+    """Check what ``--end-runtime`` needs, where it is wanted."""
     below = f"at its %join (cell {joins.number})" if joins is not None else "below it" if then == "continue" else ""
-    runtime.can_end_after_runs(project, waits=waits, goes_on=below)
+    if wanted:
+        runtime.can_end_after_runs(project, waits=waits, goes_on=below)
 
 
 def _start(ui: UI, order: Order, note: str, of: Asked | None) -> tuple[Board, Board]:
@@ -275,9 +273,11 @@ def _start(ui: UI, order: Order, note: str, of: Asked | None) -> tuple[Board, Bo
     return board, joined.board(order.job_folder, made.order, made.keep)
 
 
-def _without_join(ui: UI, current: Notebook, end: str) -> None:
-    """End Run All with a message; without one, tell the cells below, which are the runs' too, that this is no run."""
-    if end:
+def _without_join(ui: UI, current: Notebook, then: str | None, end: str, *, end_runtime: bool) -> None:
+    """End Run All with a message, or tell the cells below, which are the runs' too, that this is no run."""
+    if end_runtime:
+        runtime.finish()
+    if then == "stop" or (then is None and current.current):
         ui.stop(end)
     if current.current:
         ui.set_variables({"i_sub_job": None})

@@ -18,7 +18,7 @@ from colab_magics.checkout.project import Project
 from colab_magics.errors import Busy, ColabMagicsError, InvalidInput, RunsFailed, Unavailable
 from colab_magics.faces.front_end import where
 from colab_magics.mirror import control
-from colab_magics.ui import Table, TerminalUI
+from colab_magics.ui import Notebook, RunningCell, Table, TerminalUI
 
 from .conftest import ColabUI, Page
 
@@ -214,6 +214,13 @@ class TestForkThatEndsTheRuntime:
         with pytest.raises(InvalidInput, match=says):
             fork(n=1, notebook=str(train), end_runtime=True, **options)
         assert not list(made.data_job.glob("sub_job_*"))
+
+    def test_a_notebook_that_goes_on_at_join_ends_it_itself(self, page: Page, made: Project, ui: ColabUI) -> None:
+        cells = ("%load_ext colab_magics", "%fork n=1 --end-runtime", "1", "%join", "2")
+        current = Notebook(notebook(*cells), "train.ipynb", current=True, running=RunningCell(cells[1]))
+        ui.notebook = lambda path=None: current  # type: ignore[method-assign]
+        with pytest.raises(InvalidInput, match=r"(?s)goes on at its %join \(cell 4\).*%runtime end in the last cell"):
+            fork(n=1, end_runtime=True)
 
     def test_outputs_that_nobody_keeps(self, page: Page, made: Project, train: Path) -> None:
         control.running(made.data_job)[0].stop()

@@ -172,7 +172,7 @@ class TestOverwriting:
 
     def test_it_asks(self, there: Path, user: Asked, train: Path) -> None:
         there.write_text("{}")
-        with pytest.raises(InvalidInput, match="already .* and stays"):
+        with pytest.raises(InvalidInput, match=r"already .* and stays"):
             upload(str(train), job="a", to=str(there.parent))
         assert there.read_text() == "{}"
         assert "Overwrite it?" in user.questions[0]
