@@ -142,6 +142,7 @@ def finish(*, force: bool = False, timeout: float = 1800.0) -> None:
     try:
         _hand_over(timeout, force=force)
     except ColabMagicsError as error:
+        ui.warn("Nothing is kept in step any more until %sync starts it again.")
         error.what = f"The runtime is kept: {error.what}"
         error.mend = error.mend or "Look at %sync status, then say it again."
         raise
@@ -234,7 +235,7 @@ def _until_their_logs_are_closed() -> None:
 def _refuse_what_is_kept_nowhere() -> None:
     from ..mirror import control
 
-    kept = {os.path.realpath(one.source) for one in control.known() if one.state() != "GONE"}
+    kept = {os.path.realpath(one.source) for one in control.known() if one.alive or _has_all(one)}
     lost = [folder.name for folder in _job_folders() if os.path.realpath(folder) not in kept and _has_files(folder)]
     if lost:
         raise _kept_nowhere(lost)
@@ -245,6 +246,16 @@ def _kept_nowhere(jobs: Sequence[str]) -> InvalidInput:
         f"No sync keeps the outputs of {', '.join(jobs)}, so they would be lost with the runtime, which is kept.",
         "%sync to=drive (or another Place) keeps them; %runtime end --force lets them go.",
     )
+
+
+def _has_all(handle: Sync) -> bool:
+    """Whether a sync that has ended had handed over what its folder holds now."""
+    found = handle.status()
+    if handle.state() != "STOPPED" or not found.get("flushed"):
+        return False
+    at = max((found.get(which) or {}).get("at") or 0.0 for which in ("good", "handed"))
+    files = (os.path.join(top, name) for top, _, names in os.walk(handle.source) for name in names)
+    return all(os.lstat(file).st_mtime <= at + 1.0 for file in files)
 
 
 def _has_files(folder: Path) -> bool:

@@ -146,8 +146,9 @@ class TestB18ByRclone:
 
     def test_the_shell_face(self, rclone: Any, train: Path) -> None:
         root = rclone("mine")
+        words = ["job=a", "--gpu", "v6e1", "accelerator=tpu", "--", "lr=1e-3"]
         done = subprocess.run(
-            [sys.executable, "-m", "colab_magics", "upload", str(train), *"job=a --gpu v6e1 accelerator=tpu -- lr=1e-3".split()],
+            [sys.executable, "-m", "colab_magics", "upload", str(train), *words],
             capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
