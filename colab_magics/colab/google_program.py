@@ -124,10 +124,10 @@ class Program:
         """
         for last in (False, True):
             try:
-                said = self._run("drivemount", "-s", self.session).stdout
-                if "Mounted at" in said or "already mounted" in said:
+                done = self._run("drivemount", "-s", self.session)
+                if "Mounted at" in done.stdout or "already mounted" in done.stdout:
                     return
-                why = said
+                why = f"{done.stdout}\n{done.stderr}".strip()
             except CommandFailed as error:
                 why = error.output
             links = re.findall(r"https://\S+", why)
@@ -210,6 +210,9 @@ class Program:
         except CommandFailed as error:
             said = error.output.strip().splitlines() or [f"status {error.returncode}"]
             error.what = f"colab {words[0]}: {said[-1]}"
+            if "accounts.google.com" in error.output and words[0] != "drivemount":
+                error.what = f"colab {words[0]}: Google's program is not logged in."
+                error.mend = "Log it in once, in a terminal: colab new, then colab stop."
             raise
 
     def _follow(self, words: list[str], say: Callable[[str], None]) -> None:

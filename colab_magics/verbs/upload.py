@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -248,16 +249,34 @@ def _place(to: str | None) -> tuple[Place, bool]:
     return place, isinstance(place, drive.DrivePlace | RclonePlace)
 
 
-def _notes(content: Mapping[str, Any]) -> list[str]:
-    """Say what needs the user in Colab."""
+def wants_drive(content: Mapping[str, Any]) -> bool:
+    """Whether a notebook mounts Drive when it runs on Colab, as far as its own lines tell."""
+    from ..payloads.code import executed_cells
+
+    code = "\n".join(cell.source for cell in executed_cells(content))
+    kept = bool(re.search(r"%project\b", code)) and _drive_is_meant(_project_options(content).get("to", "drive"))
+    return kept or bool(re.search(r"drive\.mount|%sync\b.*\bto=[\"']?drive", code))
+
+
+def _drive_is_meant(to: str) -> bool:
+    """Whether one of the Places of a line is Drive."""
+    from ..transport.places.drive import is_drive
+
+    return any(is_drive(one.strip()) for one in to.split(","))
+
+
+def _project_options(content: Mapping[str, Any]) -> dict[str, str]:
     from ..runs.which_job import project_line
 
-    notes: list[str] = []
-    options: dict[str, str] = {}
-    with suppress(InvalidInput):
-        options = project_line(content) or {}
-    code = "\n".join(str(cell.get("source")) for cell in content["cells"])
-    if ("%project" in code and options.get("to", "drive").startswith("drive")) or "drive.mount" in code:
+    with suppress(InvalidInput):  # a value that only the running notebook knows
+        return project_line(content) or {}
+    return {}
+
+
+def _notes(content: Mapping[str, Any]) -> list[str]:
+    """Say what needs the user in Colab."""
+    notes, options = [], _project_options(content)
+    if wants_drive(content):
         notes.append("Stay until Drive is mounted: Colab asks you to allow it, and nobody else can.")
     names = [*options.get("secrets", "").split(","), options.get("token", "").removeprefix("secret:")]
     if wanted := [name for name in names if name]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +63,7 @@ def run(program: Program, content: Mapping[str, Any], name: str, home: Path, tim
         When Google's program failed; the runtime is kept when something may be on it that is not here.
     """
     from ..colab import google_program as google
-    from .upload import Uploaded
+    from .upload import Uploaded, wants_drive
 
     ui = session.current().ui
     metadata = content["metadata"]
@@ -77,7 +76,7 @@ def run(program: Program, content: Mapping[str, Any], name: str, home: Path, tim
         program.new(model)
         keep = ""
         try:
-            if _needs_drive(content):
+            if wants_drive(content):
                 program.mount_drive(ui)
             program.upload(work, name, content)
             keep = "what it has done may be on it alone"
@@ -99,12 +98,6 @@ def run(program: Program, content: Mapping[str, Any], name: str, home: Path, tim
     if failed := google.failure(executed):
         raise RunsFailed(f"{name}: {failed}", f"All that it printed: {target}. {' '.join(notes)}".strip())
     return Uploaded(target.name, str(home), notes=tuple(notes))
-
-
-def _needs_drive(content: Mapping[str, Any]) -> bool:
-    from ..payloads.code import executed_cells
-
-    return any(re.search(r"%project\b|%sync\b|drive\.mount", cell.source) for cell in executed_cells(content))
 
 
 def _bring_home(program: Program, work: Path, home: Path, name: str) -> tuple[list[str], str]:

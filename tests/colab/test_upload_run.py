@@ -128,7 +128,10 @@ def test_a_runtime_that_google_does_not_give(google: GoogleCli, user: Asked, tmp
     google.tell(quota=False)
     with pytest.raises(CommandFailed, match=r"colab new: .*You may not have quota"):
         upload(write(tmp_path), job="new", gpu="A100", run=True)
-    assert verbs(google) == ["new"]
+    google.tell(login=False)
+    with pytest.raises(CommandFailed, match=r"(?s)not logged in.*in a terminal: colab new"):
+        upload(write(tmp_path), job="new", run=True)
+    assert verbs(google) == ["new"] * 2
 
 
 def test_a_lost_connection_keeps_the_runtime(google: GoogleCli, user: Asked, shown: Any, tmp_path: Path) -> None:

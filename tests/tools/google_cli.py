@@ -60,6 +60,10 @@ def _main(state: Path, words: list[str]) -> int:
     google = json.loads((state / "google.json").read_text())
     verb, options = words[0], _options(words[1:])
     session = state / f"{options['-s']}.session"
+    if google.get("login") is False:
+        print("To authorize colab-cli, visit this URL in any browser:\n\n  https://accounts.google.com/o/oauth2/auth?x")
+        print("Aborted.", file=sys.stderr)
+        return 1
     if verb == "new":
         if google.get("quota") is False:
             print("[colab] Backend rejected accelerator 'A100'. You may not have quota.", file=sys.stderr)
