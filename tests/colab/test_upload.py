@@ -14,8 +14,10 @@ from typing import Any
 
 import nbformat
 import pytest
-from buckets_server import program
+from bucket_folder import BucketFolder
+from buckets_server import SERVERS, program
 from fronts import ROOT, notebook
+from sshd import sshd
 
 from colab_magics import session, upload
 from colab_magics.colab.notebook import current_notebook
@@ -189,6 +191,33 @@ class TestOverwriting:
 
     def test_no_file_of_a_repository_says_so(self) -> None:
         assert {"overwrite", "allow_secrets", "run"} <= set(upload.call_only)  # type: ignore[attr-defined]
+
+
+class TestAnyPlace:
+    """Its own file alone comes there, with folders that are missing, and asks when it is there."""
+
+    def test_a_host(self, user: Asked, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with sshd(tmp_path) as server:
+            monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
+            to = f"{server.host}:{tmp_path}/far/a b"
+            for _ in range(2):
+                upload(str(train), job="ü", to=to)
+            assert user.questions == []
+            assert os.listdir(tmp_path / "far" / "a b") == ["a.b-ü.ipynb"]
+            with pytest.raises(InvalidInput, match="and stays"):
+                upload(str(train), job="ü", gpu="T4", to=to)
+
+    def test_a_bucket(self, user: Asked, train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with SERVERS["moto"](tmp_path) as server:
+            server.set(monkeypatch)
+            bucket = server.make_bucket("bucket-of-notebooks")
+            there = BucketFolder(server, bucket, "notebooks")
+            for _ in range(2):
+                upload(str(train), job="a", to=str(there))
+            assert user.questions == []
+            with pytest.raises(InvalidInput, match="and stays"):
+                upload(str(train), job="a", gpu="T4", to=str(there))
+            assert [one.name for one in there.rglob("*")] == ["a.b-a.ipynb"]
 
 
 class TestOnColab:

@@ -67,7 +67,8 @@ def test_the_executed_notebook_and_what_the_job_wrote_come_home(
 ) -> None:
     lines = "import os\ndata_job = os.path.join(os.getcwd(), 'out')\nos.makedirs(data_job + '/deep')"
     file = write(tmp_path, lines, "open(data_job + '/deep/r.txt', 'w').write(job_name)", "print('all of it')")
-    found = upload(file, job="new", gpu="L4", run=True)
+    found = upload(file, job="new", gpu="L4", run=True, to=str(tmp_path / "kept"))
+    assert (tmp_path / "kept" / "a.b-new.ipynb").is_file(), "only where to= says so"
     home = tmp_path / "a.b-new_output.ipynb"
     assert outputs(home) == ["", "", "", "all of it\n"]
     assert source_of(nbformat.read(home, as_version=4).cells[0]) == "job_name = 'new'"
@@ -94,17 +95,13 @@ def test_a_cell_that_fails_ends_it_and_is_told(google: GoogleCli, user: Asked, s
 def test_stop_ends_it_well_and_fork_knows_its_notebook(
     google: GoogleCli, user: Asked, shown: Any, tmp_path: Path
 ) -> None:
-    file = write(
-        tmp_path, "%load_ext colab_magics", "%fork n=1 notebook=a.b-new.ipynb --dry-run", "%stop", "open('x', 'w')"
-    )
+    (tmp_path / "a.b-new_output.ipynb").write_text("of before")
+    file = write(tmp_path, "%load_ext colab_magics", "%fork n=1 --dry-run", "%stop that is all", "open('x', 'w')")
     upload(file, job="new", run=True)
     assert not (google.content / "x").exists()
-    told = outputs(tmp_path / "a.b-new_output.ipynb")
-    assert "1 / 0" not in "".join(told)
-    environment = write(tmp_path, "import os\nprint(os.environ['COLAB_MAGICS_NOTEBOOK'])")
-    upload(environment, job="new", run=True)
-    again = tmp_path / "a.b-new_output-2.ipynb"
-    assert outputs(again)[1] == f"{google.content / 'a.b-new.ipynb'}\n", "what came home before stays"
+    content = nbformat.read(tmp_path / "a.b-new_output-2.ipynb", as_version=4)
+    assert "data_job/a.b-new. Nothing was started" in str(content.cells[2].outputs), "%fork has found the notebook"
+    assert (tmp_path / "a.b-new_output.ipynb").read_text() == "of before", "what came home before stays"
 
 
 @pytest.mark.parametrize("answers", [True, False])
@@ -153,9 +150,3 @@ def test_what_cannot_be_is_said_before_it_costs(
     with pytest.raises(Unavailable, match=r"(?s)not here.*google-colab-cli"):
         upload(write(tmp_path), job="new", run=True)
     assert not (google.folder / "calls").exists()
-
-
-def test_only_with_to_it_goes_to_a_place_as_well(google: GoogleCli, user: Asked, shown: Any, tmp_path: Path) -> None:
-    upload(write(tmp_path), job="new", run=True, to=str(tmp_path / "kept"))
-    assert (tmp_path / "kept" / "a.b-new.ipynb").is_file()
-    assert (tmp_path / "a.b-new_output.ipynb").is_file()

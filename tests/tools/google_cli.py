@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def _exec(session: Path, google: dict[str, Any], options: dict[str, Any]) -> int
 
     client = BlockingKernelClient(connection_file=json.loads(session.read_text())["connection"])
     while not Path(client.connection_file).exists():
-        pass
+        time.sleep(0.02)
     client.load_connection_file()
     client.start_channels()
     client.wait_for_ready(timeout=60)
