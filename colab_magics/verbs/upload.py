@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import session
-from ..errors import InvalidInput
+from ..errors import ColabMagicsError, InvalidInput
 from ..units import seconds, show_size, show_time, without_controls
 from . import body, call_only
 
@@ -140,7 +140,11 @@ def upload(
         words = (notebook, *words)  # nothing stood before the --
         notebook = None
     kind, model = metadata.device(gpu, accelerator)
-    found = session.current().ui.notebook(notebook)
+    try:
+        found = session.current().ui.notebook(notebook)
+    except ColabMagicsError as error:
+        error.mend = error.mend.replace("notebook=", "%upload ")  # it is named so for %fork
+        raise
     if found.warning:
         session.current().ui.warn(found.warning)
     content, job = _preset(found, job, {**(parameters or {}), **_read(words)}, clear=clear)
@@ -226,7 +230,7 @@ def _hand_over(content: Mapping[str, Any], name: str, to: str | None, *, overwri
         if not same:
             with ui.progress(f"uploading {name}"):
                 store.put(name, data)
-    found = file_id(place, name) if on_drive else None
+    found = file_id(place, name)
     first = "In Colab: File → Open notebook → Google Drive, then Runtime → Run all."
     if found:
         first = "There: Runtime → Run all."
@@ -239,14 +243,12 @@ def _place(to: str | None) -> tuple[Place, bool]:
     """Return the Place, and whether it is Google Drive, or may be."""
     from ..colab import mount, runtime
     from ..transport.places import drive, parse
-    from ..transport.places.rclone import RclonePlace
 
     text = FOLDER if to is None or to.strip() == "drive" else to
     where = session.current().ui.where
     if drive.is_drive(text) and runtime.on_colab() and runtime.front_end_answers(where):
         mount.ensure_drive(where, drive.drive_works)
-    place = parse(text, project="")
-    return place, isinstance(place, drive.DrivePlace | RclonePlace)
+    return parse(text, project=""), drive.is_drive(text)
 
 
 def wants_drive(content: Mapping[str, Any]) -> bool:

@@ -22,6 +22,8 @@ from sshd import sshd
 from colab_magics import session, upload
 from colab_magics.colab.notebook import current_notebook
 from colab_magics.errors import InvalidInput, NotFound, Unavailable
+from colab_magics.faces.app import call
+from colab_magics.faces.magics import MAGIC
 from colab_magics.payloads.code import source_of
 from colab_magics.ui import Notebook, TerminalUI
 from colab_magics.verbs.upload import Uploaded
@@ -160,6 +162,14 @@ class TestB18ByRclone:
         assert sources(file)[3] == "lr = 0.001"
 
 
+def test_the_cell_below_the_magic_holds_parameters(user: Asked, train: Path, tmp_path: Path) -> None:
+    words = [str(train), "--job=a", f"--to={tmp_path / 'kept'}", "--gpu=t4"]
+    call("upload", words, None, body="lr: 1e-3\n", face=MAGIC)
+    assert sources(tmp_path / "kept" / "a.b-a.ipynb")[3] == "lr = 0.001"
+    upload(str(train), "lr=[1, no]", job="b", to=str(tmp_path / "kept"))
+    assert sources(tmp_path / "kept" / "a.b-b.ipynb")[3] == "lr = [1, 'no']"
+
+
 # ✗ "overwrites a remote notebook without a word"
 class TestOverwriting:
     @pytest.fixture
@@ -287,7 +297,7 @@ class TestWhatCannotBe:
     def test_no_notebook(self, user: Asked, tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             upload(str(tmp_path / "none.ipynb"), job="a")
-        with pytest.raises(NotFound, match="Which notebook"):
+        with pytest.raises(NotFound, match=r"(?s)Which notebook.*%upload train.ipynb"):
             upload(job="a")
 
     def test_words_that_are_no_parameters(self, user: Asked, train: Path) -> None:
