@@ -41,7 +41,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     "host": frozenset({"need", "timeout"}),
     "s3": frozenset(),
     "runtime": frozenset({"timeout"}),
-    "upload": frozenset({"job", "gpu", "accelerator", "high-ram", "background", "time"}),
+    "upload": frozenset({"job", "name", "gpu", "accelerator", "high-ram", "background", "time"}),
     "download": frozenset({"workers"}),
 }
 """Options that a repository may set by itself: names, patterns, numbers, times. What sends, fetches, installs, names

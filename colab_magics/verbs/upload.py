@@ -66,6 +66,7 @@ def upload(
     /,
     *words: str,
     job: str | None = None,
+    name: str | None = None,
     to: str | None = None,
     gpu: Literal["T4", "L4", "A100", "G4", "H100", "V5E1", "V6E1"] | None = None,
     accelerator: Literal["GPU", "TPU", "none"] | None = None,
@@ -97,6 +98,8 @@ def upload(
         Parameters, as ``name=value``, after ``--``.
     job : str, optional
         The job of the copy; by default the one that the notebook names.
+    name : str, optional
+        The file name of the copy, in place of ``NOTEBOOK-JOB``.
     to : str, optional
         Where: ``drive`` (the default) is ``Colab Notebooks`` of your Drive, on Colab by its mount, elsewhere by rclone
         (its remote of type drive; ``gdrivecolab`` of several). Or any Place: ``drive:MyDrive/FOLDER``,
@@ -134,6 +137,7 @@ def upload(
     %upload train.ipynb job=second gpu=A100 --high-ram -- lr=1e-3 epochs=5
     %upload train.ipynb job=third gpu=L4 --run
     """
+    from ..checkout.project import check_name
     from ..colab import metadata
 
     if notebook is not None and "=" in notebook and not notebook.endswith(".ipynb"):
@@ -148,7 +152,8 @@ def upload(
     if found.warning:
         session.current().ui.warn(found.warning)
     content, job = _preset(found, job, {**(parameters or {}), **_read(words)}, clear=clear)
-    name = f"{found.name.removesuffix('.ipynb')}{f'-{job}' if job else ''}.ipynb"
+    usual = f"{found.name.removesuffix('.ipynb')}{f'-{job}' if job else ''}"
+    name = f"{usual if name is None else check_name(name, option='name').removesuffix('.ipynb')}.ipynb"
     content = metadata.with_runtime(content, name, kind=kind, model=model, high_ram=high_ram, background=background)
     _check_secrets(content, allowed=allow_secrets)
     if not run:

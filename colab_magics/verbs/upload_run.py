@@ -81,6 +81,8 @@ def run(program: Program, content: Mapping[str, Any], name: str, home: Path, tim
             program.upload(work, name, content)
             keep = "what it has done may be on it alone"
             executed = program.execute(work, name, content, timeout, ui.show)
+            target = _free(home / name.replace(".ipynb", "_output.ipynb"))
+            process.write_whole(target, json.dumps(executed, indent=1, ensure_ascii=False) + "\n")
             notes, keep = _bring_home(program, work, home, name)
         except CommandFailed as error:
             error.mend = f"What it did: colab log -s {program.session}. {error.mend}" if keep else error.mend
@@ -92,12 +94,17 @@ def run(program: Program, content: Mapping[str, Any], name: str, home: Path, tim
             if keep:
                 ui.warn(f"The runtime is kept, as {keep}. It is ended by: colab stop -s {program.session}")
             else:
-                program.stop()
-        target = _free(home / name.replace(".ipynb", "_output.ipynb"))
-        process.write_whole(target, json.dumps(executed, indent=1, ensure_ascii=False) + "\n")
+                _stop(program)
     if failed := google.failure(executed):
         raise RunsFailed(f"{name}: {failed}", f"All that it printed: {target}. {' '.join(notes)}".strip())
     return Uploaded(target.name, str(home), notes=tuple(notes))
+
+
+def _stop(program: Program) -> None:
+    try:
+        program.stop()
+    except CommandFailed as error:
+        session.current().ui.warn(f"{error.what} It may still cost: colab stop -s {program.session}")
 
 
 def _bring_home(program: Program, work: Path, home: Path, name: str) -> tuple[list[str], str]:

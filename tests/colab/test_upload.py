@@ -141,8 +141,8 @@ class TestB18ByRclone:
 
     def test_any_remote(self, rclone: Any, user: Asked, train: Path) -> None:
         root = rclone("lab")
-        upload(str(train), job="a", to="rclone:lab:some/where")
-        assert (root / "some" / "where" / "a.b-a.ipynb").is_file()
+        upload(str(train), job="a", to="rclone:lab:some/where", name="mine.ipynb")
+        assert (root / "some" / "where" / "mine.ipynb").is_file()
 
     def test_without_a_remote(self, rclone: Any, user: Asked, train: Path) -> None:
         with pytest.raises(Unavailable, match=r"(?s)rclone, which knows none.*rclone config"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,7 @@ def test_stop_ends_it_well_and_fork_knows_its_notebook(
 def test_drive_is_mounted_where_it_is_needed_by_the_users_consent(
     google: GoogleCli, user: Asked, shown: Any, tmp_path: Path, answers: bool
 ) -> None:
-    google.tell(consent=1)
+    google.tell(consent=1, stop=answers)
     user.yes = answers
     file = write(tmp_path, "# from google.colab import drive; drive.mount('/content/drive')\nprint('in')")
     if answers:
@@ -118,7 +117,12 @@ def test_drive_is_mounted_where_it_is_needed_by_the_users_consent(
             upload(file, job="new", run=True)
     assert "https://accounts.example/consent" in user.questions[0]
     assert verbs(google)[1:3] == ["drivemount", "drivemount" if answers else "stop"]
-    assert google.sessions == []
+    if not answers:
+        assert google.sessions == []
+        return
+    assert outputs(tmp_path / "a.b-new_output.ipynb")[1] == "in\n", "a runtime that does not end loses nothing"
+    assert f"colab stop -s {google.sessions[0]}" in user.out.getvalue()
+    google.end()
 
 
 def test_a_runtime_that_google_does_not_give(google: GoogleCli, user: Asked, tmp_path: Path) -> None:
@@ -138,7 +142,7 @@ def test_a_lost_connection_keeps_the_runtime(google: GoogleCli, user: Asked, sho
     (name,) = google.sessions
     assert f"colab log -s {name}" in failed.value.mend
     assert f"colab stop -s {name}" in user.out.getvalue()
-    os.kill(json.loads((google.folder / f"{name}.session").read_text())["pid"], 9)
+    google.end()
 
 
 def test_what_cannot_be_is_said_before_it_costs(

@@ -54,6 +54,11 @@ class GoogleCli:
         """The sessions whose runtimes live."""
         return [one.stem for one in self.folder.glob("*.session")]
 
+    def end(self) -> None:
+        """End the runtimes that are left."""
+        for session in self.folder.glob("*.session"):
+            os.kill(json.loads(session.read_text())["pid"], signal.SIGKILL)
+
 
 def _main(state: Path, words: list[str]) -> int:
     with (state / "calls").open("a") as stream:
@@ -74,6 +79,9 @@ def _main(state: Path, words: list[str]) -> int:
         print(f"[colab] Session '{options['-s']}' not found.")
         return 1
     if verb == "stop":
+        if google.get("stop"):
+            print("ConnectionError: nobody is there", file=sys.stderr)
+            return 1
         os.kill(json.loads(session.read_text())["pid"], signal.SIGKILL)
         session.unlink()
         print("[colab] Session terminated.")
