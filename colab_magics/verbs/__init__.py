@@ -23,6 +23,7 @@ VERBS = (
     "host",
     "download",
     "s3",
+    "tunnel",
     "trust",
 )
 """The verbs in the order in which a notebook uses them; ``<name>.py`` here holds each."""
