@@ -20,18 +20,21 @@ from ..errors import ColabMagicsError, Unavailable
 from ..records.names import LOG
 from ..session import RUN_VARIABLE
 from ..transport import ssh
+from ..transport.forward import LOCAL
 from . import servers
 from .folder import Folder
 from .links import Link, NgrokLink, SshLink
 from .relays import Relay
 
-log = logging.getLogger("colab_magics.tunnel")
+log = logging.getLogger("colab_magics.tunnels")
 
 VARIABLE = "COLAB_MAGICS_TUNNEL"
 """Environment variable of the server: its tunnel's folder."""
 NGROK_TOKEN = "ngrok_token"
 START_SECONDS = 90.0
 KNOWN_SECONDS = 40.0
+LOOK_SECONDS = 0.3
+"""So often it looks whether it is to end."""
 FIRST_PAUSE, LAST_PAUSE = 0.5, 60.0
 STEADY_SECONDS = 60.0
 """A connection that has stood so long was a good one: the next pause is short again."""
@@ -133,7 +136,7 @@ class Keeper:
         if self.settings["via"] == "colab":
             self._say("open", address="")
             while not self._is_over():
-                time.sleep(1.0)
+                time.sleep(LOOK_SECONDS)
             return
         pause, cuts = FIRST_PAUSE, 0
         while not self._is_over():
@@ -167,7 +170,7 @@ class Keeper:
         try:
             lives, shown, limit = True, "", time.monotonic() + KNOWN_SECONDS
             while lives and not self._is_over() and (shown or time.monotonic() < limit):
-                lives = link.wait(1.0)
+                lives = link.wait(LOOK_SECONDS)
                 if link.address and link.address != shown:
                     shown = link.address
                     self._say("open", address=shown, cuts=cuts)
@@ -186,7 +189,7 @@ class Keeper:
 
     def _note_port(self, shown: str) -> None:
         """Want the port again that a plain sshd has given, for a while."""
-        if shown.startswith("tcp://localhost:"):
+        if shown.startswith(f"tcp://{LOCAL}:"):
             self._there, self._tries = int(shown.rpartition(":")[2]), 0
             return
         self._tries += 1

@@ -109,7 +109,7 @@ class SshLink:
             return
         port = self.relay.port(self._words_of_ssh())
         if port is not None:
-            self.address = f"tcp://localhost:{port}"
+            self.address = f"tcp://{LOCAL}:{port}"
 
     def _words_of_ssh(self) -> str:
         with contextlib.suppress(FileNotFoundError):

@@ -144,7 +144,7 @@ class Relay:
         """
         of = self.service
         if of is None:
-            return ["-R", f"localhost:{there}:{LOCAL}:{port}"]
+            return ["-R", f"{LOCAL}:{there}:{LOCAL}:{port}"]
         usual = ssh.resolved(self.host).get("port") == "22"
         at = ["-p", of.port] if usual and of.port != "22" else []
         return [*at, "-R", f"{of.tcp if self.tcp else of.web}:{LOCAL}:{port}"]

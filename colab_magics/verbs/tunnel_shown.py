@@ -79,13 +79,13 @@ class Tunnel:
 
     @property
     def address(self) -> str:
-        """Where it begins, without a path: ``https://NAME``, or ``tcp://localhost:PORT`` of the relay."""
+        """Where it begins, without a path: ``https://NAME``, or ``tcp://127.0.0.1:PORT`` of the relay."""
         return self.page or str(self.state.get("address") or "")
 
     @property
     def _relay_port(self) -> str:
         """The port of the relay's own loopback; empty where the address is one for all."""
-        place = self.address.removeprefix("tcp://localhost:")
+        place = self.address.removeprefix("tcp://127.0.0.1:")
         return place if place != self.address else ""
 
     @property
@@ -112,7 +112,7 @@ class Tunnel:
         """The line for your own machine: it logs in, or brings the relay's port there; empty for a public URL."""
         port = self._relay_port
         if self.name != "ssh":
-            return f"ssh -N -L {port}:localhost:{port} {_relay(self.settings['relay'], whole=True)}" if port else ""
+            return f"ssh -N -L {port}:127.0.0.1:{port} {_relay(self.settings['relay'], whole=True)}" if port else ""
         from ..tunnels import sshd
 
         if self.folder is None or not self.address:
