@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -15,11 +14,12 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import HOSTILE_NAMES, poll
+from conftest import poll
 
 from colab_magics import process, tunnel
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, NotFound, Unavailable
+from colab_magics.transport.forward import free_port
 from colab_magics.tunnels import servers, sshd
 from colab_magics.tunnels.folder import Folder
 from colab_magics.verbs.tunnel_shown import Tunnel
@@ -259,18 +259,12 @@ def test_what_is_no_public_key_is_refused(project: Project, tmp_path: Path) -> N
         opened("ssh", key=user.public, via="ssh:localhost.run")
 
 
-@pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_an_sshd_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
-    if shutil.which("sshd", path="/usr/sbin:/usr/local/sbin") is None:
-        pytest.skip("needs openssh-server")
-    if "\n" in name or '"' in name:
-        pytest.skip("sshd_config knows no such path; folders of tunnels are named by us, below the user's state")
+def test_an_sshd_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    name = "-rf a'; echo foo $(touch gone) ünï-日本 #"
     folder = Folder(tmp_path / f"{name} 50%h")
     folder.prepare()
     user = User(tmp_path, "one")
     sshd.authorize(folder, [user.public])
-    from colab_magics.transport.forward import free_port
-
     port = free_port()
     server = sshd.prepare(folder, port, tmp_path / name, os.environ)
     with subprocess.Popen(server.command, stderr=subprocess.DEVNULL) as running:
