@@ -173,7 +173,7 @@ class NgrokLink:
         try:
             self._listener = ngrok.forward(f"{LOCAL}:{port}", proto="tcp" if tcp else "http", authtoken=token)
         except (ValueError, RuntimeError, OSError) as error:
-            said = str(error).replace(token, "***")
+            said = ": ".join(map(str, error.args)).replace(token, "***")
             raise Unavailable(
                 f"ngrok opens no tunnel: {said}", "Look at your account: https://dashboard.ngrok.com"
             ) from None
