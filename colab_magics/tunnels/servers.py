@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -82,6 +83,12 @@ def jupyterlab(folder: Folder, port: int, root: Path, *, through_colab: bool) ->
     return Server(words, {"JUPYTER_TOKEN_FILE": str(folder.path / TOKEN), **_gpus()}, ("JUPYTER_TOKEN", *_no_gpus()))
 
 
+def umask() -> str:
+    """Return which rights files of this process do not get: those of a tunnel's own process are its user's alone."""
+    found = re.search(r"^Umask:\s*([0-7]+)$", Path("/proc/self/status").read_text(), re.M)
+    return found[1] if found else "022"
+
+
 def code_server(folder: Folder, port: int, root: Path) -> Server:
     """Return code-server, with a new password."""
     password = secrets.token_hex(16)
@@ -89,7 +96,8 @@ def code_server(folder: Folder, port: int, root: Path) -> Server:
     settings = folder.write(
         "code-server.yaml", f"bind-addr: {LOCAL}:{port}\nauth: password\npassword: {password}\ncert: false\n"
     )
-    words = [need(CODE), "--config", str(settings), "--disable-telemetry", "--disable-update-check", str(root)]
+    usual = ["sh", "-c", 'umask "$1"; shift; exec "$@"', "sh", umask()]
+    words = [*usual, need(CODE), "--config", str(settings), "--disable-telemetry", "--disable-update-check", str(root)]
     return Server(words, _gpus(), ("PASSWORD", "HASHED_PASSWORD", "PORT", "CODE_SERVER_CONFIG", *_no_gpus()))
 
 

@@ -20,7 +20,7 @@ from .. import process
 from ..errors import CommandFailed, InvalidInput, NotFound, Unavailable
 from ..transport.forward import LOCAL
 from .folder import Folder
-from .servers import Server
+from .servers import Server, umask
 
 _KEYS, _HOST_KEY = "authorized_keys", "host_key"
 _KEY = re.compile(
@@ -154,7 +154,7 @@ def prepare(folder: Folder, port: int, start_in: Path, environment: Mapping[str,
     wanted["PATH"] = os.pathsep.join(path if own in path else [own, *path])
     # What a profile adds to the PATH stays, behind ours.
     lines = [f"export {name}={shlex.quote(value)}{':$PATH' * (name == 'PATH')}\n" for name, value in wanted.items()]
-    exports = folder.write("environment", "".join(lines))
+    exports = folder.write("environment", "".join([f"umask {umask()}\n", *lines]))
     sftp = next((one for one in _SFTP if os.path.exists(one)), "sftp-server")
     login = folder.path / "login"
     parts = {

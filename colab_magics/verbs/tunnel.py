@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from .. import session
-from ..errors import InvalidInput
+from ..errors import InvalidInput, did_you_mean
 from ..units import show_time
-from . import call_only, subcommand
+from . import call_only, subcommand, subcommands
 
 if TYPE_CHECKING:
     from ..runs.board import Board
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @call_only("colab_terms")
 def tunnel(
-    port: int | None = None,
+    port: int | str | None = None,
     /,
     *,
     via: str | None = None,
@@ -63,6 +63,8 @@ def tunnel(
         if via is not None:
             raise InvalidInput("What is to be reached?", "Write %tunnel lab, code, ssh, or a port: %tunnel 6006")
         return list_()
+    if not str(port).isdecimal():
+        raise did_you_mean(str(port), [*subcommands(tunnel), "PORT"], kind="word of %tunnel")
     return open_tunnel(port, Way(via, relay_port, token, colab_terms))
 
 

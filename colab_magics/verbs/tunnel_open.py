@@ -88,26 +88,26 @@ def open_tunnel(what: str | int, way: Way, *, port: int | None = None, key: str 
     key : str, optional
         Who logs in.
     """
+    from ..checkout.project import find_project
     from ..runs import in_run, which_job
 
     here = session.current()
     if in_run.is_run(here.ui):
         here.ui.say("A run opens no tunnel: %tunnel is the main notebook's.")
         return None
-    if isinstance(what, int | str) and what not in ("lab", "code", "ssh"):
+    if what not in ("lab", "code", "ssh"):
         what = _port(what, "port")
     wanted = None if port is None else _port(port, "port")
-    project = which_job.of_commands(here)
-    folder = _folder(project, what)
-    before = _same(folder, what, way, wanted, key)
+    project: Project | None = here.project or find_project(Path.cwd(), warn=here.warn_once)
+    before = None if project is None else _same(_folder(project, what), what, way, wanted, key)
     if before is not None:
         return before
     kind = way.kind(here.ui.where)
     if kind == "colab" and isinstance(what, int):
         return _by_colab_alone(what)
-    opening = _Opening(what, way, kind, project, folder, wanted, key)
+    opening = _Opening(what, way, kind, wanted, key)
     opening.check()
-    return opening.open()
+    return opening.open(which_job.of_commands(here))
 
 
 def _port(value: int | str, name: str) -> int:
@@ -192,8 +192,6 @@ class _Opening:
     what: str | int
     way: Way
     kind: str
-    project: Project
-    folder: Folder
     wanted: int | None
     key: str | None
 
@@ -258,10 +256,11 @@ class _Opening:
             raise InvalidInput(f"Port {self.wanted} is in use here.", "Name another one, or leave port= out.")
         return self.wanted
 
-    def open(self) -> Tunnel:
+    def open(self, project: Project) -> Tunnel:
         """Write what is to be done, start it, and wait until it is open."""
         from ..tunnels.keeper import NGROK_TOKEN
 
+        self.project, self.folder = project, _folder(project, self.what)
         ui, folder = session.current().ui, self.folder
         folder.prepare()
         if self.secret:

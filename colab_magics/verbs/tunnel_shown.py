@@ -204,15 +204,18 @@ def first_words(made: Tunnel, folder: Path) -> Iterator[str]:
     elif kind:
         yield f"Its {kind}, shown this once: {made.token}"
     own = made.way == "colab"
+    who = "has the address"
+    if "https:" not in made.place:
+        who = f"reaches {made.place} (its other users; everybody, if its sshd has GatewayPorts on)"
     if kind and not own:
-        yield f"⚠ Whoever has the address and the {kind} works on this machine as you."
+        yield f"⚠ Whoever {who} and has the {kind} works here as you."
     elif made.name != "ssh" and not own:
-        yield f"⚠ Whoever has the address reaches what listens at {place}: no password of ours is before it."
+        yield f"⚠ Whoever {who} reaches what listens at {place}: no password of ours is before it."
         if not listens(int(made.settings["port"])):
             yield f"⚠ Nothing listens at {place} of this machine yet."
     if made.name in _NAMES:
         if terms.counts() and not devices.there():
             yield "This runtime has no GPU. Another one is chosen by Runtime → Change runtime type, which starts anew."
-        who = [git.ask("config", f"user.{word}", cwd=folder) for word in ("name", "email")]
-        if not all(who):
+        known = [git.ask("config", f"user.{word}", cwd=folder) for word in ("name", "email")]
+        if not all(known):
             yield 'git does not know who commits here: !git config --global user.name "…" (and user.email)'

@@ -64,7 +64,7 @@ def test_jupyterlab_through_a_relay_with_its_token_and_without(
     with urllib.request.urlopen(made.url, timeout=20) as page:
         assert "/login" in page.url
     assert f"{made.url}?token={token}" in said.getvalue()
-    assert "Whoever has the address and the token works on this machine as you" in said.getvalue()
+    assert "and has the token works here as you" in said.getvalue()
     assert token not in str(made) + made.run.log.read_text()
     arguments = [word for one in psutil.process_iter(["cmdline"]) for word in one.info["cmdline"] or []]
     assert not [word for word in arguments if token in word]

@@ -178,8 +178,15 @@ def test_a_shell_lets_in_keys_alone_and_finds_what_the_notebook_finds(
     assert made.command.startswith("ssh -J ")
     assert made.command.endswith(f" {sshd.user()}@127.0.0.1")
     assert sshd.fingerprint(made.folder) in shown if made.folder else False
-    found = one.says(made, "printenv LD_LIBRARY_PATH; command -v python; git config user.name; printenv SOME_SECRET")
-    assert found.stdout.splitlines() == ["/usr/lib64-nvidia:/a b'c", f"{Path(sys.executable).parent}/python", "Test"]
+    found = one.says(
+        made, "printenv LD_LIBRARY_PATH; command -v python; git config user.name; printenv SOME_SECRET; umask"
+    )
+    assert found.stdout.splitlines() == [
+        "/usr/lib64-nvidia:/a b'c",
+        f"{Path(sys.executable).parent}/python",
+        "Test",
+        servers.umask(),
+    ]
     # A login shell's profile sets PATH anew.
     words = ["ssh", *one.options(made), "-tt", f"{sshd.user()}@127.0.0.1"]
     shell = subprocess.run(
