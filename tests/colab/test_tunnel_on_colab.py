@@ -10,10 +10,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from code_server import on_the_path
 
 from colab_magics import session, tunnel
 from colab_magics.errors import InvalidInput, Unavailable
-from colab_magics.relay import lab
+from colab_magics.tunnels import servers
 from colab_magics.verbs.tunnel_open import root
 
 from .conftest import ColabUI, Page
@@ -101,17 +102,19 @@ def test_the_proxy_takes_no_ssh_and_a_run_cannot_ask_the_page(proxied: dict[str,
         tunnel(port)
 
 
-def test_jupyterlab_through_the_proxy_asks_for_its_token(proxied: dict[str, Any], ui: ColabUI) -> None:
-    pytest.importorskip("jupyterlab", reason="needs JupyterLab: pip install 'colab-magics[browser]'")
-    made = tunnel.lab()  # type: ignore[attr-defined]
-    assert made.url == "https://x-8123-colab.googleusercontent.com/lab"
+def test_a_server_behind_the_proxy_asks_for_its_secret(
+    proxied: dict[str, Any], ui: ColabUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_the_path(tmp_path, monkeypatch)
+    made = tunnel.code()  # type: ignore[attr-defined]
+    assert made.url == "https://x-8123-colab.googleusercontent.com/"
     said = ui.out.getvalue()
-    assert f"{made.url}?token={made.token}" in said
+    assert f"Its password, shown this once: {made.token}" in said
     assert "Whoever" not in said
     assert "This runtime has no GPU" in said  # G4
-    assert "is the run tunnel-lab/0" in str(made)
-    assert lab.answers(made.settings["port"], made.token)
+    assert "is the run tunnel-code/0" in str(made)
+    assert servers.is_ready("code", made.settings["port"], made.token)
     assert not session.current().said
-    assert tunnel.lab().url == made.url  # type: ignore[attr-defined]
+    assert tunnel.code().url == made.url  # type: ignore[attr-defined]
     tunnel.close()  # type: ignore[attr-defined]
-    assert str(made) == "The tunnel lab is closed."
+    assert str(made) == "The tunnel code is closed."

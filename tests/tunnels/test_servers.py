@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from code_server import on_the_path
 from conftest import poll
 
 from colab_magics import process, tunnel
@@ -25,24 +26,6 @@ from colab_magics.tunnels.folder import Folder
 from colab_magics.verbs.tunnel_shown import Tunnel
 
 from .conftest import Relay, tunnel_opened
-
-CODE_SERVER = """
-import base64, http.server, pathlib, re, sys
-text = pathlib.Path(sys.argv[sys.argv.index("--config") + 1]).read_text()
-settings = dict(re.findall(r"^([\\w-]+): (.*)$", text, re.M))
-address, _, port = settings["bind-addr"].partition(":")
-open_to_all = settings["auth"] != "password" or pathlib.Path(__file__).with_name("open").exists()
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        known = self.headers.get("Cookie") == "key=" + settings["password"] or open_to_all
-        code = 200 if known or self.path == "/healthz" else 302
-        self.send_response(code)
-        if code == 302:
-            self.send_header("Location", "./login")
-        self.end_headers()
-print("Using password from the config file", sys.argv[-1], flush=True)
-http.server.HTTPServer((address, int(port)), Page).serve_forever()
-"""
 
 
 def opened(word: str, **words: Any) -> Tunnel:
@@ -68,14 +51,7 @@ def listening(port: int) -> set[str]:
 @pytest.fixture
 def code_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A code-server on the PATH; returns its program."""
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    (folder / "server.py").write_text(CODE_SERVER)
-    program = folder / "code-server"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {folder}/server.py "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return program
+    return on_the_path(tmp_path, monkeypatch)
 
 
 # G9
