@@ -65,7 +65,7 @@ class SshLink:
         self._log.unlink(missing_ok=True)
         options = [*ssh.own_connection(), "-o", "ExitOnForwardFailure=yes", "-v", "-E", str(self._log)]
         if relay.service is not None:
-            options += _key(relay.host, folder.path)
+            options += key_options(relay.host, folder.path)
         command = ["exec cat"] if relay.service is None and with_session else []
         kind = ["-N"] if relay.service is None and not with_session else ["-T"]
         words = ["ssh", *options, *relay.words(port, there), *kind, "--", relay.host, *command]
@@ -138,8 +138,8 @@ class SshLink:
         return ssh.unreachable(self.relay.host, output)
 
 
-def _key(host: str, folder: Path) -> list[str]:
-    """Return a key of the tunnel's own, where the user has none at all: services take any."""
+def key_options(host: str, folder: Path) -> list[str]:
+    """Return ssh's options for a key of the tunnel's own, where the user has none at all: services take any."""
     if os.environ.get("SSH_AUTH_SOCK"):
         return []
     named = ssh.resolved_all(host).get("identityfile", [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from .. import session
+from .. import process, session
 from ..errors import InvalidInput, did_you_mean
 from ..units import show_time
 from . import call_only, subcommand, subcommands
@@ -213,7 +213,11 @@ def close(*names: str, all: bool = False) -> Board | None:
     if not wanted and not all and len(there) > 1:
         raise InvalidInput(f"Which one? Open: {', '.join(there)}.", f"Name it: %tunnel close {next(iter(there))}")
     ended = [there[name] for name in (wanted or there)]
-    board = kill([one.run for one in ended if one.run is not None], here.ui)
+    runs = [one.run for one in ended]
+    for one, run in zip(ended, runs, strict=True):
+        if run is None and "process" in one.state:  # somebody has removed the run's folder
+            process.end_tree(one.state["process"]["pid"])
+    board = kill([run for run in runs if run is not None], here.ui)
     for one in ended:
         one.wait_for_end()
     return board

@@ -275,7 +275,8 @@ class _Opening:
         except BaseException:
             from ..runs import scheduler
 
-            scheduler.kill([run])
+            if folder.state().get("phase") != "failed":  # else it ends by itself, and says why
+                scheduler.kill([run])
             raise
         for text in first_words(made, self._start_in()):
             ui.say(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -166,6 +167,8 @@ class Tunnel:
             from ..tunnels import sshd
 
             yield f"A shell on this machine, for your key:\n  {self.command}"
+            if shutil.which("tmux"):
+                yield "With -t tmux new -A -s main behind it what runs there goes on when the line is cut."
             if self.folder is not None:
                 yield f"The first time ssh shows the fingerprint of its key: {sshd.fingerprint(self.folder)}"
         elif self.command:

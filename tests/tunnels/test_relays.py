@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
 
 from colab_magics.errors import InvalidInput
+from colab_magics.tunnels.links import key_options
 from colab_magics.tunnels.relays import Relay
 
 LOCALHOST_RUN = """
@@ -102,3 +104,15 @@ def test_localhost_run_takes_no_ssh_and_no_option_is_a_host() -> None:
     for host in ("-oProxyCommand=touch gone", "", "a b"):
         with pytest.raises(InvalidInput):
             Relay.named(host, tcp=False)
+
+
+def test_a_user_without_any_key_gets_one_for_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n  IdentityFile {tmp_path}/id_ed25519\n")
+    monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(config))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    for _ in range(2):
+        assert key_options("localhost.run", tmp_path) == ["-i", str(tmp_path / "identity")]
+    assert stat.S_IMODE((tmp_path / "identity").stat().st_mode) == 0o600
+    (tmp_path / "id_ed25519").touch()
+    assert key_options("localhost.run", tmp_path) == []
