@@ -63,7 +63,8 @@ class SshLink:
         self.relay, self.address, self._tell = relay, "", tell
         self._log = folder.path / "ssh.log"
         self._log.unlink(missing_ok=True)
-        options = [*ssh.own_connection(), "-o", "ExitOnForwardFailure=yes", "-v", "-E", str(self._log)]
+        # Neither the user's agent nor the screen is a relay's.
+        options = ["-a", "-x", *ssh.own_connection(), "-o", "ExitOnForwardFailure=yes", "-v", "-E", str(self._log)]
         if relay.service is not None:
             options += key_options(relay.host, folder.path)
         command = ["exec cat"] if relay.service is None and with_session else []

@@ -60,8 +60,6 @@ def tunnel(
     from .tunnel_open import Way, open_tunnel
 
     if port is None:
-        if via is not None:
-            raise InvalidInput("What is to be reached?", "Write %tunnel lab, code, ssh, or a port: %tunnel 6006")
         return list_()
     if not str(port).isdecimal():
         raise did_you_mean(str(port), [*subcommands(tunnel), "PORT"], kind="word of %tunnel")
@@ -129,7 +127,7 @@ def code(
 
 
 @subcommand(tunnel)
-@call_only("colab_terms", "key")
+@call_only("colab_terms")
 def ssh(
     *,
     key: str | None = None,

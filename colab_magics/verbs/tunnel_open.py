@@ -257,10 +257,19 @@ class _Opening:
         return self.wanted
 
     def open(self, project: Project) -> Tunnel:
+        """Open it, unless another session was quicker."""
+        from ..mirror import state
+
+        self.project, self.folder = project, _folder(project, self.what)
+        root().mkdir(mode=0o700, parents=True, exist_ok=True)
+        with state.locked(self.folder.path.with_suffix(".lock"), wait=True):
+            before = _same(self.folder, self.what, self.way, self.wanted, self.key)
+            return before or self._open()
+
+    def _open(self) -> Tunnel:
         """Write what is to be done, start it, and wait until it is open."""
         from ..tunnels.keeper import NGROK_TOKEN
 
-        self.project, self.folder = project, _folder(project, self.what)
         ui, folder = session.current().ui, self.folder
         folder.prepare()
         if self.secret:

@@ -70,7 +70,8 @@ def test_a_port_is_a_run_behind_a_port_of_the_relay_and_again_it_is_the_same_one
     assert f"open: tcp://127.0.0.1:{there}" in run.log.read_text()
     again = opened(page)
     assert (again.address, again.run_id) == (made.address, made.run_id)
-    assert len(relay.clients()) == 1
+    (client,) = relay.clients()
+    assert {"-a", "-x"} <= set(client.cmdline())
     assert f"port {there} of box" in str(tunnel())
     with pytest.raises(InvalidInput, match=f"tunnel-{page} is open via=ssh:box"):
         opened(page, via="ssh:other")
@@ -180,6 +181,21 @@ def test_it_ends_with_the_session_that_opened_it(relay: Relay, project: Project,
     (run,) = runs_of(project.root / "data_job" / f"tunnel-{page}")
     poll(lambda: run.status().phase == "done")
     assert "the session that opened it has ended" in run.log.read_text()
+
+
+def test_two_sessions_at_once_have_one(relay: Relay, project: Project, page: int) -> None:
+    words = [sys.executable, "-m", "colab_magics", "tunnel", str(page), "via=ssh:box"]
+    shells = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        first = [shell.stdout.readline() for shell in shells if shell.stdout is not None]
+        assert first[0] == first[1] != ""
+        assert len(relay.clients()) == 1
+        assert len(runs_of(project.root / "data_job" / f"tunnel-{page}")) == 1
+    finally:
+        for shell in shells:
+            shell.kill()
+            shell.communicate(timeout=30)
+    poll(lambda: not relay.clients())
 
 
 def test_another_session_that_has_it_keeps_it(relay: Relay, project: Project, page: int) -> None:
