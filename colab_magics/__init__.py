@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .verbs.submit import submit as submit
     from .verbs.sync import sync as sync
     from .verbs.trust import trust as trust
+    from .verbs.tunnel import tunnel as tunnel
     from .verbs.upload import upload as upload
 
 __version__ = "0.1.0.dev0"

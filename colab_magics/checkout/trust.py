@@ -43,6 +43,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     "runtime": frozenset({"timeout"}),
     "upload": frozenset({"job", "name", "gpu", "accelerator", "high-ram", "background", "time"}),
     "download": frozenset({"workers"}),
+    "tunnel": frozenset(),
 }
 """Options that a repository may set by itself: names, patterns, numbers, times. What sends, fetches, installs, names
 secrets, runs something or points elsewhere is not among them, and no option is before somebody has thought about it."""

@@ -24,6 +24,7 @@ VERBS = (
     "download",
     "s3",
     "upload",
+    "tunnel",
     "runtime",
     "trust",
 )
