@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from .verbs.queue import queue as queue
     from .verbs.remote import remote as remote
     from .verbs.report import report as report
+    from .verbs.runtime import runtime as runtime
     from .verbs.s3 import s3 as s3
     from .verbs.stop import stop as stop
     from .verbs.submit import submit as submit
     from .verbs.sync import sync as sync
     from .verbs.trust import trust as trust
+    from .verbs.tunnel import tunnel as tunnel
+    from .verbs.upload import upload as upload
 
 __version__ = "0.1.0.dev0"
 

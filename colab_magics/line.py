@@ -8,6 +8,7 @@ a final ``;`` is dropped, as everywhere in notebooks; ``{…}`` keeps its spaces
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from .errors import InvalidInput
@@ -63,21 +64,69 @@ def split(text: str) -> Line:
     InvalidInput
         When a quote is opened and never closed.
     """
-    line, at = Line(), 0
+    line = Line()
+    for token, _, _ in _tokens(text):
+        if line.rest is not None:
+            line.rest.append(token.text)
+        elif _ends_options(token):
+            line.rest = []
+        else:
+            line.tokens.append(token)
+    return line
+
+
+def with_option(text: str, key: str, value: str) -> str:
+    """Write an option into a line: in the place of its value there, else behind the other options.
+
+    Parameters
+    ----------
+    text : str
+        The line, without its verb; a backslash at the end of a row goes on in the next.
+    key, value : str
+        The option. Whoever executes the line reads this very value, whatever stands in it.
+
+    Raises
+    ------
+    InvalidInput
+        When a quote is opened and never closed.
+    """
+    end = 0
+    # Of the same length: what is found there stands at the same place here.
+    for token, start, stop in _tokens(text.replace("\\\n", "  ")):
+        if _ends_options(token):
+            break
+        end = stop - (text[stop - 1] == ";" and not token.text.endswith(";"))
+        if token.as_option().text.partition("=")[0] == f"--{key}" and "=" in token.text:
+            return f"{text[:start]}{key}={_written(value)}{text[stop:]}"
+    return f"{text[:end]} {key}={_written(value)}{text[end:]}"
+
+
+def _written(value: str) -> str:
+    """Write a value so that reading and expanding it gives it again."""
+    text = value.replace("$", "$$").replace("{", "{{").replace("}", "}}")
+    if re.fullmatch(r"[\w.+@%/:-]+", text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _ends_options(token: Token) -> bool:
+    return token.text == "--" and not token.quoted
+
+
+def _tokens(text: str) -> Iterator[tuple[Token, int, int]]:
+    """Yield the words of a line, and where each begins and ends."""
+    at, braces = 0, True
     while True:
         while at < len(text) and text[at].isspace():
             at += 1
         if at >= len(text) or text[at] == "#":
-            return line
-        token, at = _token(text, at, braces=line.rest is None)
-        if token is None:
-            continue
-        if line.rest is not None:
-            line.rest.append(token.text)
-        elif token.text == "--" and not token.quoted:
-            line.rest = []
-        else:
-            line.tokens.append(token)
+            return
+        start = at
+        token, at = _token(text, at, braces=braces)
+        if token is not None:
+            braces = braces and not _ends_options(token)
+            yield token, start, at
 
 
 def _token(text: str, at: int, *, braces: bool) -> tuple[Token | None, int]:

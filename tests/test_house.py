@@ -27,7 +27,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 GROUND = ("archives", "errors", "units", "line", "process", "files", "foreign", "pipes", "registry", "ui", "session")
 FLOORS = (
     GROUND,
-    *((room,) for room in ("colab", "transport", "relay", "mirror", "checkout", "queues", "records", "engines")),
+    *(
+        (room,)
+        for room in ("colab", "transport", "relay", "mirror", "checkout", "queues", "records", "tunnels", "engines")
+    ),
     *((room,) for room in ("kernels", "payloads", "bundle", "runs", "verbs", "faces")),
     ("__init__", "__main__"),
 )

@@ -40,7 +40,10 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     "remote": frozenset({"exclude", "idle", "spool"}),
     "host": frozenset({"need", "timeout"}),
     "s3": frozenset(),
+    "runtime": frozenset({"timeout"}),
+    "upload": frozenset({"job", "name", "gpu", "accelerator", "high-ram", "background", "time"}),
     "download": frozenset({"workers"}),
+    "tunnel": frozenset(),
 }
 """Options that a repository may set by itself: names, patterns, numbers, times. What sends, fetches, installs, names
 secrets, runs something or points elsewhere is not among them, and no option is before somebody has thought about it."""

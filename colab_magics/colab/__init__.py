@@ -1,1 +1,1 @@
-"""The only importer of google.colab: mount, secrets, notebook, runtime; and what it asks in runs."""
+"""The only importer of google.colab: mount, secrets, notebook, runtime, ports; and what it asks in runs."""

@@ -12,7 +12,12 @@ from ..errors import Unavailable
 
 def on_colab() -> bool:
     """Whether this machine is a Colab runtime."""
-    return bool(os.environ.get("COLAB_RELEASE_TAG"))
+    return bool(os.environ.get("COLAB_RELEASE_TAG")) and not enterprise()
+
+
+def enterprise() -> bool:
+    """Whether this is Colab Enterprise, which has neither Drive nor a page to be asked; google.colab looks here too."""
+    return os.environ.get("VERTEX_PRODUCT") == "COLAB_ENTERPRISE"
 
 
 def content() -> Path:
@@ -42,6 +47,28 @@ def front_end_answers(where: str) -> bool:
     )
 
 
+def can_end(where: str) -> None:
+    """Raise `Unavailable` where `unassign` can do nothing.
+
+    Parameters
+    ----------
+    where : str
+        The face; see `UI.where`.
+    """
+    if front_end_answers(where):
+        return
+    if on_colab():
+        raise Unavailable(
+            "Only the notebook itself can end its runtime, from a cell of its own.",
+            "Say it there, or use Runtime → Disconnect and delete runtime.",
+        )
+    raise Unavailable(
+        "This is no runtime of Google Colab, so there is none to end: "
+        + ("Colab Enterprise keeps its runtimes." if enterprise() else "the machine is yours."),
+        "Colab Enterprise ends idle runtimes by itself." if enterprise() else "Leave it out here.",
+    )
+
+
 def unassign(where: str) -> None:
     """End this runtime, so that it uses no more compute units; files on it that were not copied away are lost.
 
@@ -53,13 +80,15 @@ def unassign(where: str) -> None:
     Raises
     ------
     Unavailable
-        When this is no Colab runtime, or Colab's page cannot be asked from here.
+        When this is no Colab runtime, it cannot be ended from here, or Colab does not do it.
     """
-    if not front_end_answers(where):
-        raise Unavailable(
-            "Only a notebook on Colab can end its runtime, from a cell of its own.",
-            "Run this in a cell of the notebook in Colab, or use Runtime → Disconnect and delete runtime.",
-        )
+    can_end(where)
     from google.colab import runtime
 
-    runtime.unassign()
+    try:
+        runtime.unassign()
+    except Exception as error:  # it asks a service of the machine, by a library whose errors have no common kind
+        raise Unavailable(
+            f"Colab did not end the runtime: {str(error) or type(error).__name__}",
+            "Runtime → Disconnect and delete runtime ends it by hand.",
+        ) from error

@@ -12,7 +12,7 @@ import inspect
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
     usual = as_tokens(defaults(name, word, _here(), present))
     of_engine = {key: one for key, one in engine_options.known(function, [*usual, *tokens]).items() if key not in known}
     _check_options(tokens, known, of_engine, shown, face)
+    tokens = list(_in_their_case(tokens, known))
     tokens, more = engine_options.take(tokens, of_engine)
     tokens += usual
     bound = _parse(function, [*tokens, *(["--", *rest] if rest is not None else [])], known, shown, face)
@@ -155,6 +156,17 @@ def _here() -> Path:
     """Return where to look for the project's defaults."""
     project = session.current().project
     return Path(project.root) if project is not None else Path.cwd()
+
+
+def _in_their_case(tokens: Iterable[str], known: Mapping[str, Option]) -> Iterator[str]:
+    """Write values of which there are a few as they are called: ``gpu=t4`` means ``T4``."""
+    before = ""
+    for token in tokens:
+        key, equals, value = token.partition("=") if token.startswith("--") else (before, "", token)
+        option = known.get(key[2:].replace("_", "-"))
+        own = {choice.lower(): choice for choice in option.choices} if option is not None else {}
+        yield f"{key}{equals}{own.get(value.lower(), value)}" if equals else own.get(token.lower(), token)
+        before = token if token.startswith("--") else ""
 
 
 def _check_options(

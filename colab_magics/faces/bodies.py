@@ -47,6 +47,7 @@ BODIES: dict[str, Callable[[str, str], Any]] = {
     "project": _toml,
     "fork": _yaml,
     "submit": _yaml,
+    "upload": _yaml,
     "queue": _any_yaml,
     "remote": lambda name, body: body,
 }

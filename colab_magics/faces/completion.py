@@ -51,7 +51,10 @@ def candidates(text: str) -> tuple[str, list[str]] | None:
         option = known.get(key.lstrip("-").replace("_", "-"))
         if option is None:
             return current, []
-        found = _paths(value) if option.name in PATHS else _hosts() if option.name in HOSTS else list(option.choices)
+        if option.name in PATHS:
+            found = _paths(value)
+        else:
+            found = _hosts() if option.name in HOSTS else _ways() if option.name == "via" else list(option.choices)
         return current, [f"{key}={item}" for item in found if item.startswith(value)]
     used = {word.lstrip("-").partition("=")[0].replace("_", "-") for word in words}
     found = sorted(subs) if not words else []
@@ -76,6 +79,13 @@ def _hosts() -> list[str]:
     from ..transport import hosts
 
     return [one.name for one in hosts.names()]
+
+
+def _ways() -> list[str]:
+    """Return the ways of a tunnel."""
+    from ..tunnels.relays import SERVICES
+
+    return ["colab", "ngrok", *(f"ssh:{name}" for name in (*_hosts(), *(one.names[0] for one in SERVICES)))]
 
 
 def _paths(start: str) -> list[str]:

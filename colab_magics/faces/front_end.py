@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ..colab.runtime import enterprise, on_colab
 from ..ui import RunningCell
 
 _REMEMBERED = 200
@@ -15,11 +16,18 @@ def where(ip: Any) -> str:
     """Say which front end a shell belongs to; see `colab_magics.ui.UI.where`."""
     if getattr(ip, "kernel", None) is None:
         return "terminal"
-    if "COLAB_RELEASE_TAG" in os.environ:
-        return "colab" if type(ip).__module__.startswith("google.colab") else "colab-other"
+    if enterprise():
+        return "colab-enterprise"
+    if on_colab():
+        return "colab" if has_page(ip) and "__vsc_ipynb_file__" not in ip.user_ns else "colab-other"
     if "__vsc_ipynb_file__" in ip.user_ns or "VSCODE_PID" in os.environ:
         return "vscode"
     return "jupyter"
+
+
+def has_page(ip: Any) -> bool:
+    """Whether a shell is Google's, whose page hands the notebook over; it may be VS Code that plays the page."""
+    return on_colab() and type(ip).__module__.startswith("google.colab")
 
 
 def cell_id(ip: Any) -> str:

@@ -23,7 +23,7 @@ from ..payloads.code import source_of, tags
 from ..records.injected import is_injected
 from ..ui import Notebook, read_notebook, ticking
 from ..units import show_time
-from .front_end import running_cell, where
+from .front_end import has_page, running_cell, where
 from .jupyter_server import Found, find_session, kernel_id
 
 NAMED = "COLAB_MAGICS_NOTEBOOK"
@@ -116,7 +116,7 @@ def name(ip: Any) -> str | None:
     known = os.environ.get(NAMED) or ip.user_ns.get("__vsc_ipynb_file__")
     if known:
         return os.path.abspath(str(known))
-    if where(ip) == "colab":
+    if has_page(ip):
         from ..colab.notebook import UNNAMED, notebook_name
 
         found_name = notebook_name()
@@ -168,11 +168,11 @@ def _find(ip: Any) -> Notebook:
     given = os.environ.get(NAMED)
     if given:
         return replace(read_notebook(given), current=True)
-    if (face := where(ip)) == "colab":
+    if has_page(ip):
         from ..colab.notebook import current_notebook
 
         with session.current().ui.progress("Colab's page hands over the notebook"):
-            content, name = current_notebook(face)
+            content, name = current_notebook(where(ip))
         return Notebook(content=content, name=name, current=True)
     of_vscode = ip.user_ns.get("__vsc_ipynb_file__")
     if of_vscode and Path(of_vscode).is_file():

@@ -36,13 +36,21 @@ def config_option() -> list[str]:
 
 def options() -> list[str]:
     """Return ssh's options for every connection, without the host."""
+    return [*_quiet(), *_shared()]
+
+
+def own_connection() -> list[str]:
+    """Return ssh's options for a connection that no other command shares, and that ends with its program."""
+    return [*_quiet(), "-o", "ControlMaster=no", "-o", "ControlPath=none"]
+
+
+def _quiet() -> list[str]:
     return [
         *config_option(),
         *("-o", "BatchMode=yes"),
         *("-o", f"ConnectTimeout={CONNECT_SECONDS}"),
         # A dead line must end the program that waits on it, not hang it.
         *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"),
-        *_shared(),
     ]
 
 
@@ -160,15 +168,20 @@ def resolved(host: str, *words: str) -> dict[str, str]:
     Unavailable
         When ssh cannot read its configuration.
     """
+    return {key: values[0] for key, values in resolved_all(host, *words).items()}
+
+
+def resolved_all(host: str, *words: str) -> dict[str, list[str]]:
+    """Return what ssh's configuration says of a host, with all values of each keyword; see `resolved`."""
     try:
         shown = process.run(["ssh", *(words or config_option()), "-G", "--", check_host(host)], timeout=20).stdout
     except CommandFailed as error:
         said = last_line(error.output) or error.what
         raise Unavailable(f"ssh cannot use its configuration for {host}: {said}.", "Mend that line.") from error
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for line in shown.splitlines():
         key, _, value = line.partition(" ")
-        found.setdefault(key, value)
+        found.setdefault(key, []).append(value)
     return found
 
 

@@ -26,7 +26,11 @@ class Says(Protocol):
 
     @property
     def where(self) -> str:
-        """``colab``, ``colab-other``, ``vscode``, ``jupyter``, ``terminal`` (IPython) or ``script``."""
+        """Its name.
+
+        ``colab``, ``colab-other`` (VS Code, say), ``colab-enterprise``, ``vscode``, ``jupyter``, ``terminal`` (IPython)
+        or ``script``.
+        """
 
     def say(self, text: str) -> None:
         """Show one or more lines now."""

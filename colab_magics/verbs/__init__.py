@@ -23,6 +23,9 @@ VERBS = (
     "host",
     "download",
     "s3",
+    "upload",
+    "tunnel",
+    "runtime",
     "trust",
 )
 """The verbs in the order in which a notebook uses them; ``<name>.py`` here holds each."""

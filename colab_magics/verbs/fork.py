@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import session
 from ..errors import InvalidInput
 from ..units import count, indices, seconds
-from . import bare, body, call_only, fork_queue
+from . import bare, body, call_only, fork_queue, runtime
 
 if TYPE_CHECKING:
     from ..checkout.project import Project
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @body("grid")
 @bare(try_="end")
-@call_only("yes", "force", "colab_terms")
+@call_only("yes", "force", "end_runtime", "colab_terms")
 def fork(
     grid: Mapping[str, Any] | None = None,
     /,
@@ -56,6 +56,7 @@ def fork(
     dry_run: bool = False,
     force: bool = False,
     yes: bool = False,
+    end_runtime: bool = False,
     credentials: str | None = None,
     colab_terms: Literal["accepted"] | None = None,
     **options: Any,
@@ -158,6 +159,9 @@ def fork(
         The same as ``resume=rerun``.
     yes : bool, default False
         Start more than 1,000 runs without asking again.
+    end_runtime : bool, default False
+        On Colab, end the runtime when all runs have ended well and everything is handed over, as ``%runtime end`` does.
+        After a failure, or while other runs live, it is kept. For a notebook that ends here, without ``%join``.
     credentials : str, optional
         With ``runs=``, who asks Google: ``secret:NAME`` or the file of a service account's key; see ``%queue``.
     colab_terms : {"accepted"}, optional
@@ -226,6 +230,7 @@ def fork(
     )
     place = mine if current.current else _place_here(ui)
     joins = _check_cells(draft, place, names, then)
+    _check_end(project, joins, then, wanted=end_runtime, waits=not (detach or here is not None))
     if here is not None:
         _be_here(ui, order, count(here, name="here", least=0))
         return None
@@ -245,9 +250,15 @@ def fork(
     tolerant = then == "continue" or (max_failures is not None and joins is not None)
     fork_queue.watching(ui, board, project, order, of, tolerant=tolerant)
     if joins is None:
-        stops = then == "stop" or (then is None and current.current)
-        _without_join(ui, current, f"{watching.summary(board)} {_below(mine)}" if stops else "")
+        _without_join(ui, current, then, f"{watching.summary(board)} {_below(mine)}", end_runtime=end_runtime)
     return board
+
+
+def _check_end(project: Project, joins: Cell | None, then: str | None, *, wanted: bool, waits: bool) -> None:
+    """Check what ``--end-runtime`` needs, where it is wanted."""
+    below = f"at its %join (cell {joins.number})" if joins is not None else "below it" if then == "continue" else ""
+    if wanted:
+        runtime.can_end_after_runs(project, waits=waits, goes_on=below)
 
 
 def _start(ui: UI, order: Order, note: str, of: Asked | None) -> tuple[Board, Board]:
@@ -262,9 +273,11 @@ def _start(ui: UI, order: Order, note: str, of: Asked | None) -> tuple[Board, Bo
     return board, joined.board(order.job_folder, made.order, made.keep)
 
 
-def _without_join(ui: UI, current: Notebook, end: str) -> None:
-    """End Run All with a message; without one, tell the cells below, which are the runs' too, that this is no run."""
-    if end:
+def _without_join(ui: UI, current: Notebook, then: str | None, end: str, *, end_runtime: bool) -> None:
+    """End Run All with a message, or tell the cells below, which are the runs' too, that this is no run."""
+    if end_runtime:
+        runtime.finish()
+    if then == "stop" or (then is None and current.current):
         ui.stop(end)
     if current.current:
         ui.set_variables({"i_sub_job": None})

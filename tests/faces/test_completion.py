@@ -66,6 +66,9 @@ def test_hosts_of_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert candidates("%remote fa") == ("fa", ["far"])
     assert candidates("%host get host=gpu") == ("host=gpu", ["host=gpu1", "host=gpu2"])
     assert candidates("%host put resu") == ("resu", ["results/"])
+    assert candidates("%tunnel lab via=ssh:g") == ("via=ssh:g", ["via=ssh:gpu1", "via=ssh:gpu2"])
+    assert candidates("%tunnel ssh via=ssh:l") == ("via=ssh:l", ["via=ssh:localhost.run"])
+    assert candidates("%tunnel l") == ("l", ["lab", "list"])
 
 
 @pytest.mark.parametrize(

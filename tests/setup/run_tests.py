@@ -25,7 +25,7 @@ NEWEST_ALONE = (
     *("tests/on_kubernetes", "tests/conformance/test_kubernetes_engine.py"),
     *("tests/conformance/test_ssh_engine.py", "tests/runs/test_gpus.py", "tests/runs/test_submit_need.py"),
     *("tests/relay/test_environment.py", "tests/relay/test_install.py", "tests/relay/test_lab.py"),
-    *("tests/relay/test_wheels.py", "tests/conformance/test_ray_engine.py"),
+    *("tests/relay/test_wheels.py", "tests/conformance/test_ray_engine.py", "tests/tunnels"),
 )
 COLAB_ALONE = ("tests/faults", "tests/mirror")
 VERSIONS = (

@@ -10,14 +10,14 @@ import json
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import ClassVar, Self
 
 from ...errors import InvalidInput, Unmounted
-from .store import Mark, Opened
+from .store import PRIVATE, Mark, Opened, Store
 
 ANSWER_SECONDS = 20.0
 """So long a caller waits for the disk of a Place; whoever asks it directly waits for ever when its mount hangs."""
@@ -140,6 +140,15 @@ class Place(ABC):
         known : tuple of int, optional
             The mark of the sentinel when it was read last: the very same file need not be read again.
         """
+
+    @contextmanager
+    def as_it_is(self) -> Iterator[Store]:
+        """Make the folder where it is missing and hold on to it, without a sentinel: for files that a user puts there.
+
+        A kind of Place that does not implement it gets one.
+        """
+        with self.opened(self.prepare(), make=PRIVATE) as opened:
+            yield opened.store
 
     @abstractmethod
     def names(self) -> list[str]:

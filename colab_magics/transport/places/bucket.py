@@ -85,6 +85,11 @@ class BucketPlace(Place):
             top.bucket.conditional = _obeys_conditions(top, found)
         yield Opened(self._store(*self.parts))
 
+    @contextmanager
+    def as_it_is(self) -> Iterator[BucketStore]:
+        self.answers()
+        yield self._store(*self.parts)
+
     def names(self) -> list[str]:
         return [name for name in self._store(*self.parts).tops() if name != SENTINEL]
 

@@ -19,7 +19,7 @@ from ...colab.runtime import my_drive, on_colab
 from ...errors import InvalidInput, Unavailable, Unmounted
 from .base import Place, safe_name
 from .folder import FolderPlace
-from .rclone import RclonePlace, drive_remote
+from .rclone import RclonePlace, drive_id, drive_remote
 
 TOPS = ("MyDrive", "Shareddrives")
 
@@ -97,6 +97,19 @@ class DrivePlace(FolderPlace):
     def __str__(self) -> str:
         below = PurePosixPath(self.root).relative_to(my_drive().parent)
         return f"Drive ({PurePosixPath(*below.parts[below.parts[0] == 'MyDrive' :], *self.parts)})"
+
+
+def file_id(place: Place, name: str) -> str | None:
+    """Return the id that Google Drive gave a file of a Place; None where it is not known (yet)."""
+    if isinstance(place, RclonePlace):
+        return drive_id(place, name)
+    if not isinstance(place, DrivePlace):
+        return None
+    try:
+        found = os.getxattr(os.path.join(place.path, name), "user.drive.id").decode(errors="replace")
+    except OSError:
+        return None
+    return None if found.startswith("local") else found  # not uploaded yet
 
 
 def drive_folder() -> str:

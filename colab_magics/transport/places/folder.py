@@ -97,6 +97,16 @@ class FolderPlace(Place):
         finally:
             os.close(handle)
 
+    @contextmanager
+    def as_it_is(self) -> Iterator[FolderStore]:
+        self.answers()
+        self.mounted()
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            yield FolderStore(self.path, target=self.path, options=self.rsync_options)
+        except OSError as error:
+            raise self._unusable(error) from error
+
     def names(self) -> list[str]:
         try:
             return sorted(set(os.listdir(self.path)) - {SENTINEL})

@@ -196,6 +196,11 @@ class HostPlace(Place):
         self.verify(self._ask(script, SENTINEL, below, f"{make:o}"), expected)
         yield Opened(HostStore(self.host, self.path, options=self.rsync_options))
 
+    @contextmanager
+    def as_it_is(self) -> Iterator[HostStore]:
+        self._ask('mkdir -p -- "$1" && cd -- "$1" || exit 3', at=self.path)
+        yield HostStore(self.host, self.path, options=self.rsync_options)
+
     def names(self) -> list[str]:
         found = self._ask('cd -- "$1" 2>/dev/null || exit 0; ls -1A', at=self.path)
         return sorted(set(found.splitlines()) - {SENTINEL})

@@ -67,6 +67,10 @@ class RclonePlace(Place):
         self.verify(RcloneStore(self.root).get(SENTINEL), expected)
         yield Opened(RcloneStore(self.path))
 
+    @contextmanager
+    def as_it_is(self) -> Iterator[RcloneStore]:
+        yield RcloneStore(self.path)  # a folder is made with its first file
+
     def names(self) -> list[str]:
         listed = rclone(["lsf", "--max-depth=1", self.path], ok=(0, 3)).decode(errors="replace").splitlines()
         return sorted({name.rstrip("/") for name in listed} - {SENTINEL})
@@ -74,6 +78,16 @@ class RclonePlace(Place):
     def missing(self, names: Sequence[str]) -> list[str]:
         store = RcloneStore(self.path)
         return [name for name in names if next(store.listing(name, exactly=True), None) is None]
+
+
+def drive_id(place: RclonePlace, name: str) -> str | None:
+    """Return the id that Google Drive gave a file; None where rclone's remote is no Google Drive, or does not say."""
+    remote = place.root.partition(":")[0]
+    kind = json.loads(rclone(["config", "dump"], timeout=ANSWER_SECONDS) or b"{}").get(remote)
+    if not isinstance(kind, dict) or kind.get("type") != "drive":
+        return None
+    found = json.loads(rclone(["lsjson", "--stat", RcloneStore(place.path).path(name)], timeout=60) or b"{}")
+    return str(found["ID"]) if isinstance(found, dict) and found.get("ID") else None
 
 
 def drive_remote() -> str:

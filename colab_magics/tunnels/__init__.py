@@ -1,0 +1,1 @@
+"""Ways into this machine for its user: what is served on the loopback, and how it is reached from elsewhere."""
