@@ -59,6 +59,23 @@ def test_runs_are_one_array_there_and_their_results_come_home(
 
 
 @pytest.mark.long
+def test_another_number_of_workers_counts_for_what_slurm_has_there(
+    login: Box, project: Project, slurm: SlurmServer, tmp_path: Path
+) -> None:
+    begins = f"open({str(tmp_path / 'count')!r}, 'a').write('x')"
+    waits = f"import os, time\nwhile not os.path.exists({str(tmp_path / 'go')!r}):\n    time.sleep(0.02)"
+    notebook = str(write_notebook(project.root / "a.ipynb", begins, waits))
+    fork(n=4, on="slurm@login", workers=1, notebook=notebook, detach=True)
+    poll(lambda: phases(project).count("running") == 1, timeout=60)
+    fork(n=4, on="slurm@login", workers=3, notebook=notebook, detach=True)
+    poll(lambda: len((tmp_path / "count").read_text()) == 3, timeout=60)
+    (job,) = set(slurm.ask("squeue", "-h", "-r", "-o", "%F").split())
+    assert "ArrayTaskThrottle=3" in slurm.ask("scontrol", "show", "job", job)
+    (tmp_path / "go").touch()
+    poll(lambda: phases(project) == ["done"] * 4, timeout=60)
+
+
+@pytest.mark.long
 def test_how_a_run_has_ended_comes_home(login: Box, project: Project, slurm: SlurmServer, tmp_path: Path) -> None:
     os.chdir(project.root)
     with pytest.raises(RunsFailed, match=r"setup= failed on node \w+"):

@@ -68,7 +68,8 @@ class SlurmEngine(Engine):
         """Until when nothing is submitted, how long that is, and why."""
         self._largest = 0
         self._limits: dict[float, str] = {}
-        self._throttle = Throttle(None)
+        self._throttle: Throttle | None = None
+        """None while nobody has said how many are to execute at once."""
 
     @property
     def poll_every(self) -> float:  # type: ignore[override]
@@ -132,14 +133,20 @@ class SlurmEngine(Engine):
         """Ask how large an array may be."""
         self._work, self._throttle = work, Throttle(work.at_once)
 
+    def _prepared(self) -> tuple[Work, Throttle]:
+        if self._work is None or self._throttle is None:
+            raise TypeError("an engine submits nothing before it was prepared")
+        return self._work, self._throttle
+
     def submit(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Submit runs as one array, or as several where they are too many for one, or need different things."""
         until, _, why = self._refused
         if time.monotonic() < until:
             raise base.NotSubmitted(why)
         refs: dict[str, Ref] = {}
+        throttle = self._prepared()[1]
         for needs, mine in self._groups(runs):
-            if (room := self._throttle.room()) == 0:
+            if (room := throttle.room()) == 0:
                 break  # those before it are as many as may execute
             try:
                 refs |= self._submit_array(mine, needs, room)
@@ -182,9 +189,7 @@ class SlurmEngine(Engine):
         return self._limits[limit]
 
     def _submit_array(self, runs: Sequence[Submission], needs: Sequence[str], room: int | None) -> dict[str, Ref]:
-        if self._work is None:
-            raise TypeError("an engine submits nothing before it was prepared")
-        work, said = self._work, self.options
+        (work, throttle), said = self._prepared(), self.options
         again = {run.key for run in runs}
         for array in arrays.all_of(work.job_folder):
             if again & set(array.attempts()):
@@ -209,7 +214,7 @@ class SlurmEngine(Engine):
             raise
         finally:
             os.close(held)
-        self._throttle.submitted(job, len(runs), room)
+        throttle.submitted(job, len(runs), room)
         return {run.key: {"job": job, "task": number} for number, run in enumerate(runs)}
 
     def find(self, runs: Sequence[Submission]) -> list[Ref | None]:
@@ -242,7 +247,8 @@ class SlurmEngine(Engine):
             return [_without_slurm(run) for run in runs]
         before = {run.key: self._seen.get(run.key) for run in runs}
         self._seen |= {run.key: known.get(task) for run in runs if (task := _task(run)) is not None}
-        self._throttle.look(known, {str((run.ref or {}).get("job")) for run in runs})
+        if self._throttle is not None:
+            self._throttle.look(known, {str((run.ref or {}).get("job")) for run in runs})
         phases = [self._phase(run) for run in runs]
         quiet = before == {run.key: self._seen.get(run.key) for run in runs} and not self._cancelled
         self._pause = min(self._pause * 1.3, _LONGEST_PAUSE) if quiet else 1.0
@@ -264,7 +270,10 @@ class SlurmEngine(Engine):
 
     def change_at_once(self, number: int) -> bool:
         """Let so many tasks execute at once; see `Engine`. Those that do go on."""
-        self._throttle.change(number if number < EVERY else None)
+        at_once = number if number < EVERY else None
+        if self._throttle is None:
+            self._throttle = Throttle(at_once)
+        self._throttle.change(at_once)
         return True
 
     def says(self, run: Submission) -> str:
