@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 from postgres_server import PostgresServer, postgres_server
@@ -28,12 +28,26 @@ def cluster() -> Iterator[SlurmServer]:
 @pytest.fixture
 def slurm(cluster: SlurmServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmServer]:
     """The cluster, with nothing in its queue, found by this process and those that it starts."""
-    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))]:
-        monkeypatch.delenv(name)
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
+    _use(cluster.environment, ("SLURM_", "SBATCH_", "SQUEUE_"), monkeypatch)
     yield cluster
     cluster.end_jobs()
+
+
+@pytest.fixture
+def own_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmServer]:
+    """A cluster of this test alone, whose node has two GPUs, found as `slurm` is."""
+    # A node that answers late would be asked to start a task twice, and be drained for it ("Duplicate jobid").
+    with slurm_server({"MessageTimeout": "30"}, gpus=2) as server:
+        _use(server.environment, ("SLURM_", "SBATCH_", "SQUEUE_"), monkeypatch)
+        yield server
+
+
+def _use(environment: Mapping[str, str], foreign: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process, and those that it starts, find a cluster and no other."""
+    for name in [name for name in os.environ if name.startswith(foreign)]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +61,5 @@ def ray_cluster() -> Iterator[RayServer]:
 @pytest.fixture
 def ray(ray_cluster: RayServer, monkeypatch: pytest.MonkeyPatch) -> RayServer:
     """The cluster, found by this process and those that it starts."""
-    for name in [name for name in os.environ if name.startswith("RAY_")]:
-        monkeypatch.delenv(name)
-    for name, value in ray_cluster.environment.items():
-        monkeypatch.setenv(name, value)
+    _use(ray_cluster.environment, ("RAY_",), monkeypatch)
     return ray_cluster

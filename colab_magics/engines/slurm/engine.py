@@ -277,10 +277,12 @@ class SlurmEngine(Engine):
         return True
 
     def says(self, run: Submission) -> str:
-        """Return Slurm's word for why a run waits, such as ``Priority``."""
+        """Return Slurm's word for why a run waits, such as ``Priority``, or on which node it executes."""
         seen = self._seen.get(run.key)
-        if seen is None or seen.state not in ends.QUEUED:
+        if seen is None or seen.state in ends.ENDED:
             return ""
+        if seen.state not in ends.QUEUED:
+            return f"node {seen.node}" if seen.node else ""
         return "" if seen.reason == "JobArrayTaskLimit" else seen.reason
 
     def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:

@@ -73,7 +73,7 @@ class SlurmOverSsh(SshEngine):
         return {} if self._ready is None else {"at_once": self._ready.work.at_once or EVERY}
 
     def says(self, run: Submission) -> str:
-        """Return why a run waits there."""
+        """Return why a run waits there, or on which node it executes."""
         return self._says.get(run.key, "")
 
     def verdict(self, run: Submission) -> tuple[Word, str]:
