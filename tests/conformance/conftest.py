@@ -36,8 +36,7 @@ def slurm(cluster: SlurmServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slu
 @pytest.fixture
 def own_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmServer]:
     """A cluster of this test alone, whose node has two GPUs, found as `slurm` is."""
-    # A node that answers late would be asked to start a task twice, and be drained for it ("Duplicate jobid").
-    with slurm_server({"MessageTimeout": "30"}, gpus=2) as server:
+    with slurm_server(gpus=2) as server:
         _use(server.environment, ("SLURM_", "SBATCH_", "SQUEUE_"), monkeypatch)
         yield server
 

@@ -20,6 +20,7 @@ from colab_magics.engines import open_engine
 from colab_magics.engines.base import Submission
 from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
 from colab_magics.faces import magics
+from colab_magics.records import metrics
 from colab_magics.records.names import SCHEDULER
 from colab_magics.records.run import Run, runs_of
 
@@ -185,9 +186,11 @@ def test_a_run_over_its_memory_says_so(on: str, project: Project) -> None:
 
 @pytest.mark.long
 def test_a_run_that_is_preempted_is_started_again_in_its_folder(
-    waits: str, project: Project, slurm: SlurmServer, tmp_path: Path
+    project: Project, slurm: SlurmServer, tmp_path: Path
 ) -> None:
-    fork(n=1, on="slurm", notebook=waits, detach=True)
+    report = "import colab_magics\nfor step in range(3):\n    colab_magics.report(loss=1, step=step)\n"
+    cells = [report + BEGINS.format(count=str(tmp_path / "count")), WAITS.format(go=str(tmp_path / "go"))]
+    fork(n=1, on="slurm", notebook=str(write_notebook(project.root / "a.ipynb", *cells)), detach=True)
     begun(tmp_path, 1)
     (run,) = runs_of(project.data_job)
     words = ("--partition=urgent", f"--cpus-per-task={CPUS}", "--output=/dev/null", "--wrap=sleep 600")
@@ -203,6 +206,9 @@ def test_a_run_that_is_preempted_is_started_again_in_its_folder(
     assert Run.load(run.folder).attempt == 1
     log = (run.folder / "log.txt").read_text()
     assert "Slurm starts this run again (1)" in log
+    reports = metrics.read(run.folder)
+    assert ([line.step for line in reports], len({line.life for line in reports})) == ([0, 1, 2] * 2, 2)
+    assert [x for x, _ in metrics.series(reports, "loss")] == [0, 1, 2]
 
 
 @pytest.mark.long
@@ -223,6 +229,7 @@ def test_a_run_that_is_preempted_for_good_is_tried_again(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)
 def test_a_node_that_fails_is_said_and_the_run_begins_again(
     own_slurm: SlurmServer, project: Project, tmp_path: Path
 ) -> None:

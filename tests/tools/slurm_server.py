@@ -233,6 +233,8 @@ def _end(server: SlurmServer) -> None:
 
 def _is_of(one: psutil.Process, folder: Path) -> bool:
     """Whether a process is a step of a job: by its settings, which stand in its environment."""
-    with suppress(psutil.Error):
-        return one.name() == "slurmstepd" and one.environ().get("SLURM_CONF", "").startswith(str(folder))
+    with suppress(psutil.Error, OSError):
+        # All of it: its title stands where the first variables did, and there psutil stops.
+        known = Path(f"/proc/{one.pid}/environ").read_bytes() if one.name() == "slurmstepd" else b""
+        return f"SLURM_CONF={folder}/".encode() in known
     return False
