@@ -132,7 +132,7 @@ def test_a_run_has_gpus_that_no_other_has(own_slurm: SlurmServer, project: Proje
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ({"partition": "nowhere"}, "Invalid partition"),
+        ({"partition": "nowhere"}, r"(?s)Invalid partition.*partitions harsh, main, short, urgent"),
         ({"cpus": 1000}, "Requested node configuration is not available"),
         ({"sbatch.gres": "fpga:1"}, "gres"),
         ({"sbatch.nothing": "1"}, "nothing"),

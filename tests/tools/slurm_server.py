@@ -7,6 +7,7 @@ with slurm_server() as server:
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -103,7 +104,13 @@ class SlurmServer:
     def hurry(self, task: str) -> None:
         """Have a task that was queued again begin now: Slurm waits two minutes with those."""
         poll(lambda: " PD " in f" {self.ask('squeue', '-h', '-o%t', '-j', task).strip()} ", timeout=60)
+        # What the controller has yet to tell the node of the task's first life would end the second: same number.
+        poll(self._has_told_all, timeout=60, what="the controller has told the node all")
         self.ask("scontrol", "update", f"JobId={task}", "StartTime=now")
+
+    def _has_told_all(self) -> bool:
+        left = re.findall(r"Agent (?:queue size|count):\s*(\d+)", self.ask("sdiag"))
+        return len(left) == 2 and set(left) == {"0"}
 
     def lose_node(self) -> None:
         """End the node with all that runs on it, as a loss of power does."""

@@ -42,7 +42,6 @@ _SPARE = 300.0
 """Seconds that a run has at Slurm beyond its ``time=``: its own error, which says more, is to come first."""
 _LATE = {0: 60.0, 1: 10.0, 2: 10.0}
 """So long after its end, by the status of its exit, a run's last words may be on their way over a network's disk."""
-_NO_ROOM = "node configuration is not available"
 _LONGEST_PAUSE, _LONGEST_REFUSAL = 5.0, 60.0
 
 
@@ -113,21 +112,10 @@ class SlurmEngine(Engine):
         said = [*options.arguments(self.options), *_gpus(share, self.options)]
         self.available(gpus=share or 0)
         with ui.progress("asking Slurm") if ui is not None else contextlib.nullcontext():
-            warnings = self._tried(said)
+            warnings = asking.check(said)
             partition = self.options.partition or os.environ.get("SBATCH_PARTITION")
             warnings.append(shared.warning([job_folder, cwd], partition))
         return Resources(EVERY, share, warnings=list(filter(None, warnings)), at_once=at_once)
-
-    @staticmethod
-    def _tried(said: Sequence[str]) -> list[str]:
-        """Have Slurm look at such runs; returns a warning when they may have to wait for nodes that are away."""
-        why = asking.try_out([*said, "--wrap=true"])
-        partition = next((word.partition("=")[2] for word in said if word.startswith("--partition=")), None)
-        if _NO_ROOM in why and not asking.is_whole(partition):
-            return [f"Slurm has no node for these runs now ({why}), and some are down: the runs wait."]
-        if why:
-            raise InvalidInput(f"Slurm would not take these runs: {why}.", "sinfo shows what the cluster has.")
-        return []
 
     def prepare(self, work: Work) -> None:
         """Ask how large an array may be."""
