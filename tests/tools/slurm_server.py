@@ -109,7 +109,7 @@ class SlurmServer:
         self.ask("scontrol", "update", f"JobId={task}", "StartTime=now")
 
     def _has_told_all(self) -> bool:
-        left = re.findall(r"Agent (?:queue size|count):\s*(\d+)", self.ask("sdiag"))
+        left = re.findall(r"(?m)^Agent (?:queue size|count):\s*(\d+)", self.ask("sdiag"))
         return len(left) == 2 and set(left) == {"0"}
 
     def lose_node(self) -> None:
