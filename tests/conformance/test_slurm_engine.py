@@ -63,7 +63,7 @@ def test_runs_are_one_array_of_which_so_many_execute_at_once_as_workers_says(
     assert slurm.ask("squeue", "-h", "-t", "PENDING", "-o", "%K %j").strip() == "2 baseline"
     assert len({(run.reference() or {})["ref"]["job"] for run in runs_of(project.data_job)}) == 1
     assert "queued on slurm" in str(jobs())
-    assert [f", node {slurm.node}" in text for text in texts(project)] == [True, True, False]
+    poll(lambda: [f", node {slurm.node}" in text for text in texts(project)] == [True, True, False])
     (tmp_path / "go").touch()
     poll(lambda: phases(project) == ["done"] * 3, timeout=60)
     over(project)

@@ -47,7 +47,7 @@ def test_runs_are_one_array_there_and_their_results_come_home(
     fork({"lr": [1, 2, 3]}, on="slurm@login", workers=2, mem="500MB", notebook=notebook, detach=True)
     poll(lambda: phases(project) == ["running", "running", "waiting"], timeout=60)
     assert "queued on login" in str(jobs())
-    assert f", on login, node {slurm.node}" in str(jobs())
+    poll(lambda: str(jobs()).count(f"on login, node {slurm.node}") == 2)
     queue = slurm.ask("squeue", "-h", "-r", "-o", "%F %m").splitlines()
     assert len(queue) == 3
     assert len(set(queue)) == 1
