@@ -1,11 +1,13 @@
-"""A real PostgreSQL, a real Slurm and a real Ray for the tests of a session."""
+"""A real PostgreSQL, a real Slurm and a real Ray for the tests of a session, and an API server of Kubernetes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
+from kubernetes_server import KubernetesServer, check_answers, kubernetes_server
 from postgres_server import PostgresServer, postgres_server
 from ray_server import RayServer, ray_server
 from slurm_server import SlurmServer, slurm_server
@@ -62,3 +64,13 @@ def ray(ray_cluster: RayServer, monkeypatch: pytest.MonkeyPatch) -> RayServer:
     """The cluster, found by this process and those that it starts."""
     _use(ray_cluster.environment, ("RAY_",), monkeypatch)
     return ray_cluster
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesServer]:
+    """A cluster whose pods are processes here, found by this process and those that it starts."""
+    (tmp_path / "pods").mkdir()
+    with kubernetes_server(tmp_path / "pods", home) as server:
+        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path / "kubeconfig")))
+        yield server
+        check_answers(server)

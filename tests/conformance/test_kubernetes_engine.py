@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import HOSTILE_NAMES, poll, set_up
-from kubernetes_server import Fault, KubernetesServer, check_answers, kubernetes_server
+from kubernetes_server import Fault, KubernetesServer
 
 from colab_magics import jobs, process, session, submit
 from colab_magics.checkout.project import Project
@@ -26,12 +25,8 @@ from .engine_suite import EngineSuite
 
 
 @pytest.fixture
-def server(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesServer]:
-    (tmp_path / "pods").mkdir()
-    with kubernetes_server(tmp_path / "pods", home) as server:
-        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path / "kubeconfig")))
-        yield server
-        check_answers(server)
+def server(kubernetes: KubernetesServer) -> KubernetesServer:
+    return kubernetes
 
 
 @pytest.mark.long

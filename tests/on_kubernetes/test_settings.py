@@ -214,3 +214,13 @@ def test_amounts_of_memory(said: Any, amount: str, twice: str) -> None:
 def test_numbers_of_cores(said: Any, amount: str, twice: str) -> None:
     assert quantities.cpus(said) == amount
     assert quantities.twice(amount) == twice
+
+
+def test_results_go_to_a_volume_that_is_mounted_or_to_a_bucket(root: Path) -> None:
+    (root / "config/kube.yaml").write_text("image: a\nvolumes: {lab: /data}\nresults: /data/runs\n")
+    assert read(root).results == "/data/runs"
+    assert read(root, {"results": "s3://my-results/a"}).results == "s3://my-results/a"
+    assert read(root, {"results": "log"}).results == "log"
+    for wrong in ("/database/runs", "/data/../etc", "data", "gs://my-results/a", "s3://A"):
+        with pytest.raises(InvalidInput):
+            read(root, {"results": wrong})

@@ -131,6 +131,12 @@ class KubernetesServer:
         with self.lock:
             return [one for (known, _, _), one in self.objects.items() if known == kind]
 
+    def claim(self, name: str) -> Path:
+        """Where this machine has a volume."""
+        folder = self.folder.parent / "claims" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def evict(self, *pods: Object) -> None:
         """End pods for others' sake: their jobs make new ones, and it is no failure of theirs."""
         for pod in pods:
@@ -287,13 +293,31 @@ class KubernetesServer:
                 if found is None:
                     return None
                 mounted[volume["name"]] = found
+        claims = {
+            volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+            for volume in spec["volumes"]
+            if "persistentVolumeClaim" in volume
+        }
         env = {name: os.environ[name] for name in ("LANG", "ELSEWHERE") if name in os.environ}
         for one in container.get("envFrom", ()):
             found = self.objects.get(("secrets", ns, one["secretRef"]["name"]))
             if found is None:
                 return None
             env |= found.get("stringData") or {}
+        for one in container["env"]:
+            if "valueFrom" in one:
+                ref = one["valueFrom"]["secretKeyRef"]
+                found = self.objects.get(("secrets", ns, ref["name"]))
+                if found is None:
+                    return None
+                env[one["name"]] = found["stringData"][ref["key"]]
         for mount in container["volumeMounts"]:
+            if mount["name"] in claims:
+                # A claim is one folder for all; where a test says it, pods have it under the very name that they say.
+                at, claim = Path(mount["mountPath"]), self.claim(claims[mount["name"]])
+                if at.is_relative_to(self.folder.parent) and not at.exists():
+                    at.symlink_to(claim)
+                continue
             at = root / mount["mountPath"].lstrip("/")
             at.mkdir(parents=True, exist_ok=True)
             value = mounted.get(mount["name"], {})

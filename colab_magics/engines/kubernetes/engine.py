@@ -5,29 +5,25 @@ others with the code, this package and a secret with the runs' secret variables.
 without it has started nothing, and is taken away by who finds it. The keys of its runs stand in the job's annotations,
 so that they are found after a scheduler that died.
 
-What a run prints, its state, its metrics and at its end what it has written come home through its container's log
-(`colab_magics.engines.kubernetes.frames`): that is the one way that needs nothing but the API. Larger results belong on
-a volume or in a bucket.
+What a run prints, its state and its metrics come home through its container's log, and at its end what it has written
+(`colab_magics.engines.kubernetes.frames`): that is the one way that needs nothing but the API. More than a log holds
+waits on a volume or in a bucket (`colab_magics.engines.kubernetes.home`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
 import os
-import time
 import uuid
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ... import files, process
+from ... import process
 from ...checkout.trust import Warn
 from ...errors import ColabMagicsError, InvalidInput, Unavailable
-from ...records.names import LOG, METRICS, RECORD, STATE
-from ...transport import copying
+from ...records.names import RECORD, STATE
 from ...ui import UI
 from ...units import count
 from .. import base
@@ -35,13 +31,13 @@ from .. import options as reading
 from ..base import Engine, Phase, Ref, Resources, Submission, Work
 from ..ssh.code import root_of
 from ..ssh.folders import sizes
-from . import built, cluster, code, interactive, names, objects, pods, settings, submission, there
+from . import built, cluster, code, home, interactive, names, objects, pods, settings, submission, there
+from .arrivals import Arrivals
 from .cluster import Cluster, Conflict, Refused
-from .frames import Reader
 from .objects import Object
 from .options import Options
 from .settings import Settings
-from .submission import KEYS, LABEL, PODS, Made
+from .submission import KEYS, LABEL, PODS, RESULTS, Made
 
 _MOST_RUNS = 2000
 """Runs of one Job; annotations and config maps have their limits."""
@@ -61,9 +57,10 @@ class KubernetesEngine(Engine):
         base.nothing_more("kubernetes", where)
         super().__init__(where, options)
         self._clusters: dict[tuple[str | None, str | None], Cluster] = {}
-        self._readers: dict[str, dict[str, Reader]] = {}
-        """What has come of each pod, by the run's key and the pod's uid, the newest last."""
+        self._arrivals = Arrivals()
         self._says: dict[str, str] = {}
+        self._waits_at: set[str] = set()
+        """Where results of jobs wait that this process has made."""
         self._work: Work | None = None
         self._root = Path()
 
@@ -114,6 +111,7 @@ class KubernetesEngine(Engine):
         for one in each:
             found.append(self._settings(root, gpus, one, lambda text: warnings.setdefault(text)))
             code.of(found[-1], root_of(root, cwd), root, lambda text: warnings.setdefault(text))
+            home.of(found[-1], root).check(lambda text: warnings.setdefault(text))
             if not self.why_not():  # else `available` says so, and a dry run does without
                 self._cluster(found[-1].context, found[-1].namespace)
         at_once = None if str(workers) == "auto" else count(workers, name="workers")
@@ -234,12 +232,22 @@ class KubernetesEngine(Engine):
         """Have the cluster make a job and what it owns."""
         there_is = self._cluster(made.settings.context, made.settings.namespace)
         try:
+            made.way.prepare(made.name)
+        except OSError as error:
+            raise base.NotSubmitted(f"{error.filename}: {error.strerror}.") from None
+        try:
             submission.put(there_is, made)
         except Conflict as problem:  # from an attempt to submit these: it is looked for
             raise Unavailable(problem.what, problem.mend) from None
         except Refused as problem:
             raise base.NotSubmitted(problem.what, problem.mend) from None
-        return {run.key: _ref(there_is, made.name, index, run) for index, run in enumerate(runs)}
+        self._waits_at.add(where := made.way.where(made.name))
+        return {run.key: _ref(there_is, made.name, index, run, where) for index, run in enumerate(runs)}
+
+    def finish(self, *, well: bool) -> None:
+        """Take away the folders on volumes in which nothing waits any more."""
+        for where in self._waits_at:
+            home.finish(where)
 
     def find(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Look for runs by the keys that jobs have in their annotations; see `Engine`."""
@@ -258,7 +266,8 @@ class KubernetesEngine(Engine):
                 if mine and not there_is.has_map(f"{about['name']}-runs"):
                     there_is.delete_job(about["name"])  # it never came so far that it could start anything
                 else:
-                    refs |= {key: _ref(there_is, about["name"], index, wanted[key]) for index, key in mine}
+                    where = str(about["annotations"].get(RESULTS) or "")
+                    refs |= {key: _ref(there_is, about["name"], index, wanted[key], where) for index, key in mine}
         return [refs.get(run.key) for run in runs]
 
     def poll(self, runs: Sequence[Submission]) -> list[Phase]:
@@ -282,49 +291,20 @@ class KubernetesEngine(Engine):
         return self._says.get(run.key, "")
 
     def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:
-        """Read the logs of the runs' containers; see `Engine`."""
+        """Read the logs of the runs' containers, and bring home what they have written; see `Engine`."""
         troubles: dict[str, str] = {}
         for (context, namespace, name), mine in _by_job(runs).items():
             try:
                 there_is = self._cluster(context, namespace)
                 found = there_is.pods(f"{LABEL}={name}")
                 for run in mine:
-                    self._fetch(there_is, run, pods.every(found, int((run.ref or {})["index"])), final=final)
+                    own = pods.every(found, int((run.ref or {})["index"]))
+                    troubles[run.key] = self._arrivals.fetch(there_is, run, own, final=final)
             except OSError as problem:
                 troubles |= dict.fromkeys((run.key for run in mine), f"{problem.strerror or problem}: {name}")
             except ColabMagicsError as problem:
                 troubles |= dict.fromkeys((run.key for run in mine), problem.what.rstrip("."))
         return [troubles.get(run.key, "") for run in runs]
-
-    def _fetch(self, there_is: Cluster, run: Submission, found: Sequence[Object], *, final: bool) -> None:
-        """Read the logs of a run's pods, one after the other; the newest says how it stands."""
-        readers = self._readers.setdefault(run.key, {})
-        for pod in found:
-            reader = readers.setdefault(pod["metadata"]["uid"], Reader())
-            if reader.ended:
-                continue
-            now = time.monotonic()
-            text = there_is.log(pod["metadata"]["name"], objects.CONTAINER, reader.since(now))
-            if text is not None:
-                reader.asked = now
-                reader.feed(text)
-        if not readers:
-            return
-        every, last = list(readers.values()), list(readers.values())[-1]
-        before = (run.ref or {}).get("base") or {}
-        log = b"".join(one.log for one in every)
-        if final and (lost := sum(one.lost for one in every)):
-            log += f"── {lost:,} bytes of this log were not kept by the cluster\n".encode()
-        _add(run.folder / LOG, log, int(before.get(LOG, 0)))
-        _add(run.folder / METRICS, b"".join(one.metrics for one in every), int(before.get(METRICS, 0)))
-        state = last.state
-        if final and last.ended and last.expected:
-            try:
-                copying.unpack(gzip.decompress(last.files), run.folder)
-            except (gzip.BadGzipFile, EOFError, zlib.error):
-                state = there.without_results(state, "the cluster did not keep all of its log, nor its results in it")
-        if state and (final or not there.is_over(state)):
-            process.write_whole(run.folder / STATE, state.decode("utf-8", "replace"), durable=final)
 
     def cancel(self, runs: Sequence[Submission]) -> None:
         """End runs: their pods are deleted, and what has none yet ends when it begins; see `Engine`."""
@@ -364,9 +344,9 @@ class KubernetesEngine(Engine):
         return None
 
 
-def _ref(there_is: Cluster, name: str, index: int, run: Submission) -> Ref:
+def _ref(there_is: Cluster, name: str, index: int, run: Submission, results: str) -> Ref:
     where = {"context": there_is.context, "namespace": there_is.namespace}
-    return {**where, "job": name, "index": index, "base": sizes(run.folder)}
+    return {**where, "job": name, "index": index, "base": sizes(run.folder), "results": results}
 
 
 def _by_job(runs: Sequence[Submission]) -> dict[tuple[str | None, str | None, str], list[Submission]]:
@@ -375,14 +355,3 @@ def _by_job(runs: Sequence[Submission]) -> dict[tuple[str | None, str | None, st
         ref = run.ref or {}
         found.setdefault((ref.get("context"), ref.get("namespace"), str(ref.get("job"))), []).append(run)
     return found
-
-
-def _add(path: Path, data: bytes, before: int) -> None:
-    """Add to a file that only grows what is not in it yet, of all that an attempt has written behind `before`."""
-    try:
-        have = max(0, os.lstat(path).st_size - before)
-    except OSError:
-        have = 0
-    if fresh := data[have:]:
-        with open(files.plain(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab", buffering=0) as stream:
-            stream.write(fresh)
