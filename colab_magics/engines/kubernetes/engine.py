@@ -38,10 +38,13 @@ from .objects import Object
 from .options import Options
 from .settings import Settings
 from .submission import KEYS, LABEL, PODS, RESULTS, Made
+from .watched import Watched
 
 _MOST_RUNS = 2000
 """Runs of one Job; annotations and config maps have their limits."""
 _DRY_RUN = "dry-run"
+_LOG_EVERY, _LOGS = 2.0, 20
+"""Seconds between two looks into the logs of so many pods; of more it is longer."""
 Pods = Sequence[Mapping[str, Any]]
 """Settings of pods, the later ones winning."""
 
@@ -50,7 +53,7 @@ class KubernetesEngine(Engine):
     """A reference names the cluster, the job and the run's index in it."""
 
     Options = Options
-    poll_every = 2.0
+    poll_every = 0.5
     previews = stays = True
 
     def __init__(self, where: str = "", options: Any = None) -> None:
@@ -59,6 +62,7 @@ class KubernetesEngine(Engine):
         self._clusters: dict[tuple[str | None, str | None], Cluster] = {}
         self._arrivals = Arrivals()
         self._says: dict[str, str] = {}
+        self._watches: dict[tuple[Cluster, str], Watched] = {}
         self._waits_at: set[str] = set()
         """Where results of jobs wait that this process has made."""
         self._work: Work | None = None
@@ -245,9 +249,11 @@ class KubernetesEngine(Engine):
         return {run.key: _ref(there_is, made.name, index, run, where) for index, run in enumerate(runs)}
 
     def finish(self, *, well: bool) -> None:
-        """Take away the folders on volumes in which nothing waits any more."""
+        """Take away the folders on volumes in which nothing waits any more, and watch no longer."""
         for where in self._waits_at:
             home.finish(where)
+        for one in self._watches.values():
+            one.end()
 
     def find(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Look for runs by the keys that jobs have in their annotations; see `Engine`."""
@@ -271,20 +277,36 @@ class KubernetesEngine(Engine):
         return [refs.get(run.key) for run in runs]
 
     def poll(self, runs: Sequence[Submission]) -> list[Phase]:
-        """Ask each job, and its pods, once; see `Engine`."""
+        """Tell what the watches of jobs and pods have seen; see `Engine`."""
         phases: dict[str, Phase] = {}
+        for there_is, by_name in self._by_cluster(runs).items():
+            try:
+                jobs, seen = (self._watched(there_is, kind).of(by_name) for kind in ("Job", "Pod"))
+            except ColabMagicsError as problem:
+                process.log.debug("%s: %s", there_is.namespace, problem.what)
+                continue
+            for name, mine in by_name.items():
+                one, found = next(iter(jobs[name]), None), seen[name]
+                for run in mine:
+                    index = int((run.ref or {})["index"])
+                    phases[run.key] = phase = pods.phase(one, found, index)
+                    self._says[run.key] = pods.why_queued(one, found, index) if phase == base.QUEUED else ""
+        return [phases.get(run.key, base.UNKNOWN) for run in runs]
+
+    def _by_cluster(self, runs: Sequence[Submission]) -> dict[Cluster, dict[str, list[Submission]]]:
+        """Put runs together by where they are, and by their jobs."""
+        found: dict[Cluster, dict[str, list[Submission]]] = {}
         for (context, namespace, name), mine in _by_job(runs).items():
             try:
-                there_is = self._cluster(context, namespace)
-                one, found = there_is.job(name), there_is.pods(f"{LABEL}={name}")
+                found.setdefault(self._cluster(context, namespace), {})[name] = mine
             except ColabMagicsError as problem:
                 process.log.debug("%s: %s", name, problem.what)
-                continue
-            for run in mine:
-                index = int((run.ref or {})["index"])
-                phases[run.key] = phase = pods.phase(one, found, index)
-                self._says[run.key] = pods.why_queued(one, found, index) if phase == base.QUEUED else ""
-        return [phases.get(run.key, base.UNKNOWN) for run in runs]
+        return found
+
+    def _watched(self, there_is: Cluster, kind: str) -> Watched:
+        if (there_is, kind) not in self._watches:
+            self._watches[there_is, kind] = Watched(there_is, kind, LABEL)
+        return self._watches[there_is, kind]
 
     def says(self, run: Submission) -> str:
         """Return why a run waits, in the cluster's words: ``ImagePullBackOff``, ``Unschedulable``."""
@@ -293,13 +315,17 @@ class KubernetesEngine(Engine):
     def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:
         """Read the logs of the runs' containers, and bring home what they have written; see `Engine`."""
         troubles: dict[str, str] = {}
+        every = 0.0 if final else _LOG_EVERY * max(1.0, len(runs) / _LOGS)
         for (context, namespace, name), mine in _by_job(runs).items():
             try:
                 there_is = self._cluster(context, namespace)
-                found = there_is.pods(f"{LABEL}={name}")
+                if final:  # a watch may be a little behind
+                    found = there_is.pods(f"{LABEL}={name}")
+                else:
+                    found = self._watched(there_is, "Pod").of([name])[name]
                 for run in mine:
                     own = pods.every(found, int((run.ref or {})["index"]))
-                    troubles[run.key] = self._arrivals.fetch(there_is, run, own, final=final)
+                    troubles[run.key] = self._arrivals.fetch(there_is, run, own, final=final, every=every)
             except OSError as problem:
                 troubles |= dict.fromkeys((run.key for run in mine), f"{problem.strerror or problem}: {name}")
             except ColabMagicsError as problem:
