@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,39 @@ class TestAsking:
         server.faults.append(Fault("GET", "pods", 410))
         with pytest.raises(Refused, match="refuses it: a fault"):
             Cluster().pods("a=b")
+
+
+class TestDryRun:
+    """What the cluster itself says of what it would get."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Project:
+        made = set_up(tmp_path / "net")
+        os.chdir(made.root)
+        return made
+
+    def test_the_server_is_asked_and_makes_nothing(self, project: Project, server: KubernetesServer) -> None:
+        shown = str(submit("true", on="kubernetes", image="a", dry_run=True))
+        assert "The cluster would take net-baseline-" in shown
+        assert "POST /apis/batch/v1/namespaces/lab/jobs" in server.asked
+        stays = str(submit(on="kubernetes", interactive=True, image="a", dry_run=True))
+        assert "The cluster would take net-interactive-" in stays
+        assert server.objects == {}
+
+    def test_what_the_server_refuses_is_shown(self, project: Project, server: KubernetesServer) -> None:
+        server.faults.append(Fault("POST", "jobs", 403))
+        shown = str(submit("true", on="kubernetes", image="a", dry_run=True))
+        assert re.search(r"would not take Job net-baseline-\S+: The cluster refuses it: a fault", shown)
+        server.close()
+        shown = str(submit("true", on="kubernetes", image="a", dry_run=True))
+        assert "The cluster was not asked: The cluster does not answer" in shown
+
+    if os.environ.get("KUBECONFIG"):
+
+        def test_a_real_cluster_would_take_it(self, project: Project) -> None:
+            options = {"gpus": "1", "memory": "1GB", "cpus": "1", "gpu_blacklist": "none", "tolerations": "a=b"}
+            shown = str(submit("true", n=3, on="kubernetes", image="python:3.12", dry_run=True, **options))
+            assert "The cluster would take net-baseline-" in shown
 
 
 class TestWatching:

@@ -109,6 +109,14 @@ def test_an_empty_white_list_allows_nothing_and_an_empty_black_list_forbids_noth
     assert getattr(read(root, {white: "n1"}), white) == ["n1"], "the line's counts alone"
 
 
+@pytest.mark.parametrize("said", ["{0}_whitelist:\n{0}_blacklist:\n", "{0}_blacklist:\n"])
+@pytest.mark.parametrize("of", ["gpu", "hostname"])
+def test_of_a_pair_that_the_file_has_exactly_one_is_said(root: Path, of: str, said: str) -> None:  # U10
+    (root / "config/kube.yaml").write_text("image: a\n" + said.format(of))
+    with pytest.raises(InvalidInput, match=f"{of}_whitelist and {of}_blacklist are both empty: exactly one of them"):
+        read(root)
+
+
 def test_without_lists_any_node_is_right(root: Path) -> None:
     found = read(root, {"image": "a"})
     assert [found.gpu_whitelist, found.gpu_blacklist, found.hostname_whitelist, found.hostname_blacklist] == [None] * 4

@@ -161,7 +161,7 @@ class KubernetesServer:
 
     # What the handler calls; all with the lock held.
 
-    def create(self, kind: str, ns: str, value: Object) -> tuple[int, Object]:
+    def create(self, kind: str, ns: str, value: Object, *, dry: bool = False) -> tuple[int, Object]:
         if KINDS[kind] != value.get("kind"):
             return 400, failure(400, "wrong kind")
         try:
@@ -178,7 +178,8 @@ class KubernetesServer:
         about |= {"namespace": ns, "uid": str(uuid.uuid4()), "creationTimestamp": now}
         if kind in ("jobs", "pods"):
             value["status"] = {} if kind == "jobs" else {"phase": "Pending"}
-        self.objects[kind, ns, about["name"]] = value
+        if not dry:
+            self.objects[kind, ns, about["name"]] = value
         return 201, value
 
     def delete(self, kind: str, ns: str, name: str) -> tuple[int, Object]:
@@ -467,7 +468,7 @@ class Handler(BaseHTTPRequestHandler):
         if log:
             return server.log(ns, str(name), words)
         if self.command == "POST":
-            code, value = server.create(kind, ns, body)
+            code, value = server.create(kind, ns, body, dry=words.get("dryRun") == ["All"])
         elif self.command == "DELETE":
             code, value = server.delete(kind, ns, str(name))
         elif self.command == "PATCH":

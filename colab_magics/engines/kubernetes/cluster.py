@@ -90,8 +90,8 @@ class Cluster:
         self._core, self._batch = client.CoreV1Api(api), client.BatchV1Api(api)
         self._lists = {"Job": self._batch.list_namespaced_job, "Pod": self._core.list_namespaced_pod}
 
-    def create(self, made: Object) -> Object:
-        """Make an object; returns it as the server has it.
+    def create(self, made: Object, *, dry_run: bool = False) -> Object:
+        """Make an object; returns it as the server has it, or with `dry_run` would have it.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Cluster:
             "Pod": self._core.create_namespaced_pod,
         }
         # Not twice by itself: the first may have arrived.
-        return self._read(calls[kind], self.namespace, made, tries=1) or {}
+        return self._read(calls[kind], self.namespace, made, tries=1, **({"dry_run": "All"} if dry_run else {})) or {}
 
     def job(self, name: str) -> Object | None:
         """Return a job; None when it is not there."""

@@ -30,7 +30,6 @@ from .. import base
 from .. import options as reading
 from ..base import Engine, Phase, Ref, Resources, Submission, Work
 from ..ssh.code import root_of
-from ..ssh.folders import sizes
 from . import built, cluster, code, home, interactive, names, objects, pods, settings, submission, there
 from .arrivals import Arrivals
 from .cluster import Cluster, Conflict, Refused
@@ -119,6 +118,9 @@ class KubernetesEngine(Engine):
             if not self.why_not():  # else `available` says so, and a dry run does without
                 self._cluster(found[-1].context, found[-1].namespace)
         at_once = None if str(workers) == "auto" else count(workers, name="workers")
+        if at_once is not None and (kinds := len({repr(one) for one in found})) > at_once:
+            said = f"workers={at_once}: pods of {kinds} kinds are {kinds} jobs, each with at least one run at once."
+            warnings[said] = None
         every = {one.gpus for one in found}
         return Resources(
             base.EVERY, float(every.pop()) if len(every) == 1 else None, warnings=list(warnings), at_once=at_once
@@ -161,13 +163,13 @@ class KubernetesEngine(Engine):
         for found, root, mine in self._by_kind(runs):
             left += [(found, root, mine[start : start + _MOST_RUNS]) for start in range(0, len(mine), _MOST_RUNS)]
         too_large: InvalidInput | None = None
-        number = 0
+        number = before = 0
         while left:
             found, root, some = left.pop(0)
             records = [process.read_json(run.folder / RECORD) or {} for run in some]
             own = f"{mark} {(number := number + 1)}" if mark else ""
-            # Of several jobs each has its part of those that execute at once.
-            part = work.at_once and max(1, work.at_once * len(some) // len(runs))
+            # Of several jobs each has its part of those that execute at once: together they are as many as were said.
+            part = work.at_once and max(1, submission.share(work.at_once, before, len(some), len(runs)))
             try:
                 made = submission.of(found, dataclasses.replace(work, at_once=part), root, some, records, mark=own)
             except objects.TooLarge as problem:
@@ -176,6 +178,7 @@ class KubernetesEngine(Engine):
                 else:
                     too_large = problem
                 continue
+            before += len(some)
             yield some, made
         if too_large is not None:
             raise too_large
@@ -194,13 +197,20 @@ class KubernetesEngine(Engine):
         return list(kinds.values())
 
     def preview(self, work: Work) -> Sequence[str]:
-        """Write the YAML of what the cluster would get into ``build/`` of the project; see `Engine`."""
+        """Write the YAML of what the cluster would get into ``build/`` of the project, and ask it; see `Engine`."""
         self.prepare(work)
         runs = [Submission(folder, f"{_DRY_RUN}-{folder.name}") for folder in work.folders]
-        written = []
+        written, said = [], list[str]()
         for _, made in self._made(work, runs, _DRY_RUN):
             written += built.write(self._root, made.texts())
-        return [built.say(written)]
+            said.append(self._asked(made))
+        return [built.say(written), *dict.fromkeys(said)]
+
+    def _asked(self, made: Made) -> str:
+        """Say what the cluster says of something, without having it made."""
+        if why := self.why_not():
+            return f"No cluster was asked: {why}."
+        return submission.ask(self._cluster(made.settings.context, made.settings.namespace), made)
 
     def _code(self, record: Mapping[str, Any]) -> Path:
         """Return the folder of the code of a run."""
@@ -221,7 +231,8 @@ class KubernetesEngine(Engine):
         found, mark = self._settings(root, gpus, None, ui.warn), _DRY_RUN if dry_run else uuid.uuid4().hex
         made = interactive.of(found, root_of(root, cwd), root, environment, mark=mark, warn=ui.warn)
         if dry_run:
-            return [built.say(built.write(root, made.texts())), "Nothing was started (--dry-run)."]
+            written = built.say(built.write(root, made.texts()))
+            return [written, self._asked(made), "Nothing was started (--dry-run)."]
         self.available()
         there_is = self._cluster(found.context, found.namespace)
         try:
@@ -246,7 +257,7 @@ class KubernetesEngine(Engine):
         except Refused as problem:
             raise base.NotSubmitted(problem.what, problem.mend) from None
         self._waits_at.add(where := made.way.where(made.name))
-        return {run.key: _ref(there_is, made.name, index, run, where) for index, run in enumerate(runs)}
+        return {run.key: submission.ref(there_is, made.name, index, run, where) for index, run in enumerate(runs)}
 
     def finish(self, *, well: bool) -> None:
         """Take away the folders on volumes in which nothing waits any more, and watch no longer."""
@@ -273,7 +284,9 @@ class KubernetesEngine(Engine):
                     there_is.delete_job(about["name"])  # it never came so far that it could start anything
                 else:
                     where = str(about["annotations"].get(RESULTS) or "")
-                    refs |= {key: _ref(there_is, about["name"], index, wanted[key], where) for index, key in mine}
+                    refs |= {
+                        key: submission.ref(there_is, about["name"], index, wanted[key], where) for index, key in mine
+                    }
         return [refs.get(run.key) for run in runs]
 
     def poll(self, runs: Sequence[Submission]) -> list[Phase]:
@@ -296,7 +309,7 @@ class KubernetesEngine(Engine):
     def _by_cluster(self, runs: Sequence[Submission]) -> dict[Cluster, dict[str, list[Submission]]]:
         """Put runs together by where they are, and by their jobs."""
         found: dict[Cluster, dict[str, list[Submission]]] = {}
-        for (context, namespace, name), mine in _by_job(runs).items():
+        for (context, namespace, name), mine in submission.by_job(runs).items():
             try:
                 found.setdefault(self._cluster(context, namespace), {})[name] = mine
             except ColabMagicsError as problem:
@@ -316,7 +329,7 @@ class KubernetesEngine(Engine):
         """Read the logs of the runs' containers, and bring home what they have written; see `Engine`."""
         troubles: dict[str, str] = {}
         every = 0.0 if final else _LOG_EVERY * max(1.0, len(runs) / _LOGS)
-        for (context, namespace, name), mine in _by_job(runs).items():
+        for (context, namespace, name), mine in submission.by_job(runs).items():
             try:
                 there_is = self._cluster(context, namespace)
                 if final:  # a watch may be a little behind
@@ -334,7 +347,7 @@ class KubernetesEngine(Engine):
 
     def cancel(self, runs: Sequence[Submission]) -> None:
         """End runs: their pods are deleted, and what has none yet ends when it begins; see `Engine`."""
-        for (context, namespace, name), mine in _by_job(runs).items():
+        for (context, namespace, name), mine in submission.by_job(runs).items():
             there_is = self._cluster(context, namespace)
             one = there_is.job(name)
             if one is None:
@@ -368,16 +381,3 @@ class KubernetesEngine(Engine):
             there_is = self._cluster(ref.get("context"), ref.get("namespace"))
             return pods.newest(there_is.pods(f"{LABEL}={ref['job']}"), int(ref["index"]))
         return None
-
-
-def _ref(there_is: Cluster, name: str, index: int, run: Submission, results: str) -> Ref:
-    where = {"context": there_is.context, "namespace": there_is.namespace}
-    return {**where, "job": name, "index": index, "base": sizes(run.folder), "results": results}
-
-
-def _by_job(runs: Sequence[Submission]) -> dict[tuple[str | None, str | None, str], list[Submission]]:
-    found: dict[tuple[str | None, str | None, str], list[Submission]] = {}
-    for run in runs:
-        ref = run.ref or {}
-        found.setdefault((ref.get("context"), ref.get("namespace"), str(ref.get("job"))), []).append(run)
-    return found

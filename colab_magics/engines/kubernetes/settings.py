@@ -193,6 +193,12 @@ def _of_file(root: Path, warn: Warn) -> dict[str, Any]:
             "If you trust it: %trust here, or in a shell: colab-magics trust"
         )
         return {}
+    for white, black in PAIRS:
+        if {white, black} & values.keys() and all(values.get(name) is None for name in (white, black)):
+            raise InvalidInput(
+                f"{root / FILE}: {white} and {black} are both empty: exactly one of them counts.",
+                f"Fill one of them; where any will do write {black}: [], or neither.",
+            )
     return _over({}, _renamed(values, str(root / FILE), warn))
 
 
@@ -241,7 +247,7 @@ def _settings(found: Mapping[str, Any], project: str) -> Settings:
     if "shm" in values:
         values["shm"] = quantities.memory(values["shm"], name="shm")
     values["project"] = str(values.get("project") or project)
-    values["gpus"] = _gpus(values.get("gpus", 0))
+    values["gpus"] = quantities.gpus(values.get("gpus", 0))
     values["restarts"] = count(values.get("restarts", 0), name="restarts", least=0)
     values["ttl"] = round(seconds(values["ttl"], name="ttl")) if "ttl" in values else _DAY
     values["tolerations"] = [_toleration(one) for one in values.get("tolerations", ())]
@@ -278,16 +284,6 @@ def _group(name: str, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{name}: {value!r} is no group of names and values.", f"Write {name}.NAME=VALUE.")
     return {str(key): str(one) for key, one in value.items()}
-
-
-def _gpus(value: Any) -> int:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if number < 0 or number != int(number):
-        raise InvalidInput(f"gpus={value}: a pod gets whole GPUs.", "Write gpus=1, or gpus=0 for none.")
-    return int(number)
 
 
 def _toleration(text: str) -> dict[str, str]:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import InvalidInput
-from ..base import Submission, Work
+from ...errors import InvalidInput, Unavailable
+from ..base import Ref, Submission, Work
 from ..ssh.code import Checkout
-from ..ssh.folders import own_files
+from ..ssh.folders import own_files, sizes
 from ..ssh.host import package
 from . import code, home, names, objects, there
 from .cluster import Cluster, Refused
@@ -183,6 +183,38 @@ def put(there_is: Cluster, made: Made) -> None:
     except Refused as problem:
         (there_is.delete_job if kind == "Job" else there_is.delete_pod)(made.name)
         raise Refused(problem.what, problem.mend) from None
+
+
+def ask(there_is: Cluster, made: Made) -> str:
+    """Ask the cluster whether it would take an object and what it owns, none of which is made; returns what it says."""
+    for one in (made.main, *made.owned):
+        try:
+            there_is.create(one, dry_run=True)
+        except Refused as problem:
+            return f"The cluster would not take {one['kind']} {one['metadata']['name']}: {problem.what}"
+        except Unavailable as problem:
+            return f"The cluster was not asked: {problem.what}"
+    return f"The cluster would take {made.name} (it was asked by a dry run)."
+
+
+def ref(there_is: Cluster, name: str, index: int, run: Submission, results: str) -> Ref:
+    """Return how a run is named that has been submitted: its cluster, job and index, and where its results wait."""
+    where = {"context": there_is.context, "namespace": there_is.namespace}
+    return {**where, "job": name, "index": index, "base": sizes(run.folder), "results": results}
+
+
+def share(all_of: int, before: int, mine: int, every: int) -> int:
+    """Return the part of a whole that some have after those before them."""
+    return all_of * (before + mine) // every - all_of * before // every
+
+
+def by_job(runs: Sequence[Submission]) -> dict[tuple[str | None, str | None, str], list[Submission]]:
+    """Put runs together by context, namespace and job."""
+    found: dict[tuple[str | None, str | None, str], list[Submission]] = {}
+    for run in runs:
+        own = run.ref or {}
+        found.setdefault((own.get("context"), own.get("namespace"), str(own.get("job"))), []).append(run)
+    return found
 
 
 def _readable(one: Object) -> str:
