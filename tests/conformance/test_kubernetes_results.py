@@ -13,6 +13,7 @@ from kubernetes_server import KubernetesServer
 
 from colab_magics import process, submit
 from colab_magics.checkout.project import Project
+from colab_magics.engines.kubernetes import home, results
 from colab_magics.errors import InvalidInput, RunsFailed
 from colab_magics.records.names import SCHEDULER
 from colab_magics.records.run import runs_of
@@ -171,3 +172,36 @@ def test_what_would_not_come_home_is_told_before_anything_starts(
         assert isinstance(raised.value, InvalidInput | LookupError), raised.value
     assert kubernetes.asked == []
     assert runs_of(project.data_job) == []
+
+
+def test_results_in_a_bucket_are_whole_or_lost_and_outlive_the_job(
+    tmp_path: Path, rclone: Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "net/data_job/baseline/sub_job_000"
+    (there / "a").mkdir(parents=True)
+    here.mkdir(parents=True)
+    (there / "a/b").write_bytes(b"x" * 100)
+    home.bring(bucket, "k1", here, None)
+    with pytest.raises(home.Lost, match="its results are not in s3:"):
+        home.bring(bucket, "k1", here, 10)
+    monkeypatch.setenv(results.BUCKET_VARIABLE, json.dumps(rclone.environment()))
+    size, _ = results.way({results.BUCKET: bucket}, "k1").bring(there)
+    assert results.BUCKET_VARIABLE not in os.environ
+    with pytest.raises(home.Lost, match="which are"):
+        home.bring(bucket, "k1", here, size + 1)
+    assert list(here.iterdir()) == []
+    home.bring(bucket, "k1", here, None)
+    assert (here / "a/b").read_bytes() == b"x" * 100
+    home.let_go(bucket, "k1", tmp_path / "net")
+    assert left(rclone, bucket) == []
+
+
+def test_half_an_archive_never_looks_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("x")
+
+    def fill(*_: object) -> None:
+        raise OSError(5, "no good")
+
+    monkeypatch.setattr(results, "_fill", fill)
+    with pytest.raises(OSError, match="no good"):
+        list(results.archive(tmp_path))

@@ -61,8 +61,9 @@ class Arrivals:
         if final and _is_home(run.folder):
             return ""
         readers = self._readers.setdefault(run.key, {})
-        for pod in found:
-            _read(there_is, pod, readers.setdefault(pod["metadata"]["uid"], Reader()), every)
+        fresh = [_read(there_is, pod, readers.setdefault(pod["metadata"]["uid"], Reader()), every) for pod in found]
+        if not final and not any(fresh):
+            return ""
         if readers:
             _write_grown(run, list(readers.values()), final=final)
         last = next(reversed(readers.values()), Reader())
@@ -106,14 +107,16 @@ def _is_home(folder: Path) -> bool:
     return state.get("phase") in ENDED and state.get("attempt") == record.get("attempt")
 
 
-def _read(there_is: Cluster, pod: Object, reader: Reader, every: float) -> None:
+def _read(there_is: Cluster, pod: Object, reader: Reader, every: float) -> bool:
+    """Read what is new of a log; whether it was asked for."""
     now = time.monotonic()
     if reader.ended or (reader.asked is not None and now < reader.asked + every):
-        return
+        return False
     text = there_is.log(pod["metadata"]["name"], objects.CONTAINER, reader.since(now))
     if text is not None:
         reader.asked = now
         reader.feed(text)
+    return text is not None
 
 
 def _write_grown(run: Submission, every: Sequence[Reader], *, final: bool) -> None:

@@ -95,6 +95,8 @@ class Volume(Way):
         return Path(self.found.results_here or self.found.results)
 
     def check(self, warn: Warn) -> None:
+        if not self.here.is_absolute():
+            raise InvalidInput(f"results_here={self.here} is no folder.", "Write it from /, as in /mnt/lab/runs.")
         if not self.here.is_dir() or not os.access(self.here, os.W_OK | os.X_OK):
             why = "cannot be written" if self.here.is_dir() else "is no folder"
             raise InvalidInput(
@@ -132,7 +134,11 @@ class Bucket(Way):
     def check(self, warn: Warn) -> None:
         try:
             access.check(access.connect(self.address, folder=self.root, warn=warn), self.address)
-            self.environment()
+            if bucket_settings.TOKEN in self.environment()[results.BUCKET_VARIABLE]:
+                warn(
+                    f"The keys of {self.address} end with a session: results of runs that take longer are not brought. "
+                    "Lasting ones of the cluster: secrets.AWS_ACCESS_KEY_ID=SECRET/KEY secrets.AWS_SECRET_ACCESS_KEY=…"
+                )
         except ColabMagicsError as problem:
             if self.found.results:
                 raise
@@ -202,7 +208,7 @@ def bring(where: str, key: str, into: Path, expected: int | None) -> None:
     """
     if not where.startswith("s3://"):
         _from_volume(Path(where), key, into, expected)
-    elif expected:
+    elif expected != 0:
         _from_bucket(Address.parse(where), key, into, expected)
 
 
@@ -240,11 +246,11 @@ def _from_volume(top: Path, key: str, into: Path, expected: int | None) -> None:
         raise Unavailable(f"{newest} cannot be read: {error}") from None
 
 
-def _from_bucket(address: Address, key: str, into: Path, expected: int) -> None:
+def _from_bucket(address: Address, key: str, into: Path, expected: int | None) -> None:
     try:
         store = access.connect(address, folder=into.parents[2])
         got = store.get(results.key_of(address, key))
-        if got.meta["size"] != expected:
+        if expected is not None and got.meta["size"] != expected:
             raise Lost(f"{address} has {show_size(got.meta['size'])} of its results, which are {show_size(expected)}")
         _unpack((bytes(block) for block in got.stream(min_chunk_size=results.BLOCK)), into)
     except Exception as error:
@@ -252,6 +258,8 @@ def _from_bucket(address: Address, key: str, into: Path, expected: int) -> None:
             raise
         problem = explain(error, f"bringing home {into.name} from {address}")
         if isinstance(problem, NotFound):
+            if expected is None:
+                return
             raise Lost(f"its results are not in {address} any more") from None
         raise problem from None
 
