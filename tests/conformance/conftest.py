@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from kubernetes_server import KubernetesServer, check_answers, kubernetes_server
 from postgres_server import PostgresServer, postgres_server
 from ray_server import RayServer, ray_server
 from slurm_server import SlurmServer, slurm_server
+
+if TYPE_CHECKING:
+    from kubernetes_server import KubernetesServer
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +72,8 @@ def ray(ray_cluster: RayServer, monkeypatch: pytest.MonkeyPatch) -> RayServer:
 @pytest.fixture
 def kubernetes(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesServer]:
     """A cluster whose pods are processes here, found by this process and those that it starts."""
+    from kubernetes_server import check_answers, kubernetes_server  # its packages are not those of the other tests
+
     (tmp_path / "pods").mkdir()
     with kubernetes_server(tmp_path / "pods", home) as server:
         monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path / "kubeconfig")))
