@@ -6,11 +6,13 @@ A backend is one file plus one line in the registry of its kind; other packages 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import Unavailable, did_you_mean
+
+if TYPE_CHECKING:
+    import importlib.metadata
 
 
 class Registry:
@@ -64,4 +66,6 @@ class Registry:
             ) from error
 
     def _points(self) -> importlib.metadata.EntryPoints:
+        import importlib.metadata  # each run's process would pay for it
+
         return importlib.metadata.entry_points(group=f"colab_magics.{self.kind}")

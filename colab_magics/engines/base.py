@@ -318,7 +318,7 @@ class Engine(ABC):
         return False
 
     def says(self, run: Submission) -> str:
-        """Return why a run waits, in a word of the engine's; empty when there is nothing to say."""
+        """Return in a word of the engine's why a run waits, or where it executes; empty without anything to say."""
         return ""
 
     def verdict(self, run: Submission) -> tuple[Literal["lost", "killed"], str]:

@@ -16,12 +16,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import process, units
 from ..errors import InvalidInput
-from ..transport import places
-from ..transport.places.base import Place
+
+if TYPE_CHECKING:
+    from ..transport.places.base import Place
 
 QUIET_END = 12 * 3600.0
 LEAST_EVERY = 0.2
@@ -99,6 +100,8 @@ class Config:
 
     def target(self) -> Place:
         """Return the folder at the Place."""
+        from ..transport import places
+
         return places.parse(self.place, project=self.project).below(*self.parts)
 
     def save(self, folder: Path) -> None:

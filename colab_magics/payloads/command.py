@@ -18,7 +18,6 @@ from .. import process
 from ..errors import InvalidInput, NotFound
 from ..records import schema
 from ..records.run import Run
-from . import modules
 from .base import Attempt, Draft, Payload, kind_of
 from .checks import Uses
 
@@ -240,6 +239,8 @@ class CommandDraft(Draft):
     @functools.cached_property
     def hashes(self) -> dict[str, str]:
         """The project's files that it executes, and what these import."""
+        from . import modules
+
         line = self.words[0] if is_line(self.words) else shlex.join(self.words)
         roots = [self.checkout, self.checkout / "src"]
         return modules.imported([f"!{one}" for one in (line, *self.lines)], [*roots, self.checkout], self.checkout)

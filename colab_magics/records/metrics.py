@@ -1,8 +1,8 @@
 """What a run reports of itself by ``colab_magics.report(loss=0.3, step=10)``: a line of JSON each in metrics.jsonl.
 
-A line holds ``time``, ``attempt``, ``step`` (when one was given) and ``values``. The run's kernel or command appends
-it in one write; readers skip what they cannot read, such as a line that was cut off. NaN and infinity are written as
-Python's json does.
+A line holds ``time``, ``attempt``, ``life``, ``step`` (when one was given) and ``values``. A life is when the runner
+began: a cluster may start an attempt again. The run's kernel or command appends a line in one write; readers skip what
+they cannot read, such as a line that was cut off. NaN and infinity are written as Python's json does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from .. import files
 from ..errors import InvalidInput, NotFound, did_you_mean
 from . import schema
-from .names import METRICS, RECORD
+from .names import METRICS, RECORD, STATE
 
 STEP = "step"
 """The metric that is the x axis."""
@@ -50,7 +50,7 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def write(folder: Path, reported: Mapping[str, Any]) -> None:
     """Add what `checked` returned to the metrics of the run in a folder."""
-    line = {"time": round(time.time(), 3), "attempt": _begin(str(folder)), **reported}
+    line = {"time": round(time.time(), 3), **_begin(str(folder)), **reported}
     _append(folder, json.dumps(line, separators=(",", ":")) + "\n")
 
 
@@ -104,8 +104,8 @@ def _step(value: Any) -> int | float | None:
 
 
 @cache
-def _begin(folder: str) -> int:
-    """Return the attempt that this process is, and end a line that an earlier attempt could not finish."""
+def _begin(folder: str) -> dict[str, float]:
+    """Return which attempt and life this process is of, and end a line that an earlier one could not finish."""
     path = Path(folder, METRICS)
     try:
         with open(path, "rb", opener=files.plain) as stream:
@@ -116,7 +116,8 @@ def _begin(folder: str) -> int:
     if torn:
         _append(Path(folder), "\n")
     found = schema.read_or_nothing(Path(folder, RECORD), schema.Record)
-    return int(found.get("attempt", 1))
+    began = schema.read_or_nothing(Path(folder, STATE), schema.State).get("started")
+    return {"attempt": int(found.get("attempt", 1)), **({"life": round(began, 3)} if began else {})}
 
 
 def _append(folder: Path, line: str) -> None:
@@ -128,12 +129,13 @@ def _append(folder: Path, line: str) -> None:
 
 
 class Line(NamedTuple):
-    """One report: when, of which attempt, at which step of how many, and its values."""
+    """One report: when, of which attempt, at which step of how many, its values, and of which life of the attempt."""
 
     time: float
     attempt: int
     step: float | None
     values: Mapping[str, Any]
+    life: float = 0.0
     total: int | None = None
 
 
@@ -228,19 +230,19 @@ def series(lines: Sequence[Line], name: str) -> list[tuple[float, float]]:
     """Return a metric as points (x, y).
 
     x is the step, or the count of reports of this metric. What an earlier attempt reported at steps that a later one
-    has computed again is left out.
+    has computed again is left out; so is that of an attempt before a cluster has started it again.
     """
     chosen = [line for line in lines if as_number(line.values.get(name)) is not None]
     with_steps = any(line.step is not None for line in chosen)
     points: list[tuple[float, float]] = []
-    attempt = None
+    before = None
     for count, line in enumerate(chosen):
         if with_steps and line.step is None:
             continue
         x = float(count) if line.step is None else as_number(line.step) or 0.0
-        if with_steps and attempt is not None and line.attempt != attempt:
+        if with_steps and before is not None and (line.attempt, line.life) != before:
             points = [point for point in points if point[0] < x]
-        attempt = line.attempt
+        before = (line.attempt, line.life)
         points.append((x, as_number(line.values[name]) or 0.0))
     return points
 

@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Required, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Required, TypedDict
 
 import msgspec
 
@@ -252,19 +252,15 @@ class Forks(TypedDict, total=False):
     forks: list[Fork]
 
 
-class Reported(NamedTuple):
-    """A line of metrics.jsonl."""
-
-    time: float
-    attempt: int
-    step: float | None
-    values: dict[str, Any]
+Reported = tuple[float, int, float | None, dict[str, Any], float]
+"""A line of metrics.jsonl: time, attempt, step, values, life."""
 
 
 class _Reported(TypedDict, total=False):
     time: Required[Number]
     attempt: Required[Count]
     step: Number | None
+    life: Number
     values: Required[dict[str, bool | int | float | str | None]]
 
 
@@ -337,7 +333,7 @@ def report(text: bytes) -> Reported | None:
         value = json.loads(text)
         msgspec.convert(value, _Reported)
         _check_letters(text, list(value["values"]))
-        return Reported(float(value["time"]), value["attempt"], value.get("step"), value["values"])
+        return float(value["time"]), value["attempt"], value.get("step"), value["values"], float(value.get("life", 0))
     except (ValueError, OverflowError, RecursionError):
         return None
 

@@ -111,7 +111,7 @@ def derive(
         return replace(status, phase="waiting", text=f"queued again {_on(out)}{_says(out)}")
     if out is not None:
         doing = f"{phase}, results are on their way" if phase in ENDED else step or at or "running"
-        text = f"{doing}, {where_out}" if (where_out := _where(out)) else doing
+        text = ", ".join(filter(None, [doing, _where(out), _node(out)]))
         return replace(status, phase="running", text=text + _not_heard_of(out, now))
     alive = process.is_alive(state.get("process") or {})
     if alive is None:
@@ -131,7 +131,7 @@ def _without_a_word(verdict: Mapping[str, Any] | None, out: Mapping[str, Any] | 
     if out is None:
         return Status("waiting", "waiting")
     if out.get("seen") == "running":
-        return Status("running", f"starting {_on(out)}")
+        return Status("running", ", ".join(filter(None, [f"starting {_on(out)}", _node(out)])))
     return Status("waiting", f"queued {_on(out)}{_says(out)}" + _not_heard_of(out, now))
 
 
@@ -141,8 +141,16 @@ def _on(out: Mapping[str, Any]) -> str:
 
 def _says(out: Mapping[str, Any]) -> str:
     """Say why an engine lets a run wait."""
-    says = units.without_controls(str(out.get("says") or ""))[:80]
-    return f" ({says})" if says else ""
+    return f" ({says})" if (says := _word(out)) else ""
+
+
+def _node(out: Mapping[str, Any]) -> str:
+    """Say where in a cluster a run executes, as far as its engine says."""
+    return _word(out) if out.get("seen") == "running" else ""
+
+
+def _word(out: Mapping[str, Any]) -> str:
+    return units.without_controls(str(out.get("says") or ""))[:80]
 
 
 def _why(verdict: Mapping[str, Any] | None, colon: str = ": ") -> str:

@@ -7,9 +7,9 @@ terminated, then killed; what was saved stays.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
+import importlib
 import os
 import signal
 import sys
@@ -19,14 +19,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import psutil
 
 from .. import process
 from ..errors import Busy, ColabMagicsError
 from ..kernels.journal import AGAIN, GONE
-from ..mirror import control
+from ..mirror import state as syncs
 from ..payloads import payload_of
 from ..payloads.base import Payload
 from ..records import lock
@@ -37,6 +37,9 @@ from ..session import RUN_VARIABLE
 from ..units import show_seconds
 from . import usage
 from .log import open_log
+
+if TYPE_CHECKING:
+    import asyncio
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
@@ -90,6 +93,8 @@ class StateFile:
         """Change values; they are written within `SOON`, with all that comes until then. Called on the event loop."""
         self.keep(**values)
         if self._soon is None:
+            import asyncio  # whoever has a loop has it
+
             self._soon = asyncio.get_running_loop().call_later(SOON, self._set_now)
 
     def _set_now(self) -> None:
@@ -295,6 +300,10 @@ def execute(folder: Path) -> int:
 
 def _hand_over(folder: Path) -> dict[str, Any]:
     """Hand the results over before anybody is told that there are any; a Place that is away fails no run."""
+    if not syncs.folders():
+        return {}
+    from ..mirror import control  # which reads much: short runs would pay for what keeps none of them
+
     trouble = control.hand_over(folder.parent, timeout=HAND_OVER_SECONDS)
     if trouble is None:
         return {}
@@ -303,6 +312,10 @@ def _hand_over(folder: Path) -> dict[str, Any]:
 
 def _tell_the_end(folder: Path) -> None:
     """Let the last state go at once: on Drive a run's heartbeats go only now and then."""
+    if not syncs.folders():
+        return
+    from ..mirror import control
+
     with contextlib.suppress(OSError):
         control.nudge(folder.parent)
 
@@ -327,6 +340,8 @@ class Runner:
             by_payload.setdefault(type(payload), (payload, []))[1].append(record)
         for payload, mine in by_payload.values():
             payload.rehearse(mine)
+        if syncs.folders():
+            importlib.import_module("colab_magics.mirror.control")  # once, not in each fork
 
     def execute(self, folder: Path) -> int:
         """Execute the run in `folder`; see `execute`."""

@@ -60,7 +60,7 @@ def confirm(run: Run, submission: Submission, ref: Ref) -> Submission:
 
 
 def note(run: Run, submission: Submission, seen: Phase, says: str = "") -> None:
-    """Write down what was seen of a run that is elsewhere, and why it waits; raises OSError."""
+    """Write down what was seen of a run that is elsewhere, and why it waits or where it is; raises OSError."""
     _write(run, submission, seen=seen, since=time.time(), **({"says": says} if says else {}))
 
 

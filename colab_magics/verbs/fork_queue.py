@@ -160,7 +160,7 @@ def preview(order: Order, of: Asked | None) -> Shown:
     from ..runs import submit
     from ..runs.of_queue import sweep
 
-    return submit.preview(order) if of is None else sweep.preview(order, of.rows())
+    return submit.preview(order) if of is None else sweep.preview(_claiming_some(order), of.rows())
 
 
 def watching(ui: UI, board: Board, project: Project, order: Order, of: Asked | None, *, tolerant: bool) -> None:

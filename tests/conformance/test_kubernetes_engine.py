@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import HOSTILE_NAMES, poll, set_up
-from kubernetes_server import Fault, KubernetesServer, check_answers, kubernetes_server
+from kubernetes_server import Fault, KubernetesServer
 
 from colab_magics import jobs, process, session, submit
 from colab_magics.checkout.project import Project
 from colab_magics.engines.kubernetes import cluster
 from colab_magics.engines.kubernetes.cluster import Cluster, Conflict, Refused
 from colab_magics.engines.kubernetes.engine import KubernetesEngine
+from colab_magics.engines.kubernetes.watched import Watched
 from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
 from colab_magics.records.names import LOG, SCHEDULER
 from colab_magics.records.run import runs_of
@@ -26,12 +28,8 @@ from .engine_suite import EngineSuite
 
 
 @pytest.fixture
-def server(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesServer]:
-    (tmp_path / "pods").mkdir()
-    with kubernetes_server(tmp_path / "pods", home) as server:
-        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path / "kubeconfig")))
-        yield server
-        check_answers(server)
+def server(kubernetes: KubernetesServer) -> KubernetesServer:
+    return kubernetes
 
 
 @pytest.mark.long
@@ -97,6 +95,143 @@ class TestAsking:
             Cluster().pods("a=b")
 
 
+class TestDryRun:
+    """What the cluster itself says of what it would get."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Project:
+        made = set_up(tmp_path / "net")
+        os.chdir(made.root)
+        return made
+
+    def test_the_server_is_asked_and_makes_nothing(self, project: Project, server: KubernetesServer) -> None:
+        shown = str(submit("true", on="kubernetes", image="a", dry_run=True))
+        assert "The cluster would take net-baseline-" in shown
+        assert "POST /apis/batch/v1/namespaces/lab/jobs" in server.asked
+        stays = str(submit(on="kubernetes", interactive=True, image="a", dry_run=True))
+        assert "The cluster would take net-interactive-" in stays
+        assert server.objects == {}
+
+    def test_what_the_server_refuses_is_shown(self, project: Project, server: KubernetesServer) -> None:
+        server.faults.append(Fault("POST", "jobs", 403))
+        shown = str(submit("true", on="kubernetes", image="a", dry_run=True))
+        assert re.search(r"would not take Job net-baseline-\S+: The cluster refuses it: a fault", shown)
+        server.close()
+        shown = str(submit("true", on="kubernetes", image="a", dry_run=True))
+        assert "The cluster was not asked: The cluster does not answer" in shown
+
+    if os.environ.get("KUBECONFIG"):
+
+        def test_a_real_cluster_would_take_it(self, project: Project) -> None:
+            options = {"gpus": "1", "memory": "1GB", "cpus": "1", "gpu_blacklist": "none", "tolerations": "a=b"}
+            shown = str(submit("true", n=3, on="kubernetes", image="python:3.12", dry_run=True, **options))
+            assert "The cluster would take net-baseline-" in shown
+
+
+class TestWatching:
+    """What is seen of pods without asking for them."""
+
+    @pytest.fixture
+    def watched(self, server: KubernetesServer) -> Iterator[Watched]:
+        server.suspends_pods = True
+        self.make(server, "first")
+        made = Watched(Cluster(), "Pod", "of")
+        yield made
+        made.end()
+
+    def make(self, server: KubernetesServer, name: str, of: str = "mine") -> None:
+        labels = {"of": of}
+        container = {"name": "run", "image": "a", "volumeMounts": []}
+        spec = {"containers": [container], "volumes": [], "restartPolicy": "Never"}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
+        with server.lock:
+            code, said = server.create("pods", "lab", pod)
+            assert code == 201, said
+            server.publish()
+
+    def names(self, watched: Watched) -> list[str]:
+        return [pod["metadata"]["name"] for pod in watched.of(["mine"])["mine"]]
+
+    def asked(self, server: KubernetesServer) -> list[str]:
+        return [word.partition(" ")[0] for word in server.asked]
+
+    def test_a_look_costs_no_request_and_shows_what_has_changed(
+        self, server: KubernetesServer, watched: Watched
+    ) -> None:
+        assert self.names(watched) == ["first"]
+        self.make(server, "second")
+        self.make(server, "another", of="others")
+        poll(lambda: self.names(watched) == ["first", "second"])
+        with server.lock:
+            server.of("pods")[0]["status"]["phase"] = "Running"
+        poll(lambda: watched.of(["mine"])["mine"][0]["status"]["phase"] == "Running")
+        with server.lock:
+            server.delete("pods", "lab", "second")
+        poll(lambda: self.names(watched) == ["first"])
+        assert self.asked(server) == ["GET", "WATCH"]
+        assert [one["metadata"]["name"] for one in watched.of(["mine", "others"])["others"]] == ["another"]
+
+    @pytest.mark.parametrize(
+        ("fault", "lists"),
+        [
+            (Fault("WATCH", "pods", cut=True), 1),
+            (Fault("WATCH", "pods", lost=True), 1),
+            (Fault("WATCH", "pods", 429, headers={"Retry-After": "0.1"}), 1),
+            (Fault("WATCH", "pods", 503, headers={"Retry-After": "0.1"}), 1),
+            (Fault("WATCH", "pods", 410), 2),
+            (Fault("WATCH", "pods", error=410), 2),
+            (Fault("WATCH", "pods", error=500), 1),
+        ],
+        ids=["cut", "lost", "429", "503", "410", "error-410", "error-500"],
+    )
+    def test_a_watch_that_ends_too_soon_loses_nothing(
+        self, server: KubernetesServer, watched: Watched, fault: Fault, lists: int
+    ) -> None:
+        server.faults.append(fault)
+        assert self.names(watched) == ["first"]
+        self.make(server, "second")
+        poll(lambda: self.names(watched) == ["first", "second"])
+        self.make(server, "third")
+        poll(lambda: self.names(watched) == ["first", "second", "third"])
+        assert server.faults == []
+        assert self.asked(server).count("GET") == lists
+
+    def test_who_was_away_for_so_long_that_nobody_knows_lists_again(
+        self, server: KubernetesServer, watched: Watched, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cluster, "WATCH", 1)
+        assert self.names(watched) == ["first"]
+        server.forget()
+        self.make(server, "second")
+        poll(lambda: self.names(watched) == ["first", "second"])
+        poll(lambda: self.asked(server).count("WATCH") > 2, what="each lasts a second")
+        assert self.asked(server).count("GET") < 3
+
+    def test_who_may_list_but_not_watch_lists(self, server: KubernetesServer, watched: Watched) -> None:
+        server.faults += [Fault("WATCH", "pods", 403)] * 100
+        assert self.names(watched) == ["first"]
+        self.make(server, "second")
+        poll(lambda: self.names(watched) == ["first", "second"])
+
+    def test_as_long_as_nobody_answers_nobody_can_tell(
+        self, server: KubernetesServer, watched: Watched, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cluster, "WATCH", 1)
+        assert self.names(watched) == ["first"]
+        server.faults += [Fault("WATCH", "pods", lost=True)] * 1000
+        self.make(server, "second")
+
+        def is_told() -> bool:
+            try:
+                return not self.names(watched)
+            except Unavailable:
+                return True
+
+        poll(is_told)
+        server.faults.clear()
+        poll(lambda: not is_told() and self.names(watched) == ["first", "second"], timeout=60)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(300)
 class TestFaults:
@@ -110,43 +245,55 @@ class TestFaults:
         (made.root / "config/kube.yaml").write_text("image: python:3.12\n")
         return made
 
-    def go(self, project: Project, server: KubernetesServer, *faults: Fault) -> list[str]:
-        server.faults += faults
-        count = project.root.parent / "count"
-        board = submit("sh", "-c", f'echo x >> "{count}"; echo said', on="kubernetes", wait=True)
-        assert not server.faults, "all of them happened"
-        assert [run.status().phase for run in board.runs] == ["done"]  # type: ignore[union-attr]
-        assert "said\n" in (project.data_job / "sub_job_000" / LOG).read_text()
-        return count.read_text().split()
-
     @pytest.mark.parametrize(
-        "fault",
+        "faults",
         [
-            Fault("POST", "jobs", 429, headers={"Retry-After": "0"}),
-            Fault("POST", "jobs", 503),
-            Fault("POST", "jobs", 409),
-            Fault("POST", "jobs", cut=True),
-            Fault("POST", "jobs", lost=True),
-            Fault("POST", "configmaps", 500),
-            Fault("POST", "configmaps", 403),
-            Fault("POST", "configmaps", 409),
-            Fault("POST", "configmaps", lost=True),
-            Fault("GET", "pods", 429, headers={"Retry-After": "0"}),
-            Fault("GET", "pods", 410),
-            Fault("GET", "pods", cut=True),
-            Fault("GET", "jobs", 410),
-            Fault("GET", "jobs", lost=True),
-            Fault("GET", "log", 410),
-            Fault("GET", "log", 429, headers={"Retry-After": "1"}),
-            Fault("GET", "log", lost=True),
-            Fault("GET", "log", cut=True),
+            [
+                Fault("POST", "jobs", 429, headers={"Retry-After": "0"}),
+                Fault("POST", "jobs", 503),
+                Fault("POST", "jobs", 409),
+                Fault("POST", "jobs", cut=True),
+                Fault("POST", "jobs", lost=True),
+            ],
+            [
+                Fault("POST", "configmaps", 500),
+                Fault("POST", "configmaps", 403),
+                Fault("POST", "configmaps", 409),
+                Fault("POST", "configmaps", lost=True),
+            ],
+            [
+                Fault("GET", "jobs", 410),
+                Fault("GET", "jobs", lost=True),
+                Fault("WATCH", "jobs", error=410),
+                Fault("GET", "pods", 429, headers={"Retry-After": "0"}),
+                Fault("GET", "pods", 410),
+                Fault("GET", "pods", cut=True),
+                Fault("WATCH", "pods", 429, headers={"Retry-After": "0"}),
+                Fault("WATCH", "pods", lost=True),
+                Fault("WATCH", "pods", error=410),
+                Fault("GET", "log", 410),
+                Fault("GET", "log", 429, headers={"Retry-After": "1"}),
+                Fault("GET", "log", lost=True),
+                Fault("GET", "log", cut=True),
+            ],
         ],
-        ids=lambda fault: f"{fault.method}-{fault.kind}-{fault.status or ('cut' if fault.cut else 'lost')}",
+        ids=["jobs", "maps", "asking"],
     )
-    def test_a_fault_costs_no_run_and_doubles_none(
-        self, project: Project, server: KubernetesServer, fault: Fault
+    def test_faults_one_after_the_other_cost_no_run_and_double_none(
+        self, project: Project, server: KubernetesServer, faults: list[Fault]
     ) -> None:
-        assert self.go(project, server, fault) == ["x"]
+        server.faults += faults
+        count, go = project.root.parent / "count", project.root.parent / "go"
+        line = f'echo x >> "{count}"; echo said; while ! test -e "{go}"; do sleep 0.1; done'
+        submit("sh", "-c", line, on="kubernetes")
+        poll(lambda: not server.faults and count.exists(), timeout=120)
+        server.faults += [Fault("GET", "pods", 410), Fault("GET", "log", lost=True), Fault("GET", "log", cut=True)]
+        go.touch()
+        (run,) = runs_of(project.data_job)
+        poll(lambda: run.status().phase == "done", timeout=60)
+        assert not server.faults, "all of them happened"
+        assert "said\n" in (project.data_job / "sub_job_000" / LOG).read_text()
+        assert count.read_text().split() == ["x"]
         assert len(server.of("pods")) == 1
 
     def test_a_job_that_the_cluster_refuses_is_told_and_the_run_waits(
@@ -206,6 +353,10 @@ class TestFaults:
     ) -> None:
         with pytest.raises(RunsFailed, match=r"ResultsLost"):
             submit("sh", "-c", 'head -c 5000000 /dev/urandom > "$data_job/big"', on="kubernetes", wait=True)
+        (run,) = runs_of(project.data_job)
+        said = run.status().error["evalue"]
+        assert "results=/data volumes.CLAIM=/data" in said
+        assert "results=s3://BUCKET/FOLDER" in said
 
     def test_files_of_any_name_come_home_and_those_of_before_go_there(
         self, project: Project, server: KubernetesServer

@@ -22,12 +22,9 @@ from colab_magics.engines.ray.options import Options
 from colab_magics.errors import InvalidInput, Unavailable
 from colab_magics.records.names import SCHEDULER
 from colab_magics.records.run import Run, runs_of
-from colab_magics.runs import scheduler
 
 from .engine_suite import EngineSuite
-
-BEGINS = "open({count!r}, 'a').write('x')\n"
-WAITS = "import os, time\nwhile not os.path.exists({go!r}):\n    time.sleep(0.02)\n"
+from .waiting import begun, over, phases, waiting
 
 
 @pytest.fixture
@@ -38,20 +35,7 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture
 def waits(ray: RayServer, project: Project, tmp_path: Path) -> str:
     """A notebook whose run tells that it was begun, by an x in the file ``count``, and waits for the file ``go``."""
-    cells = [BEGINS.format(count=str(tmp_path / "count")), WAITS.format(go=str(tmp_path / "go"))]
-    return str(write_notebook(project.root / "a.ipynb", *cells))
-
-
-def phases(project: Project) -> list[str]:
-    return [run.status().phase for run in runs_of(project.data_job)]
-
-
-def begun(tmp_path: Path, times: int) -> None:
-    poll(lambda: len((tmp_path / "count").read_text()) == times, timeout=90)
-
-
-def over(project: Project) -> None:
-    poll(lambda: not scheduler.is_running(project.data_job), timeout=60)
+    return waiting(project, tmp_path)
 
 
 @pytest.mark.long

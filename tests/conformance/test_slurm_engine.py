@@ -20,14 +20,12 @@ from colab_magics.engines import open_engine
 from colab_magics.engines.base import Submission
 from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
 from colab_magics.faces import magics
+from colab_magics.records import metrics
 from colab_magics.records.names import SCHEDULER
 from colab_magics.records.run import Run, runs_of
-from colab_magics.runs import scheduler
 
 from .engine_suite import EngineSuite
-
-BEGINS = "open({count!r}, 'a').write('x')\n"
-WAITS = "import os, time\nwhile not os.path.exists({go!r}):\n    time.sleep(0.02)\n"
+from .waiting import BEGINS, WAITS, begun, over, phases, texts, waiting
 
 
 @pytest.fixture
@@ -39,29 +37,12 @@ def on(slurm: SlurmServer) -> str:
 @pytest.fixture
 def waits(on: str, project: Project, tmp_path: Path) -> str:
     """A notebook whose run tells that it was begun, by an x in the file ``count``, and waits for the file ``go``."""
-    cells = [BEGINS.format(count=str(tmp_path / "count")), WAITS.format(go=str(tmp_path / "go"))]
-    return str(write_notebook(project.root / "a.ipynb", *cells))
-
-
-def phases(project: Project) -> list[str]:
-    return [run.status().phase for run in runs_of(project.data_job)]
-
-
-def texts(project: Project) -> list[str]:
-    return [run.status().text for run in runs_of(project.data_job)]
-
-
-def begun(tmp_path: Path, times: int) -> None:
-    poll(lambda: len((tmp_path / "count").read_text()) == times, timeout=60)
+    return waiting(project, tmp_path)
 
 
 def task_of(run: Run) -> str:
     ref = poll(lambda: (run.reference() or {}).get("ref"))
     return f"{ref['job']}_{ref['task']}"
-
-
-def over(project: Project) -> None:
-    poll(lambda: not scheduler.is_running(project.data_job), timeout=60)
 
 
 @pytest.mark.long
@@ -82,6 +63,7 @@ def test_runs_are_one_array_of_which_so_many_execute_at_once_as_workers_says(
     assert slurm.ask("squeue", "-h", "-t", "PENDING", "-o", "%K %j").strip() == "2 baseline"
     assert len({(run.reference() or {})["ref"]["job"] for run in runs_of(project.data_job)}) == 1
     assert "queued on slurm" in str(jobs())
+    poll(lambda: [f", node {slurm.node}" in text for text in texts(project)] == [True, True, False])
     (tmp_path / "go").touch()
     poll(lambda: phases(project) == ["done"] * 3, timeout=60)
     over(project)
@@ -129,10 +111,28 @@ def test_options_arrive_at_slurm(on: str, project: Project, slurm: SlurmServer, 
     poll(lambda: phases(project) == ["done"], timeout=60)
 
 
+@pytest.mark.long
+def test_a_run_has_gpus_that_no_other_has(own_slurm: SlurmServer, project: Project, tmp_path: Path) -> None:
+    cells = [
+        "import os\nopen(data_job + '/gpu', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])",
+        WAITS.format(go=str(tmp_path / "go")),
+    ]
+    notebook = str(write_notebook(project.root / "a.ipynb", *cells))
+    with pytest.raises(InvalidInput, match="Slurm would not take these runs"):
+        fork(n=1, on="slurm", gpus=3, notebook=notebook)
+    fork(n=3, on="slurm", gpus=1, notebook=notebook, detach=True)
+    runs = runs_of(project.data_job)
+    poll(lambda: sum((run.folder / "gpu").exists() for run in runs) == 2, timeout=60)
+    assert {(run.folder / "gpu").read_text() for run in runs[:2]} == {"0", "1"}
+    poll(lambda: "Resources" in texts(project)[2])
+    (tmp_path / "go").touch()
+    poll(lambda: phases(project) == ["done"] * 3, timeout=60)
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ({"partition": "nowhere"}, "Invalid partition"),
+        ({"partition": "nowhere"}, r"(?s)Invalid partition.*partitions harsh, main, short, urgent"),
         ({"cpus": 1000}, "Requested node configuration is not available"),
         ({"sbatch.gres": "fpga:1"}, "gres"),
         ({"sbatch.nothing": "1"}, "nothing"),
@@ -186,9 +186,11 @@ def test_a_run_over_its_memory_says_so(on: str, project: Project) -> None:
 
 @pytest.mark.long
 def test_a_run_that_is_preempted_is_started_again_in_its_folder(
-    waits: str, project: Project, slurm: SlurmServer, tmp_path: Path
+    project: Project, slurm: SlurmServer, tmp_path: Path
 ) -> None:
-    fork(n=1, on="slurm", notebook=waits, detach=True)
+    report = "import colab_magics\nfor step in range(3):\n    colab_magics.report(loss=1, step=step)\n"
+    cells = [report + BEGINS.format(count=str(tmp_path / "count")), WAITS.format(go=str(tmp_path / "go"))]
+    fork(n=1, on="slurm", notebook=str(write_notebook(project.root / "a.ipynb", *cells)), detach=True)
     begun(tmp_path, 1)
     (run,) = runs_of(project.data_job)
     words = ("--partition=urgent", f"--cpus-per-task={CPUS}", "--output=/dev/null", "--wrap=sleep 600")
@@ -204,6 +206,9 @@ def test_a_run_that_is_preempted_is_started_again_in_its_folder(
     assert Run.load(run.folder).attempt == 1
     log = (run.folder / "log.txt").read_text()
     assert "Slurm starts this run again (1)" in log
+    reports = metrics.read(run.folder)
+    assert ([line.step for line in reports], len({line.life for line in reports})) == ([0, 1, 2] * 2, 2)
+    assert [x for x, _ in metrics.series(reports, "loss")] == [0, 1, 2]
 
 
 @pytest.mark.long
@@ -224,18 +229,18 @@ def test_a_run_that_is_preempted_for_good_is_tried_again(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)
 def test_a_node_that_fails_is_said_and_the_run_begins_again(
-    waits: str, project: Project, slurm: SlurmServer, tmp_path: Path
+    own_slurm: SlurmServer, project: Project, tmp_path: Path
 ) -> None:
-    fork(n=1, on="slurm", notebook=waits, detach=True)
+    notebook = waiting(project, tmp_path)
+    fork(n=1, on="slurm", notebook=notebook, detach=True)
     begun(tmp_path, 1)
     (run,) = runs_of(project.data_job)
-    slurm.lose_node()
-    try:
-        poll(lambda: "queued again on slurm" in texts(project)[0], timeout=90)
-    finally:
-        slurm.start_node()
-    slurm.hurry(task_of(run))
+    own_slurm.lose_node()
+    poll(lambda: "queued again on slurm" in texts(project)[0], timeout=90)
+    own_slurm.start_node()
+    own_slurm.hurry(task_of(run))
     begun(tmp_path, 2)
     (tmp_path / "go").touch()
     poll(lambda: phases(project) == ["done"], timeout=60)

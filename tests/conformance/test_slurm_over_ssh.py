@@ -18,6 +18,7 @@ from colab_magics.errors import InvalidInput, RunsFailed, Unavailable
 from colab_magics.records.run import runs_of
 
 from .engine_suite import EngineSuite
+from .waiting import WAITS, begun, phases, waiting
 
 
 @pytest.fixture
@@ -26,10 +27,6 @@ def login(slurm: SlurmServer, tmp_path: Path, home: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("SLURM_CONF")
     with boxes(tmp_path, home, names=("login",), variables=slurm.environment) as (made,):
         yield made
-
-
-def phases(project: Project) -> list[str]:
-    return [run.status().phase for run in runs_of(project.data_job)]
 
 
 @pytest.mark.long
@@ -44,18 +41,34 @@ class TestSlurmOverSsh(EngineSuite):
 def test_runs_are_one_array_there_and_their_results_come_home(
     login: Box, project: Project, slurm: SlurmServer, tmp_path: Path
 ) -> None:
-    cell = "open(data_job + '/out', 'w').write(str(lr))\nimport os, time\n"
-    cell += f"while not os.path.exists({str(tmp_path / 'go')!r}):\n    time.sleep(0.02)"
+    cell = "open(data_job + '/out', 'w').write(str(lr))\n"
+    cell += WAITS.format(go=str(tmp_path / "go"))
     notebook = str(write_notebook(project.root / "a.ipynb", cell))
     fork({"lr": [1, 2, 3]}, on="slurm@login", workers=2, mem="500MB", notebook=notebook, detach=True)
     poll(lambda: phases(project) == ["running", "running", "waiting"], timeout=60)
     assert "queued on login" in str(jobs())
+    poll(lambda: str(jobs()).count(f"on login, node {slurm.node}") == 2)
     queue = slurm.ask("squeue", "-h", "-r", "-o", "%F %m").splitlines()
     assert len(queue) == 3
     assert len(set(queue)) == 1
     (tmp_path / "go").touch()
     poll(lambda: phases(project) == ["done"] * 3, timeout=60)
     assert [(run.folder / "out").read_text() for run in runs_of(project.data_job)] == ["1", "2", "3"]
+
+
+@pytest.mark.long
+def test_another_number_of_workers_counts_for_what_slurm_has_there(
+    login: Box, project: Project, slurm: SlurmServer, tmp_path: Path
+) -> None:
+    notebook = waiting(project, tmp_path)
+    fork(n=4, on="slurm@login", workers=1, notebook=notebook, detach=True)
+    begun(tmp_path, 1)
+    fork(n=4, on="slurm@login", workers=3, notebook=notebook, detach=True)
+    begun(tmp_path, 3)
+    (job,) = set(slurm.ask("squeue", "-h", "-r", "-o", "%F").split())
+    assert "ArrayTaskThrottle=3" in slurm.ask("scontrol", "show", "job", job)
+    (tmp_path / "go").touch()
+    poll(lambda: phases(project) == ["done"] * 4, timeout=60)
 
 
 @pytest.mark.long

@@ -21,7 +21,7 @@ from colab_magics.engines.slurm.asking import Seen
 from colab_magics.engines.slurm.engine import SlurmEngine
 from colab_magics.engines.slurm.options import Options
 from colab_magics.engines.slurm.throttle import Throttle
-from colab_magics.errors import InvalidInput, Unavailable
+from colab_magics.errors import CommandFailed, InvalidInput, Unavailable
 from colab_magics.records.names import RECORD, REFERENCE
 
 
@@ -175,6 +175,29 @@ def test_several_arrays_execute_no_more_at_once_than_one(monkeypatch: pytest.Mon
     throttle.look(left, ["2"])
     assert said[1:] == ["JobId=2 ArrayTaskThrottle=0"]
     assert Throttle(None).room() is None
+    later = Throttle(3)
+    later.look(left, ["2"])
+    assert said[2:] == ["JobId=2 ArrayTaskThrottle=3"], "an earlier scheduler was told another number"
+    later.look(left, ["2"])
+    assert len(said) == 3
+
+
+def test_another_number_is_said_again_until_the_controller_hears_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def client(*words: str) -> None:
+        said.append(words[3])
+        if len(said) == 1:
+            raise CommandFailed("no")
+
+    monkeypatch.setattr(asking, "client", client)
+    throttle, left = Throttle(3), {("1", n): Seen("PENDING") for n in range(5)}
+    throttle.submitted("1", 5, 3)
+    throttle.change(1)
+    throttle.change(1)
+    for _ in range(3):
+        throttle.look(left, ["1"])
+    assert said == ["ArrayTaskThrottle=1"] * 2
 
 
 def test_runs_that_are_too_many_for_one_array_are_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

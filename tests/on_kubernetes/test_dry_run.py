@@ -15,6 +15,8 @@ from ruamel.yaml import YAML
 from colab_magics import session, submit
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput
+from colab_magics.queues import open_queue
+from colab_magics.queues.base import New
 from colab_magics.records.run import runs_of
 
 
@@ -108,6 +110,17 @@ def test_a_build_folder_that_leads_elsewhere_is_refused(project: Project, tmp_pa
     (project.root / "build").symlink_to(tmp_path)
     with pytest.raises(InvalidInput, match="is a link"):
         submit("python", "train.py", on="kubernetes", dry_run=True)
+
+
+def test_of_a_queue_no_more_runs_are_claimed_than_execute_at_once(project: Project) -> None:
+    queue = open_queue(url := str(project.root / "runs.db"))
+    queue.create()
+    queue.add([New({"k": 1})])
+    shown = str(submit("echo {k}", runs=url, on="kubernetes", workers=8, dry_run=True))
+    assert "8 at once" in shown
+    assert "all submitted" not in shown
+    with pytest.raises(InvalidInput, match="would claim every run of the queue"):
+        submit("echo {k}", runs=url, on="kubernetes", dry_run=True)
 
 
 def test_on_this_machine_a_dry_run_writes_nothing(project: Project) -> None:

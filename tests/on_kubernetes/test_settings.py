@@ -109,6 +109,14 @@ def test_an_empty_white_list_allows_nothing_and_an_empty_black_list_forbids_noth
     assert getattr(read(root, {white: "n1"}), white) == ["n1"], "the line's counts alone"
 
 
+@pytest.mark.parametrize("said", ["{0}_whitelist:\n{0}_blacklist:\n", "{0}_blacklist:\n"])
+@pytest.mark.parametrize("of", ["gpu", "hostname"])
+def test_of_a_pair_that_the_file_has_exactly_one_is_said(root: Path, of: str, said: str) -> None:  # U10
+    (root / "config/kube.yaml").write_text("image: a\n" + said.format(of))
+    with pytest.raises(InvalidInput, match=f"{of}_whitelist and {of}_blacklist are both empty: exactly one of them"):
+        read(root)
+
+
 def test_without_lists_any_node_is_right(root: Path) -> None:
     found = read(root, {"image": "a"})
     assert [found.gpu_whitelist, found.gpu_blacklist, found.hostname_whitelist, found.hostname_blacklist] == [None] * 4
@@ -214,3 +222,13 @@ def test_amounts_of_memory(said: Any, amount: str, twice: str) -> None:
 def test_numbers_of_cores(said: Any, amount: str, twice: str) -> None:
     assert quantities.cpus(said) == amount
     assert quantities.twice(amount) == twice
+
+
+def test_results_go_to_a_volume_that_is_mounted_or_to_a_bucket(root: Path) -> None:
+    (root / "config/kube.yaml").write_text("image: a\nvolumes: {lab: /data}\nresults: /data/runs\n")
+    assert read(root).results == "/data/runs"
+    assert read(root, {"results": "s3://my-results/a"}).results == "s3://my-results/a"
+    assert read(root, {"results": "log"}).results == "log"
+    for wrong in ("/database/runs", "/data/../etc", "data", "gs://my-results/a", "s3://A"):
+        with pytest.raises(InvalidInput):
+            read(root, {"results": wrong})

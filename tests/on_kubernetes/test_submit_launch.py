@@ -145,6 +145,17 @@ def test_the_shell_takes_it_too(project: Project) -> None:
     assert f"  {project.root}/build/base-baseline-" in done.stdout
 
 
+def test_jobs_that_are_more_than_workers_have_one_run_each_at_once_and_that_is_said(
+    project: Project, said: io.StringIO
+) -> None:
+    parts = "".join(f"  m{number}: {{command: echo <x>, cpu_count: {number}}}\n" for number in (1, 2, 3))
+    (project.root / "config/launch.yaml").write_text(f"model:\n{parts}dataset: {{d: {{hparam: {{x: [1, 2, 3]}}}}}}\n")
+    submit("launch.yaml", dry_run=True, workers=5)
+    assert sorted(job["spec"]["parallelism"] for job in jobs(project)) == [1, 2, 2], "five of them at once"
+    submit("launch.yaml", dry_run=True, workers=2)
+    assert "workers=2: pods of 3 kinds are 3 jobs" in said.getvalue()
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

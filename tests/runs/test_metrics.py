@@ -195,6 +195,14 @@ def line(attempt: int, step: float | None, **values: object) -> Line:
     return Line(0.0, attempt, step, values)
 
 
+def test_a_series_leaves_out_what_a_cluster_has_started_again() -> None:
+    first = [line(1, step, loss=10 - step)._replace(life=5.0) for step in range(5)]
+    resumed = [line(1, step, loss=100 + step)._replace(life=9.0) for step in (3, 4)]
+    anew = [line(1, 0, loss=7)._replace(life=12.0)]
+    assert metrics.series(first + resumed, "loss") == [(0, 10), (1, 9), (2, 8), (3, 103), (4, 104)]
+    assert metrics.series(first + resumed + anew, "loss") == [(0, 7)]
+
+
 def test_a_series_has_steps_or_counts_and_leaves_out_what_was_computed_again() -> None:
     first = [line(1, step, loss=10 - step) for step in range(5)]
     again = [line(2, step, loss=100 + step) for step in (3, 4, 5)]

@@ -114,6 +114,16 @@ def test_a_run_that_is_queued_a_second_time_waits() -> None:
     assert derive(state("running", beat=NOW + 1), None, now=NOW, out=out).phase == "running"
 
 
+def test_a_run_that_executes_in_a_cluster_says_on_which_node() -> None:
+    out = {"engine": "slurm", "seen": "running", "since": NOW, "says": "node gpu07"}
+    assert derive(None, None, now=NOW, out=out).text == "starting on slurm, node gpu07"
+    there = {**out, "ref": {"host": "login"}}
+    assert derive(None, None, now=NOW, out=there).text == "starting on login, node gpu07"
+    assert derive(state("running"), None, now=NOW, out=there).text.endswith(", on login, node gpu07")
+    waited = {**out, "seen": "queued", "since": NOW - 10, "says": "Priority"}
+    assert "Priority" not in derive(state("running"), None, now=NOW, out=waited).text
+
+
 def test_killed_before_it_started() -> None:
     assert derive(None, {"attempt": 1, "verdict": "killed", "at": NOW}, now=NOW).text == "killed before it started"
     assert derive(None, None, now=NOW).phase == "waiting"

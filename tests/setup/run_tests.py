@@ -23,6 +23,7 @@ NEWEST_ALONE = (
     *("tests/archives", "tests/bundle", "tests/transport", "tests/queues", "tests/hostile/test_place.py"),
     *("tests/conformance/test_sqlite_queue.py", "tests/conformance/test_postgresql_queue.py"),
     *("tests/on_kubernetes", "tests/conformance/test_kubernetes_engine.py"),
+    "tests/conformance/test_kubernetes_results.py",
     *("tests/conformance/test_ssh_engine.py", "tests/runs/test_gpus.py", "tests/runs/test_submit_need.py"),
     *("tests/relay/test_environment.py", "tests/relay/test_install.py", "tests/relay/test_lab.py"),
     *("tests/relay/test_wheels.py", "tests/conformance/test_ray_engine.py", "tests/tunnels"),

@@ -1,7 +1,8 @@
 """A small API server of Kubernetes, with the controllers that runs need: jobs make pods, pods are processes here.
 
-It speaks the calls that the engine uses, and no others. What it is given passes Kubernetes' schemas and the client's
-models (`kubernetes_checks`), and so does what it answers. ``faults`` says what goes wrong next.
+It speaks the calls that the engine uses, and no others: watches, too, with the versions, bookmarks and ends that a real
+one gives them. What it is given passes Kubernetes' schemas and the client's models (`kubernetes_checks`), and so does
+what it answers. ``faults`` says what goes wrong next.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import itertools
 import json
 import os
 import re
@@ -39,9 +39,10 @@ Object = dict[str, Any]
 
 @dataclass
 class Fault:
-    """What goes wrong with the next call of a method and a kind; ``log`` is the kind of a pod's log.
+    """What goes wrong with the next call of a method and a kind; ``log`` is the kind of a pod's log, WATCH a method.
 
-    ``status``: it is refused with this. ``lost``: it is done, and its answer does not come. ``cut``: half of it comes.
+    ``status``: it is refused with this. ``lost``: it is done, and its answer does not come. ``cut``: half of it comes;
+    of a watch half of its next event. ``error``: a watch begins, and its first event is this one's failure.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Fault:
     status: int = 0
     lost: bool = False
     cut: bool = False
+    error: int = 0
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -58,7 +60,13 @@ class Running:
     def __init__(self, command: list[str], env: dict[str, str], cwd: Path) -> None:
         self.lines: list[tuple[float, str]] = []
         self.process = subprocess.Popen(
-            command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         self.kill_at = float("inf")
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -96,11 +104,17 @@ class KubernetesServer:
         self.asked: list[str] = []
         self.suspends_pods = False
         self.lock = threading.RLock()
-        self._versions = itertools.count(1)
+        self.changed = threading.Condition(self.lock)
+        self.history: list[tuple[int, str, str, Object]] = []
+        """Version, kind, what happened, and to what: what a watch tells."""
+        self.oldest = 0
+        """What came up to this version no watch is told any more."""
+        self.version = 1000
+        self._published: dict[tuple[str, str, str], str] = {}
         self._over = threading.Event()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"server_": self}))
         self.http.daemon_threads = True
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
         self._controller = threading.Thread(target=self._control, daemon=True)
         self._controller.start()
 
@@ -123,13 +137,20 @@ class KubernetesServer:
         self.http.server_close()
         self._controller.join()
         for one in self.running.values():
-            one.process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(one.process.pid, signal.SIGKILL)
             one.process.wait()
             one.reader.join(5)
 
     def of(self, kind: str) -> list[Object]:
         with self.lock:
             return [one for (known, _, _), one in self.objects.items() if known == kind]
+
+    def claim(self, name: str) -> Path:
+        """Where this machine has a volume."""
+        folder = self.folder.parent / "claims" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def evict(self, *pods: Object) -> None:
         """End pods for others' sake: their jobs make new ones, and it is no failure of theirs."""
@@ -140,7 +161,7 @@ class KubernetesServer:
 
     # What the handler calls; all with the lock held.
 
-    def create(self, kind: str, ns: str, value: Object) -> tuple[int, Object]:
+    def create(self, kind: str, ns: str, value: Object, *, dry: bool = False) -> tuple[int, Object]:
         if KINDS[kind] != value.get("kind"):
             return 400, failure(400, "wrong kind")
         try:
@@ -155,10 +176,10 @@ class KubernetesServer:
             return 409, failure(409, f'{kind} "{about["name"]}" already exists')
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         about |= {"namespace": ns, "uid": str(uuid.uuid4()), "creationTimestamp": now}
-        about["resourceVersion"] = str(next(self._versions))
         if kind in ("jobs", "pods"):
             value["status"] = {} if kind == "jobs" else {"phase": "Pending"}
-        self.objects[kind, ns, about["name"]] = value
+        if not dry:
+            self.objects[kind, ns, about["name"]] = value
         return 201, value
 
     def delete(self, kind: str, ns: str, name: str) -> tuple[int, Object]:
@@ -174,6 +195,30 @@ class KubernetesServer:
             if found["metadata"]["uid"] in owners:
                 self.delete(*key)
         return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+
+    def publish(self) -> None:
+        """Give what has changed a new version, and tell the watches; with the lock held."""
+        for key, one in self.objects.items():
+            about = one["metadata"]
+            said = json.dumps({**one, "metadata": {**about, "resourceVersion": ""}})
+            if self._published.get(key) != said:
+                self.version += 1
+                about["resourceVersion"] = str(self.version)
+                what = "MODIFIED" if key in self._published else "ADDED"
+                self._published[key] = said
+                self.history.append((self.version, key[0], what, json.loads(json.dumps(one))))
+        for key in self._published.keys() - self.objects.keys():
+            self.version += 1
+            one = json.loads(self._published.pop(key))
+            one["metadata"]["resourceVersion"] = str(self.version)
+            self.history.append((self.version, key[0], "DELETED", one))
+        self.changed.notify_all()
+
+    def forget(self) -> None:
+        """Know no more what happened up to now, as a cluster does after some minutes."""
+        with self.lock:
+            self.publish()
+            self.oldest = self.version
 
     def log(self, ns: str, name: str, words: dict[str, list[str]]) -> tuple[int, str]:
         if ("pods", ns, name) not in self.objects:
@@ -194,6 +239,7 @@ class KubernetesServer:
                     self._tend(job)
                 for pod in self.of("pods"):
                     self._attend(pod)
+                self.publish()
 
     def _tend(self, job: Object) -> None:
         spec, status = job["spec"], job["status"]
@@ -287,13 +333,31 @@ class KubernetesServer:
                 if found is None:
                     return None
                 mounted[volume["name"]] = found
+        claims = {
+            volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+            for volume in spec["volumes"]
+            if "persistentVolumeClaim" in volume
+        }
         env = {name: os.environ[name] for name in ("LANG", "ELSEWHERE") if name in os.environ}
         for one in container.get("envFrom", ()):
             found = self.objects.get(("secrets", ns, one["secretRef"]["name"]))
             if found is None:
                 return None
             env |= found.get("stringData") or {}
+        for one in container["env"]:
+            if "valueFrom" in one:
+                ref = one["valueFrom"]["secretKeyRef"]
+                found = self.objects.get(("secrets", ns, ref["name"]))
+                if found is None:
+                    return None
+                env[one["name"]] = found["stringData"][ref["key"]]
         for mount in container["volumeMounts"]:
+            if mount["name"] in claims:
+                # A claim is one folder for all; where a test says it, pods have it under the very name that they say.
+                at, claim = Path(mount["mountPath"]), self.claim(claims[mount["name"]])
+                if at.is_relative_to(self.folder.parent) and not at.exists():
+                    at.symlink_to(claim)
+                continue
             at = root / mount["mountPath"].lstrip("/")
             at.mkdir(parents=True, exist_ok=True)
             value = mounted.get(mount["name"], {})
@@ -328,13 +392,17 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(size) or b"{}")
         found, words = PATH.fullmatch(url.path), parse_qs(url.query)
         kind = found["kind"] if found else ""
-        server.asked.append(f"{self.command} {url.path}")
-        meant = (self.command, "log" if found and found["log"] else kind)
+        method = "WATCH" if words.get("watch", [""])[0].lower() == "true" else self.command
+        server.asked.append(f"{method} {url.path}")
+        meant = (method, "log" if found and found["log"] else kind)
         fault = next((one for one in server.faults if (one.method, one.kind) == meant), None)
         if fault is not None:
             server.faults.remove(fault)
         if fault is not None and fault.status:
             self.reply(fault.status, json.dumps(failure(fault.status, "a fault")), fault.headers)
+            return
+        if method == "WATCH" and not (fault is not None and fault.lost):
+            self.watch(kind, str(found and found["ns"]), words, fault)
             return
         with server.lock:
             if self.headers.get("Authorization") != "Bearer abc":
@@ -343,11 +411,55 @@ class Handler(BaseHTTPRequestHandler):
                 code, said = 404, json.dumps(failure(404, f"no such path: {url.path}"))
             else:
                 code, said = self.act(kind, found["ns"], found["name"], bool(found["log"]), words, body)
+                server.publish()
         if fault is not None and fault.lost:
             self.close_connection = True
             self.connection.close()
             return
         self.reply(code, said, cut=fault is not None and fault.cut)
+
+    def watch(self, kind: str, ns: str, words: dict[str, list[str]], fault: Fault | None) -> None:
+        """Tell what happens, a line of JSON each, in chunks, until the time is over that the client says."""
+        server, end = self.server_, time.monotonic() + float(words["timeoutSeconds"][0])
+        at, told = int(words["resourceVersion"][0]), time.monotonic()
+        assert at, "0 may be answered by anything"
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        problem = 410 if at < server.oldest else fault.error if fault is not None else 0
+        if problem:
+            self.event("ERROR", failure(problem, "too old resource version"))
+        while not problem and time.monotonic() < end and not server._over.is_set():
+            with server.lock:
+                if server.version <= at:
+                    server.changed.wait(0.2)
+                fresh = [(what, one) for version, known, what, one in server.history if version > at and known == kind]
+                at = max(at, server.version)
+            for what, one in fresh:
+                if chosen(one, words) and one["metadata"]["namespace"] == ns:
+                    told = time.monotonic()
+                    if not self.event(what, one, cut=fault is not None and fault.cut):
+                        return
+            if time.monotonic() > told + 1 and "allowWatchBookmarks" in words:
+                told, api = time.monotonic(), "batch/v1" if kind == "jobs" else "v1"
+                mark = {"kind": KINDS[kind], "apiVersion": api, "metadata": {"resourceVersion": str(at)}}
+                if not self.event("BOOKMARK", mark):
+                    return
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"0\r\n\r\n")
+
+    def event(self, what: str, one: Object, *, cut: bool = False) -> bool:
+        """Send an event, in two pieces; whether there is somebody who takes it."""
+        data = json.dumps({"type": what, "object": one}).encode() + b"\n"
+        half = len(data) // 2
+        try:
+            for piece in (data[:half],) if cut else (data[:half], data[half:]):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        except OSError:
+            cut = True
+        self.close_connection = self.close_connection or cut
+        return not cut
 
     def act(
         self, kind: str, ns: str, name: str | None, log: bool, words: dict[str, list[str]], body: Object
@@ -356,7 +468,7 @@ class Handler(BaseHTTPRequestHandler):
         if log:
             return server.log(ns, str(name), words)
         if self.command == "POST":
-            code, value = server.create(kind, ns, body)
+            code, value = server.create(kind, ns, body, dry=words.get("dryRun") == ["All"])
         elif self.command == "DELETE":
             code, value = server.delete(kind, ns, str(name))
         elif self.command == "PATCH":
@@ -367,9 +479,11 @@ class Handler(BaseHTTPRequestHandler):
             value = server.objects.get((kind, ns, name)) or failure(404, "not found")
             code = int(value.get("code", 200)) if value.get("kind") == "Status" else 200
         else:
+            server.publish()
             items = [one for one in server.of(kind) if chosen(one, words) and one["metadata"]["namespace"] == ns]
             api = "batch/v1" if kind == "jobs" else "v1"
-            value = {"kind": f"{KINDS[kind]}List", "apiVersion": api, "metadata": {}, "items": items}
+            value = {"kind": f"{KINDS[kind]}List", "apiVersion": api, "items": items}
+            value["metadata"] = {"resourceVersion": str(server.version)}
             code = 200
         return code, json.dumps(value)
 
@@ -389,8 +503,11 @@ class Handler(BaseHTTPRequestHandler):
 
 def chosen(one: Object, words: dict[str, list[str]]) -> bool:
     """Whether an object has the labels that are asked for."""
-    wanted = [part.split("=", 1) for part in ",".join(words.get("labelSelector", [])).split(",") if part]
-    return all(one["metadata"].get("labels", {}).get(key) == value for key, value in wanted)
+    said, labels = ",".join(words.get("labelSelector", [])), one["metadata"].get("labels", {})
+    if several := re.fullmatch(r"(\S+) in \(([^()]*)\)", said):
+        return labels.get(several[1]) in several[2].split(",")
+    wanted = [part.split("=", 1) for part in said.split(",") if part]
+    return all(labels.get(key) == value for key, value in wanted)
 
 
 def failure(code: int, message: str) -> Object:
@@ -425,7 +542,8 @@ def kubernetes_server(folder: Path, home: Path) -> Iterator[KubernetesServer]:
 
 def check_answers(server: KubernetesServer) -> None:
     """Fail when something that the server holds is nothing that a cluster would."""
-    for (kind, _, _), value in list(server.objects.items()):
+    told = [(kind, one) for _, kind, _, one in server.history]
+    for kind, value in (*((kind, value) for (kind, _, _), value in list(server.objects.items())), *told[-50:]):
         if kind == "secrets":
             continue
         plain = json.loads(json.dumps(value))

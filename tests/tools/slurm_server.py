@@ -7,6 +7,7 @@ with slurm_server() as server:
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -103,7 +104,13 @@ class SlurmServer:
     def hurry(self, task: str) -> None:
         """Have a task that was queued again begin now: Slurm waits two minutes with those."""
         poll(lambda: " PD " in f" {self.ask('squeue', '-h', '-o%t', '-j', task).strip()} ", timeout=60)
+        # What the controller has yet to tell the node of the task's first life would end the second: same number.
+        poll(self._has_told_all, timeout=60, what="the controller has told the node all")
         self.ask("scontrol", "update", f"JobId={task}", "StartTime=now")
+
+    def _has_told_all(self) -> bool:
+        left = re.findall(r"(?m)^Agent (?:queue size|count):\s*(\d+)", self.ask("sdiag"))
+        return len(left) == 2 and set(left) == {"0"}
 
     def lose_node(self) -> None:
         """End the node with all that runs on it, as a loss of power does."""
@@ -129,13 +136,15 @@ def program(name: str) -> str | None:
 
 
 @contextmanager
-def slurm_server(settings: Mapping[str, str] | None = None, *, more: str = "") -> Iterator[SlurmServer]:
+def slurm_server(settings: Mapping[str, str] | None = None, *, gpus: int = 0, more: str = "") -> Iterator[SlurmServer]:
     """Run a cluster until the block ends; skips the test where Slurm is not installed.
 
     Parameters
     ----------
     settings : mapping, optional
         Lines of slurm.conf in place of those below.
+    gpus : int, default 0
+        How many GPUs the node is said to have; Slurm gives them out as it does real ones, by files that stand for them.
     more : str, default ""
         Lines to add.
     """
@@ -151,7 +160,7 @@ def slurm_server(settings: Mapping[str, str] | None = None, *, more: str = "") -
             (folder / name).mkdir(mode=0o755)
         (folder / "munge" / "key").write_bytes(os.urandom(1024))
         (folder / "munge" / "key").chmod(0o400)
-        _write_settings(server, settings or {}, more)
+        _write_settings(server, settings or {}, gpus, more)
         words = [f"--{name}={folder}/munge/{name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
         server.start("munged", *words, f"--key-file={folder}/munge/key", "--force", "--foreground")
         poll(lambda: (folder / "munge" / "socket").exists(), timeout=30, what="munged listens")
@@ -163,8 +172,14 @@ def slurm_server(settings: Mapping[str, str] | None = None, *, more: str = "") -
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_settings(server: SlurmServer, settings: Mapping[str, str], more: str) -> None:
+def _write_settings(server: SlurmServer, settings: Mapping[str, str], gpus: int, more: str) -> None:
     folder, node = server.folder, server.node
+    if gpus:
+        settings = {"GresTypes": "gpu", **settings}
+        files = [folder / f"gpu{number}" for number in range(gpus)]
+        for file in files:
+            file.symlink_to(os.devnull)  # Slurm wants devices
+        (folder / "gres.conf").write_text("".join(f"Name=gpu File={file}\n" for file in files))
     known = {
         "ClusterName": "tests",
         "SlurmctldHost": f"{socket.gethostname()}({LOCAL})",
@@ -203,7 +218,7 @@ def _write_settings(server: SlurmServer, settings: Mapping[str, str], more: str)
     lines = [f"{name}={value}" for name, value in {**known, **settings}.items()]
     lines += [
         more,
-        f"NodeName={node} NodeAddr={LOCAL} CPUs={CPUS} RealMemory=4000",
+        f"NodeName={node} NodeAddr={LOCAL} CPUs={CPUS} RealMemory=4000" + (f" Gres=gpu:{gpus}" if gpus else ""),
         f"PartitionName=main Nodes={node} Default=YES DefMemPerCPU=600 PriorityTier=1",
         f"PartitionName=urgent Nodes={node} DefMemPerCPU=600 PriorityTier=10 PreemptMode=OFF",
         f"PartitionName=short Nodes={node} DefMemPerCPU=600 MaxTime=2",
@@ -225,6 +240,8 @@ def _end(server: SlurmServer) -> None:
 
 def _is_of(one: psutil.Process, folder: Path) -> bool:
     """Whether a process is a step of a job: by its settings, which stand in its environment."""
-    with suppress(psutil.Error):
-        return one.name() == "slurmstepd" and one.environ().get("SLURM_CONF", "").startswith(str(folder))
+    with suppress(psutil.Error, OSError):
+        # All of it: its title stands where the first variables did, and there psutil stops.
+        known = Path(f"/proc/{one.pid}/environ").read_bytes() if one.name() == "slurmstepd" else b""
+        return f"SLURM_CONF={folder}/".encode() in known
     return False

@@ -5,47 +5,45 @@ others with the code, this package and a secret with the runs' secret variables.
 without it has started nothing, and is taken away by who finds it. The keys of its runs stand in the job's annotations,
 so that they are found after a scheduler that died.
 
-What a run prints, its state, its metrics and at its end what it has written come home through its container's log
-(`colab_magics.engines.kubernetes.frames`): that is the one way that needs nothing but the API. Larger results belong on
-a volume or in a bucket.
+What a run prints, its state and its metrics come home through its container's log, and at its end what it has written
+(`colab_magics.engines.kubernetes.frames`): that is the one way that needs nothing but the API. More than a log holds
+waits on a volume or in a bucket (`colab_magics.engines.kubernetes.home`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
 import os
-import time
 import uuid
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ... import files, process
+from ... import process
 from ...checkout.trust import Warn
 from ...errors import ColabMagicsError, InvalidInput, Unavailable
-from ...records.names import LOG, METRICS, RECORD, STATE
-from ...transport import copying
+from ...records.names import RECORD, STATE
 from ...ui import UI
 from ...units import count
 from .. import base
 from .. import options as reading
 from ..base import Engine, Phase, Ref, Resources, Submission, Work
 from ..ssh.code import root_of
-from ..ssh.folders import sizes
-from . import built, cluster, code, interactive, names, objects, pods, settings, submission, there
+from . import built, cluster, code, home, interactive, names, objects, pods, settings, submission, there
+from .arrivals import Arrivals
 from .cluster import Cluster, Conflict, Refused
-from .frames import Reader
 from .objects import Object
 from .options import Options
 from .settings import Settings
-from .submission import KEYS, LABEL, PODS, Made
+from .submission import KEYS, LABEL, PODS, RESULTS, Made
+from .watched import Watched
 
 _MOST_RUNS = 2000
 """Runs of one Job; annotations and config maps have their limits."""
 _DRY_RUN = "dry-run"
+_LOG_EVERY, _LOGS = 2.0, 20
+"""Seconds between two looks into the logs of so many pods; of more it is longer."""
 Pods = Sequence[Mapping[str, Any]]
 """Settings of pods, the later ones winning."""
 
@@ -54,16 +52,18 @@ class KubernetesEngine(Engine):
     """A reference names the cluster, the job and the run's index in it."""
 
     Options = Options
-    poll_every = 2.0
+    poll_every = 0.5
     previews = stays = True
 
     def __init__(self, where: str = "", options: Any = None) -> None:
         base.nothing_more("kubernetes", where)
         super().__init__(where, options)
         self._clusters: dict[tuple[str | None, str | None], Cluster] = {}
-        self._readers: dict[str, dict[str, Reader]] = {}
-        """What has come of each pod, by the run's key and the pod's uid, the newest last."""
+        self._arrivals = Arrivals()
         self._says: dict[str, str] = {}
+        self._watches: dict[tuple[Cluster, str], Watched] = {}
+        self._waits_at: set[str] = set()
+        """Where results of jobs wait that this process has made."""
         self._work: Work | None = None
         self._root = Path()
 
@@ -114,9 +114,13 @@ class KubernetesEngine(Engine):
         for one in each:
             found.append(self._settings(root, gpus, one, lambda text: warnings.setdefault(text)))
             code.of(found[-1], root_of(root, cwd), root, lambda text: warnings.setdefault(text))
+            home.of(found[-1], root).check(lambda text: warnings.setdefault(text))
             if not self.why_not():  # else `available` says so, and a dry run does without
                 self._cluster(found[-1].context, found[-1].namespace)
         at_once = None if str(workers) == "auto" else count(workers, name="workers")
+        if at_once is not None and (kinds := len({repr(one) for one in found})) > at_once:
+            said = f"workers={at_once}: pods of {kinds} kinds are {kinds} jobs, each with at least one run at once."
+            warnings[said] = None
         every = {one.gpus for one in found}
         return Resources(
             base.EVERY, float(every.pop()) if len(every) == 1 else None, warnings=list(warnings), at_once=at_once
@@ -159,13 +163,13 @@ class KubernetesEngine(Engine):
         for found, root, mine in self._by_kind(runs):
             left += [(found, root, mine[start : start + _MOST_RUNS]) for start in range(0, len(mine), _MOST_RUNS)]
         too_large: InvalidInput | None = None
-        number = 0
+        number = before = 0
         while left:
             found, root, some = left.pop(0)
             records = [process.read_json(run.folder / RECORD) or {} for run in some]
             own = f"{mark} {(number := number + 1)}" if mark else ""
-            # Of several jobs each has its part of those that execute at once.
-            part = work.at_once and max(1, work.at_once * len(some) // len(runs))
+            # Of several jobs each has its part of those that execute at once: together they are as many as were said.
+            part = work.at_once and max(1, submission.share(work.at_once, before, len(some), len(runs)))
             try:
                 made = submission.of(found, dataclasses.replace(work, at_once=part), root, some, records, mark=own)
             except objects.TooLarge as problem:
@@ -174,6 +178,7 @@ class KubernetesEngine(Engine):
                 else:
                     too_large = problem
                 continue
+            before += len(some)
             yield some, made
         if too_large is not None:
             raise too_large
@@ -192,13 +197,20 @@ class KubernetesEngine(Engine):
         return list(kinds.values())
 
     def preview(self, work: Work) -> Sequence[str]:
-        """Write the YAML of what the cluster would get into ``build/`` of the project; see `Engine`."""
+        """Write the YAML of what the cluster would get into ``build/`` of the project, and ask it; see `Engine`."""
         self.prepare(work)
         runs = [Submission(folder, f"{_DRY_RUN}-{folder.name}") for folder in work.folders]
-        written = []
+        written, said = [], list[str]()
         for _, made in self._made(work, runs, _DRY_RUN):
             written += built.write(self._root, made.texts())
-        return [built.say(written)]
+            said.append(self._asked(made))
+        return [built.say(written), *dict.fromkeys(said)]
+
+    def _asked(self, made: Made) -> str:
+        """Say what the cluster says of something, without having it made."""
+        if why := self.why_not():
+            return f"No cluster was asked: {why}."
+        return submission.ask(self._cluster(made.settings.context, made.settings.namespace), made)
 
     def _code(self, record: Mapping[str, Any]) -> Path:
         """Return the folder of the code of a run."""
@@ -219,7 +231,8 @@ class KubernetesEngine(Engine):
         found, mark = self._settings(root, gpus, None, ui.warn), _DRY_RUN if dry_run else uuid.uuid4().hex
         made = interactive.of(found, root_of(root, cwd), root, environment, mark=mark, warn=ui.warn)
         if dry_run:
-            return [built.say(built.write(root, made.texts())), "Nothing was started (--dry-run)."]
+            written = built.say(built.write(root, made.texts()))
+            return [written, self._asked(made), "Nothing was started (--dry-run)."]
         self.available()
         there_is = self._cluster(found.context, found.namespace)
         try:
@@ -234,12 +247,24 @@ class KubernetesEngine(Engine):
         """Have the cluster make a job and what it owns."""
         there_is = self._cluster(made.settings.context, made.settings.namespace)
         try:
+            made.way.prepare(made.name)
+        except OSError as error:
+            raise base.NotSubmitted(f"{error.filename}: {error.strerror}.") from None
+        try:
             submission.put(there_is, made)
         except Conflict as problem:  # from an attempt to submit these: it is looked for
             raise Unavailable(problem.what, problem.mend) from None
         except Refused as problem:
             raise base.NotSubmitted(problem.what, problem.mend) from None
-        return {run.key: _ref(there_is, made.name, index, run) for index, run in enumerate(runs)}
+        self._waits_at.add(where := made.way.where(made.name))
+        return {run.key: submission.ref(there_is, made.name, index, run, where) for index, run in enumerate(runs)}
+
+    def finish(self, *, well: bool) -> None:
+        """Take away the folders on volumes in which nothing waits any more, and watch no longer."""
+        for where in self._waits_at:
+            home.finish(where)
+        for one in self._watches.values():
+            one.end()
 
     def find(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Look for runs by the keys that jobs have in their annotations; see `Engine`."""
@@ -258,77 +283,71 @@ class KubernetesEngine(Engine):
                 if mine and not there_is.has_map(f"{about['name']}-runs"):
                     there_is.delete_job(about["name"])  # it never came so far that it could start anything
                 else:
-                    refs |= {key: _ref(there_is, about["name"], index, wanted[key]) for index, key in mine}
+                    where = str(about["annotations"].get(RESULTS) or "")
+                    refs |= {
+                        key: submission.ref(there_is, about["name"], index, wanted[key], where) for index, key in mine
+                    }
         return [refs.get(run.key) for run in runs]
 
     def poll(self, runs: Sequence[Submission]) -> list[Phase]:
-        """Ask each job, and its pods, once; see `Engine`."""
+        """Tell what the watches of jobs and pods have seen; see `Engine`."""
         phases: dict[str, Phase] = {}
-        for (context, namespace, name), mine in _by_job(runs).items():
+        for there_is, by_name in self._by_cluster(runs).items():
             try:
-                there_is = self._cluster(context, namespace)
-                one, found = there_is.job(name), there_is.pods(f"{LABEL}={name}")
+                jobs, seen = (self._watched(there_is, kind).of(by_name) for kind in ("Job", "Pod"))
+            except ColabMagicsError as problem:
+                process.log.debug("%s: %s", there_is.namespace, problem.what)
+                continue
+            for name, mine in by_name.items():
+                one, found = next(iter(jobs[name]), None), seen[name]
+                for run in mine:
+                    index = int((run.ref or {})["index"])
+                    phases[run.key] = phase = pods.phase(one, found, index)
+                    self._says[run.key] = pods.why_queued(one, found, index) if phase == base.QUEUED else ""
+        return [phases.get(run.key, base.UNKNOWN) for run in runs]
+
+    def _by_cluster(self, runs: Sequence[Submission]) -> dict[Cluster, dict[str, list[Submission]]]:
+        """Put runs together by where they are, and by their jobs."""
+        found: dict[Cluster, dict[str, list[Submission]]] = {}
+        for (context, namespace, name), mine in submission.by_job(runs).items():
+            try:
+                found.setdefault(self._cluster(context, namespace), {})[name] = mine
             except ColabMagicsError as problem:
                 process.log.debug("%s: %s", name, problem.what)
-                continue
-            for run in mine:
-                index = int((run.ref or {})["index"])
-                phases[run.key] = phase = pods.phase(one, found, index)
-                self._says[run.key] = pods.why_queued(one, found, index) if phase == base.QUEUED else ""
-        return [phases.get(run.key, base.UNKNOWN) for run in runs]
+        return found
+
+    def _watched(self, there_is: Cluster, kind: str) -> Watched:
+        if (there_is, kind) not in self._watches:
+            self._watches[there_is, kind] = Watched(there_is, kind, LABEL)
+        return self._watches[there_is, kind]
 
     def says(self, run: Submission) -> str:
         """Return why a run waits, in the cluster's words: ``ImagePullBackOff``, ``Unschedulable``."""
         return self._says.get(run.key, "")
 
     def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:
-        """Read the logs of the runs' containers; see `Engine`."""
+        """Read the logs of the runs' containers, and bring home what they have written; see `Engine`."""
         troubles: dict[str, str] = {}
-        for (context, namespace, name), mine in _by_job(runs).items():
+        every = 0.0 if final else _LOG_EVERY * max(1.0, len(runs) / _LOGS)
+        for (context, namespace, name), mine in submission.by_job(runs).items():
             try:
                 there_is = self._cluster(context, namespace)
-                found = there_is.pods(f"{LABEL}={name}")
+                if final:  # a watch may be a little behind
+                    found = there_is.pods(f"{LABEL}={name}")
+                else:
+                    found = self._watched(there_is, "Pod").of([name])[name]
                 for run in mine:
-                    self._fetch(there_is, run, pods.every(found, int((run.ref or {})["index"])), final=final)
+                    own = pods.every(found, int((run.ref or {})["index"]))
+                    troubles[run.key] = self._arrivals.fetch(there_is, run, own, final=final, every=every)
             except OSError as problem:
                 troubles |= dict.fromkeys((run.key for run in mine), f"{problem.strerror or problem}: {name}")
             except ColabMagicsError as problem:
                 troubles |= dict.fromkeys((run.key for run in mine), problem.what.rstrip("."))
         return [troubles.get(run.key, "") for run in runs]
 
-    def _fetch(self, there_is: Cluster, run: Submission, found: Sequence[Object], *, final: bool) -> None:
-        """Read the logs of a run's pods, one after the other; the newest says how it stands."""
-        readers = self._readers.setdefault(run.key, {})
-        for pod in found:
-            reader = readers.setdefault(pod["metadata"]["uid"], Reader())
-            if reader.ended:
-                continue
-            now = time.monotonic()
-            text = there_is.log(pod["metadata"]["name"], objects.CONTAINER, reader.since(now))
-            if text is not None:
-                reader.asked = now
-                reader.feed(text)
-        if not readers:
-            return
-        every, last = list(readers.values()), list(readers.values())[-1]
-        before = (run.ref or {}).get("base") or {}
-        log = b"".join(one.log for one in every)
-        if final and (lost := sum(one.lost for one in every)):
-            log += f"── {lost:,} bytes of this log were not kept by the cluster\n".encode()
-        _add(run.folder / LOG, log, int(before.get(LOG, 0)))
-        _add(run.folder / METRICS, b"".join(one.metrics for one in every), int(before.get(METRICS, 0)))
-        state = last.state
-        if final and last.ended and last.expected:
-            try:
-                copying.unpack(gzip.decompress(last.files), run.folder)
-            except (gzip.BadGzipFile, EOFError, zlib.error):
-                state = there.without_results(state, "the cluster did not keep all of its log, nor its results in it")
-        if state and (final or not there.is_over(state)):
-            process.write_whole(run.folder / STATE, state.decode("utf-8", "replace"), durable=final)
-
     def cancel(self, runs: Sequence[Submission]) -> None:
         """End runs: their pods are deleted, and what has none yet ends when it begins; see `Engine`."""
-        for (context, namespace, name), mine in _by_job(runs).items():
+        for (context, namespace, name), mine in submission.by_job(runs).items():
             there_is = self._cluster(context, namespace)
             one = there_is.job(name)
             if one is None:
@@ -362,27 +381,3 @@ class KubernetesEngine(Engine):
             there_is = self._cluster(ref.get("context"), ref.get("namespace"))
             return pods.newest(there_is.pods(f"{LABEL}={ref['job']}"), int(ref["index"]))
         return None
-
-
-def _ref(there_is: Cluster, name: str, index: int, run: Submission) -> Ref:
-    where = {"context": there_is.context, "namespace": there_is.namespace}
-    return {**where, "job": name, "index": index, "base": sizes(run.folder)}
-
-
-def _by_job(runs: Sequence[Submission]) -> dict[tuple[str | None, str | None, str], list[Submission]]:
-    found: dict[tuple[str | None, str | None, str], list[Submission]] = {}
-    for run in runs:
-        ref = run.ref or {}
-        found.setdefault((ref.get("context"), ref.get("namespace"), str(ref.get("job"))), []).append(run)
-    return found
-
-
-def _add(path: Path, data: bytes, before: int) -> None:
-    """Add to a file that only grows what is not in it yet, of all that an attempt has written behind `before`."""
-    try:
-        have = max(0, os.lstat(path).st_size - before)
-    except OSError:
-        have = 0
-    if fresh := data[have:]:
-        with open(files.plain(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab", buffering=0) as stream:
-            stream.write(fresh)

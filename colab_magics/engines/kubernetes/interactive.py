@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...checkout.trust import Warn, unheard
 from . import code, names, objects, submission
+from .home import Way
 from .objects import CODE, CONTAINER, Task
 from .settings import Settings
 from .submission import Made
@@ -41,7 +42,8 @@ def of(
     maps = {folder: f"{name}-{folder}" for folder in way.maps}
     task = Task((), maps, way.clone, f"{name}-env" if environment else None)
     owned = [*submission.of_code(way, name), *submission.of_environment(found, name, environment)]
-    return Made(found, objects.pod(found, name, task, labels={"colab-magics/interactive": "true"}), owned)
+    made = objects.pod(found, name, task, labels={"colab-magics/interactive": "true"})
+    return Made(found, made, owned, Way(found, project))
 
 
 def how(found: Settings, name: str, namespace: str) -> list[str]:

@@ -33,6 +33,12 @@ class Options:
         effect it is NoSchedule.
     volumes.CLAIM : str
         Where a persistent volume claim is mounted: ``volumes.datasets=/data``.
+    results : str, optional
+        How what runs have written comes home: a folder of pods on one of ``volumes.`` that this machine has, too; a
+        bucket, ``s3://BUCKET/FOLDER``; or ``log``, the container's log, for up to 4 MB a run. By default the project's
+        Place where that is a bucket of S3, else the log.
+    results_here : str, optional
+        Where the folder of ``results=`` is on this machine; by default it has the same name.
     image_pull_secrets : str, optional
         Secrets to pull the image with.
     env.NAME : str
@@ -80,6 +86,8 @@ class Options:
     gpu_resource: str | None = None
     tolerations: tuple[str, ...] | None = None
     volumes: dict[str, str] = field(default_factory=dict)
+    results: str | None = None
+    results_here: str | None = None
     image_pull_secrets: tuple[str, ...] | None = None
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)

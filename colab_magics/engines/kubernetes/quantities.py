@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from typing import Any
 
 from ...errors import InvalidInput
 
@@ -52,3 +53,20 @@ def twice(amount: str) -> str:
 
 def _text(number: Decimal) -> str:
     return f"{number.normalize():f}"
+
+
+def gpus(value: Any) -> int:
+    """Read a number of GPUs.
+
+    Raises
+    ------
+    InvalidInput
+        When pods do not get that.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if number < 0 or number != int(number):
+        raise InvalidInput(f"gpus={value}: a pod gets whole GPUs.", "Write gpus=1, or gpus=0 for none.")
+    return int(number)

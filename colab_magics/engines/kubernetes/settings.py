@@ -16,6 +16,7 @@ from typing import Any
 
 from ...checkout.trust import Request, Warn, unheard
 from ...errors import InvalidInput, did_you_mean
+from ...transport.buckets.access import Address
 from ...transport.buckets.settings import came_with_a_clone, is_secret
 from ...units import count, seconds, words
 from . import names, quantities
@@ -35,6 +36,8 @@ KEYS: Mapping[str, str] = {
 UNUSED = frozenset({"ssh_host", "ssh_port"})
 """Keys that say nothing here: code comes with the job, or from the address that the checkout has."""
 PAIRS = (("gpu_whitelist", "gpu_blacklist"), ("hostname_whitelist", "hostname_blacklist"))
+LOG = "log"
+"""What ``results=`` says for the container's log."""
 _DAY = 86_400
 _LISTS = frozenset({"tolerations", "image_pull_secrets", *(name for pair in PAIRS for name in pair)})
 _GROUPS = frozenset({"volumes", "env", "secrets"})
@@ -77,6 +80,8 @@ class Settings:
     gpu_resource: str = "nvidia.com/gpu"
     tolerations: Sequence[Mapping[str, str]] = ()
     volumes: Mapping[str, str] = field(default_factory=dict)
+    results: str = ""
+    results_here: str = ""
     image_pull_secrets: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -188,6 +193,12 @@ def _of_file(root: Path, warn: Warn) -> dict[str, Any]:
             "If you trust it: %trust here, or in a shell: colab-magics trust"
         )
         return {}
+    for white, black in PAIRS:
+        if {white, black} & values.keys() and all(values.get(name) is None for name in (white, black)):
+            raise InvalidInput(
+                f"{root / FILE}: {white} and {black} are both empty: exactly one of them counts.",
+                f"Fill one of them; where any will do write {black}: [], or neither.",
+            )
     return _over({}, _renamed(values, str(root / FILE), warn))
 
 
@@ -236,7 +247,7 @@ def _settings(found: Mapping[str, Any], project: str) -> Settings:
     if "shm" in values:
         values["shm"] = quantities.memory(values["shm"], name="shm")
     values["project"] = str(values.get("project") or project)
-    values["gpus"] = _gpus(values.get("gpus", 0))
+    values["gpus"] = quantities.gpus(values.get("gpus", 0))
     values["restarts"] = count(values.get("restarts", 0), name="restarts", least=0)
     values["ttl"] = round(seconds(values["ttl"], name="ttl")) if "ttl" in values else _DAY
     values["tolerations"] = [_toleration(one) for one in values.get("tolerations", ())]
@@ -247,6 +258,7 @@ def _settings(found: Mapping[str, Any], project: str) -> Settings:
     values["volumes"] = _volumes(values.get("volumes", {}))
     for name in _TEXTS & values.keys():
         values[name] = str(values[name])
+    _results(values)
     _names(values)
     _image(values, found)
     _how(values)
@@ -257,6 +269,8 @@ _OF_SETTINGS = frozenset(one.name for one in fields(Settings))
 _TEXTS = frozenset({"user", "prefix", "image", "namespace", "context", "queue", "conda_home", "workdir", "setup"}) | {
     "server_command",
     "gpu_resource",
+    "results",
+    "results_here",
 }
 
 
@@ -270,16 +284,6 @@ def _group(name: str, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{name}: {value!r} is no group of names and values.", f"Write {name}.NAME=VALUE.")
     return {str(key): str(one) for key, one in value.items()}
-
-
-def _gpus(value: Any) -> int:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if number < 0 or number != int(number):
-        raise InvalidInput(f"gpus={value}: a pod gets whole GPUs.", "Write gpus=1, or gpus=0 for none.")
-    return int(number)
 
 
 def _toleration(text: str) -> dict[str, str]:
@@ -327,6 +331,18 @@ def _volumes(values: Mapping[str, str]) -> dict[str, str]:
     if len(set(used)) < len(used):
         raise InvalidInput("Two volumes have the same folder.", "Give each of them its own: volumes.CLAIM=/data")
     return dict(values)
+
+
+def _results(values: dict[str, Any]) -> None:
+    """Check how results come home."""
+    said = values.get("results", "")
+    if said.startswith("s3://"):
+        Address.parse(said)
+    elif said and said != LOG:
+        mounted = [path.rstrip("/") for path in values["volumes"].values()]
+        if not any(f"{said}/".startswith(f"{path}/") for path in mounted) or ".." in said.split("/"):
+            mend = "Mount one there, volumes.CLAIM=/data; or write results=s3://BUCKET/FOLDER or results=log."
+            raise InvalidInput(f"results={said} is no folder on a volume of the pods, and no bucket.", mend)
 
 
 def _names(values: Mapping[str, Any]) -> None:

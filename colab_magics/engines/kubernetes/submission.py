@@ -10,19 +10,21 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import InvalidInput
-from ..base import Submission, Work
+from ...errors import InvalidInput, Unavailable
+from ..base import Ref, Submission, Work
 from ..ssh.code import Checkout
-from ..ssh.folders import own_files
+from ..ssh.folders import own_files, sizes
 from ..ssh.host import package
-from . import code, names, objects, there
+from . import code, home, names, objects, there
 from .cluster import Cluster, Refused
+from .home import Way
 from .objects import Object, Task
 from .settings import Settings
 
@@ -30,6 +32,8 @@ LABEL = "colab-magics/submission"
 KEYS = "colab-magics/keys"
 NAMES = "colab-magics/names"
 """Annotations of a job: its runs' keys, and what they are called, in the order of its indices."""
+RESULTS = "colab-magics/results"
+"""Another: where what they have written waits to be brought home."""
 PODS = "pods"
 """What a run's record says of its own pod: settings over those of the project's file, the later ones winning."""
 NAME = "name"
@@ -53,11 +57,14 @@ class Made:
         What owns the rest, and is made first: a job, or a pod.
     owned : list of dict
         The rest, in order; the map of runs is the last.
+    way : Way
+        How results come home.
     """
 
     settings: Settings
     main: Object
-    owned: list[Object] = field(default_factory=list)
+    owned: list[Object]
+    way: Way
 
     @property
     def name(self) -> str:
@@ -107,12 +114,15 @@ def of(
         raise InvalidInput(problem.what, problem.mend) from None
     keys = [run.key for run in runs]
     name = names.name([found.prefix, found.project, job], unique=names.mark(*([mark] if mark else keys)))
+    home_by = home.of(found, project)
+    environment = {**work.environment, **home_by.environment()}
     labels = {"colab-magics/job": job, LABEL: name}
     program = type(work.program)
     said = {
         "job": job,
         "program": f"{program.__module__}:{program.__qualname__}",
         "marker": Checkout(root, project).marker(),
+        there.RESULTS: home_by.told(name),
         "runs": [_head(run, record, root) for run, record in zip(runs, records, strict=True)],
     }
     folders, texts = {there.RUNS: _folders(runs)}, {there.ABOUT: json.dumps(said)}
@@ -121,19 +131,21 @@ def of(
     owned = [
         *of_code(way, name),
         objects.config_map(found, f"{name}-package", files={objects.PACKED: packed}, labels={"mark": mark_of_package}),
-        *of_environment(found, name, work.environment),
+        *of_environment(found, name, environment),
         objects.config_map(found, f"{name}-runs", texts=texts, files=folders, labels=labels, mend=mend),
     ]
     maps = {folder: f"{name}-{folder}" for folder in (*way.maps, "package", "runs")}
     wanted = [one for one in importlib.metadata.requires("colab-magics") or () if "extra ==" not in one]
     env = {there.MAPS_VARIABLE: objects.MOUNTED, there.WORK_VARIABLE: "/work"}
-    secret = f"{name}-env" if work.environment else None
-    task = Task(["sh", "-c", _START, "sh", *wanted], maps, way.clone, secret, env, wanted)
-    notes = {KEYS: " ".join(keys)}
+    wanted += home_by.packages
+    secret = f"{name}-env" if environment else None
+    start = _START.replace(_NEEDED, ", ".join([_NEEDED, *(re.split(r"\W", one)[0] for one in home_by.packages)]))
+    task = Task(["sh", "-c", start, "sh", *wanted], maps, way.clone, secret, env, wanted)
+    notes = {KEYS: " ".join(keys), **({RESULTS: where} if (where := home_by.where(name)) else {})}
     if any(called := [str(record.get(NAME) or "") for record in records]):
         notes[NAMES] = " ".join(called)
     made = objects.job(found, name, task, labels=labels, annotations=notes, runs=len(runs), at_once=work.at_once)
-    return Made(found, made, owned)
+    return Made(found, made, owned, home_by)
 
 
 def of_code(way: code.Code, name: str) -> list[Object]:
@@ -171,6 +183,38 @@ def put(there_is: Cluster, made: Made) -> None:
     except Refused as problem:
         (there_is.delete_job if kind == "Job" else there_is.delete_pod)(made.name)
         raise Refused(problem.what, problem.mend) from None
+
+
+def ask(there_is: Cluster, made: Made) -> str:
+    """Ask the cluster whether it would take an object and what it owns, none of which is made; returns what it says."""
+    for one in (made.main, *made.owned):
+        try:
+            there_is.create(one, dry_run=True)
+        except Refused as problem:
+            return f"The cluster would not take {one['kind']} {one['metadata']['name']}: {problem.what}"
+        except Unavailable as problem:
+            return f"The cluster was not asked: {problem.what}"
+    return f"The cluster would take {made.name} (it was asked by a dry run)."
+
+
+def ref(there_is: Cluster, name: str, index: int, run: Submission, results: str) -> Ref:
+    """Return how a run is named that has been submitted: its cluster, job and index, and where its results wait."""
+    where = {"context": there_is.context, "namespace": there_is.namespace}
+    return {**where, "job": name, "index": index, "base": sizes(run.folder), "results": results}
+
+
+def share(all_of: int, before: int, mine: int, every: int) -> int:
+    """Return the part of a whole that some have after those before them."""
+    return all_of * (before + mine) // every - all_of * before // every
+
+
+def by_job(runs: Sequence[Submission]) -> dict[tuple[str | None, str | None, str], list[Submission]]:
+    """Put runs together by context, namespace and job."""
+    found: dict[tuple[str | None, str | None, str], list[Submission]] = {}
+    for run in runs:
+        own = run.ref or {}
+        found.setdefault((own.get("context"), own.get("namespace"), str(own.get("job"))), []).append(run)
+    return found
 
 
 def _readable(one: Object) -> str:

@@ -21,29 +21,29 @@ from typing import Any, cast
 
 from ... import process
 from ...checkout.project import DATA_PROJECT, MARKER
+from ...errors import ColabMagicsError
 from ...records.names import LOG, METRICS, RECORD, STATE
 from ...records.status import ENDED
 from ...transport import copying
-from ...units import show_size
 from ..base import Program
-from ..ssh.attempts import listed
 from ..ssh.python_there import has_kernel
-from . import frames
+from . import frames, results
 from .names import mark
+from .results import Way
 
 RUNS, ABOUT = "runs.tar", "runs.json"
 """Keys of the config map: folders of the runs, and what they are."""
+RESULTS = "results"
+"""In the latter: how what they write comes home."""
 MAPS_VARIABLE, WORK_VARIABLE, INDEX_VARIABLE = "COLAB_MAGICS_MAPS", "COLAB_MAGICS_WORK", "JOB_COMPLETION_INDEX"
-MOST_RESULTS = 4 << 20
-"""Bytes of results that come home through the log, packed; clusters keep some 10 MB of it."""
 _EVERY = 1.0
 
 
 class Telling:
     """Tells what is new of a run's folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, way: Way) -> None:
+        self.folder, self._way = folder, way
         self._at = {LOG: 0, METRICS: 0}
         self._state = b""
 
@@ -62,12 +62,15 @@ class Telling:
 
     def end(self) -> None:
         """Print the rest: all that is new, what the run has written, and how it ended."""
-        state, packed = bytes_of(self.folder / STATE), _packed(self.folder)
-        if len(packed) > MOST_RESULTS:
-            state, packed = without_results(state, too_large(len(packed))), b""
+        state, number, packed = bytes_of(self.folder / STATE), 0, b""
         self.tell()
-        lines = list(frames.frames(frames.FILES, packed)) if packed else []
-        _say([*lines, *frames.frames(frames.STATE, state), *frames.frames(frames.END, str(len(packed)).encode())])
+        try:
+            number, packed = self._way.bring(self.folder)
+        except ColabMagicsError as problem:
+            state = without_results(state, problem.what)
+        except OSError as error:
+            state = without_results(state, f"{error.strerror or error}: {error.filename or self.folder}")
+        _end(state, number, packed)
 
     def _new(self, name: str) -> bytes:
         data = b""
@@ -78,6 +81,11 @@ class Telling:
             data = data[: data.rfind(b"\n") + 1]
         self._at[name] += len(data)
         return data
+
+
+def _end(state: bytes, number: int = 0, packed: bytes = b"") -> None:
+    lines = list(frames.frames(frames.FILES, packed)) if packed else []
+    _say([*lines, *frames.frames(frames.STATE, state), *frames.frames(frames.END, str(number).encode())])
 
 
 def cancelled(key: str) -> str:
@@ -92,7 +100,14 @@ def main() -> int:
     one = about["runs"][int(os.environ[INDEX_VARIABLE])]
     if (maps / "runs" / cancelled(one["key"])).exists():
         return 2
-    folder = _folder(maps / "runs" / RUNS, work, about, one)
+    way = results.way(about.get(RESULTS) or {}, one["key"])
+    try:
+        base = way.base(work)
+    except ColabMagicsError as problem:
+        state = {"attempt": one["record"].get("attempt"), "ended": time.time()}
+        _end(without_results(json.dumps(state).encode(), problem.what))
+        return 1
+    folder = _folder(maps / "runs" / RUNS, base, about, one)
     module, _, name = str(about["program"]).partition(":")
     program = cast("type[Program]", getattr(importlib.import_module(module), name))()
     with contextlib.chdir(folder.parent):
@@ -103,7 +118,7 @@ def main() -> int:
             os.kill(pid, signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, end)
-    telling, status = Telling(folder), None
+    telling, status = Telling(folder, way), None
     while status is None:
         status = _ended(pid, _EVERY)
         if status is None:
@@ -112,14 +127,14 @@ def main() -> int:
     return 1 if status == 0 and not _did_well(folder) else status
 
 
-def _folder(archive: Path, work: Path, about: Mapping[str, Any], one: Mapping[str, Any]) -> Path:
+def _folder(archive: Path, base: Path, about: Mapping[str, Any], one: Mapping[str, Any]) -> Path:
     """Make the run's folder, and what makes the code's folder this project."""
     code = Path(os.environ["COLAB_MAGICS_CODE"])
     with contextlib.suppress(PermissionError):  # the image's own code, or a clone, of another user
         if not (code / MARKER).exists():
             (code / MARKER).write_text(about["marker"])
         (code / DATA_PROJECT).mkdir(exist_ok=True)
-    folder = work / "runs" / str(about["job"]) / str(one["folder"])
+    folder = base / str(about["job"]) / str(one["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive) as packed:
         own = io.BytesIO()
@@ -168,24 +183,6 @@ def is_over(state: bytes) -> bool:
     with contextlib.suppress(ValueError):
         return json.loads(state).get("phase") in ENDED
     return False
-
-
-def _packed(folder: Path) -> bytes:
-    """Return what a run has written, as an archive."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as archive:
-        for name, _, _ in listed(folder, quiet=True):
-            with contextlib.suppress(FileNotFoundError):
-                archive.add(folder / name, name, recursive=False)
-    return out.getvalue()
-
-
-def too_large(size: int) -> str:
-    """Say that results do not come home."""
-    return (
-        f"its results are {show_size(size)}, and {show_size(MOST_RESULTS)} come home from a pod: write large ones to a "
-        "volume (volumes.CLAIM=/data) or a bucket"
-    )
 
 
 def without_results(state: bytes, what: str) -> bytes:

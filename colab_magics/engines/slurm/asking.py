@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ... import process
-from ...errors import CommandFailed, Unavailable
+from ...errors import CommandFailed, InvalidInput, Unavailable
 from ...session import RUN_VARIABLE
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
@@ -20,6 +20,7 @@ SECONDS = 20.0
 """So long is waited for an answer."""
 SUBMIT_SECONDS = 120.0
 _RECENT = 0.9
+_NO_ROOM = "node configuration is not available"
 MARK = "colab_magics:"
 """Begins the comment of our arrays; their key follows."""
 
@@ -215,6 +216,28 @@ def try_out(arguments: Sequence[str]) -> str:
     return ""
 
 
+def check(arguments: Sequence[str]) -> list[str]:
+    """Have the controller look at runs; returns a warning when they may have to wait for nodes that are away.
+
+    Raises
+    ------
+    InvalidInput
+        When it would not take them.
+    Unavailable
+        When it does not answer.
+    """
+    why = try_out([*arguments, "--wrap=true"])
+    partition = next((word.partition("=")[2] for word in arguments if word.startswith("--partition=")), None)
+    if _NO_ROOM in why and not is_whole(partition):
+        return [f"Slurm has no node for these runs now ({why}), and some are down: the runs wait."]
+    if why:
+        has = "sinfo shows what the cluster has."
+        if "partition" in why.lower() and (names := partitions()):
+            has = f"The cluster has the partitions {', '.join(names)}."
+        raise InvalidInput(f"Slurm would not take these runs: {why}.", has)
+    return []
+
+
 def named(tasks: Iterable[Task]) -> list[str]:
     """Name tasks as scancel reads them, one word for each array: ``12_[0-3,7]``."""
     words = []
@@ -260,6 +283,17 @@ def nodes(partition: str | None) -> list[str]:
         When the controller does not answer.
     """
     return sorted({name for (name,) in _of_partition(partition, "%n")})
+
+
+def partitions() -> list[str]:
+    """Return the names of the cluster's partitions.
+
+    Raises
+    ------
+    Unavailable
+        When the controller does not answer.
+    """
+    return sorted(set(ask("sinfo", "--noheader", "--format=%R").split()))
 
 
 def is_whole(partition: str | None) -> bool:

@@ -42,7 +42,6 @@ _SPARE = 300.0
 """Seconds that a run has at Slurm beyond its ``time=``: its own error, which says more, is to come first."""
 _LATE = {0: 60.0, 1: 10.0, 2: 10.0}
 """So long after its end, by the status of its exit, a run's last words may be on their way over a network's disk."""
-_NO_ROOM = "node configuration is not available"
 _LONGEST_PAUSE, _LONGEST_REFUSAL = 5.0, 60.0
 
 
@@ -68,7 +67,8 @@ class SlurmEngine(Engine):
         """Until when nothing is submitted, how long that is, and why."""
         self._largest = 0
         self._limits: dict[float, str] = {}
-        self._throttle = Throttle(None)
+        self._throttle: Throttle | None = None
+        """None while nobody has said how many are to execute at once."""
 
     @property
     def poll_every(self) -> float:  # type: ignore[override]
@@ -112,25 +112,19 @@ class SlurmEngine(Engine):
         said = [*options.arguments(self.options), *_gpus(share, self.options)]
         self.available(gpus=share or 0)
         with ui.progress("asking Slurm") if ui is not None else contextlib.nullcontext():
-            warnings = self._tried(said)
+            warnings = asking.check(said)
             partition = self.options.partition or os.environ.get("SBATCH_PARTITION")
             warnings.append(shared.warning([job_folder, cwd], partition))
         return Resources(EVERY, share, warnings=list(filter(None, warnings)), at_once=at_once)
 
-    @staticmethod
-    def _tried(said: Sequence[str]) -> list[str]:
-        """Have Slurm look at such runs; returns a warning when they may have to wait for nodes that are away."""
-        why = asking.try_out([*said, "--wrap=true"])
-        partition = next((word.partition("=")[2] for word in said if word.startswith("--partition=")), None)
-        if _NO_ROOM in why and not asking.is_whole(partition):
-            return [f"Slurm has no node for these runs now ({why}), and some are down: the runs wait."]
-        if why:
-            raise InvalidInput(f"Slurm would not take these runs: {why}.", "sinfo shows what the cluster has.")
-        return []
-
     def prepare(self, work: Work) -> None:
         """Ask how large an array may be."""
         self._work, self._throttle = work, Throttle(work.at_once)
+
+    def _prepared(self) -> tuple[Work, Throttle]:
+        if self._work is None or self._throttle is None:
+            raise TypeError("an engine submits nothing before it was prepared")
+        return self._work, self._throttle
 
     def submit(self, runs: Sequence[Submission]) -> list[Ref | None]:
         """Submit runs as one array, or as several where they are too many for one, or need different things."""
@@ -138,8 +132,9 @@ class SlurmEngine(Engine):
         if time.monotonic() < until:
             raise base.NotSubmitted(why)
         refs: dict[str, Ref] = {}
+        throttle = self._prepared()[1]
         for needs, mine in self._groups(runs):
-            if (room := self._throttle.room()) == 0:
+            if (room := throttle.room()) == 0:
                 break  # those before it are as many as may execute
             try:
                 refs |= self._submit_array(mine, needs, room)
@@ -182,9 +177,7 @@ class SlurmEngine(Engine):
         return self._limits[limit]
 
     def _submit_array(self, runs: Sequence[Submission], needs: Sequence[str], room: int | None) -> dict[str, Ref]:
-        if self._work is None:
-            raise TypeError("an engine submits nothing before it was prepared")
-        work, said = self._work, self.options
+        (work, throttle), said = self._prepared(), self.options
         again = {run.key for run in runs}
         for array in arrays.all_of(work.job_folder):
             if again & set(array.attempts()):
@@ -209,7 +202,7 @@ class SlurmEngine(Engine):
             raise
         finally:
             os.close(held)
-        self._throttle.submitted(job, len(runs), room)
+        throttle.submitted(job, len(runs), room)
         return {run.key: {"job": job, "task": number} for number, run in enumerate(runs)}
 
     def find(self, runs: Sequence[Submission]) -> list[Ref | None]:
@@ -242,7 +235,8 @@ class SlurmEngine(Engine):
             return [_without_slurm(run) for run in runs]
         before = {run.key: self._seen.get(run.key) for run in runs}
         self._seen |= {run.key: known.get(task) for run in runs if (task := _task(run)) is not None}
-        self._throttle.look(known, {str((run.ref or {}).get("job")) for run in runs})
+        if self._throttle is not None:
+            self._throttle.look(known, {str((run.ref or {}).get("job")) for run in runs})
         phases = [self._phase(run) for run in runs]
         quiet = before == {run.key: self._seen.get(run.key) for run in runs} and not self._cancelled
         self._pause = min(self._pause * 1.3, _LONGEST_PAUSE) if quiet else 1.0
@@ -264,14 +258,19 @@ class SlurmEngine(Engine):
 
     def change_at_once(self, number: int) -> bool:
         """Let so many tasks execute at once; see `Engine`. Those that do go on."""
-        self._throttle.change(number if number < EVERY else None)
+        at_once = number if number < EVERY else None
+        if self._throttle is None:
+            self._throttle = Throttle(at_once)
+        self._throttle.change(at_once)
         return True
 
     def says(self, run: Submission) -> str:
-        """Return Slurm's word for why a run waits, such as ``Priority``."""
+        """Return Slurm's word for why a run waits, such as ``Priority``, or on which node it executes."""
         seen = self._seen.get(run.key)
-        if seen is None or seen.state not in ends.QUEUED:
+        if seen is None or seen.state in ends.ENDED:
             return ""
+        if seen.state not in ends.QUEUED:
+            return f"node {seen.node}" if seen.node else ""
         return "" if seen.reason == "JobArrayTaskLimit" else seen.reason
 
     def fetch(self, runs: Sequence[Submission], *, final: bool) -> list[str]:

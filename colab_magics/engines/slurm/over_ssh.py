@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...errors import ColabMagicsError, InvalidInput
 from ...ui import UI
@@ -62,8 +63,17 @@ class SlurmOverSsh(SshEngine):
         found = super().settle(job_folder, cwd, "auto", share, ui)
         return dataclasses.replace(found, workers=EVERY, at_once=at_once, only_free=True)
 
+    def change_at_once(self, number: int) -> bool:
+        """Let so many tasks execute at once; see `Engine`. The login node is told with each question."""
+        ready = self._prepared()
+        ready.work = dataclasses.replace(ready.work, at_once=number if number < EVERY else None)
+        return True
+
+    def _told_at_polls(self) -> Mapping[str, Any]:
+        return {} if self._ready is None else {"at_once": self._ready.work.at_once or EVERY}
+
     def says(self, run: Submission) -> str:
-        """Return why a run waits there."""
+        """Return why a run waits there, or on which node it executes."""
         return self._says.get(run.key, "")
 
     def verdict(self, run: Submission) -> tuple[Word, str]:

@@ -17,7 +17,7 @@ class _Array:
     live: int
     """Tasks that have not ended."""
     limit: int | None
-    """How many of them execute at once; None: nobody knows any more, an earlier scheduler has said it."""
+    """How many of them execute at once; None: nobody knows here, an earlier scheduler has said it."""
 
 
 class Throttle:
@@ -36,7 +36,7 @@ class Throttle:
 
     def change(self, at_once: int | None) -> None:
         """Let another number execute at once from the next look on."""
-        self._is_new = at_once != self._at_once
+        self._is_new = self._is_new or at_once != self._at_once
         self._at_once = at_once
 
     def room(self) -> int | None:
@@ -64,24 +64,27 @@ class Throttle:
         live: dict[str, int] = {}
         for (job, _), seen in known.items():
             live[job] = live.get(job, 0) + (seen.state not in ends.ENDED)
-        left = self._at_once
+        left, said = self._at_once, True
         for array in self._arrays:
             array.live = live.get(array.job, 0)
             wanted = 0 if left is None else max(left, 1)  # 0 is no limit
             if array.live and self._is_of_use(array, wanted):
-                _say(array, wanted)
+                said = _say(array, wanted) and said
             left = None if left is None else left - min(array.live, left)
-        self._is_new = False
+        self._is_new = self._is_new and not said
         self._arrays = [array for array in self._arrays if array.live]
 
     def _is_of_use(self, array: _Array, wanted: int) -> bool:
         """Whether another limit lets more tasks of an array execute, or was asked for."""
-        if self._is_new:
+        if self._is_new or array.limit is None:
             return wanted != array.limit
-        return array.limit is not None and 0 < array.limit < min(wanted, array.live)
+        return 0 < array.limit < min(wanted, array.live)
 
 
-def _say(array: _Array, limit: int) -> None:
-    with contextlib.suppress(CommandFailed):  # it goes on as before, and is asked for again
+def _say(array: _Array, limit: int) -> bool:
+    """Tell the controller; where it does not hear, it goes on as before, and is asked for again."""
+    with contextlib.suppress(CommandFailed):
         asking.client("scontrol", "update", f"JobId={array.job}", f"ArrayTaskThrottle={limit}")
         array.limit = limit
+        return True
+    return False

@@ -13,7 +13,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -230,7 +230,8 @@ class SshEngine(Engine):
             late = self._polled.get(name)
             if late is not None and not late.done():
                 continue
-            asked[name] = self._polled[name] = self._hosts[name].ask("poll", keys=[run.key for run in mine])
+            words = {"keys": [run.key for run in mine], **self._told_at_polls()}
+            asked[name] = self._polled[name] = self._hosts[name].ask("poll", **words)
         all_of(asked.values(), _ASK_SECONDS)
         phases: dict[str, Phase] = {}
         for name, answer in asked.items():
@@ -243,6 +244,10 @@ class SshEngine(Engine):
         nowhere = {run.key for run in runs if host_of(run) not in self._hosts.names}
         nowhere |= {run.key for run in runs if run.key not in phases and run.key in self._fenced}
         return [base.ENDED if run.key in nowhere else phases.get(run.key, base.UNKNOWN) for run in runs]
+
+    def _told_at_polls(self) -> Mapping[str, Any]:
+        """Return what the engine on the hosts is told each time, besides which runs are asked about."""
+        return {}
 
     @property
     def _fenced(self) -> Fences:

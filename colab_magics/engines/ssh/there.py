@@ -209,9 +209,15 @@ class There:
         found = [self.attempts.sought(key) for key in keys]
         return {"runs": [known and {"base": known.get("base") or {}} for known in found]}, []
 
-    def poll(self, keys: list[str]) -> Answer:
-        """Tell how attempts are doing; ``never`` of those that are not known here."""
+    def poll(self, keys: list[str], at_once: int = 0) -> Answer:
+        """Tell how attempts are doing; ``never`` of those that are not known here.
+
+        `at_once` is how many of them are to execute at once, where the engine itself holds the others back.
+        """
         known = {key: one for key in keys if (one := self.attempts.sought(key)) is not None}
+        if at_once:
+            for engine in {id(one): one for one in map(self.attempts.engine_of, known)}.values():
+                engine.change_at_once(at_once)
         phases = self.attempts.phases(known)
         says = [self.attempts.engine_of(key).says(attempts.submission(key, known.get(key, {}))) for key in keys]
         return {"phases": [phases.get(key, NEVER) for key in keys], "says": says}, []
