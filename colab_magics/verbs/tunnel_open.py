@@ -58,7 +58,7 @@ class Way:
 
         kind = (self.via or ("colab" if front_end_answers(where) else "")).partition(":")[0]
         if not kind:
-            raise InvalidInput("Outside of Colab no way is usual.", _WAYS)
+            raise InvalidInput("Outside of Colab a tunnel has no default way.", _WAYS)
         if kind not in ("colab", "ngrok", "ssh") or (kind == "ssh") != bool(self.relay):
             raise InvalidInput(f"via={self.via} is no way.", _WAYS.removeprefix("Name it: ").capitalize())
         if self.relay_port is not None and kind != "ssh":
