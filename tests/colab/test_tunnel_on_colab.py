@@ -98,7 +98,7 @@ def test_the_proxy_takes_no_ssh_and_a_run_cannot_ask_the_page(proxied: dict[str,
     with pytest.raises(InvalidInput, match="Colab's own proxy shows web pages only"):
         tunnel.ssh(key="ssh-ed25519 AAAA")  # type: ignore[attr-defined]
     ui.where = "terminal"
-    with pytest.raises(InvalidInput, match="Outside of Colab no way is usual"):
+    with pytest.raises(InvalidInput, match="Outside of Colab a tunnel has no default way"):
         tunnel(port)
 
 

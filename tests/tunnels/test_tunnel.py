@@ -134,7 +134,7 @@ def test_what_cannot_be_opened_says_why_and_leaves_nothing(
     relay: Relay, project: Project, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for words, error in (
-        ({}, "Outside of Colab no way is usual"),
+        ({}, "Outside of Colab a tunnel has no default way"),
         ({"via": "colab:x"}, "Colab's page|no way"),
         ({"via": "ftp"}, "via=ftp is no way"),
         ({"via": "ssh:"}, "via=ssh: is no way"),
