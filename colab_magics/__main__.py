@@ -30,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = _run(list(sys.argv[1:] if argv is None else argv))
         if result is not None and not getattr(result, "shown", False):
-            # A DataFrame prints itself with columns and rows left out.
-            to_text = getattr(type(result), "to_string", str)
+            # A DataFrame prints itself with columns and rows left out; a table knows how wide a terminal is.
+            kind = type(result)
+            to_text = getattr(kind, "to_string", getattr(kind, "on_terminal", str))
             print(to_text(result))  # noqa: T201
         sys.stdout.flush()
         if stay := getattr(result, "stay", None):

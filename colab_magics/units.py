@@ -148,6 +148,23 @@ _SEQUENCE = re.compile(
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 
+def goal(value: str | None) -> str:
+    """Read what runs are to reach: ``min:loss``, ``max:accuracy``; empty when nothing is said.
+
+    Raises
+    ------
+    InvalidInput
+        When it does not say less or more, and of which metric.
+    """
+    way, _, metric = str(value or "").partition(":")
+    if value is not None and (way not in ("min", "max") or not metric.strip()):
+        name = metric.strip() or (way if way not in ("min", "max") else "") or "loss"
+        raise InvalidInput(
+            f"goal={value} does not say min or max, and of which metric.", f"Write goal=min:{name} or goal=max:{name}."
+        )
+    return f"{way}:{metric.strip()}" if value is not None else ""
+
+
 def without_controls(text: str, *, colours: bool = False) -> str:
     """Return text without what does something to a terminal: it may be anybody's, and set a title or a clipboard.
 
@@ -162,6 +179,19 @@ def without_controls(text: str, *, colours: bool = False) -> str:
     """
     text = _SEQUENCE.sub(lambda found: found[0] if colours and _COLOUR.fullmatch(found[0]) else "", text)
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def show_number(value: float) -> str:
+    """Write a number shortly: whole ones as they are, others with four digits that count, without needless zeros."""
+    if isinstance(value, int):
+        return str(value)
+    text = f"{value:.4g}"
+    if "e" not in text:
+        return text
+    if 1 <= abs(value) < 1e6:
+        return f"{value:.0f}"
+    digits, _, power = text.partition("e")
+    return f"{digits}e{int(power)}"
 
 
 def show_seconds(value: float) -> str:

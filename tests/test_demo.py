@@ -98,7 +98,7 @@ def test_the_other_notebooks_go_through_to_their_end(
     shown = executed.read_text()
     assert words in shown, shown
     assert ("<th>valley</th>" in shown) == ("grid" in name)  # the runs as a table
-    assert shown.count("⏭ skipped") == 1
+    assert shown.count("» skipped") == 1
 
 
 def test_the_notebook_of_commands_goes_through_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_the_notebook_of_a_queue_goes_through_again(tmp_path: Path, monkeypatch:
         assert added in shown
         assert "30 / 30" in shown
         assert "runs.db: 6 done." in shown
-        assert shown.count("⏭ skipped") == 1
+        assert shown.count("» skipped") == 1
     results = tmp_path / "queue_demo" / "data_job" / "eat"
     assert (results / "sub_job_run_006" / "result.txt").read_text() == "0.000000"
     assert len((tmp_path / "runs.csv").read_text().splitlines()) == 7

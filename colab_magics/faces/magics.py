@@ -92,7 +92,11 @@ def run_line(name: str, text: str, cell: str | None, namespace: dict[str, Any]) 
         option = token.as_option()
         key, equals, value = option.text.partition("=") if option is not token else ("", "", option.text)
         words.append(key + equals + expand(value, namespace))
-    return call(name, words, line.rest, body=cell, face=MAGIC)
+    result = call(name, words, line.rest, body=cell, face=MAGIC)
+    if hasattr(type(result), "links_from"):
+        # A handle that shows files: what a notebook's link to one looks like, its face alone knows.
+        result.links_from = getattr(session.current().ui, "links_from", lambda: None)()
+    return result
 
 
 def _help(name: str, words: list[str]) -> None:

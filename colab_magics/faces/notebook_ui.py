@@ -9,18 +9,23 @@ from __future__ import annotations
 import ast
 import html
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
-from ..ui import UI, Live, Notebook, RunningCell, Table, TerminalUI, chosen, numbered, ticking
+from .. import session
+from ..ui import UI, Live, Notebook, RunningCell, Table, TerminalUI, chosen, links, numbered, ticking
 from . import skip
 from .front_end import running_cell, where
 from .stop import stop
 
 _PACE = 0.5
 """Seconds between two updates of a live display."""
+_A_SECOND = 80_000
+"""So many bytes a second it sends to the front end at most: a large table is sent less often."""
 
 
 def make(ip: Any) -> UI:
@@ -174,6 +179,10 @@ class NotebookUI(ShellNames, ShellCells):
     def where(self) -> str:
         return where(self.ip)
 
+    def links_from(self) -> Path | None:
+        """Return the folder from which this front end reads links; None where they lead nowhere."""
+        return links.base(self.where, session.current().start_folder)
+
     def say(self, text: str) -> None:
         print(text, flush=True)  # noqa: T201
 
@@ -201,10 +210,10 @@ class NotebookUI(ShellNames, ShellCells):
 
     @contextmanager
     def live(self) -> Iterator[Live]:
-        table = _LiveTable()
+        table = _LiveTable(self.links_from())
         with ticking(lambda _: table.flush(), first=_PACE, every=_PACE):
             yield table
-        table.flush()
+        table.flush(last=True)
 
     def ask(self, question: str) -> bool:
         return (_input(f"{question} [y/N] ") or "").strip().lower() in ("y", "yes")
@@ -243,11 +252,13 @@ def _bundle(plain: str, markup: str) -> dict[str, str]:
 class _LiveTable:
     """The newest table, shown at the pace of `flush`."""
 
-    def __init__(self) -> None:
+    def __init__(self, links_from: Path | None) -> None:
+        self.links_from = links_from
         self.display = _Display()
         self.lock = threading.Lock()
         self.newest: Table | None = None
         self.shown: Table | None = None
+        self.next = 0.0
 
     def show(self, table: Table) -> None:
         first = self.newest is None
@@ -255,8 +266,11 @@ class _LiveTable:
         if first:
             self.flush()
 
-    def flush(self) -> None:
+    def flush(self, *, last: bool = False) -> None:
         with self.lock:
-            if self.newest is not None and self.newest != self.shown:
-                self.shown = self.newest
-                self.display.update(str(self.shown), self.shown._repr_html_())
+            if self.newest is None or self.newest == self.shown or (time.monotonic() < self.next and not last):
+                return
+            self.shown = self.newest
+            plain, markup = str(self.shown), self.shown.html(self.links_from)
+            self.display.update(plain, markup)
+            self.next = time.monotonic() + len((plain + markup).encode()) / _A_SECOND

@@ -12,7 +12,7 @@ from typing import Any
 
 from .front_end import cell_id
 
-LINE = "⏭ skipped: this cell belongs to the runs"
+LINE = "» skipped: this cell belongs to the runs"
 
 
 class Skip:

@@ -44,7 +44,7 @@ class Stopped(BaseException):
         return ""
 
     def _render_traceback_(self) -> list[str]:
-        return [f"⏹ {line}" if not number else line for number, line in enumerate(self.shown.splitlines() or [""])]
+        return [f"■ {line}" if not number else line for number, line in enumerate(self.shown.splitlines() or [""])]
 
 
 Stopped.__name__ = Stopped.__qualname__ = "SystemExit"

@@ -184,6 +184,11 @@ def progress(folder: Path, *, attempt: int, since: float = 0.0) -> str:
     return f"step {line.step:.12g} of {line.total}"
 
 
+def file_of(folder: Path) -> Path:
+    """Return the file of what a run reported."""
+    return folder / METRICS
+
+
 def recent(folder: Path) -> list[Line]:
     """Read the newest reports of a run: cheap enough for a table that is drawn twice a second."""
     path = folder / METRICS

@@ -243,6 +243,7 @@ class Fork(TypedDict, total=False):
     notebook_path: str | None
     fork: Count
     queue: str
+    goal: str
     runs: Required[list[Count]]
 
 

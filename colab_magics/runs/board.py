@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ColabMagicsError, Unavailable
 from ..mirror import control
-from ..payloads import payload_of
-from ..payloads.base import NOTEBOOK, kind_of
-from ..records import metrics, schema
 from ..records.names import LOG, SCHEDULER
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED, Status
 from ..ui import UI, Table
-from ..units import show_seconds, show_time, without_controls
 from . import compare, scheduler, usage
 from .compare import Result
+from .glance import as_table, tail
+from .looking import Looks
 from .plan import count_phases
 from .select import reread
 
-_NOT_THE_USERS = re.compile(r"── |══ |\[IPKernelApp\]|run .+: i_sub_job = ")
-"""How lines of a log begin that the run's cells did not print: ours, the kernel's last words, %fork's one line."""
-_MANY = 60
-"""Beyond so many rows a table leaves out the runs that are done."""
-_WIDE = 12
-"""More parameters, or metrics, than this share one column."""
+_SHARE = 0.015
+"""So much of a processor's time looking at runs may take."""
 
 
 @dataclass
@@ -57,6 +50,8 @@ class Board:
     """Whether what the runs printed was shown until they ended: a face shows nothing more."""
     on_screen: tuple[UI, int] | None = field(default=None, compare=False)
     """The face, and the number of its cell, whose live table has shown these runs: as its value they need not again."""
+    links_from: Path | None = field(default=None, compare=False)
+    """Where the front end in front reads links from, as its face says."""
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Board:
@@ -95,9 +90,9 @@ class Board:
         return compare.best(self.find(), metric, which)
 
     def overview(self) -> Table:
-        """Return how the runs stand as text, a column for each parameter and each metric."""
+        """Return how the runs stand as text: the table that is shown while they execute, too."""
         statuses = self.statuses()
-        return as_table(statuses, [*self.notes, *_job_notes(statuses)], kept=self.kept, wide=True)
+        return as_table(statuses, [*self.notes, *_job_notes(statuses)], kept=self.kept)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name in self.__dataclass_fields__:
@@ -132,10 +127,14 @@ class Board:
         self.on_screen = None
 
     def _repr_html_(self) -> str:
-        return self.overview()._repr_html_()
+        return self.overview().html(self.links_from)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(str(self))
+        printer.text(self.on_terminal())
+
+    def on_terminal(self) -> str:
+        """Write the table as text, not wider than the terminal when standard output is one."""
+        return self.overview().on_terminal()
 
     def watch(self, ui: UI, *, every: float = 0.5) -> list[tuple[Run, Status]]:
         """Show the runs until all have ended.
@@ -157,17 +156,21 @@ class Board:
         ColabMagicsError
             When nobody executes what is left.
         """
-        quiet = False
+        quiet, looks = False, Looks(self.find)
+        jobs = {run.folder.parent for run in self.find()}
         with ui.live() as live:
             while True:
-                began = time.monotonic()
+                began = time.thread_time()
                 # Before the look: a scheduler that ends after it has left nothing undone that this look can miss.
-                jobs, more = {run.folder.parent for run in self.find()}, self.waits_for_more()
+                more = self.waits_for_more()
                 fed = more or any(scheduler.is_running(job) for job in jobs)
-                statuses = self.statuses()
+                statuses = looks.statuses()
+                if not fed or _have_ended(statuses):
+                    statuses = self.statuses()  # what is decided by is read anew
+                jobs = {run.folder.parent for run, _ in statuses}
                 notices = [*(note for job in jobs for note in control.notices(job)), *self.tells(statuses)]
                 live.show(as_table(statuses, [*self.notes, *notices, *_job_notes(statuses)], kept=self.kept))
-                if not more and all(status.phase in ENDED for _, status in statuses):
+                if not more and _have_ended(statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
                         self.on_screen = None if ui.where in ("script", "terminal") else (ui, ui.cell)
@@ -179,7 +182,7 @@ class Board:
                         "Run the %fork line again: finished runs are kept, the others go on.",
                     )
                 # Looking at a thousand runs must not take from them what they need themselves.
-                _pause(max(every, 10 * (time.monotonic() - began)), jobs if fed else set())
+                _pause(max(every, (time.thread_time() - began) / _SHARE), jobs if fed else set())
 
     def waits_for_more(self) -> bool:
         """Whether other runs may come; not to a board of these."""
@@ -257,6 +260,10 @@ def _job_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
     ]
 
 
+def _have_ended(statuses: Sequence[tuple[Run, Status]]) -> bool:
+    return all(status.phase in ENDED for _, status in statuses)
+
+
 def _pause(seconds: float, jobs: set[Path]) -> None:
     """Wait so long; less when the last scheduler of these jobs ends meanwhile."""
     end = time.monotonic() + seconds
@@ -269,125 +276,3 @@ def _pause(seconds: float, jobs: set[Path]) -> None:
 def _last_words(jobs: set[Path]) -> str:
     logs = [job / SCHEDULER / LOG for job in jobs]
     return "\n".join(tail(log, lines=15) for log in logs if log.is_file())
-
-
-def as_table(
-    statuses: Sequence[tuple[Run, Status]],
-    notes: Sequence[str] = (),
-    *,
-    kept: Collection[Path] = (),
-    wide: bool = False,
-) -> Table:
-    """Write runs as rows: name, state, time, parameters, last metrics, what they use, last line of the log.
-
-    Parameters
-    ----------
-    statuses : sequence of (Run, Status)
-        The runs.
-    notes : sequence of str
-        Lines below the table.
-    kept : collection of Path
-        See `Board`.
-    wide : bool, default False
-        A column for each parameter and each metric, not one for all; where there are not too many of them.
-    """
-    shown, notes = list(statuses), list(notes)
-    if len(shown) > _MANY:
-        shown = [(run, status) for run, status in statuses if status.phase != "done"][:_MANY]
-        notes.append(f"{len(statuses) - len(shown)} more runs are not shown; %jobs list ID shows them.")
-    runs = [run for run, _ in shown]
-    devices = {job: usage.known_devices(job) for job in {run.folder.parent for run in runs}}
-    columns: list[tuple[str, list[str]]] = [("run", [run.id for run in runs])]
-    columns.append(("state", [status.full for _, status in shown]))
-    columns.append(("time", [_time(status, kept=run.folder in kept) for run, status in shown]))
-    columns.append(("command", [_command(run) for run in runs]))
-    columns += _columns(compare.places(runs))
-    columns += _values(runs, wide=wide)
-    columns += _columns(
-        [usage.columns(r.state(), devices[r.folder.parent], running=status.phase == "running") for r, status in shown]
-    )
-    columns.append(("last line", [last_line(run.log) for run in runs]))
-    # Columns in which nothing stands take room from those that matter.
-    always = ("run", "state", "time", "last line")
-    columns = [(name, cells) for name, cells in columns if name in always or any(cells)] if runs else []
-    rows = [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
-    return Table([name for name, _ in columns], rows, caption=caption(statuses), notes=notes)
-
-
-def caption(statuses: Sequence[tuple[Run, Status]]) -> str:
-    """Say how many runs are in which phase; and when that was so, while it still changes: tables stay on the screen."""
-    moving = any(status.phase not in ENDED for _, status in statuses)
-    return count_phases(statuses) + (f", as of {show_time(time.time())}" if moving else "")
-
-
-def _command(run: Run) -> str:
-    """Write what a run executes; nothing for a notebook, which is known."""
-    if run.problem or kind_of(run.record) == NOTEBOOK:
-        return ""
-    return metrics.one_line(payload_of(run.record).title(run.record)[1], width=60)
-
-
-def _time(status: Status, *, kept: bool) -> str:
-    if not status.started:
-        return ""
-    took = show_seconds((status.ended or time.time()) - status.started)
-    return f"kept ({took})" if kept else took
-
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    return [(name, [str(row.get(name, "")) for row in rows]) for name in compare.columns(rows)]
-
-
-def _values(runs: Sequence[Run], *, wide: bool) -> list[tuple[str, list[str]]]:
-    """Write parameters and last metrics: each in a column of its own, or all in one."""
-    parameters, reported = compare.values(runs, metrics.recent)
-    found = []
-    for title, rows, one in (("parameters", parameters, show_parameters), ("metrics", reported, show_metrics)):
-        names = compare.columns(rows)
-        if not wide or len(names) > _WIDE:
-            found.append((title, [one(run) for run in runs]))
-            continue
-        for name in names:
-            cells = [metrics.show_value(row[name]) if name in row else "" for row in rows]
-            if rows is reported and name == names[0]:
-                cells = ["  ".join(filter(None, pair)) for pair in zip(cells, map(_trend, runs), strict=True)]
-            found.append((metrics.one_line(name, width=40), cells))
-    return found
-
-
-def show_parameters(run: Run) -> str:
-    """Write a run's own values on one line."""
-    return metrics.one_line(", ".join(f"{key}={value}" for key, value in run.parameters.items()))
-
-
-def show_metrics(run: Run) -> str:
-    """Write the last values that a run reported on one line, with the trend of the first of them."""
-    values = metrics.one_line(metrics.show(metrics.compared(metrics.recent(run.folder))), width=100)
-    return "  ".join(filter(None, [values, _trend(run)]))
-
-
-def _trend(run: Run) -> str:
-    """Draw how the first metric that a run reported went."""
-    lines = metrics.recent(run.folder)
-    names = metrics.numeric_names(lines)
-    trend = [y for _, y in metrics.series(lines, names[0])] if names else []
-    return metrics.sparkline(trend, width=10) if len(trend) > 1 else ""
-
-
-def last_line(log: Path, *, width: int = 80) -> str:
-    """Return the last line that a run printed, without colours; of a progress bar its newest state."""
-    lines = [line for line in tail(log, lines=8).splitlines() if line.strip() and not _NOT_THE_USERS.match(line)]
-    text = lines[-1].strip() if lines else ""
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def tail(log: Path, *, lines: int) -> str:
-    """Return the last lines of a log, without colours."""
-    try:
-        raw = schema.read_bytes(log, start=-200 * lines - 4000) or b""
-    except OSError:
-        return ""
-    text = without_controls(raw.decode("utf-8", "replace"))
-    # What a carriage return overwrote on a terminal is no line of its own.
-    kept = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
-    return "\n".join(kept[-lines - 1 :]).strip("\n")

@@ -13,7 +13,7 @@ from ..errors import InvalidInput
 from ..records import metrics
 from ..records.run import Run
 from ..units import words
-from .board import show_parameters
+from .glance import show_parameters
 
 Point = tuple[float, float]
 

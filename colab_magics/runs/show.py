@@ -6,7 +6,6 @@ import contextlib
 import html
 import os
 import time
-import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,10 @@ from ..records import metrics, schema
 from ..records.run import LOCAL, Run
 from ..records.schema import linked
 from ..records.status import ENDED
+from ..ui import links
 from ..units import show_seconds, show_size, show_time, without_controls
 from . import scheduler, usage
-from .board import tail
+from .glance import tail
 from .of_queue import claims
 
 
@@ -223,11 +223,7 @@ class Link:
     @property
     def href(self) -> str | None:
         """The link, relative to the notebook that shows it; None where links lead nowhere."""
-        if self.base is None:
-            return None
-        relative = os.path.relpath(os.path.realpath(self.path), os.path.realpath(self.base))
-        # "./" in front: a name with a colon in it would be read as an address.
-        return urllib.parse.quote(relative if relative.startswith("../") else f"./{relative}")
+        return None if self.base is None else links.href(self.path, self.base)
 
     def _repr_html_(self) -> str:
         text = html.escape(str(self.path))
@@ -260,9 +256,6 @@ def link(run: Run, *, where: str, start_folder: Path) -> Link:
     if file is None:
         kind = payload_of(run.record).title(run.record)[0]
         raise NotFound(f"{run.id} has no executed {kind}: {status.text}.", f"%jobs logs {run.id} shows its log.")
-    named = os.environ.get("JPY_SESSION_NAME") or ""
-    notebook = Path(named) if named.endswith(".ipynb") and os.path.isabs(named) else None
-    base = (notebook.parent if notebook else start_folder) if where in ("jupyter", "vscode") else None
     notes = [] if file in (run.notebook, run.log) else [f"This is an earlier attempt: {run.id} is {status.full}."]
     if where.startswith("colab"):
         notes.append(
@@ -276,4 +269,4 @@ def link(run: Run, *, where: str, start_folder: Path) -> Link:
                 f"To go on at that point: %fork … here={run.index} in the main notebook makes it this run; "
                 f"execute its cells up to cell {status.error['cell']}."
             )
-    return Link(file, base, tuple(notes))
+    return Link(file, links.base(where, start_folder), tuple(notes))

@@ -56,6 +56,8 @@ class Order:
         Which GPUs each run gets.
     outputs : sequence of str
         Patterns of files of the project that runs on other machines write, and that come home.
+    goal : str
+        What tables mark the best run by: ``min:loss``.
     """
 
     job_folder: Path
@@ -74,6 +76,7 @@ class Order:
     workers: int | None = None
     resources: Resources = field(default_factory=Resources)
     outputs: Sequence[str] = ()
+    goal: str = ""
 
     @property
     def at_once(self) -> str:
@@ -190,7 +193,7 @@ def _start(order: Order, engine: Engine, held: list[int]) -> tuple[Board, Plan]:
         if made.execute:
             record |= order.draft.freeze(job_folder / SCHEDULER, held)
         folders = attempts.write(made, job_folder, order.draft, record)
-        joined.remember(job_folder, record, made.order)
+        joined.remember(job_folder, record, made.order, goal=order.goal)
         if folders or made.adopt:
             adopt = [run.folder for run in made.adopt]
             scheduler.start(
@@ -251,7 +254,7 @@ def _join_those_that_run(order: Order, busy: Busy) -> tuple[Board, Plan]:
     plan.check_code(waiting, order.draft.hashes, order.resume)
     if order.workers is not None:
         scheduler.set_workers(order.job_folder, order.resources.at_once or order.workers)
-    joined.remember(order.job_folder, order.record(), made.order)
+    joined.remember(order.job_folder, order.record(), made.order, goal=order.goal)
     made.adopt += waiting
     made.execute, made.resumed = [], {}
     return _board(order, made), made

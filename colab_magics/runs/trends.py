@@ -9,7 +9,7 @@ from ..records import metrics
 from ..records.metrics import Line
 from ..records.run import Run
 from ..ui import Table
-from .board import caption
+from .glance import caption
 
 _MANY = 200
 """Rows beyond which the table is cut."""

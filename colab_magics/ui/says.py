@@ -130,6 +130,10 @@ class _ChangedLines:
             if self.seen.get(name) != state:
                 self.seen[name] = state
                 self.ui.say("  ".join(str(cell) for cell in row if str(cell)))
+        for name, state in table.others:
+            if self.seen.get(name, "waiting") != state:
+                self.seen[name] = state
+                self.ui.say(f"{name}  {state}")
 
 
 @contextmanager

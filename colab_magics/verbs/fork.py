@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import session
 from ..errors import InvalidInput
 from ..units import count, indices, seconds
+from ..units import goal as checked_goal
 from . import bare, body, call_only, fork_queue, runtime
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def fork(
     cell_time: str | None = None,
     retries: int = 0,
     max_failures: int | None = None,
+    goal: str | None = None,
     resume: Literal["keep", "rerun"] | None = None,
     then: Literal["stop", "continue"] | None = None,
     try_: str | None = None,
@@ -134,6 +136,9 @@ def fork(
     max_failures : int, optional
         When so many runs have failed, no other is started. The notebook goes on to ``%join`` with those that failed
         marked as such, instead of ending with an error.
+    goal : str, optional
+        What the runs are to reach, of a metric that they report: ``min:loss``, ``max:accuracy``. Tables mark the best
+        run that has finished; nothing else depends on it.
     resume : {"keep", "rerun"}, optional
         What to do with finished runs whose code changed since. ``rerun`` executes all runs of this call anew: the old
         folders move aside, nothing is deleted.
@@ -199,8 +204,7 @@ def fork(
     of = fork_queue.asked(runs, how, grid=grid, n=n, only=only, first=first, done_file=done_file, here=here)
     points, names = ([], []) if of is not None else asked_for(grid, n, yes=yes)
     said = str(workers) != "auto"
-    engine, current = open_engine(on, options), ui.notebook(notebook)
-    current = replace(current, content=forks.prepare(current.content))
+    engine, current = open_engine(on, options), _prepared(ui.notebook(notebook))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
     project = which_job.which(shell, current)
     machine = engine.settle(project.data_job, _cwd(current), workers, gpus, ui)
@@ -227,6 +231,7 @@ def fork(
         secrets=shell.secrets,
         workers=at_once if said else None,
         resources=machine,
+        goal=checked_goal(goal),
     )
     place = mine if current.current else _place_here(ui)
     joins = _check_cells(draft, place, names, then)
@@ -259,6 +264,12 @@ def _check_end(project: Project, joins: Cell | None, then: str | None, *, wanted
     below = f"at its %join (cell {joins.number})" if joins is not None else "below it" if then == "continue" else ""
     if wanted:
         runtime.can_end_after_runs(project, waits=waits, goes_on=below)
+
+
+def _prepared(notebook: Notebook) -> Notebook:
+    from ..payloads import forks
+
+    return replace(notebook, content=forks.prepare(notebook.content))
 
 
 def _start(ui: UI, order: Order, note: str, of: Asked | None) -> tuple[Board, Board]:

@@ -204,7 +204,7 @@ def _wait(host: str, run: Run, chosen: Forward, token: str) -> None:
     """Wait until the server answers."""
     from ..records.status import ENDED
     from ..relay import lab as room
-    from ..runs.board import tail
+    from ..runs.glance import tail
 
     end = time.monotonic() + _START_SECONDS
     while not room.answers(chosen.port, token):

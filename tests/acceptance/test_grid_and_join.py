@@ -57,7 +57,7 @@ def test_the_main_notebook_skips_to_join_and_goes_on(
 ) -> None:
     replies = send(front, CELLS)
     assert [reply.status for reply in replies] == ["ok"] * 7, [reply.traceback for reply in replies]
-    assert [reply.out.count("⏭ skipped") for reply in replies] == [0, 0, 0, 1, 1, 0, 0]
+    assert [reply.out.count("» skipped") for reply in replies] == [0, 0, 0, 1, 1, 0, 0]
     assert replies[5].out == "4\n"
     expected = [(0.001, 3, "a", 0), (0.001, 4, "b", 1), (2, 3, "a", 2), (2, 4, "b", 3)]
     assert replies[6].out == f"{sorted(map(repr, expected))} False\n"
@@ -65,10 +65,10 @@ def test_the_main_notebook_skips_to_join_and_goes_on(
 
 def test_cell_by_cell_a_runs_cell_is_skipped_and_others_are_not(front: Front, tmp_path: Path) -> None:
     all_at_once(front, CELLS[:3])
-    assert "⏭ skipped" in front.run(CELLS[4]).out
+    assert "» skipped" in front.run(CELLS[4]).out
     assert front.run("print(lr)").out == "0.1\n"  # a scratch cell, with this notebook's own values
     edited = notebook_ids(tmp_path)[3]
-    assert "⏭ skipped" in front.collect(front.send_cell("an edited cell", edited))[0].out
+    assert "» skipped" in front.collect(front.send_cell("an edited cell", edited))[0].out
     front.run(CELLS[5])
     assert front.run("print(2)").out == "2\n"
     assert front.collect(front.send_cell("print('edited again')", edited))[0].out == "edited again\n"

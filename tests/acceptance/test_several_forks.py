@@ -78,7 +78,7 @@ def as_lab(front: Front, path: Path, cells: list[str]) -> list[Reply]:
 def test_each_fork_has_its_own_cells_runs_and_join(front: Front, tmp_path: Path) -> None:
     replies = as_lab(front, tmp_path / "main.ipynb", CELLS)
     assert [reply.status for reply in replies] == ["ok"] * len(CELLS), [reply.traceback for reply in replies]
-    assert ["⏭" in reply.out for reply in replies] == [n in (3, 7) for n in range(len(CELLS))]
+    assert ["»" in reply.out for reply in replies] == [n in (3, 7) for n in range(len(CELLS))]
     check(tmp_path, replies[-1].out)
     # By hand, out of order: the cell decides.
     again = front.collect(front.send_cell(CELLS[4], ids_of(tmp_path / "main.ipynb")[4]))[0]
@@ -172,5 +172,5 @@ def test_a_driver_leaves_out_what_stands_above_its_own_join(front: Front, tmp_pa
     cells += ["print(len(runs), 'trained' in globals())"]
     write(tmp_path / "main.ipynb", cells)
     replies = front.collect(*[front.send(cell) for cell in cells], timeout=100)
-    assert "⏭ skipped" in replies[2].out
+    assert "» skipped" in replies[2].out
     assert replies[4].out == "2 False\n", [reply.traceback for reply in replies]

@@ -34,8 +34,8 @@ def test_run_all_skips_to_join_and_goes_on(lab: Lab, tmp_path: Path) -> None:
     lab.open("join/t.ipynb")
     lab.run_all()
     lab.page.screenshot(path=tmp_path / "join.png", full_page=True)
-    assert "⏭ skipped" in lab.said(3)
-    assert "⏭ skipped" in lab.said(4)
+    assert "» skipped" in lab.said(3)
+    assert "» skipped" in lab.said(4)
     assert "sweep/3" in lab.said(2)
     assert lab.said(2).count("4 done") == 2  # text and HTML of the one live table
     assert "4 done" in lab.said(5)

@@ -34,7 +34,7 @@ def test_run_all_forks_this_very_notebook(lab: Lab, tmp_path: Path) -> None:
     lab.run_all()
     lab.page.screenshot(path=tmp_path / "live.png", full_page=True)
     assert "3 done" in lab.said(2), lab.story()
-    assert "⏭ skipped" in lab.said(3)
+    assert "» skipped" in lab.said(3)
     assert "['0.2', '0.3', '0.4'] 0.1" in lab.said(5)
     first = lab.root / "live" / "net" / "data_job" / "live" / "sub_job_000"
     executed = nbformat.read(first / "notebook.ipynb", as_version=4)

@@ -46,7 +46,7 @@ def test_two_notebooks_eat_from_one_table(lab: Lab, tmp_path: Path) -> None:
     assert "Nothing uses the column remarks" in lab.said(2), story
     assert "2 done" in lab.said(2), story
     assert "ZeroDivisionError" in lab.said(2), story
-    assert "⏭ skipped" in lab.said(3)
+    assert "» skipped" in lab.said(3)
     assert "here=0" not in lab.said(3)
     assert "draft" in lab.said(6), story
     assert "5 / 5" in lab.said(6), story

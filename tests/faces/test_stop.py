@@ -54,7 +54,7 @@ def test_nothing_queued_below_a_stop_runs(front: Front, tmp_path: Path) -> None:
     sent = [front.send(cell) for cell in cells]
     replies = front.collect(*sent)
     assert {file.name for file in tmp_path.glob("ran_*")} == {f"ran_{number}" for number in range(20)}
-    assert replies[20].traceback == ["⏹ the rest is for later"]
+    assert replies[20].traceback == ["■ the rest is for later"]
     assert (replies[20].ename, replies[20].evalue) == ("SystemExit", "")
     assert {reply.status for reply in replies[21:]} <= {"error", "aborted"}
 
@@ -69,12 +69,12 @@ def test_requests_that_arrive_after_the_abort_are_stopped_too(front: Front, tmp_
     replies = front.collect(*[front.send(f"open('late_{number}', 'w').close()") for number in range(20)])
     assert list(tmp_path.iterdir()) == []
     said = {line for reply in replies for line in reply.traceback}
-    assert said == {"⏹ not run: stopped above"}
+    assert said == {"■ not run: stopped above"}
 
 
 def test_nobody_waits_for_a_queue_that_papermill_never_has(front: Front) -> None:  # ✗ it waited 0.3 s
     front.run("import colab_magics.faces.stop as stop\nstop.QUEUE_ARRIVES = 1000")
-    assert front.run("%stop enough", allow_stdin=False).traceback == ["⏹ enough"]
+    assert front.run("%stop enough", allow_stdin=False).traceback == ["■ enough"]
 
 
 def wait(seconds: float) -> None:
@@ -91,7 +91,7 @@ def test_a_slow_page_that_sends_for_many_seconds_runs_nothing_below(front: Front
         wait(here)
         date += timedelta(seconds=pause)
         reply = run_at(front, f"open('late_{number}', 'w').close()", date)
-        assert reply.traceback == ["⏹ not run: stopped above"], number
+        assert reply.traceback == ["■ not run: stopped above"], number
     assert list(tmp_path.iterdir()) == []
     wait(1.6)
     assert run_at(front, "print('runs')", date + timedelta(seconds=1.6)).out == "runs\n"
@@ -103,7 +103,7 @@ def test_requests_that_a_slow_line_held_up_run_no_more_than_others(front: Front,
     began = datetime.now(UTC)
     front.collect(send_at(front, "%stop", began), send_at(front, "1", began))
     reply = run_at(front, "open('late', 'w').close()", began + timedelta(seconds=100))
-    assert reply.traceback == ["⏹ not run: stopped above"]
+    assert reply.traceback == ["■ not run: stopped above"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -119,7 +119,7 @@ def test_a_cell_that_was_stopped_runs_when_it_is_sent_again(front: Front) -> Non
     began = datetime.now(UTC)
     front.collect(*[send_at(front, cell, began) for cell in ("%stop", "1", "2")])
     first, again = [run_at(front, "print('runs')", began, "cell-7") for _ in range(2)]
-    assert first.traceback == ["⏹ not run: stopped above"]
+    assert first.traceback == ["■ not run: stopped above"]
     assert again.out == "runs\n"
     assert front.run(GUARDS).out == "0\n"
 
@@ -129,7 +129,7 @@ def test_a_cell_that_is_transformed_twice_is_stopped_once_and_for_all(front: Fro
     assert front.run(f"{PATIENT}\n{twice}").status == "ok"
     began = datetime.now(UTC)
     front.collect(send_at(front, "%stop", began))
-    assert run_at(front, "open('below', 'w').close()", began).traceback == ["⏹ not run: stopped above"]
+    assert run_at(front, "open('below', 'w').close()", began).traceback == ["■ not run: stopped above"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,7 +153,7 @@ def test_a_second_run_all_stops_at_the_same_place(front: Front, tmp_path: Path) 
 def test_a_stop_inside_of_other_code_stops(front: Front, tmp_path: Path, cell: str) -> None:
     replies = front.collect(*[front.send(one) for one in (cell, "open('below', 'w')")])
     assert replies[0].ename == "SystemExit"
-    assert replies[0].traceback == ["⏹ stopped here; the cells below were not run"]
+    assert replies[0].traceback == ["■ stopped here; the cells below were not run"]
     assert "swallowed" not in replies[0].out
     assert not (tmp_path / "below").exists()
 
@@ -163,7 +163,7 @@ def test_the_api_stops_without_load_ext(start_kernel: Callable[..., Front], tmp_
     replies = front.collect(
         *[front.send(one) for one in ("import colab_magics", "colab_magics.stop('enough')", "open('below', 'w')")]
     )
-    assert replies[1].traceback == ["⏹ enough"]
+    assert replies[1].traceback == ["■ enough"]
     assert not (tmp_path / "below").exists()
 
 
@@ -191,7 +191,7 @@ def test_a_notebook_run_as_an_ipython_script_stops(tmp_path: Path) -> None:
     # B22: the notebook as a script, with its magics
     (tmp_path / "s.ipy").write_text("%load_ext colab_magics\nprint('above')\n%stop\nprint('more')\n")
     done = ipython(tmp_path / "s.ipy")
-    assert done.stdout == "above\n⏹ stopped here; the cells below were not run\n"
+    assert done.stdout == "above\n■ stopped here; the cells below were not run\n"
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -236,7 +236,7 @@ def test_papermill_counts_a_stop_as_a_success(tmp_path: Path, monkeypatch: pytes
     done = executed(tmp_path, "open('above', 'w')", "%stop", "open('below', 'w')")
     assert (tmp_path / "above").exists()
     assert not (tmp_path / "below").exists()
-    assert "⏹ stopped here" in "".join(done.cells[2].outputs[0].traceback)
+    assert "■ stopped here" in "".join(done.cells[2].outputs[0].traceback)
 
 
 def test_a_cell_that_fails_after_a_stop_is_still_a_failure(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_cell_that_fails_after_a_stop_is_still_a_failure(tmp_path: Path) -> No
         "%load_ext colab_magics\nip = get_ipython()\nip.run_cell('%stop')\nprint(ip.last_execution_succeeded)\n1 / 0\n"
     )
     done = ipython(tmp_path / "s.ipy")
-    assert done.stdout.splitlines()[:2] == ["⏹ stopped here; the cells below were not run", "True"]
+    assert done.stdout.splitlines()[:2] == ["■ stopped here; the cells below were not run", "True"]
     assert done.returncode == 1
 
 
@@ -279,7 +279,7 @@ def test_nbclient_stops_there_with_its_own_error(tmp_path: Path, monkeypatch: py
         NotebookClient(made, resources={"metadata": {"path": str(tmp_path)}}, kernel_name="python3").execute()
     assert caught.value.ename == "SystemExit"
     nbformat.validate(made)
-    assert made.cells[1].outputs[0].traceback == ["⏹ enough"]
+    assert made.cells[1].outputs[0].traceback == ["■ enough"]
     assert not (tmp_path / "below").exists()
 
 
@@ -287,4 +287,4 @@ def test_what_is_raised_is_no_exception_that_users_catch() -> None:
     stopped = Stopped("two\nlines")
     assert not isinstance(stopped, Exception | SystemExit)
     assert str(stopped) == ""
-    assert stopped._render_traceback_() == ["⏹ two", "lines"]
+    assert stopped._render_traceback_() == ["■ two", "lines"]

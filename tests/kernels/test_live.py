@@ -46,7 +46,7 @@ def run_all(front: Front, cells: list[str]) -> list[Reply]:
 
 def run_later(front: Front, cell: str) -> Reply:
     """Run a cell once the stop of Run All is over."""
-    return poll(lambda: (reply := front.run(cell)).traceback != ["⏹ not run: stopped above"] and reply)
+    return poll(lambda: (reply := front.run(cell)).traceback != ["■ not run: stopped above"] and reply)
 
 
 def failure(reply: Reply) -> str:

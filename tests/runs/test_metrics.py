@@ -260,5 +260,5 @@ subprocess.run([sys.executable, "-c", "import colab_magics; colab_magics.report(
         {"loss": 1 / 4, "final": True, "step": 2},
     ]
     table = colab_magics.jobs().overview()
-    assert table.columns[3:6] == ["loss", "final", "step"]
-    assert table.rows[0][3:6] == ["0.3333  █▃▁", "True", "2"]
+    assert table.columns[3:7] == ["step", "loss", "trend", "final"]
+    assert table.rows[0][3:7] == ["2", "0.3333", "█▃▁", "True"]

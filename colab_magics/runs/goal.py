@@ -1,0 +1,85 @@
+"""What the runs of a ``%fork`` are to reach, as ``goal=min:loss`` says it, and which of them is nearest.
+
+It changes nothing of the runs: it stands in forks.json beside the fork's runs, and tables show it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..records import metrics, schema
+from ..records.names import FORKS, SCHEDULER, folder_name
+from ..records.run import Run
+from ..records.status import Status
+from .of_queue import claims
+
+
+class Goal(NamedTuple):
+    """Less of a metric, or more."""
+
+    way: str
+    metric: str
+
+    def __str__(self) -> str:
+        return f"{self.way}:{self.metric}"
+
+    def best(self, runs: Sequence[Run]) -> Run | None:
+        """Return the run whose last value is best; the first of equal ones, None where none has a number."""
+        sign = 1 if self.way == "min" else -1
+        known = [(sign * value, i) for i, run in enumerate(runs) if (value := _last(run, self.metric)) is not None]
+        return runs[min(known)[1]] if known else None
+
+
+def best_runs(statuses: Sequence[tuple[Run, Status]]) -> tuple[Goal | None, set[Path]]:
+    """Return the goal of these runs, the first where forks have different ones, and the best run of each fork.
+
+    The best is that of all finished runs of the fork, whether they are among these or not.
+    """
+    known, first, found = {run.folder: status for run, status in statuses}, None, set()
+    for job in dict.fromkeys(run.folder.parent for run, _ in statuses):
+        for entry in schema.read_or_nothing(job / SCHEDULER / FORKS, schema.Forks).get("forks", []):
+            way, _, metric = str(entry.get("goal") or "").partition(":")
+            folders = _members(job, entry) if way and metric else []
+            if not known.keys() & set(folders):
+                continue
+            goal = Goal(way, metric)
+            first = first or goal
+            if (best := goal.best(_done(folders, known, statuses))) is not None:
+                found.add(best.folder)
+    return first, found
+
+
+def _members(job: Path, entry: Mapping[str, Any]) -> list[Path]:
+    if queue := entry.get("queue"):
+        return [run.folder for run in claims.runs(job, queue)]
+    return [job / folder_name(index) for index in entry["runs"]]
+
+
+def _done(folders: Sequence[Path], known: Mapping[Path, Status], statuses: Sequence[tuple[Run, Status]]) -> list[Run]:
+    runs = {run.folder: run for run, _ in statuses}
+    found = []
+    for folder in folders:
+        run = runs.get(folder) or Run.look(folder)
+        if (known.get(folder) or run.status()).phase == "done":
+            found.append(run)
+    return found
+
+
+def _last(run: Run, metric: str) -> float | None:
+    path = metrics.file_of(run.folder)
+    try:
+        stat = path.lstat()
+    except OSError:
+        return None
+    return _last_value(path, metric, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _last_value(path: Path, metric: str, size: int, changed: int) -> float | None:
+    """Read it once; a file's size and time of change make a new entry of the cache."""
+    value = metrics.as_number(metrics.compared(metrics.recent(path.parent)).get(metric))
+    return value if value is not None and not math.isnan(value) else None

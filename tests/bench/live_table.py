@@ -1,0 +1,115 @@
+"""What the live table of five hundred runs costs: processor time of the notebook's kernel, and bytes to the front end.
+
+``python tests/bench/live_table.py [RUNS] [SECONDS]``. Four runs move, twice a second, and a run ends each second; the
+others wait or are done.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from runs.folders import leave_run  # noqa: E402 (the paths come first)
+
+from colab_magics import process  # noqa: E402
+from colab_magics.faces import notebook_ui  # noqa: E402
+from colab_magics.records.names import METRICS, STATE, folder_name  # noqa: E402
+from colab_magics.records.run import runs_of  # noqa: E402
+from colab_magics.runs.board import Board  # noqa: E402
+
+SHARE, BYTES = 0.02, 100_000
+MOVING = 4
+
+
+class Watched(notebook_ui.NotebookUI):
+    """A notebook's face whose front end only counts what comes."""
+
+    where = "jupyter"  # type: ignore[assignment]
+    cell = 1  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        pass
+
+    def links_from(self) -> Path:
+        return Path.cwd()
+
+
+def main(runs: int = 500, seconds: float = 20.0) -> None:
+    """Measure and print."""
+    sent: list[int] = []
+    notebook_ui._Display.__init__ = lambda self: None  # type: ignore[assignment, method-assign]
+    notebook_ui._Display.update = (  # type: ignore[method-assign]
+        lambda self, plain, markup: sent.append(len(json.dumps({"text/plain": plain, "text/html": markup}).encode()))
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        job = Path(folder, "data_job", "many")
+        reports = [{"loss": 1 / (1 + i), "acc": i / 50, "step": i} for i in range(50)]
+        for index in range(runs):
+            phase = "done" if index < runs // 5 else "running" if index < runs // 5 + MOVING else None
+            given = {"lr": 10 ** -(index % 5), "size": index, "name": "a word or two"}
+            alive = {"alive": True, "started": time.time()} if phase == "running" else {}
+            leave_run(job, index, phase, parameters=given, reports=reports if phase else None, **alive)  # type: ignore[arg-type]
+        mover = multiprocessing.get_context("fork").Process(target=_move, args=(job, runs // 5), daemon=True)
+        mover.start()
+        board, done = _Fed(lambda: runs_of(job)), threading.Event()
+        board.over = done
+        watcher = threading.Thread(target=board.watch, args=(Watched(),))
+        watcher.start()
+        time.sleep(3)  # the first look is not the usual one
+        sent.clear()
+        before, began = time.process_time(), time.monotonic()
+        time.sleep(seconds)
+        took = time.monotonic() - began
+        share, rate = (time.process_time() - before) / took, sum(sent) / took
+        print(f"{runs} runs: {100 * share:.2f} % of a core (goal {100 * SHARE:g} %: {_met(share <= SHARE)})")
+        print(
+            f"{rate / 1000:.1f} kB/s in {len(sent) / took:.2f} updates/s (goal {BYTES / 1000:g}: {_met(rate <= BYTES)})"
+        )
+        done.set()
+        watcher.join()
+        mover.terminate()
+
+
+class _Fed(Board):
+    """A board that a scheduler feeds until all is over."""
+
+    over: threading.Event
+
+    def waits_for_more(self) -> bool:
+        if self.over.is_set():
+            raise SystemExit
+        return True
+
+
+def _move(job: Path, first: int) -> None:
+    """Be four runs: report twice a second, and end the oldest of them each second."""
+    folders = [job / folder_name(index) for index in range(first, first + MOVING)]
+    for count in itertools.count():
+        for folder in folders:
+            line = {"time": time.time(), "attempt": 1, "step": count, "values": {"loss": 1 / (1 + count), "total": 1e6}}
+            with open(folder / METRICS, "a") as stream:
+                stream.write(json.dumps(line) + "\n")
+        if count % 2:
+            state = process.read_json(folders[0] / STATE) or {}
+            process.write_json(folders.pop(0) / STATE, {**state, "phase": "done", "ended": time.time()})
+            first += 1
+            folders.append(job / folder_name(first + MOVING - 1))
+            process.write_json(folders[-1] / STATE, {**state, "started": time.time()})
+        time.sleep(0.5)
+
+
+def _met(good: bool) -> str:
+    return "met" if good else "MISSED"
+
+
+if __name__ == "__main__":
+    main(*(int(word) for word in sys.argv[1:3]))
