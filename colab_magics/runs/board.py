@@ -21,8 +21,8 @@ from .looking import Looks
 from .plan import count_phases
 from .select import reread
 
-_SHARE = 0.015
-"""So much of a processor's time looking at runs may take."""
+_SHARE, _LONGEST = 0.012, 2.0
+"""So much of a processor's time looks at runs may take, and so many seconds may lie between two, however many they are."""
 
 
 @dataclass
@@ -182,7 +182,8 @@ class Board:
                         "Run the %fork line again: finished runs are kept, the others go on.",
                     )
                 # Looking at a thousand runs must not take from them what they need themselves.
-                _pause(max(every, (time.thread_time() - began) / _SHARE), jobs if fed else set())
+                used = time.thread_time() - began
+                _pause(max(every, min(used / _SHARE, _LONGEST)), jobs if fed else set())
 
     def waits_for_more(self) -> bool:
         """Whether other runs may come; not to a board of these."""
@@ -268,7 +269,7 @@ def _pause(seconds: float, jobs: set[Path]) -> None:
     """Wait so long; less when the last scheduler of these jobs ends meanwhile."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, 0.02))
+        time.sleep(min(left, max(0.02, seconds / 20)))
         if jobs and not any(scheduler.is_running(job) for job in jobs):
             return
 

@@ -24,6 +24,7 @@ from colab_magics import process  # noqa: E402
 from colab_magics.faces import notebook_ui  # noqa: E402
 from colab_magics.records.names import METRICS, STATE, folder_name  # noqa: E402
 from colab_magics.records.run import runs_of  # noqa: E402
+from colab_magics.runs import scheduler  # noqa: E402
 from colab_magics.runs.board import Board  # noqa: E402
 
 SHARE, BYTES = 0.02, 100_000
@@ -91,7 +92,12 @@ class _Fed(Board):
 
 
 def _move(job: Path, first: int) -> None:
-    """Be four runs: report twice a second, and end the oldest of them each second."""
+    """Be a scheduler, and four runs: they report twice a second, and the oldest of them ends each second."""
+    with scheduler.taken(job):
+        _move_on(job, first)
+
+
+def _move_on(job: Path, first: int) -> None:
     folders = [job / folder_name(index) for index in range(first, first + MOVING)]
     for count in itertools.count():
         for folder in folders:

@@ -170,11 +170,11 @@ def test_columns_without_anything_are_left_out(project: Project) -> None:
     process.write_json(run.folder / "state.json", {**state, "usage": used, "gpus": [uuid, "GPU-9"]})
     table = jobs().overview()
     assert list(table.columns)[3:7] == ["memory", "cpu", "gpu", "gpu memory"]
-    assert [row[3:7] for row in table.rows] == [[""] * 4, ["3.0 GB", "0 %", "GPU-5d5ba0d6,GPU-9", "1.0 GB"]]
+    assert [row[3:7] for row in table.rows] == [["3.0 GB", "0 %", "GPU-5d5ba0d6,GPU-9", "1.0 GB"], [""] * 4]
     assert "gpu memory 1.0 GB, 2.0 GB peak (sampled)" in str(jobs.show("1"))
     (project.data_job / ".scheduler").mkdir()
     process.write_json(project.data_job / ".scheduler" / "gpus.json", {"devices": {uuid: "0:1 NVIDIA A100 MIG 1g.5gb"}})
-    assert jobs().overview().rows[1][5] == "0:1,GPU-9"
+    assert jobs().overview().rows[0][5] == "0:1,GPU-9"
     assert f"gpu        0:1 NVIDIA A100 MIG 1g.5gb ({uuid}); GPU-9" in str(jobs.show("1"))
 
 
