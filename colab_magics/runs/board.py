@@ -22,7 +22,7 @@ from .plan import count_phases
 from .select import reread
 
 _SHARE, _LONGEST = 0.012, 2.0
-"""So much of a processor's time looks at runs may take, and so many seconds may lie between two, however many they are."""
+"""So much of a processor's time looks may take; and so many seconds lie between two of them at most."""
 
 
 @dataclass
