@@ -363,7 +363,7 @@ def _wait(folder: Folder, run: Callable[[], Run | None]) -> None:
         When it could not be opened; says why.
     """
     from ..records.status import ENDED
-    from ..runs.board import tail
+    from ..runs.glance import tail
 
     end = time.monotonic() + _OPEN_SECONDS
     while (phase := (state := folder.state()).get("phase")) not in ("open", "cut"):
