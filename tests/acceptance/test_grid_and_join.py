@@ -96,7 +96,7 @@ def test_runs_show_themselves_once_in_the_cell_that_watched_them_and_as_columns_
     assert len(front.run("%jobs watch").data) == 1  # the live table
     assert len(front.run("runs = %jobs watch").data) == 1
     shown = front.run("runs").data
-    assert "lr     n_epoch  name" in shown[0]["text/plain"]
+    assert "lr  n_epoch  name" in shown[0]["text/plain"]
     assert all(f">{name}<" in shown[0]["text/html"] for name in ("state", "lr", "n_epoch", "name"))
     assert front.run("print(runs.sort_values('lr').iloc[0].lr, runs['lr'].max())").out == "0.001 2.0\n"
 
