@@ -65,6 +65,10 @@ def _run(words: list[str]) -> object:
         return overview()
     if words[0] in ("--version", "-V"):
         return f"colab-magics {__version__}"
+    if words[0] == "completion":
+        from .faces.shell_completion import answer
+
+        return answer(words[1:])
     name, rest = words[0], None
     if name not in VERBS:
         raise did_you_mean(name, VERBS, kind="verb of colab-magics")

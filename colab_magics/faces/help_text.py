@@ -94,5 +94,6 @@ def overview() -> str:
             *lines,
             "",
             "colab-magics VERB --help says more about one of them.",
+            "colab-magics completion bash|zsh|fish writes what makes Tab complete them.",
         ]
     )
