@@ -18,12 +18,15 @@ TREES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for p
 BETWEEN_MACHINES = "a question that only a defect of ours can ask; it is answered so over the connection"
 AGAIN = "a state between two programs of ours: the engine tries again by itself, and says so in its own words"
 WORDED_ABOVE = "what a program or a thread said; whoever called it says what that means, and the mend"
+IN_A_NOTE = "said in a pod, where it becomes a note of its run"
 WITHOUT = {
     "engines/ray/there.py": BETWEEN_MACHINES,
     "engines/ssh/attempts.py": BETWEEN_MACHINES,
     "engines/ssh/code.py": BETWEEN_MACHINES,
     "engines/ssh/there.py": BETWEEN_MACHINES,
     "engines/kubernetes/cluster.py": AGAIN,
+    "engines/kubernetes/home.py": AGAIN,
+    "engines/kubernetes/results.py": IN_A_NOTE,
     "engines/ray/nodes.py": AGAIN,
     "engines/slurm/engine.py": AGAIN,
     "engines/ssh/beside.py": AGAIN,

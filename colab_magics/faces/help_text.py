@@ -15,7 +15,7 @@ from .signature import Option, Words, option_of, options, positionals, takes_oth
 
 def summary(function: Callable[..., Any]) -> str:
     """Return the first line of a docstring."""
-    return (inspect.getdoc(function) or "").partition("\n")[0]
+    return _plain((inspect.getdoc(function) or "").partition("\n")[0])
 
 
 def usage(name: str, word: str | None, face: Words) -> str:
