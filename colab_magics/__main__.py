@@ -30,10 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = _run(list(sys.argv[1:] if argv is None else argv))
         if result is not None and not getattr(result, "shown", False):
-            # A DataFrame prints itself with columns and rows left out; a table knows how wide a terminal is.
-            kind = type(result)
-            to_text = getattr(kind, "to_string", getattr(kind, "on_terminal", str))
-            print(to_text(result))  # noqa: T201
+            from .faces.shell import as_text
+
+            print(as_text(result))  # noqa: T201
         sys.stdout.flush()
         if stay := getattr(result, "stay", None):
             stay()  # what is open in this process, such as a port, until Ctrl-C
@@ -42,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ColabMagicsError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        from .faces.shell import error_text
+
+        print(f"error: {error_text(error)}", file=sys.stderr)  # noqa: T201
         return 2 if isinstance(error, InvalidInput) else error.status if isinstance(error, RunsFailed) else 1
     except KeyboardInterrupt as interrupt:
         print(" ".join(map(str, interrupt.args)) or "interrupted", file=sys.stderr)  # noqa: T201
@@ -54,14 +55,20 @@ def _run(words: list[str]) -> object:
     from .faces.app import call
     from .faces.help_text import overview, verb_help
     from .faces.logs import set_log_level
+    from .faces.shell import install
     from .faces.signature import SHELL
     from .line import Token
 
     set_log_level()
+    install()
     if not words or words[0] in ("--help", "-h", "help"):
         return overview()
     if words[0] in ("--version", "-V"):
         return f"colab-magics {__version__}"
+    if words[0] == "completion":
+        from .faces.shell_completion import answer
+
+        return answer(words[1:])
     name, rest = words[0], None
     if name not in VERBS:
         raise did_you_mean(name, VERBS, kind="verb of colab-magics")

@@ -122,6 +122,11 @@ def did_you_mean(word: str, known: Iterable[str], *, kind: str) -> InvalidInput:
         The error, to be raised by the caller.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
+    near = nearest(word, names)
+    hint = f"did you mean {near}? " if near else ""
     return InvalidInput(f"{word!r} is no {kind}.", f"{hint}Known: {', '.join(names) or 'none'}.")
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | None:
+    """Return the known word that a slip of the pen may have meant; None when none is near."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)

@@ -236,7 +236,8 @@ class Program:
             status, errors = pipes.close()
         if status:
             said = errors.strip().splitlines() or [f"status {status}"]
-            raise CommandFailed(f"colab exec: {said[-1]}", returncode=status, output=errors)
+            mend = "Mend what it names, then say it again."
+            raise CommandFailed(f"colab exec: {said[-1]}", mend, returncode=status, output=errors)
 
 
 def failure(executed: Mapping[str, Any]) -> str:

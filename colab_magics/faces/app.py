@@ -6,7 +6,6 @@ the first call: loading the extension must not wait for it.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import inspect
 import itertools
@@ -17,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from .. import session
-from ..errors import ColabMagicsError, InvalidInput, did_you_mean
+from ..errors import ColabMagicsError, InvalidInput, did_you_mean, nearest
 from ..files import DEAD_MOUNT
 from ..verbs import load, subcommands
 from . import engine_options
 from .bodies import read_body
 from .defaults import defaults
 from .signature import PATHS, Option, Words, options, parsable, positionals
+
+_SLIP = 0.66
+"""How near a word must come to a subcommand to be a slip of the pen, where it may also be a value."""
 
 
 def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: str | None, face: Words) -> Any:
@@ -75,6 +77,12 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
         cell, named = ((), {data: values}) if by_name else ((values,), {})
     try:
         return function(*cell, *bound.args, **bound.kwargs, **named, **more)
+    except InvalidInput as error:
+        first = next(iter(words), "") if word is None else ""
+        near = nearest(first, subcommands(function), cutoff=_SLIP)
+        if near is None or not error.what.startswith(repr(first)):
+            raise
+        raise InvalidInput(error.what, f"Did you mean {face.verb(name, near)}? {error.mend}") from None
     except OSError as error:
         if error.errno not in _MENDS:
             raise  # nobody has foreseen it: where it came from is what helps
@@ -99,7 +107,7 @@ def choose(name: str, words: Sequence[str], face: Words) -> tuple[Callable[..., 
     taken = positionals(verb)
     # A verb that also takes a path reads an unknown word as one, unless it is a slip of the pen.
     slip = bool(taken) and taken[0].name in (*PATHS, "host") and first.isalpha() and not os.path.exists(first)
-    if subs and (not taken or (slip and difflib.get_close_matches(first, subs, n=1, cutoff=0.66))):
+    if subs and (not taken or (slip and nearest(first, subs, cutoff=_SLIP))):
         raise did_you_mean(first, subs, kind=f"subcommand of {face.verb(name)}")
     return verb, None, list(words)
 
@@ -199,7 +207,26 @@ def _parse(
     try:
         return app.parse_args(tokens, exit_on_error=False, print_error=False)[1]
     except cyclopts.CycloptsError as error:
-        raise InvalidInput(_in_words(error, known, shown, face), f"See {_help(shown, face)}") from None
+        mend = _mend(error, function, shown, face) or f"See {_help(shown, face)}"
+        raise InvalidInput(_in_words(error, known, shown, face), mend) from None
+
+
+def _mend(error: Exception, function: Callable[..., Any], shown: str, face: Words) -> str:
+    """Say what was meant by a lone number, and what is missing; empty where that cannot be told."""
+    unused = [str(word) for word in getattr(error, "unused_tokens", None) or ()]
+    if type(error).__name__ == "UnusedCliTokensError":
+        meant = len(unused) == 1 and unused[0].isdecimal() and "n" in options(function)
+        return f"Did you mean {shown} n={unused[0]}?" if meant else ""
+    if _missing(error):
+        needed = [one.name.upper() for one in positionals(function) if one.kind is one.POSITIONAL_ONLY]
+        return f"Write {shown} {' '.join(needed)}; see {_help(shown, face)}"
+    return ""
+
+
+def _missing(error: Exception) -> str:
+    """Return the positional that was not said; empty when it is something else that is wrong."""
+    name = str(getattr(getattr(error, "argument", None), "name", ""))
+    return name if type(error).__name__ == "MissingArgumentError" and not name.startswith("-") else ""
 
 
 def _in_words(error: Exception, known: Mapping[str, Option], shown: str, face: Words) -> str:
@@ -207,6 +234,8 @@ def _in_words(error: Exception, known: Mapping[str, Option], shown: str, face: W
     if type(error).__name__ == "UnusedCliTokensError":
         unused = getattr(error, "unused_tokens", ())
         return f"{shown}: nothing is meant by {' '.join(map(repr, unused)) or 'the last word'}."
+    if missing := _missing(error):
+        return f"{shown}: {missing} is missing."
     text = " ".join(str(error).split())
     return f"{shown}: " + re.sub(
         r"--([A-Za-z][\w-]*)", lambda match: face.option(known.get(match[1], match[1])).removesuffix("="), text

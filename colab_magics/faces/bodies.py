@@ -17,9 +17,10 @@ def _toml(name: str, body: str) -> dict[str, Any]:
     try:
         return tomllib.loads(body)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(
-            f"The cell below %%{name} is no TOML: {error}", 'Write one option a line: job = "baseline"'
-        ) from error
+        problem, _, place = str(error).partition(" (at ")
+        numbers = [int(number) for number in re.findall(r"\d+", place)]
+        at = (numbers[0] - 1, numbers[1] - 1) if len(numbers) == 2 else (len(body), 0)  # the end of the document
+        raise _pointed(name, "TOML", body, problem, at, 'Write one option a line: job = "baseline"') from error
 
 
 def _yaml(name: str, body: str) -> dict[str, Any]:
@@ -40,7 +41,30 @@ def _any_yaml(name: str, body: str) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(body)
     except YAMLError as error:
-        raise InvalidInput(f"The cell below %%{name} is no YAML: {error}", "Write lr: [0.1, 0.01]") from error
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__
+        at = (mark.line, mark.column) if mark is not None else _of_index(body, getattr(error, "position", None))
+        raise _pointed(name, "YAML", body, problem, at, "Write one parameter a line: lr: [0.1, 0.01]") from error
+
+
+def _of_index(body: str, index: int | None) -> tuple[int, int] | None:
+    before = body[:index].split("\n")
+    return None if index is None else (len(before) - 1, len(before[-1]))
+
+
+def _pointed(name: str, language: str, body: str, problem: str, at: tuple[int, int] | None, mend: str) -> InvalidInput:
+    """Build the error of a body with a mistake: what is wrong, the line, and a caret below the place."""
+    lines = body.rstrip().splitlines()
+    what = f"The cell below %%{name} is no {language}: {problem}"
+    if at is None or not lines:
+        return InvalidInput(f"{what}.", mend)
+    # A parser that missed something to the end points behind the last line.
+    row = min(at[0], len(lines) - 1)
+    column = min(at[1], len(lines[row])) if row == at[0] else len(lines[row])
+    # Tabs stay in front of the caret, so that it stands right however wide they are shown.
+    indent = "".join(char if char == "\t" else " " for char in lines[row][:column])
+    # The magic's line is the cell's first.
+    return InvalidInput(f"{what} (line {row + 2} of the cell)\n  {lines[row]}\n  {indent}^", mend)
 
 
 BODIES: dict[str, Callable[[str, str], Any]] = {

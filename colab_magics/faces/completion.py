@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ColabMagicsError
 from ..verbs import VERBS, load, subcommands
-from . import engine_options
+from . import engine_options, values
 from .signature import HOSTS, MAGIC, PATHS, Option, options, positionals
 
 _LINE = re.compile(rf"(?:\s*[\w.]+\s*=)?\s*%%?({'|'.join(VERBS)})\s+(.*)", re.DOTALL)
@@ -51,19 +51,20 @@ def candidates(text: str) -> tuple[str, list[str]] | None:
         option = known.get(key.lstrip("-").replace("_", "-"))
         if option is None:
             return current, []
-        if option.name in PATHS:
-            found = _paths(value)
-        else:
-            found = _hosts() if option.name in HOSTS else _ways() if option.name == "via" else list(option.choices)
+        found = values.of_option(match[1], option.name, value)
+        found += _paths(value) if option.name in PATHS else []
+        found += values.hosts() if option.name in HOSTS else list(option.choices)
         return current, [f"{key}={item}" for item in found if item.startswith(value)]
     used = {word.lstrip("-").partition("=")[0].replace("_", "-") for word in words}
     found = sorted(subs) if not words else []
     found += [MAGIC.option(option) for word, option in known.items() if word not in used]
     takes = {parameter.name for parameter in positionals(function)}
+    placed = [word for word in (words[1:] if function is not verb else words) if not word.startswith("-")]
+    found += values.of_position(match[1], takes, sum("=" not in word for word in placed), current)
     if takes & PATHS and current:
         found += _paths(current)
     if takes & HOSTS:
-        found += _hosts()
+        found += values.hosts()
     return current, [item for item in found if item.startswith(current)]
 
 
@@ -72,20 +73,6 @@ def _of_engine(function: Callable[..., Any], words: Iterable[str]) -> dict[str, 
     with suppress(ColabMagicsError):
         return engine_options.known(function, words)
     return {}
-
-
-def _hosts() -> list[str]:
-    """Return the hosts that ssh's configuration names."""
-    from ..transport import hosts
-
-    return [one.name for one in hosts.names()]
-
-
-def _ways() -> list[str]:
-    """Return the ways of a tunnel."""
-    from ..tunnels.relays import SERVICES
-
-    return ["colab", "ngrok", *(f"ssh:{name}" for name in (*_hosts(), *(one.names[0] for one in SERVICES)))]
 
 
 def _paths(start: str) -> list[str]:
@@ -125,7 +112,9 @@ class _Matchers:
 def _matcher_result(context: Any) -> dict[str, Any]:
     from IPython.core.completer import SimpleCompletion
 
-    found = candidates(context.line_with_cursor[: context.cursor_position])
+    line = context.line_with_cursor[: context.cursor_position]
+    above = context.full_text.split("\n")[: context.cursor_line]
+    found = values.of_body("\n".join([*above, line])) or candidates(line)
     if found is None:
         return {"completions": [], "suppress": False}
     fragment, items = found

@@ -15,7 +15,7 @@ from .signature import Option, Words, option_of, options, positionals, takes_oth
 
 def summary(function: Callable[..., Any]) -> str:
     """Return the first line of a docstring."""
-    return (inspect.getdoc(function) or "").partition("\n")[0]
+    return _plain((inspect.getdoc(function) or "").partition("\n")[0])
 
 
 def usage(name: str, word: str | None, face: Words) -> str:
@@ -72,7 +72,15 @@ def _named(text: str, known: dict[str, Option], face: Words) -> str:
     text = re.sub(
         r"(?m)^\w[\w, ]*(?= : )", lambda line: re.sub(r"\w+", lambda name: by_name.get(name[0], name[0]), line[0]), text
     )
-    return re.sub(rf"(?<![\w%])%({'|'.join(VERBS)})\b", r"colab-magics \1", text) if shell else text
+    return face.text(_plain(text))
+
+
+def _plain(text: str) -> str:
+    """Take the marks of reStructuredText away."""
+    text = re.sub(r"``(.+?)``|`([^`\s](?:[^`\n]*[^`\s])?)`", lambda found: found[1] or found[2], text, flags=re.DOTALL)
+    text = re.sub(r"(?m)(?<=\S)::$", ":", text)
+    text = re.sub(r"(?m)^\*+(?=\w.* : )", "", text)
+    return re.sub(r"(?m)^(\w+)\n-{3,}$", r"\1:", text)
 
 
 def overview() -> str:
@@ -86,5 +94,6 @@ def overview() -> str:
             *lines,
             "",
             "colab-magics VERB --help says more about one of them.",
+            "colab-magics completion bash|zsh|fish writes what makes Tab complete them.",
         ]
     )

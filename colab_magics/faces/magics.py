@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from .. import session
+from ..errors import nearest
 from ..line import split
 from ..verbs import VERBS
 from . import notebook_ui, skip, stop
@@ -19,6 +20,8 @@ from .logs import set_log_level, unset_log_level
 from .signature import MAGIC
 
 _GPU_CLIENTS = {"torch", "tensorflow", "jax", "cupy", "numba", "pycuda", "torch_xla", "libtpu"}
+_NOT_FOUND = re.compile(r"magic(?: function)? `(%%?)(\w+)` not found")
+"""How IPython says that there is no such magic."""
 _EMPTY_CELL = re.compile(rf"%%({'|'.join(VERBS)})(?!\w)")
 
 
@@ -107,6 +110,15 @@ def _help(name: str, words: list[str]) -> None:
     session.current().ui.say(verb_help(name, word, MAGIC))
 
 
+def _unknown_magic(error: BaseException | None) -> str:
+    """Return the magic of ours that one unknown to IPython may have meant, as a question; else an empty text."""
+    if type(error).__name__ != "UsageError":
+        return ""
+    found = _NOT_FOUND.search(str(error))
+    near = nearest(found[2], VERBS, cutoff=0.66) if found is not None else None
+    return f"→ did you mean {found[1]}{near}?" if found is not None and near else ""
+
+
 class EmptyCell:
     """Input transformer: a cell magic of ours with an empty body means the line magic.
 
@@ -161,6 +173,8 @@ class Extension:
             self.session.uses_gpu = gpu_use_of(
                 getattr(result, "execution_count", None), getattr(getattr(result, "info", None), "raw_cell", "") or ""
             )
+        if unknown := _unknown_magic(getattr(result, "error_in_exec", None)):
+            self.session.ui.say(unknown)
         control = sys.modules.get("colab_magics.mirror.control")
         if control is None or session.run_folder() is not None:
             return  # this notebook has started none

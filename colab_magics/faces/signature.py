@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from ..verbs import VERBS
 
 PATHS = {"to", "source", "notebook", "done_file", "root", "requirements", "paths", "patterns"} | {
     "url",
@@ -17,6 +20,9 @@ PATHS = {"to", "source", "notebook", "done_file", "root", "requirements", "paths
 """Parameters whose values are paths, for completion."""
 HOSTS = {"host", "hosts"}
 """Parameters whose values are names for ssh, for completion."""
+
+
+_MAGIC = re.compile(rf"(?<![\w%])%({'|'.join(VERBS)})(?![\w%])")
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,10 @@ class Words:
         flag = isinstance(option, Option) and option.flag
         word = option.word if isinstance(option, Option) else option
         return f"--{word}" if flag or self.face == "shell" else f"{word.replace('-', '_')}="
+
+    def text(self, text: str) -> str:
+        """Write a text that names verbs as magics: the shell's commands in the shell. A cell magic has none."""
+        return _MAGIC.sub(r"colab-magics \1", text) if self.face == "shell" else text
 
 
 MAGIC = Words("magic")

@@ -124,7 +124,10 @@ class Keeper(Looker):
             When it is not; nothing may be written.
         """
         if not os.path.isdir(self.source):
-            raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
+            raise Unavailable(
+                f"The folder {self.source} is gone; what was handed over of it is untouched.",
+                f"If that is meant: %sync stop {self.source}",
+            )
         try:
             with self.place.opened(self.place_id, make=rights_of(self.source), known=self.mark) as opened:
                 opened.store.source = self.source

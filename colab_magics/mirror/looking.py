@@ -151,7 +151,10 @@ class Looker:
         modes: dict[str, int] | None = {} if self.place.keeps_links else None
         count, surprises = 0, []
         if not os.path.isdir(self.source):
-            raise Unavailable(f"The folder {self.source} is gone; what was handed over of it is untouched.")
+            raise Unavailable(
+                f"The folder {self.source} is gone; what was handed over of it is untouched.",
+                f"If that is meant: %sync stop {self.source}",
+            )
         for name, entry, kind in scan.walk(self.source, self.left_out, unreadable, self.seen.empty, modes):
             count += 1
             missing.discard(name)

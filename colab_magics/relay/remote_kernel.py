@@ -352,7 +352,9 @@ class RemoteKernel(Requests):
 
 def _check(settings: dict[str, Any]) -> None:
     if settings.get("cap", CAP) < 1 << 16 or settings.get("idle", 0.0) < 0:
-        raise InvalidInput("The cap of the spool is at least 64 KiB, and idle= is no negative time.")
+        raise InvalidInput(
+            "spool= or idle= is too small.", "The spool holds at least 64 KiB; idle= is no negative time."
+        )
 
 
 def attach(

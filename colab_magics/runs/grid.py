@@ -36,7 +36,8 @@ MANY = 1000
 OURS = ("i_sub_job", "data_job", "data_project")
 """Variables that `%fork` and `%project` assign; no parameter may be called so."""
 
-_WORDS = ("zip", "exclude", "include", "n")
+WORDS = ("zip", "exclude", "include", "n")
+"""Keys of a grid that are no parameters."""
 
 
 @dataclass
@@ -155,7 +156,7 @@ def read(values: Mapping[str, Any], *, n: int | None = None) -> Grid:
     repeat = values.get("n", n)
     grid.n = 1 if repeat is None else count(repeat, name="n")
     for name, value in values.items():
-        if name in _WORDS:
+        if name in WORDS:
             continue
         _check_name(name, grid.names)
         plain = plain_value(value, name)

@@ -222,7 +222,8 @@ def _check(host: str, pipes: Pipes, problem: Exception | None) -> None:
     lines = [line for line in said.splitlines() if line.strip()]
     if status or problem is not None:
         words = lines[-1] if lines else f"status {status}{f', {problem}' if problem else ''}"
-        raise CommandFailed(f"Copying to or from {host} failed: {words}", returncode=status, output=said)
+        mend = "Mend what it names, then say it again."
+        raise CommandFailed(f"Copying to or from {host} failed: {words}", mend, returncode=status, output=said)
 
 
 def _wait(pipes: Pipes, timeout: float) -> None:

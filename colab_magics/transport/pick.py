@@ -88,7 +88,7 @@ def _without(report: Report, lease: Lease) -> tuple[Report, bool]:
 def none_has(choice: Choice) -> Unavailable:
     """Build the error that says of each host why it is not the one."""
     if list(choice.lost) == [probe.HERE]:
-        return Unavailable(f"there is no room for {choice.need} now: {choice.lost[probe.HERE]}")
+        return Unavailable(f"there is no room for {choice.need} now: {choice.lost[probe.HERE]}", MEND)
     reasons = "".join(f"\n  {host}: {why}" for host, why in choice.lost.items())
     return Unavailable(f"{choice}{reasons}", MEND)
 

@@ -83,6 +83,7 @@ def test_a_subcommand_is_called(toy_sync: Calls) -> None:
 @pytest.mark.parametrize(
     ("text", "face", "said"),
     [
+        ("now 5", MAGIC, ["nothing is meant by '5'", "%sync?"]),
         ("evry=5m", MAGIC, ["'evry='", "%sync", "did you mean every=?", "max_failures=", "--delete"]),
         ("evry=5m", SHELL, ["'--evry'", "colab-magics sync", "did you mean --every?", "--max-failures"]),
         ("--delet", MAGIC, ["'--delet'", "did you mean --delete?"]),
@@ -109,6 +110,30 @@ def test_wrong_words_are_refused_in_the_words_of_the_face(
     assert caught.value.mend
     assert "╭" not in str(caught.value)
     assert not toy_sync
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "said"),
+    [
+        ("fork", "5", "Did you mean %fork n=5?"),
+        ("jobs", "diff 0", "%jobs diff: NEW is missing.\n→ Write %jobs diff OLD NEW"),
+        ("jobs", "open", "%jobs open: ID is missing.\n→ Write %jobs open ID"),
+        ("sync", "stauts", "did you mean status?"),
+    ],
+)
+def test_what_was_meant_and_what_is_missing_is_said(verb: str, text: str, said: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        line(text, verb=verb)
+    assert said in str(caught.value)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_word_near_a_subcommand_is_one_also_where_runs_can_be_named() -> None:
+    with pytest.raises(InvalidInput, match=r"'shwo' is no job or run.*\n→ Did you mean %jobs show\? Known: cancelled"):
+        line("shwo", verb="jobs")
+    with pytest.raises(InvalidInput) as caught:
+        line("faield", verb="jobs")
+    assert caught.value.mend.startswith("did you mean failed?")
 
 
 def test_a_folder_is_no_slip_of_the_pen(toy_sync: Calls, tmp_path: Path) -> None:
@@ -182,6 +207,26 @@ def test_a_wrong_body_is_refused(
     with pytest.raises(InvalidInput) as caught:
         line(text, body)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "said"),
+    [
+        ("fork", "n: 2\nlr: a: b\n", "not allowed here (line 3 of the cell)\n  lr: a: b\n       ^\n→ "),
+        ("submit", "lr: [1, 2\n\n", "(line 2 of the cell)\n  lr: [1, 2\n           ^\n→ "),
+        ("queue", "- a: 1\n\tb: 2", "(line 3 of the cell)\n  \tb: 2\n  ^\n→ "),
+        ("fork", "lr: 1\nlr: 2", "duplicate key"),
+        ("fork", "a: 1\nb: \x07", "special characters are not allowed (line 3 of the cell)\n  b: \x07\n     ^\n"),
+        ("project", "job = 'a'\nto = y\n", "Invalid value (line 3 of the cell)\n  to = y\n       ^\n→ "),
+        ("project", "job = 'a", "(line 2 of the cell)\n  job = 'a\n          ^\n→ "),
+    ],
+)
+def test_a_mistake_in_a_body_is_pointed_at(verb: str, body: str, said: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        bodies.read_body(verb, None, body)
+    shown = f"{caught.value.what}\n→ {caught.value.mend}"
+    assert said in shown, shown
+    assert "unicode string" not in shown
 
 
 def test_a_verb_without_a_body_says_so(toy_sync: Calls) -> None:

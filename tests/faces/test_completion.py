@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import IPython
 import pytest
 from fronts import Front
 
+from colab_magics import process
+from colab_magics.checkout.project import Project
 from colab_magics.faces.completion import candidates
+from colab_magics.faces.values import of_body
+from colab_magics.records import metrics
+from colab_magics.records.names import RECORD, folder_name
 
 pytest_plugins = ("shells",)
 Calls = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
@@ -71,12 +77,85 @@ def test_hosts_of_ssh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert candidates("%tunnel l") == ("l", ["lab", "list"])
 
 
+@pytest.fixture
+def runs(project: Project) -> Project:
+    """Two runs of the job baseline that reported metrics, and one of the job other."""
+    for job, index, values in (("baseline", 0, {"loss": 1}), ("baseline", 1, {"accuracy": 1}), ("other", 7, {})):
+        folder = project.data_job.parent / job / folder_name(index)
+        folder.mkdir(parents=True)
+        process.write_json(folder / RECORD, {"index": index, "parameters": {"lr": 0.1}})
+        if values:
+            metrics.write(folder, {"values": values})
+    return project
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("%jobs show ", ["0", "1", "baseline", "other", "failed"]),
+        ("%jobs diff 0 ", ["1", "baseline"]),
+        ("%jobs kill oth", ["other"]),
+        ("%jobs open other/", ["other/7", "other/failed"]),
+        ("%jobs plot ", ["loss", "accuracy"]),
+        ("%jobs plot loss,", ["loss,accuracy"]),
+        ("%jobs plot loss ", ["0", "1"]),
+        ("%jobs metrics names=a", ["names=accuracy"]),
+        ("%fork on=", ["on=local", "on=slurm", "on=ssh:"]),
+        ("%fork on=ssh:", ["on=ssh:gpu1", "on=ssh:gpu2"]),
+        ("%fork on=ssh:gpu1,", ["on=ssh:gpu1,gpu2"]),
+        ("%project job=", ["job=baseline", "job=other"]),
+        ("%sync to=", ["to=drive", "to=s3://", "to=gpu1:"]),
+        ("%sync to=dr", ["to=drive"]),
+    ],
+)
+def test_values_of_ours(
+    runs: Project, folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, found: list[str]
+) -> None:
+    (folder / "config").write_text("Host gpu1 gpu2\n")
+    monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(folder / "config"))
+    given = candidates(line)
+    assert given is not None
+    assert [one for one in found if one not in given[1]] == [], given
+    assert "loss" not in given[1] or "0" not in given[1], "a metric, or a run"
+
+
+@pytest.mark.parametrize(
+    ("cell", "fragment", "found"),
+    [
+        ("%%fork workers=2\nex", "ex", ["exclude: "]),
+        ("%%fork\n", "", ["lr: ", "zip: ", "exclude: ", "include: ", "n: "]),
+        ("%%fork\nlr: [1]\nsize: sm", "sm", []),
+        ("%%queue runs.db\n- run", "run", ["run_name: "]),
+        ("%%queue runs.db\n- {pri", "pri", ["priority: "]),
+        ("%%project\nrequ", "requ", ["requirements = "]),
+    ],
+)
+def test_keys_of_a_body(runs: Project, cell: str, fragment: str, found: list[str]) -> None:
+    assert of_body(cell) == (fragment, found)
+
+
+@pytest.mark.parametrize("cell", ["%%remote gpu1\nex", "%fork n=3\nex", "x = 1\n%%fork\nex", "%%forking\nex"])
+def test_code_is_no_body(cell: str) -> None:
+    assert of_body(cell) is None
+
+
+def test_where_there_is_no_project_tab_says_nothing(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = candidates("%jobs plot ")
+    assert found is not None
+    assert "--all" in found[1]
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     "line",
     ["%syn", "%sync", "%sync every={e", "%sync every=$e", "x = 5", "%synchronous e", "%time ev", "print('%sync ev"],
 )
 def test_other_lines_are_left_to_others(line: str) -> None:
     assert candidates(line) is None
+
+
+# Older ones show a hook one line alone.
+BODY = ("%%fork\nlr: [1]\nexc", "%%fork\nlr: [1]\nexclude: ")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +166,7 @@ def test_other_lines_are_left_to_others(line: str) -> None:
         ("x = 1\n%fork n=5 wor", "x = 1\n%fork n=5 workers="),
         ("%fork then=c", "%fork then=continue"),
         ("%project --for", "%project --force"),
+        *([BODY] if IPython.version_info >= (8, 6) else []),
         ("%jobs sho", "%jobs show"),
         ("%project to=res", "%project to=results/"),
         ("%fork notebook=sub/tr", "%fork notebook=sub/train.ipynb"),

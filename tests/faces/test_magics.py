@@ -155,6 +155,29 @@ def test_an_error_is_one_block(loaded: InteractiveShell, toy_sync: Calls, capsys
     assert len(shown) == 2
 
 
+@pytest.mark.parametrize(
+    ("cell", "meant"),
+    [
+        ("%frok n=5", "→ did you mean %fork?\n"),
+        ("%%frok\nlr: 1", "→ did you mean %%fork?\n"),
+        ("x = %snyc", "→ did you mean %sync?\n"),
+        ("%quite_another", ""),
+        ("raise ValueError('magic `%frok` not found')", ""),
+    ],
+)
+def test_a_magic_nearly_of_ours_gets_the_right_word(loaded: InteractiveShell, cell: str, meant: str) -> None:
+    said: list[str] = []
+    session.current().ui.say = said.append  # type: ignore[method-assign]
+    assert loaded.run_cell(cell).error_in_exec is not None
+    assert "".join(f"{text}\n" for text in said) == meant
+
+
+def test_the_right_word_reaches_the_front_end(front: Front) -> None:
+    reply = front.run("%frok n=5")
+    assert reply.status == "error"
+    assert "→ did you mean %fork?" in reply.out
+
+
 def test_a_defect_keeps_its_trace(
     loaded: InteractiveShell, toy_sync: Calls, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,13 @@ from fronts import ROOT
 
 import colab_magics
 from colab_magics import __main__ as face
-from colab_magics.errors import Unavailable
+from colab_magics.errors import RunsFailed, Unavailable
+from colab_magics.faces.help_text import verb_help
+from colab_magics.faces.signature import MAGIC, SHELL, Words
+from colab_magics.verbs import load, subcommands
 
 pytest_plugins = ("shells",)
+RST = re.compile(r"`|::$|^-{3,}$|^\*+\w", re.MULTILINE)
 Calls = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
 
 
@@ -89,6 +94,33 @@ def test_errors_and_interrupts(
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_what_is_said_names_commands_and_what_is_quoted_stays(
+    toy_sync: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    from colab_magics import session
+    from colab_magics.ui import Table
+
+    def speak(kind: str, /) -> Any:
+        ui = session.current().ui
+        ui.say("%jobs shows them; %%fork takes a grid, 5%jobs")
+        ui.show("%jobs as a log has it")
+        with ui.live() as live:
+            live.show(Table(["run", "state"], [["%sync", "failed"]]))
+        if kind == "error":
+            raise RunsFailed("2 runs of %fork failed:\n  %fork n=5", "See %jobs logs failed")
+        return Table(["run"], [["%fork"]], notes=["%jobs kill ends it."])
+
+    monkeypatch.setattr(sys.modules["colab_magics.verbs.sync"], "sync", speak)
+    said = "colab-magics jobs shows them; %%fork takes a grid, 5%jobs\n%sync  failed\n"
+    assert face.main(["sync", "table"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == said
+    assert shown.out == "%jobs as a log has it\nrun\n%fork\ncolab-magics jobs kill ends it.\n"
+    assert face.main(["sync", "error"]) == 1
+    told = "error: 2 runs of colab-magics fork failed:\n  %fork n=5\n→ See colab-magics jobs logs failed\n"
+    assert capsys.readouterr().err == said + told
+
+
 def test_help_lists_the_verbs_and_speaks_the_shells_grammar(
     toy_sync: Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,8 +132,17 @@ def test_help_lists_the_verbs_and_speaks_the_shells_grammar(
     assert "Keep a folder safe." in shown
     assert "colab-magics sync [SOURCE] [MORE …] [--to TO] [--every EVERY]" in shown
     assert "--to, --every : str" in shown
-    assert "``colab-magics sync every=5m``" in shown
+    assert "as in colab-magics sync every=5m." in shown
+    assert not RST.search(shown)
     assert "%" not in shown
+
+
+@pytest.mark.parametrize("words", [MAGIC, SHELL])
+def test_help_is_plain_text(words: Words) -> None:
+    for verb in colab_magics.VERBS:
+        for word in (None, *subcommands(load(verb))):
+            shown = verb_help(verb, word, words)
+            assert not RST.search(shown), (verb, word, RST.findall(shown))
 
 
 def test_the_real_program(tmp_path: Path) -> None:

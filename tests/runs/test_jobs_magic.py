@@ -77,7 +77,7 @@ def test_words_with_a_slip(ip: InteractiveShell) -> None:
         ("%jobs plot vl_loss", "did you mean val_loss?"),
         ("%jobs faild", "did you mean failed?"),
         ("%jobs rm failed odler=3d", "did you mean older=?"),
-        ("%jobs diff 0", "NEW requires an argument"),
+        ("%jobs diff 0", "NEW is missing"),
     ):
         result = ip.run_cell(line, store_history=False)
         assert said in str(result.error_in_exec), line

@@ -249,7 +249,7 @@ class KubernetesEngine(Engine):
         try:
             made.way.prepare(made.name)
         except OSError as error:
-            raise base.NotSubmitted(f"{error.filename}: {error.strerror}.") from None
+            raise base.NotSubmitted(f"{error.filename}: {error.strerror}.", "Choose a place to write to.") from None
         try:
             submission.put(there_is, made)
         except Conflict as problem:  # from an attempt to submit these: it is looked for

@@ -122,7 +122,9 @@ def runtime_env(said: Options) -> dict[str, Any]:
     try:
         found = YAML(typ="safe").load(Path(said.runtime_env).expanduser())
     except (OSError, YAMLError) as problem:
-        raise InvalidInput(f"runtime_env={said.runtime_env} cannot be read: {problem}.") from None
+        raise InvalidInput(
+            f"runtime_env={said.runtime_env} cannot be read: {problem}.", "Name a file of YAML."
+        ) from None
     if not isinstance(found, dict):
         raise InvalidInput(f"runtime_env={said.runtime_env} holds no mapping.", "Write in it: pip: [torch]")
     return {str(name): value for name, value in found.items()}

@@ -97,12 +97,13 @@ class Line:
         """Say why the program that is the connection has ended."""
         if status == 255:
             return ssh.unreachable(self.host, said)
+        mend = f"Try it in a terminal: ssh {self.host}"
         lost = [ssh.last_line(said)] if ssh.last_line(said) else []
-        return Unavailable(": ".join([f"The connection to {self.host} ended (status {status})", *lost]) + ".")
+        return Unavailable(": ".join([f"The connection to {self.host} ended (status {status})", *lost]) + ".", mend)
 
     def close(self) -> None:
         """End the connection; what runs there goes on."""
-        self._end(Unavailable(f"The connection to {self.host} was closed."))
+        self._end(Unavailable(f"The connection to {self.host} was closed.", "Say it again: it is opened anew."))
 
     def _end(self, why: Unavailable) -> None:
         with self._lock:

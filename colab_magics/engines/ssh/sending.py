@@ -112,4 +112,6 @@ def _wait(answer: Future[Answer]) -> Answer:
     try:
         return answer.result(_SEND_SECONDS)
     except TimeoutError:
-        raise Unavailable(f"The code could not be sent within {_SEND_SECONDS:g} s.") from None
+        raise Unavailable(
+            f"The code could not be sent within {_SEND_SECONDS:g} s.", "Say it again, or where the network is faster."
+        ) from None
