@@ -137,8 +137,11 @@ def folder_for(source: Path, place: Place) -> Path:
 
 
 def folders() -> list[Path]:
-    """Return the folders of all syncs that were ever started here."""
-    return sorted(path.parent for path in root().glob("*/config.json"))
+    """Return the folders of all syncs that were ever started here; who may not look there has started none."""
+    try:
+        return sorted(path.parent for path in root().glob("*/config.json"))
+    except PermissionError:
+        return []
 
 
 def forget_what_is_over() -> None:

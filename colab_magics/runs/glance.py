@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -157,7 +158,7 @@ def _links(runs: Sequence[Run]) -> dict[str, list[tuple[str, Path]]]:
     """Return what a run's row leads to: its notebook and its log."""
     found = {}
     for run in runs:
-        there = [] if schema.linked(run.folder) else [path for path in (run.notebook, run.log) if path.is_file()]
+        there = [] if schema.linked(run.folder) else [path for path in (run.notebook, run.log) if os.path.isfile(path)]
         names = [run.id, "log"][: len(there)]
         found[run.id] = list(zip(names, there, strict=True))
     return found

@@ -49,10 +49,10 @@ class Bridge:
     """
 
     def __init__(self, order: dict[str, Any], write: Callable[[bytes], None]) -> None:
+        address = order["address"] or os.environ.get("RAY_ADDRESS") or "auto"
+        _knock(address)  # before Ray is imported: a cluster that is away is asked again and again
         ray: Any = importlib.import_module("ray")
         self._ray, self._order, self._write = ray, order, write
-        address = order["address"] or os.environ.get("RAY_ADDRESS") or "auto"
-        _knock(address)
         ray.init(
             address=address,
             namespace="colab_magics",
