@@ -23,12 +23,16 @@ NEWEST_ALONE = (
     *("tests/archives", "tests/bundle", "tests/transport", "tests/queues", "tests/hostile/test_place.py"),
     *("tests/conformance/test_sqlite_queue.py", "tests/conformance/test_postgresql_queue.py"),
     *("tests/on_kubernetes", "tests/conformance/test_kubernetes_engine.py"),
-    "tests/conformance/test_kubernetes_results.py",
+    *("tests/conformance/test_kubernetes_results.py", "tests/conformance/test_slurm_engine.py"),
+    *("tests/conformance/test_slurm_over_ssh.py", "tests/conformance/test_slurm_words.py"),
     *("tests/conformance/test_ssh_engine.py", "tests/runs/test_gpus.py", "tests/runs/test_submit_need.py"),
     *("tests/relay/test_environment.py", "tests/relay/test_install.py", "tests/relay/test_lab.py"),
     *("tests/relay/test_wheels.py", "tests/conformance/test_ray_engine.py", "tests/tunnels"),
 )
-COLAB_ALONE = ("tests/faults", "tests/mirror")
+COLAB_ALONE = (
+    *("tests/faults", "tests/mirror", "tests/hostile/test_crafted_files.py", "tests/hostile/test_host_of_runs.py"),
+    "tests/hostile/test_values.py",
+)
 VERSIONS = (
     "import platform, IPython, ipykernel; "
     "print(f'Python {platform.python_version()}, IPython {IPython.__version__}, ipykernel {ipykernel.__version__}')"
