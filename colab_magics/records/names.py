@@ -17,6 +17,8 @@ SOURCE, NOTEBOOK, LOG = "source.ipynb", "notebook.ipynb", "log.txt"
 METRICS = "metrics.jsonl"
 CLAIM = "claim.json"
 """In a run's folder: what a worker holds of a queue's run."""
+NOTE = "note.json"
+"""In a run's folder: what people say of it."""
 LOCK = ".colab_magics.lock"
 """In a job's folder and a run's; %sync leaves it out (see `colab_magics.mirror.patterns`)."""
 
@@ -38,6 +40,8 @@ EXCHANGE = "exchange.json"
 """In it: what was asked of a queue last."""
 DRAIN = "drain.json"
 """In it: why no more runs are claimed from a queue."""
+PAUSE = "pause.json"
+"""In it, while no more runs are to be started: since when."""
 
 _FOLDER = re.compile(r"sub_job_(\d{3,12})")
 _SMALL = r"(?=[0-9_-]*[a-z])[a-z0-9][a-z0-9_-]{0,63}"
@@ -47,7 +51,7 @@ _ASIDE = re.compile(rf"sub_job_(\d{{3,}}|{_WORD})\.\d+")
 _FIRST, _LAST = 10**8, 10**9
 """Between these are the numbers of runs that have names: no other run comes there."""
 _OURS = re.compile(
-    r"run\.json|state\.json|verdict\.json|ref\.json|claim\.json|source\.ipynb|(notebook|attempt_\d+)\.ipynb|log\.txt|metrics\.jsonl|\..*"
+    r"(run|state|verdict|ref|claim|note)\.json|source\.ipynb|(notebook|attempt_\d+)\.ipynb|log\.txt|metrics\.jsonl|\..*"
 )
 
 

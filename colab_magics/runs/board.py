@@ -14,7 +14,7 @@ from ..records.names import LOG, SCHEDULER
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED, Status
 from ..ui import UI, Table
-from . import compare, scheduler, usage
+from . import compare, pausing, scheduler, usage
 from .compare import Result
 from .glance import as_table, tail
 from .looking import Looks
@@ -77,7 +77,7 @@ class Board:
         Unavailable
             When pandas is not installed.
         """
-        return compare.frame(self.find())
+        return compare.frame(compare.rows(self.find()))
 
     def best(self, metric: str, which: str = "min") -> Result:
         """Return the finished run with the least last value of a metric, or with the greatest (``"max"``).
@@ -245,6 +245,7 @@ def _job_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
     jobs = {run.folder.parent for run, status in statuses if status.phase not in ENDED}
     fed = [job for job in jobs if scheduler.is_running(job)]
     notes = [note for job in fed for note in [*usage.gpu_notes(job), *scheduler.waits_for(job)]]
+    notes += [pausing.note(job) for job in jobs - set(fed) if pausing.is_paused(job)]
     alone = [run for run, _ in statuses if run.engine != LOCAL and run.folder.parent not in fed and run.is_out()]
     for job in dict.fromkeys(run.folder.parent for run in alone):
         where, named = next((run.engine, run.is_named) for run in alone if run.folder.parent == job)

@@ -25,7 +25,7 @@ from ..records.names import SCHEDULER, STATE
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED
 from ..session import RUN_VARIABLE
-from . import submitted
+from . import pausing, submitted
 from . import workers as said_workers
 from .attempts import renew
 from .scheduler import CURRENT, Feed
@@ -120,6 +120,8 @@ class Scheduler:
 
     def finish(self) -> None:
         """Say that nothing is left."""
+        with contextlib.suppress(OSError):  # it holds for what was left then, not for what is said later
+            pausing.go(self.job_folder)
         self.engine.finish(well=all(run.status().ended_well for run in runs_of(self.job_folder)))
         self._write_state(force=True)
 
@@ -259,6 +261,8 @@ class Scheduler:
             return
         try:
             self._cancel_waiting()
+            if pausing.is_paused(self.job_folder):
+                return
             room = (1 if self._is_on_trial() else self.feed.workers) - len(self.active) - len(self.sought)
             if room > len(self.waiting):
                 self._take(room - len(self.waiting))
