@@ -14,6 +14,7 @@ from .. import process
 from ..engines import base
 from ..records.names import PAUSE, SCHEDULER
 from ..records.run import LOCAL, Run, runs_of
+from ..records.status import ENDED
 
 
 def is_paused(job_folder: Path) -> bool:
@@ -54,6 +55,11 @@ def go(job_folder: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def is_left(job_folder: Path) -> bool:
+    """Whether a job has runs that have not ended."""
+    return any(run.status().phase not in ENDED for run in runs_of(job_folder))
 
 
 def out_of_reach(job_folder: Path) -> list[Run]:

@@ -114,7 +114,7 @@ class Where:
             raise self._refused(node)
         if name not in self._known and name.lower() not in _CONSTANTS:
             problem = did_you_mean(name, self._known, kind="parameter or metric of these runs")
-            raise InvalidInput(problem.what, f"A text stands in quotes: '{name}'. {problem.mend}")
+            raise InvalidInput(problem.what, f"{problem.mend} A text stands in quotes: '{name}'.")
 
     def _refused(self, node: ast.AST) -> InvalidInput:
         part = ast.unparse(node)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ColabMagicsError, InvalidInput
+from ..errors import ColabMagicsError
 from . import call_only, subcommand
 from .jobs import jobs
 
@@ -102,13 +102,14 @@ def pause(*ids: str, all: bool = False) -> Board:
 
     folders, board = _whole_jobs(ids, every_job=all)
     for folder in folders:
+        if not is_running(folder) and not pausing.is_left(folder):
+            board.notes.append(f"Nothing of {folder.name} waits: there is nothing to pause.")
+            continue
         _write(folder, pausing.pause)
-        if not is_running(folder):
-            board.notes.append(f"{folder.name} starts nothing now; what a line starts of it next waits for %jobs go.")
         if out := pausing.out_of_reach(folder):
             board.notes.append(
-                f"{len(out)} run{'s' * (len(out) > 1)} of {folder.name} wait in the queue of {out[0].engine}, which may "
-                f"still start them: %jobs kill {out[0].id} takes one back."
+                f"{len(out)} run{'s' * (len(out) > 1)} of {folder.name} wait in the queue of {out[0].engine}, which "
+                f"may still start them: %jobs kill {out[0].id} takes one back."
             )
     return board
 
@@ -135,7 +136,7 @@ def go(*ids: str, all: bool = False) -> Board:
     for folder in folders:
         if not _write(folder, pausing.go):
             board.notes.append(f"{folder.name} was not paused.")
-        elif not is_running(folder):
+        elif not is_running(folder) and pausing.is_left(folder):
             board.notes.append(f"Nobody executes the runs of {folder.name}: say their %fork line again.")
     return board
 
@@ -144,14 +145,10 @@ def _whole_jobs(ids: tuple[str, ...], *, every_job: bool) -> tuple[list[Path], B
     from ..runs.board import Board
     from . import jobs_here as here
 
-    found = here.choices(ids, every_job=every_job)
-    if part := next((choice for choice in found if choice.which), None):
-        raise InvalidInput(
-            f"{part.job_folder.name}/{part.which} is a part of a job: a job is paused as a whole.",
-            f"%jobs pause {part.job_folder.name}; or end runs: %jobs kill {part.job_folder.name}/{part.which}",
-        )
-    board = Board.of(here.meant(ids, every_job=every_job))
-    return [choice.job_folder for choice in found if choice.runs], board
+    folders = here.whole_jobs(ids, every_job=every_job)
+    runs = here.meant(ids, every_job=every_job)
+    meant = {run.folder.parent for run in runs}
+    return [folder for folder in folders if folder in meant], Board.of(runs)
 
 
 def _write(folder: Path, what: Callable[[Path], bool]) -> bool:
