@@ -1,7 +1,6 @@
 """Plots of what runs have reported: what is to be drawn, as text, and by the plotting library that the user has.
 
-A library is one module here: ``draw(drawings)`` returns its own figure, and ``bundle(figure)`` by MIME type what a front
-end shows of it.
+A library is one module: ``draw(drawings)`` returns its own figure, ``bundle(figure)`` what front ends show of it.
 """
 
 from __future__ import annotations
