@@ -14,7 +14,7 @@ from ..records.names import LOG, SCHEDULER
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED, Status
 from ..ui import UI, Table
-from . import compare, pausing, scheduler, usage
+from . import compare, notifying, pausing, scheduler, usage
 from .compare import Result
 from .glance import as_table, tail
 from .looking import Looks
@@ -156,7 +156,7 @@ class Board:
         ColabMagicsError
             When nobody executes what is left.
         """
-        quiet, looks = False, Looks(self.find)
+        quiet, looks, start = False, Looks(self.find), time.monotonic()
         jobs = {run.folder.parent for run in self.find()}
         with ui.live() as live:
             while True:
@@ -174,6 +174,7 @@ class Board:
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
                         self.on_screen = None if ui.where in ("script", "terminal") else (ui, ui.cell)
+                        notifying.watched(ui, statuses, took=time.monotonic() - start)
                         return statuses
                     quiet = not any(run.runner_lives() for run, _ in statuses)
                 if not fed and not any(status.phase == "running" for _, status in statuses):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import session
 from ..errors import ColabMagicsError
 from . import call_only, subcommand
 from .jobs import jobs
 
 if TYPE_CHECKING:
     from ..runs.board import Board
+    from ..runs.show import Text
 
 
 @subcommand(jobs)
@@ -158,3 +161,35 @@ def _write(folder: Path, what: Callable[[Path], bool]) -> bool:
         raise ColabMagicsError(
             f"{folder} cannot be written: {error.strerror}.", "Make room, or get the right to write there."
         ) from error
+
+
+@subcommand(jobs)
+def notify(*, command: str | None = None) -> Text:
+    """Try the notification that comes when runs have ended: it comes now.
+
+    A notebook's browser shows one when the runs that a line has waited for have ended, once you allow it: this line asks.
+    Terminals ring their bell. A command of your own is started when a job has ended, also when nobody waits for it; it
+    stands in your ``~/.config/colab_magics/config.toml``, as ``[jobs.notify]`` with ``command = "ntfy publish mine"``.
+
+    Parameters
+    ----------
+    command : str, optional
+        A program and its words; what is said becomes its last argument.
+
+    Returns
+    -------
+    Text
+        What was done.
+    """
+    from ..runs import notifying
+    from ..runs.show import Text
+    from . import jobs_here as here
+
+    ui, mine = session.current().ui, here.project()
+    said = f"{mine.job}: this is how it looks."
+    ui.notify(notifying.TITLE, said, ask=True)
+    front = "The terminal's bell" if ui.where in ("terminal", "script") else "The browser, where it allows it,"
+    if command is None:
+        return Text(f"{front} tells when runs have ended.")
+    notifying.start(command, said, log=Path(os.devnull))
+    return Text(f"{front} and this tell when runs have ended: {command}")
