@@ -37,22 +37,8 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     ),
     "queue": frozenset({"n", "status", "clients", "rounds"}),
     "jobs": frozenset(
-        {
-            "all",
-            "lines",
-            "names",
-            "older",
-            "workers",
-            "retries",
-            "max-failures",
-            "sort",
-            "where",
-            "x",
-            "over",
-            "log",
-            "by",
-        }
-        | {"parallel"}
+        {"all", "lines", "names", "older", "workers", "retries", "max-failures"}
+        | {"sort", "where", "x", "over", "log", "by", "parallel"}
     ),
     "remote": frozenset({"exclude", "idle", "spool"}),
     "host": frozenset({"need", "timeout"}),
