@@ -234,11 +234,13 @@ class NotebookUI(ShellNames, ShellCells):
 def _notification(title: str, text: str, *, ask: bool) -> str:
     """Write what has a browser show a notification, once: a notebook that is opened again executes it again."""
     words = ", ".join(json.dumps(word).replace("<", "\\u003c") for word in (title, text))
+    asked = "Notification.permission === 'default'" if ask else "false"
     return (
-        f"if (window.Notification && Math.abs(Date.now() - {time.time() * 1000:.0f}) < {_FRESH}) {{ ((title, body) => {{\n"
-        "  const show = () => { if (Notification.permission === 'granted') new Notification(title, {body}); };\n"
-        f"  if ({json.dumps(ask)} && Notification.permission === 'default') Notification.requestPermission().then(show);\n"
-        f"  else show();\n}})({words}); }}"
+        f"if (window.Notification && Math.abs(Date.now() - {time.time() * 1000:.0f}) < {_FRESH}) {{\n"
+        "  const show = (title, body) => {\n"
+        "    if (Notification.permission === 'granted') new Notification(title, {body});\n  };\n"
+        f"  if ({asked}) Notification.requestPermission().then(() => show({words}));\n"
+        f"  else show({words});\n}}"
     )
 
 

@@ -1,7 +1,7 @@
 """A word to the user when runs have ended: the front end's own, and a command of the user's.
 
-The command stands in the user's ``colab_magics/config.toml`` and nowhere else: ``[jobs.notify] command = "…"``. The job's
-scheduler starts it, so that it comes also when nobody watches; what is said is its last argument.
+The command stands in the user's ``colab_magics/config.toml`` and nowhere else: ``[jobs.notify] command = "…"``.
+The job's scheduler starts it, so that it comes also when nobody watches; what is said is its last argument.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def command() -> str:
     return str(trust.as_table(file, "jobs.notify", jobs.get("notify", {})).get("command") or "")
 
 
-def start(line: str, said: str, *, log: Path) -> None:
+def start(line: str, said: str, *, log: Path | str) -> None:
     """Start a command with what is said as its last argument; what it prints goes into a log.
 
     Raises

@@ -48,7 +48,7 @@ class Says(Protocol):
         """Show a table that changes."""
 
     def notify(self, title: str, text: str, *, ask: bool = False) -> None:
-        """Tell a user who looks elsewhere, as far as the front end can; `ask` for the right to, where it is to be given."""
+        """Tell a user who looks elsewhere, as far as the front end can; `ask` for the right to do so, where it asks."""
 
     def ask(self, question: str) -> bool:
         """Ask a yes-or-no question; no when nobody can answer."""

@@ -167,8 +167,8 @@ def _write(folder: Path, what: Callable[[Path], bool]) -> bool:
 def notify(*, command: str | None = None) -> Text:
     """Try the notification that comes when runs have ended: it comes now.
 
-    A notebook's browser shows one when the runs that a line has waited for have ended, once you allow it: this line asks.
-    Terminals ring their bell. A command of your own is started when a job has ended, also when nobody waits for it; it
+    A notebook's browser shows one when the runs that a line has waited for have ended, once you allow it: this line
+    asks. Terminals ring their bell. A command of your own is started when a job has ended, also when nobody waits for it; it
     stands in your ``~/.config/colab_magics/config.toml``, as ``[jobs.notify]`` with ``command = "ntfy publish mine"``.
 
     Parameters
@@ -191,5 +191,5 @@ def notify(*, command: str | None = None) -> Text:
     front = "The terminal's bell" if ui.where in ("terminal", "script") else "The browser, where it allows it,"
     if command is None:
         return Text(f"{front} tells when runs have ended.")
-    notifying.start(command, said, log=Path(os.devnull))
+    notifying.start(command, said, log=os.devnull)
     return Text(f"{front} and this tell when runs have ended: {command}")
