@@ -15,6 +15,7 @@ from .jobs import jobs
 if TYPE_CHECKING:
     from ..runs.board import Board
     from ..runs.show import Text
+    from ..ui import Table
 
 
 @subcommand(jobs)
@@ -81,6 +82,20 @@ def _noted(ids: str, *, note: str | None = None, tags: list[str] | None = None, 
                 f"{run.folder} cannot be written: {error.strerror}.", "Make room, or get the right to write there."
             ) from error
     return Board.of(runs)
+
+
+@subcommand(jobs)
+def machine() -> Table:
+    """Show the jobs that you have this machine execute now, whatever projects they are of.
+
+    Returns
+    -------
+    Table
+        A row for each job: how many of its runs stand how, how much is done, and its project's folder.
+    """
+    from ..runs import machine
+
+    return machine.table()
 
 
 @subcommand(jobs)
@@ -168,8 +183,9 @@ def notify(*, command: str | None = None) -> Text:
     """Try the notification that comes when runs have ended: it comes now.
 
     A notebook's browser shows one when the runs that a line has waited for have ended, once you allow it: this line
-    asks. Terminals ring their bell. A command of your own is started when a job has ended, also when nobody waits for it; it
-    stands in your ``~/.config/colab_magics/config.toml``, as ``[jobs.notify]`` with ``command = "ntfy publish mine"``.
+    asks. Terminals ring their bell. A command of your own is started when a job has ended, also when nobody waits for
+    it; it stands in your ``~/.config/colab_magics/config.toml``, as ``[jobs.notify]`` with
+    ``command = "ntfy publish mine"``.
 
     Parameters
     ----------
