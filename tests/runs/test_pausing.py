@@ -96,18 +96,14 @@ def test_the_jobs_of_this_machine_are_shown_from_anywhere(three: Project, folder
 def test_the_users_command_is_told_that_a_job_has_ended(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = tmp_path / "told to me"
+    told, script = tmp_path / "told to me", tmp_path / "tell me.sh"
+    script.write_text(f"printf %s \"$1\" > '{told}.new' && mv '{told}.new' '{told}'\n")
     config = tmp_path / "config" / "colab_magics" / "config.toml"
     config.parent.mkdir(parents=True)
-    config.write_text(f"[jobs.notify]\ncommand = \"touch -- '{told}'\"\n")
+    config.write_text(f"[jobs.notify]\ncommand = \"sh '{script}'\"\n")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    notebook = str(write_notebook(project.root / "a.ipynb", "1"))
-    os.chdir(tmp_path)
-    fork(n=2, notebook=notebook, detach=True)
-    poll(lambda: told.exists())
-    said = project.data_job / "baseline: 2 done"
-    poll(lambda: (project.data_job / "baseline: 2 done").exists() or Path("baseline: 2 done").exists())
-    assert said.name
+    fork(n=2, notebook=str(write_notebook(project.root / "a.ipynb", "1")), detach=True)
+    assert poll(lambda: told.exists() and told.read_text()) == "baseline: 2 done"
     config.write_text('[jobs.notify]\ncommand = "no-such-program x"\n')
     assert notifying.ended(project.data_job) == "no notification: There is no program no-such-program."
     config.write_text("[jobs")
