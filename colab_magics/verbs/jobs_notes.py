@@ -12,6 +12,13 @@ from ..errors import ColabMagicsError
 from . import call_only, subcommand
 from .jobs import jobs
 
+_FRONT = {
+    "jupyter": "The browser shows it when runs have ended that a line has waited for, if you allow it.",
+    **dict.fromkeys(
+        ("terminal", "script"), "The terminal's bell rings when runs have ended that a line has waited for."
+    ),
+}
+
 if TYPE_CHECKING:
     from ..runs.board import Board
     from ..runs.show import Text
@@ -204,8 +211,8 @@ def notify(*, command: str | None = None) -> Text:
     ui, mine = session.current().ui, here.project()
     said = f"{mine.job}: this is how it looks."
     ui.notify(notifying.TITLE, said, ask=True)
-    front = "The terminal's bell" if ui.where in ("terminal", "script") else "The browser, where it allows it,"
-    if command is None:
-        return Text(f"{front} tells when runs have ended.")
-    notifying.start(command, said, log=os.devnull)
-    return Text(f"{front} and this tell when runs have ended: {command}")
+    told = [_FRONT.get(ui.where, "This front end can show no notification.")]
+    if command is not None:
+        notifying.start(command, said, log=os.devnull)
+        told.append(f"When a job has ended, this tells it: {command}")
+    return Text("\n".join(told))

@@ -186,11 +186,15 @@ def plot(
     from . import jobs_here as here
 
     ui = session.current().ui
-    library = plots.choose(by, text=ui.where in ("script", "terminal"))
+    in_text = ui.where in ("script", "terminal")
+    library = plots.choose(by, text=in_text)
+    note = "pip install matplotlib has it drawn." if library == plots.TEXT and not (in_text or by) else ""
     if parallel and (x != "step" or over):
         raise InvalidInput(
             "--parallel has an axis for each parameter: x= and over= mean nothing there.", "Leave them out."
         )
     runs = here.meant(ids, every_job=all)
     with ui.progress("reading metrics"):
-        return plots.Plot(reading.drawings(runs, metric, x=x, over=over, log=log or "", parallel=parallel), library)
+        return plots.Plot(
+            reading.drawings(runs, metric, x=x, over=over, log=log or "", parallel=parallel), library, note
+        )

@@ -29,10 +29,13 @@ class Plot:
         What is drawn, one below the other.
     library : str
         The library that draws; ``text`` is none.
+    note : str
+        A line below the text.
     """
 
-    def __init__(self, drawings: Sequence[Drawing], library: str = TEXT) -> None:
+    def __init__(self, drawings: Sequence[Drawing], library: str = TEXT, note: str = "") -> None:
         self.drawings = drawings
+        self.note = note
         self.library = library
         self.figure: Any = None
         """The library's own figure, to be changed and saved: ``plot.figure.savefig("loss.pdf")``."""
@@ -41,7 +44,8 @@ class Plot:
             self.figure = self._module.draw(drawings)
 
     def __str__(self) -> str:
-        return "\n\n".join(drawing.text() for drawing in self.drawings)
+        whole = "\n\n".join(drawing.text() for drawing in self.drawings)
+        return f"{whole}\n{self.note}" if self.note else whole
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
