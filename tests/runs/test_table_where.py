@@ -34,7 +34,7 @@ ROW: dict[str, Any] = {
     [
         ("lr<0.1", True),
         ("lr < 0.1 and size == 'big'", False),
-        ("lr<0.1 or los_t", None),
+        ("lr>0.1 or los_t", None),
         ("not size=='big'", True),
         ("1e-3 < lr <= 1e-2", True),
         ("lr > -1", True),

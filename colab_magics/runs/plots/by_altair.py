@@ -59,7 +59,7 @@ def _lines(alt: Any, drawing: Lines, most: int) -> Any:
     line = base.mark_line(point=drawing.points) if drawing.joined else base.mark_point(filled=True)
     shown = line.encode(y=y, tooltip=tips)
     if any(one.counts for one in drawing.series):
-        ends = {"y": alt.Y("low:Q", title=drawing.y, scale=scale), "y2": "high:Q"}
+        ends = {"y": alt.Y("low:Q", title=drawing.y, scale=scale), "y2": alt.Y2("high")}
         spread = base.mark_rule() if drawing.points else base.mark_area(opacity=0.2)
         shown = spread.encode(**ends) + shown
     return shown.properties(**_SIZE)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from .drawings import Drawing, Lines, Parallel, finite, thin
 
+MIME = "application/vnd.plotly.v1+json"
 _MOST = 40_000
 """So many points altogether stand in a notebook."""
 _HEIGHT = 380
@@ -42,7 +44,8 @@ def draw(drawings: Sequence[Drawing]) -> Any:
 
 def bundle(figure: Any) -> dict[str, Any]:
     """Return what plotly shows of its figure."""
-    return dict(figure._repr_mimebundle_() or {})
+    # Where plotly sees no front end that it knows, it would open a browser.
+    return dict(figure._repr_mimebundle_() or {MIME: json.loads(figure.to_json())})
 
 
 def _lines(figure: Any, drawing: Lines, row: int, most: int) -> None:

@@ -91,7 +91,7 @@ def _by_step(runs: Sequence[Run], reported: Reported, metric: str, over: Sequenc
     else:
         # One run, one line; its name is what `%jobs` calls it.
         series = [
-            Series(f"{run.id}  {show_parameters(run)}".strip(), *map(list, zip(*lines[run.folder], strict=True)))  # type: ignore[arg-type]
+            Series(f"{run.id}  {show_parameters(run)}".strip(), *map(list, zip(*lines[run.folder], strict=True)))
             for run in there
         ]
     return _checked(Lines(metric, STEP if with_steps else "report", series, log, notes=notes))
