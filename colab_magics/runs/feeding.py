@@ -262,6 +262,7 @@ class Scheduler:
         try:
             self._cancel_waiting()
             if pausing.is_paused(self.job_folder):
+                self._take(0)  # a queue hears that there is no room
                 return
             room = (1 if self._is_on_trial() else self.feed.workers) - len(self.active) - len(self.sought)
             if room > len(self.waiting):

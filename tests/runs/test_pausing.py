@@ -82,8 +82,8 @@ def test_only_whole_jobs_that_have_something_left_are_paused(project: Project) -
         jobs(workers=0)
 
 
-def test_the_jobs_of_this_machine_are_shown_from_anywhere(three: Project, folder: Path) -> None:
-    os.chdir(folder)
+def test_the_jobs_of_this_machine_are_shown_from_anywhere(three: Project, tmp_path: Path) -> None:
+    os.chdir(tmp_path)
     rows = [row for row in jobs.machine().rows if row[-1] == str(three.root)]
     assert [row[:3] for row in rows] == [["baseline", "running", "1 running, 2 waiting"]]
     end_runs(three)
