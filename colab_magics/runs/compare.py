@@ -167,7 +167,7 @@ def _parts(runs: Sequence[Run]) -> list[_Parts]:
     tagged, told = any(one.tags for one in noted), any(one.note for one in noted)
     for run, place, (note, tags) in zip(runs, places(runs), noted, strict=True):
         status = run.status()
-        said = ({"tags": list(tags)} if tagged else {}) | ({"note": note} if told else {})
+        said = ({"tags": list(tags)} if tagged else {}) | ({"note": note or None} if told else {})
         repeat = {"repeat": run.record.get("repeat", 0)} if repeats else {}
         facts.append(
             {"run": run.id, "state": status.phase, "seconds": _seconds(status, now), **place, **repeat, **said}

@@ -32,6 +32,8 @@ _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.NotIn: lambda left, right: left not in right,
 }
 _CONSTANTS = {"true": True, "false": False, "none": None}
+_ALWAYS: Mapping[str, Any] = {"tags": [], "note": None}
+"""Columns that may be asked for though no run has anything there."""
 
 Row = Mapping[str, Any]
 
@@ -112,7 +114,7 @@ class Where:
             inner = inner.value
         if not isinstance(inner, ast.Name):
             raise self._refused(node)
-        if name not in self._known and name.lower() not in _CONSTANTS:
+        if name not in {*self._known, *_ALWAYS} and name.lower() not in _CONSTANTS:
             problem = did_you_mean(name, self._known, kind="parameter or metric of these runs")
             raise InvalidInput(problem.what, f"{problem.mend} A text stands in quotes: '{name}'.")
 
@@ -127,7 +129,7 @@ class Where:
         """Return the value of a part for a row; None is a value that is not there, or is not known."""
         if isinstance(node, ast.Name | ast.Attribute):
             name = self._name(node)
-            return row[name] if name in row else _CONSTANTS.get(name.lower())
+            return row[name] if name in row else _ALWAYS.get(name, _CONSTANTS.get(name.lower()))
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.UnaryOp):

@@ -29,8 +29,8 @@ def test_notes_and_tags_stand_in_the_tables(two: Project) -> None:
     assert "<b>" not in jobs("1")._repr_html_()
     assert "good, seen" in str(jobs())
     assert "note       odd: the" in str(jobs.show("1"))
-    frame = jobs.table(where="'good' in tags and note is not None")
-    assert frame["tags"].tolist() == [["good", "seen"]] * 2
+    assert jobs.table(where="'good' in tags")["tags"].tolist() == [["good", "seen"]] * 2
+    assert jobs.table(where="'good' in tags and note is not None")["run"].tolist() == ["baseline/1"]
     assert jobs.table(where="'jumps' in note")["run"].tolist() == ["baseline/1"]
     assert is_ours(NOTE)
 
@@ -44,6 +44,7 @@ def test_they_are_taken_back(two: Project) -> None:
     jobs.note("0", "")
     assert notes.read(two.data_job / "sub_job_000") == notes.Noted()
     assert not {"note", "tags"} & set(jobs.table().columns)
+    assert len(jobs.table(where="'a' in tags or note is not None")) == 0
 
 
 def test_without_words_runs_are_shown_and_nothing_is_written(two: Project) -> None:
