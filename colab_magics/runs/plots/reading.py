@@ -108,6 +108,7 @@ def _by_value(runs: Sequence[Run], metric: str, x: str, over: Sequence[str], log
         if row[x] is not None and (value := _value(row, metric)) is not None
     ]
     notes = _silent(runs, [run for run, _, _ in there], f"{metric} and {x}")
+    notes += _unfinished([row for row in rows if row["run"] in {run.id for run, _, _ in there}])
     if not there:
         raise NotFound(f"No run has both {metric} and {x}.", "%jobs table shows what each has.")
     numbers = all(isinstance(at, int | float) and not isinstance(at, bool) for _, at, _ in there)
@@ -126,8 +127,8 @@ def _by_value(runs: Sequence[Run], metric: str, x: str, over: Sequence[str], log
 
 def _value(row: Mapping[str, Any], metric: str) -> float | None:
     """Return the last value of a metric in a row, where it is a number."""
-    value = row.get(f"metric.{metric}")
-    return metrics.as_number(row.get(metric) if value is None else value)
+    own = f"metric.{metric}"  # where a parameter has its name
+    return metrics.as_number(row[own] if own in row else row.get(metric))
 
 
 def _at_values(name: str, points: Sequence[tuple[X, float]], *, mean: bool) -> Series:
@@ -198,6 +199,7 @@ def _parallel(runs: Sequence[Run], metric: str, log: str) -> Parallel:
         if (value := _value(row, metric)) is not None and math.isfinite(value)
     ]
     notes = _silent(runs, [run for run, _ in there])
+    notes += _unfinished([row for row in rows if row["run"] in {run.id for run, _ in there}])
     if not there:
         raise NotFound(f"No run has a last value of {metric} that is a number.", "%jobs table shows what each has.")
     if len(differ) > _AXES:
@@ -206,12 +208,21 @@ def _parallel(runs: Sequence[Run], metric: str, log: str) -> Parallel:
     return Parallel(metric, [*differ[:_AXES], last], ordered, log, notes)
 
 
+def _unfinished(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which runs' last values are none of finished runs."""
+    return _listed("Not finished, with what was reported last", [row["run"] for row in rows if row["state"] != "done"])
+
+
+def _listed(what: str, names: Sequence[str]) -> list[str]:
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return [f"{what}: {shown}"] if names else []
+
+
 def _silent(runs: Sequence[Run], there: Sequence[Run], what: str = "") -> list[str]:
     """Say which runs are not drawn."""
     known = {run.folder for run in there}
     silent = [run.id for run in runs if run.folder not in known]
-    shown = ", ".join(silent[:20]) + (f" and {len(silent) - 20} more" if len(silent) > 20 else "")
-    return [f"Nothing reported{f' of {what}' if what else ''}: {shown}"] if silent else []
+    return _listed(f"Nothing reported of {what}" if what else "Nothing reported", silent)
 
 
 def _checked(drawn: Lines) -> Lines:
