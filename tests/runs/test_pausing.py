@@ -103,7 +103,7 @@ def test_the_users_command_is_told_that_a_job_has_ended(
     fork(n=2, notebook=str(write_notebook(project.root / "a.ipynb", "1")), detach=True)
     assert poll(lambda: told.exists() and told.read_text()) == "baseline: 2 done"
     config.write_text('[jobs.notify]\ncommand = "no-such-program x"\n')
-    assert notifying.ended(project.data_job) == "no notification: There is no program no-such-program."
+    assert notifying.ended(project.data_job) == "no notification: There is no program 'no-such-program'."
     config.write_text("[jobs")
     assert "cannot be read" in notifying.ended(project.data_job)
     config.unlink()
