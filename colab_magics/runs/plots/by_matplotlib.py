@@ -90,15 +90,8 @@ def _parallel(figure: Any, axes: Any, drawing: Parallel) -> None:
     for at, (_, marks) in enumerate(crossings):
         axes.axvline(at, color=_INK, linewidth=1)
         for place, word in marks:
-            axes.annotate(
-                _plain(word),
-                (at, place),
-                xytext=(4, 0),
-                textcoords="offset points",
-                fontsize=8,
-                color=_INK,
-                va="center",
-            )
+            where = {"xytext": (3, 3), "textcoords": "offset points", "zorder": 10}
+            axes.annotate(_plain(word), (at, place), fontsize=8, color=_INK, weight="bold", **where)
     axes.set_xticks(range(len(drawing.axes)), [_plain(name) for name in drawing.axes])
     axes.set_yticks([])
     axes.set_frame_on(False)
