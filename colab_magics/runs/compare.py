@@ -261,7 +261,7 @@ class Result:
         parameters = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
         parts = [self.id, metrics.one_line(parameters), metrics.one_line(metrics.show(self.metrics)), str(self.folder)]
         line = "  ".join(filter(None, parts))
-        return f"{self.what}\n{line}" if self.what else line
+        return f"{line}\n{self.what}" if self.what else line
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))

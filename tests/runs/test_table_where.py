@@ -122,7 +122,8 @@ def test_a_table_of_some_runs_in_order(sweep: Project, said: io.StringIO) -> Non
 
 def test_best_by_the_goal_of_the_fork(sweep: Project) -> None:
     assert jobs.best("loss").id == "baseline/1"
-    assert str(jobs.best("loss")).startswith("least loss of 3 finished runs\nbaseline/1  lr=0.01  loss=1")
+    assert str(jobs.best("loss")).startswith("baseline/1  lr=0.01  loss=1")
+    assert str(jobs.best("loss")).endswith("\nleast loss of 3 finished runs")
     assert jobs.best("max:loss").id == "baseline/0"
     assert jobs.best("loss", "0,2")["lr"] == 0.001
     with pytest.raises(InvalidInput, match="The best by which metric"):
