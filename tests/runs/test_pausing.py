@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import poll
 
-from colab_magics import fork, jobs, process
+from colab_magics import fork, jobs, process, submit
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, NotFound
 from colab_magics.records.names import PAUSE, SCHEDULER, STATE
@@ -20,6 +20,7 @@ from colab_magics.ui import TerminalUI
 from .folders import leave_run
 from .notebooks import write_notebook
 from .test_feeding import UNTIL_GO, end_runs, phases
+from .test_queue import rows, table
 
 
 def let_end(project: Project, *indices: int) -> None:
@@ -66,6 +67,23 @@ def test_a_pause_outlives_the_scheduler_and_ends_with_the_last_run(three: Projec
     jobs.kill("baseline")
     poll(lambda: not scheduler.is_running(three.data_job))
     assert not pausing.is_paused(three.data_job)
+
+
+def test_a_paused_job_claims_no_run_of_its_queue(project: Project) -> None:
+    url, go = table(project, [{"k": k} for k in range(3)]), project.root / "go"
+
+    def standing() -> list[str]:
+        return sorted(row.status for row in rows(url).values())
+
+    submit(f"while ! test -e {go}{{k}}; do sleep 0.05; done", runs=url, workers="1")
+    poll(lambda: standing() == ["ready", "ready", "running"])
+    jobs.pause()
+    for k in range(3):
+        Path(f"{go}{k}").touch()
+    poll(lambda: standing() == ["done", "ready", "ready"])
+    assert "baseline is paused" in "".join(scheduler.waits_for(project.data_job))
+    jobs.go()
+    poll(lambda: standing() == ["done", "done", "done"])
 
 
 def test_only_whole_jobs_that_have_something_left_are_paused(project: Project) -> None:
