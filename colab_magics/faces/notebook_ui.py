@@ -234,13 +234,15 @@ class NotebookUI(ShellNames, ShellCells):
 def _notification(title: str, text: str, *, ask: bool) -> str:
     """Write what has a browser show a notification, once: a notebook that is opened again executes it again."""
     words = ", ".join(json.dumps(word).replace("<", "\\u003c") for word in (title, text))
-    asked = "Notification.permission === 'default'" if ask else "false"
+    shown = f"show({words});"
+    if ask:
+        asked = f"Notification.requestPermission().then(() => {{ {shown} }});"
+        shown = f"if (Notification.permission === 'default') {asked} else {shown}"
     return (
         f"if (window.Notification && Math.abs(Date.now() - {time.time() * 1000:.0f}) < {_FRESH}) {{\n"
         "  const show = (title, body) => {\n"
         "    if (Notification.permission === 'granted') new Notification(title, {body});\n  };\n"
-        f"  if ({asked}) Notification.requestPermission().then(() => show({words}));\n"
-        f"  else show({words});\n}}"
+        f"  {shown}\n}}"
     )
 
 
