@@ -24,6 +24,7 @@ CURRENT = "() => window.jupyterapp.shell.currentWidget.context?.path"
 
 
 def test_open_and_plot(lab: Lab, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     root = lab.root / "net"
     project = Project(name="net", job="a b%20'é", root=root, notebooks=root)
     root.mkdir()
