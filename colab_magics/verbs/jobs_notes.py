@@ -167,13 +167,18 @@ def go(*ids: str, all: bool = False) -> Board:
 
 
 def _whole_jobs(ids: tuple[str, ...], *, every_job: bool) -> tuple[list[Path], Board]:
+    from ..records.run import runs_of
     from ..runs.board import Board
+    from ..runs.scheduler import is_running
     from . import jobs_here as here
 
-    folders = here.whole_jobs(ids, every_job=every_job)
-    runs = here.meant(ids, every_job=every_job)
-    meant = {run.folder.parent for run in runs}
-    return [folder for folder in folders if folder in meant], Board.of(runs)
+    # A job that takes its runs from a queue may have none yet.
+    folders = [folder for folder in here.whole_jobs(ids, every_job=every_job) if is_running(folder) or runs_of(folder)]
+    if not folders:
+        here.meant(ids, every_job=every_job)  # says what there is
+    board = Board.of(here.select(ids, every_job=every_job))
+    board.notes += here.left_out(ids, every_job=every_job)
+    return folders, board
 
 
 def _write(folder: Path, what: Callable[[Path], bool]) -> bool:
