@@ -8,10 +8,8 @@ from collections.abc import Sequence
 
 from . import __version__
 from .errors import ColabMagicsError, InvalidInput, RunsFailed, did_you_mean
+from .ui import INTERRUPTED
 from .verbs import VERBS, load, subcommands
-
-INTERRUPTED = 130
-"""The exit status that shells give to a program ended by Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
