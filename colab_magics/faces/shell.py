@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -51,8 +53,22 @@ def _in_words(table: Table) -> Table:
     return replace(table, notes=[SHELL.text(note) for note in table.notes])
 
 
+_SIGNS = dict(zip("…·×→–—»■█▇▆▅▄▃▂▁━─“”‘’", ".-x>-->*87654321=-\"\"''", strict=True))
+"""What stands for our signs where a terminal cannot show them; as wide as they are, so that columns stay columns."""
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_SIGNS.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
 def install() -> None:
-    """Have the session of this process, a script's until now, speak as a shell does."""
+    """Have the session of this process, a script's until now, speak as a shell does, also where that is not UTF-8."""
+    codecs.register_error("colab_magics", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="colab_magics")
     shell = session.current()
     if type(shell.ui) is TerminalUI:
         shell.ui = ShellUI(shell.ui.out, shell.ui.where)

@@ -25,6 +25,13 @@ HOSTS = {"host", "hosts"}
 _MAGIC = re.compile(rf"(?<![\w%])%({'|'.join(VERBS)})(?![\w%])")
 
 
+_HELP = re.compile(rf"(?<![\w%])%({'|'.join(VERBS)})\?(?![\w%])")
+"""The same with IPython's question mark, which asks for help."""
+_SENTENCES = re.compile(r"(?<=[.:;!?])(?=\s)")
+_OF_CELLS = re.compile(r"\b(?:cells?|notebook)\b(?!=)", re.IGNORECASE)
+"""What a sentence with one of these words names stands in a notebook, also for users of a shell."""
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of a verb.
@@ -141,8 +148,14 @@ class Words:
         return f"--{word}" if flag or self.face == "shell" else f"{word.replace('-', '_')}="
 
     def text(self, text: str) -> str:
-        """Write a text that names verbs as magics: the shell's commands in the shell. A cell magic has none."""
-        return _MAGIC.sub(r"colab-magics \1", text) if self.face == "shell" else text
+        """Write a text that names verbs as magics: in a shell as commands, but for those in a notebook's cells."""
+        if self.face == "magic":
+            return text
+        return "".join(part if _OF_CELLS.search(part) else _as_commands(part) for part in _SENTENCES.split(text))
+
+
+def _as_commands(text: str) -> str:
+    return _MAGIC.sub(r"colab-magics \1", _HELP.sub(r"colab-magics \1 --help", text))
 
 
 MAGIC = Words("magic")

@@ -10,7 +10,7 @@ GAP = "  "
 """What stands between two columns."""
 _NARROWEST = 12
 """So many characters of a text are left when it is cut."""
-_STATE = 26
+_STATE = 18
 """So many of the second column, the state: it says more than what stands at the right."""
 
 

@@ -68,10 +68,10 @@ class Table:
             told. 0 is any number.
         """
         lines, left_out = self.grid(width)
-        shown = [GAP.join(cells).rstrip() for cells in lines]
+        shown = [*(GAP.join(cells).rstrip() for cells in lines), *filter(None, [no_room(left_out)])]
         if width:
             shown = [cut(line, width) for line in shown]
-        whole = [*filter(None, [self._head()]), *shown, *filter(None, [no_room(left_out)]), *self.notes]
+        whole = [*filter(None, [self._head()]), *shown, *self.notes]
         return without_controls("\n".join(whole))
 
     def grid(self, width: int = 0) -> Grid:
