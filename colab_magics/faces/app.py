@@ -78,11 +78,18 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
     try:
         return function(*cell, *bound.args, **bound.kwargs, **named, **more)
     except InvalidInput as error:
-        first = next(iter(words), "") if word is None else ""
-        near = nearest(first, subcommands(function), cutoff=_SLIP)
-        if near is None or not error.what.startswith(repr(first)):
+        first = next(iter(words), "")
+        if not error.what.startswith(repr(first)):
             raise
-        raise InvalidInput(error.what, f"Did you mean {face.verb(name, near)}? {error.mend}") from None
+        if first in known and not known[first].flag:
+            raise InvalidInput(f"{first} has no value.", f"Write {shown} {first}=…; see {_help(shown, face)}") from None
+        near = nearest(first, subcommands(load(name)), cutoff=_SLIP) if word is None else None
+        if near is None:
+            raise
+        others = error.mend.partition("Known: ")
+        raise InvalidInput(
+            error.what, f"Did you mean {face.verb(name, near)}? {''.join(others[1:]) or error.mend}"
+        ) from None
     except OSError as error:
         if error.errno not in _MENDS:
             raise  # nobody has foreseen it: where it came from is what helps
