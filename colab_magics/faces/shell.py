@@ -85,6 +85,8 @@ def as_text(result: Any) -> str:
         from ..ui.screen import painted
 
         return painted(table, sys.stdout)
+    if getattr(result, "empty", None) is True:
+        return "no rows"
     # A DataFrame prints itself with columns and rows left out.
     write = getattr(type(result), "to_string", str)
     return str(write(result))
