@@ -194,6 +194,7 @@ def _check_options(
         word = token.lstrip("-").partition("=")[0].replace("_", "-")
         positive = known.get(word.removeprefix("no-"))
         if token.startswith("--") and (word in known or (positive is not None and positive.flag)):
+            _check_number(token, known.get(word), face)
             continue
         if token.startswith("--") and engine_options.of_word(word, others) is not None:
             continue
@@ -202,6 +203,20 @@ def _check_options(
             raise InvalidInput(f"{shown} has no options, so {wrote!r} is none.", "Quote it if it is a value.")
         all_of_them = [*known.values(), *others.values()]
         raise did_you_mean(wrote, [face.option(option) for option in all_of_them], kind=f"option of {shown}")
+
+
+def _check_number(token: str, option: Option | None, face: Words) -> None:
+    """Refuse what is no whole number where one is meant: cyclopts would round it."""
+    _, equals, value = token.partition("=")
+    if option is None or not option.whole or not equals:
+        return
+    try:
+        is_whole = float(value).is_integer()
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        wrote = face.option(option).removesuffix("=")
+        raise InvalidInput(f"{wrote}={value} is no whole number.", f"Write one: {wrote}=3")
 
 
 def _parse(

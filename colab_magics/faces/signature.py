@@ -46,12 +46,15 @@ class Option:
         It is true or false: ``--name`` or ``--no-name``.
     default : Any
         Its default, or `inspect.Parameter.empty`.
+    whole : bool
+        It is a whole number, if anything.
     """
 
     name: str
     choices: tuple[str, ...] = ()
     flag: bool = False
     default: Any = inspect.Parameter.empty
+    whole: bool = False
 
     @property
     def word(self) -> str:
@@ -121,7 +124,8 @@ def option_of(name: str, hint: Any, default: Any = inspect.Parameter.empty) -> O
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     choices = tuple(str(value) for m in members if typing.get_origin(m) is Literal for value in typing.get_args(m))
     flag = all(member in (bool, type(None)) for member in members)
-    return Option(name, choices or (("true", "false") if flag else ()), flag, default)
+    whole = set(members) - {type(None)} == {int}
+    return Option(name, choices or (("true", "false") if flag else ()), flag, default, whole)
 
 
 @dataclass(frozen=True)
