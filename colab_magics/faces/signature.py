@@ -27,6 +27,8 @@ _MAGIC = re.compile(rf"(?<![\w%])%({'|'.join(VERBS)})(?![\w%])")
 
 _HELP = re.compile(rf"(?<![\w%])%({'|'.join(VERBS)})\?(?![\w%])")
 """The same with IPython's question mark, which asks for help."""
+_PROGRAMS = re.compile(r"(?<![\w%])%(pip|cd)(?= )")
+"""IPython's magics that are called as in a shell."""
 _SENTENCES = re.compile(r"(?<=[.:;!?])(?=\s)")
 _OF_CELLS = re.compile(r"\b(?:cells?|notebook)\b(?!=)", re.IGNORECASE)
 """What a sentence with one of these words names stands in a notebook, also for users of a shell."""
@@ -159,6 +161,7 @@ class Words:
 
 
 def _as_commands(text: str) -> str:
+    text = _PROGRAMS.sub(r"\1", text)
     return _MAGIC.sub(r"colab-magics \1", _HELP.sub(r"colab-magics \1 --help", text))
 
 
