@@ -83,7 +83,7 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
             raise
         if first in known and not known[first].flag:
             raise InvalidInput(f"{first} has no value.", f"Write {shown} {first}=…; see {_help(shown, face)}") from None
-        near = nearest(first, subcommands(load(name)), cutoff=_SLIP) if word is None else None
+        near = nearest(first, subcommands(function), cutoff=_SLIP) if word is None else None
         if near is None:
             raise
         others = error.mend.partition("Known: ")
