@@ -194,7 +194,7 @@ def _check_options(
         word = token.lstrip("-").partition("=")[0].replace("_", "-")
         positive = known.get(word.removeprefix("no-"))
         if token.startswith("--") and (word in known or (positive is not None and positive.flag)):
-            _check_number(token, known.get(word), face)
+            _check_number(token, known.get(word), shown, face)
             continue
         if token.startswith("--") and engine_options.of_word(word, others) is not None:
             continue
@@ -205,7 +205,7 @@ def _check_options(
         raise did_you_mean(wrote, [face.option(option) for option in all_of_them], kind=f"option of {shown}")
 
 
-def _check_number(token: str, option: Option | None, face: Words) -> None:
+def _check_number(token: str, option: Option | None, shown: str, face: Words) -> None:
     """Refuse what is no whole number where one is meant: cyclopts would round it."""
     _, equals, value = token.partition("=")
     if option is None or not option.whole or not equals:
@@ -216,7 +216,7 @@ def _check_number(token: str, option: Option | None, face: Words) -> None:
         is_whole = False
     if not is_whole:
         wrote = face.option(option).removesuffix("=")
-        raise InvalidInput(f"{wrote}={value} is no whole number.", f"Write one: {wrote}=3")
+        raise InvalidInput(f"{wrote}={value} is no whole number.", f"Write one: {wrote}=3; see {_help(shown, face)}")
 
 
 def _parse(

@@ -55,9 +55,12 @@ def test_watching_takes_the_window_and_gives_it_back(job: Project) -> None:
         assert any(line.startswith("no room here for: ") for line in window.page())
         window.resize(80, 6)
         poll(lambda: any("more in a higher window" in line for line in window.page()), what="a low window")
+        # Nobody is there to stop it for: it gives the window back, and has it again at once.
+        window.process.send_signal(signal.SIGTSTP)
+        poll(lambda: IN in window.read().partition(OUT)[2], what="the window again")
         window.type("\x03")
         assert window.ended() == 130
-    before, _, after = window.text.partition(OUT)
+    before, _, after = window.text.rpartition(OUT)
     assert IN in before
     assert CURSOR in window.text.rpartition("\x1b[?25l")[2]
     assert "baseline/0" in after  # what was seen last stays
