@@ -146,6 +146,7 @@ def test_a_wrong_line_is_seen(reading: None) -> None:
     assert "kep" in problem_with('kep("model.pt")')
 
 
+@pytest.mark.timeout(300)
 def test_the_first_sweep_works_when_it_is_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(tmp_path / "Untitled.ipynb"))
@@ -154,7 +155,7 @@ def test_the_first_sweep_works_when_it_is_pasted(tmp_path: Path, monkeypatch: py
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(notebook, tmp_path / "Untitled.ipynb")
     NotebookClient(
-        notebook, timeout=100, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=250, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
 
     assert len(cells) == 5  # as the text says
