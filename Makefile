@@ -36,7 +36,7 @@ docs: programs-for-demo
 	@.venv-docs/bin/python tests/setup/docs/make_docs.py
 
 clean:
-	rm -rf .venv .venv-colab .venv-docs .demo build dist docs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-colab .venv-docs .demo build dist docs/html docs/source docs/doctrees .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 programs-for-demo programs-for-test programs-for-bench:

@@ -308,11 +308,12 @@ def main(top: Path) -> int:
         html,
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False)
+    # Python looks in the current folder first.
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, check=False)
     if done.returncode == 0:
         print(f"The pages: {html / 'index.html'}")
     return done.returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"))
+    sys.exit(main(Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else ROOT / "docs"))
