@@ -10,7 +10,8 @@ help:
 	@echo 'make test       run the tests on the newest stack and on that of Google Colab'
 	@echo 'make test-long  run the fault and load tests too, with libraries that are tried after a fork'
 	@echo 'make lint       ruff and mypy'
-	@echo 'make bench      measure load time and what %sync costs beside its peers'
+	@echo 'make bench      measure what this costs beside its peers, and write docs/benchmarks.md'
+	@echo 'make docs       write the reference pages: docs/html/index.html'
 	@echo 'make clean      remove environments, demo and caches'
 
 demo: programs-for-demo .venv
@@ -28,10 +29,14 @@ lint: programs-for-demo .venv
 	@.venv/bin/mypy
 
 bench: programs-for-bench .venv
-	@for file in tests/bench/*.py; do $(IN_NEWEST) "$$file" || exit 1; done
+	@$(IN_NEWEST) tests/setup/run_bench.py
+
+docs: programs-for-demo
+	@sh tests/setup/venv.sh .venv-docs newest docs
+	@.venv-docs/bin/python tests/setup/docs/make_docs.py
 
 clean:
-	rm -rf .venv .venv-colab .demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-colab .venv-docs .demo build dist docs/html docs/source docs/doctrees .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 programs-for-demo programs-for-test programs-for-bench:
@@ -44,4 +49,4 @@ programs-for-demo programs-for-test programs-for-bench:
 # One after the other, also under make -j.
 .NOTPARALLEL:
 
-.PHONY: help demo test test-long lint bench clean programs-for-demo programs-for-test programs-for-bench .venv
+.PHONY: help demo test test-long lint bench docs clean programs-for-demo programs-for-test programs-for-bench .venv

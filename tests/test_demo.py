@@ -70,18 +70,16 @@ def test_the_demo_notices_what_is_off(run_demo: ModuleType, tmp_path: Path) -> N
         assert part in found
 
 
-def test_the_notebook_is_valid_and_without_outputs(run_demo: ModuleType) -> None:
-    notebook = json.loads(run_demo.NOTEBOOK.read_text())
-    nbformat.validate(notebook)
-    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
-    assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in notebook["cells"])
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("02_grid_and_join.ipynb", "6 runs; the best is sweep/4 {'rate': 0.9, 'shape': 'valley'}"),
         ("03_live_fork.ipynb", "{1: '55', 2: '4617', 3: '79056'}"),
+        (
+            "09_keep_outputs.ipynb",
+            "back: keep_demo/data_job/train/sub_job_000/sum.txt keep_demo/data_job/train/sub_job_001",
+        ),
+        ("10_watch_and_compare.ipynb", "the best is compare/3 {'rate': 0.3, 'seed': 1} with x = 0.0169"),
     ],
 )
 def test_the_other_notebooks_go_through_to_their_end(
@@ -99,6 +97,16 @@ def test_the_other_notebooks_go_through_to_their_end(
     assert words in shown, shown
     assert ("<th>valley</th>" in shown) == ("grid" in name)  # the runs as a table
     assert shown.count("» skipped") == 1
+
+
+def test_all_notebooks_are_executed_by_tests_and_hold_no_outputs() -> None:
+    text = Path(__file__).read_text()
+    for file in sorted((ROOT / "demo_notebooks").glob("*.ipynb")):
+        notebook = json.loads(file.read_text())
+        nbformat.validate(notebook)
+        assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+        assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in notebook["cells"]), file
+        assert f'"{file.name}"' in text or file.name == "01_job_queue.ipynb", file
 
 
 def test_the_notebook_of_commands_goes_through_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

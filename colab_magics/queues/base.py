@@ -5,7 +5,7 @@ Cheriton, SOSP 1989) with fencing by a counter (the sequencers of Chubby, Burrow
 
 - A claim is one conditional write: a row that is `READY` becomes `RUNNING`, names its worker, and its epoch grows by
   one. Of those who try it at once one wins. An epoch never becomes smaller, whatever happens to the row.
-- A claim holds for `Queue.lease` seconds, and each heartbeat renews it; one lease has room for five of them. Whose
+- A claim holds for ``lease`` seconds, and each heartbeat renews it; one lease has room for five of them. Whose
   lease is over is `STALE`: anybody may claim the run anew, with the next epoch, unless it has had `MOST_ATTEMPTS`.
 - A worker's every later write is conditional on uid, worker and epoch. Who was away too long, and whose run went to
   somebody else, changes nothing and is told so: it ends its run, whose results stay in their own folder.
@@ -240,8 +240,8 @@ class Probed:
 class Queue(ABC):
     """A table of runs, at an address.
 
-    Every method may be called from several threads. What cannot be reached now raises `errors.Unavailable`, and may be
-    tried again: all of them are safe to repeat (`add` by the names of what is added).
+    Every method may be called from several threads. What cannot be reached now raises `Unavailable`, and may be tried
+    again: all of them are safe to repeat (`add` by the names of what is added).
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ class Queue(ABC):
         Parameters
         ----------
         where : str
-            The face; see `UI.where`. A notebook's user can be asked, others cannot.
+            The face; see ``UI.where``. A notebook's user can be asked, others cannot.
         credentials : str, default ""
             ``secret:NAME`` or a file of the user's; empty to look in the usual places.
         """

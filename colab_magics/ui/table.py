@@ -104,7 +104,7 @@ class Table:
         Parameters
         ----------
         links_from : Path, optional
-            Where the front end reads links from; see `links.base`. None leads nowhere.
+            Where the front end reads links from; see ``base`` of ``ui/links.py``. None leads nowhere.
         """
         parts = ['<div style="font-size:13px">']
         if self.caption or self.share is not None:

@@ -60,7 +60,7 @@ def sync(
         Files that were handed over before and are at least so big go only so often, such as "200MB:15m" (the default
         for Drive, whose bin they would fill), or "none".
     keep : str, optional
-        Keep so many overwritten versions of files that match a pattern, such as "3:*.pt", in ``.sync_versions`` there.
+        Keep so many overwritten versions of files that match a pattern (``3:*.pt``), in ``.sync_versions`` there.
     rsync : str, optional
         Flags of rsync, such as "-av --delete" or "--chmod=g+r". With flags that change what is sent rsync does all
         the copying.

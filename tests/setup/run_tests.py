@@ -28,6 +28,7 @@ NEWEST_ALONE = (
     *("tests/conformance/test_ssh_engine.py", "tests/runs/test_gpus.py", "tests/runs/test_submit_need.py"),
     *("tests/relay/test_environment.py", "tests/relay/test_install.py", "tests/relay/test_lab.py"),
     *("tests/relay/test_wheels.py", "tests/conformance/test_ray_engine.py", "tests/tunnels"),
+    "tests/test_pages.py",
 )
 COLAB_ALONE = (
     *("tests/faults", "tests/mirror", "tests/hostile/test_crafted_files.py", "tests/hostile/test_host_of_runs.py"),

@@ -1,0 +1,1 @@
+"""The small examples of CONTRIBUTING.md, and tests that execute them."""
