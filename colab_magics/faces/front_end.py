@@ -40,8 +40,8 @@ def cell_id(ip: Any) -> str:
 def ends_by_reply(ip: Any) -> bool:
     """Whether this front end is known to end Run All when a reply says "error", also where no error is shown.
 
-    JupyterLab and Jupyter Notebook 7 say which cells they have deleted; VS Code names cells by addresses of its own. Colab
-    is not known, and of programs some look for the error in what they have collected.
+    JupyterLab and Jupyter Notebook 7 say which cells they have deleted; VS Code names cells by addresses of its own. Of
+    Colab it is not known, and some programs look for the error in what they have collected.
     """
     kernel = getattr(ip, "kernel", None)
     parent = kernel.get_parent("shell") if kernel is not None else {}

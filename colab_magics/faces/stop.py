@@ -9,9 +9,9 @@ page eight times slower within 10 ms, now and then 0.4 s, once 0.8 s, over up to
 before all are sent.
 
 An error is a red box, and this is none. The front end ends Run All by the reply, which says "error"; what it draws is a
-message of its own, which is left out where that is known to do: JupyterLab and Jupyter Notebook 7, VS Code (its extension
-of 2024 and later). Programs (papermill, nbclient, nbconvert) get it, as they write it down and read it there; so does Colab's
-page, of which nobody can say what it goes by.
+message of its own, which is left out where that is known to do: JupyterLab and Jupyter Notebook 7, VS Code (its
+extension of 2024 and later). Programs (papermill, nbclient, nbconvert) get it, as they write it down and read it there;
+so does Colab's page, of which nobody can say what it goes by.
 """
 
 from __future__ import annotations
