@@ -223,7 +223,7 @@ def test_the_metrics_that_are_named_are_drawn(project: Project) -> None:
     assert drawn(jobs().overview()) == ["loss"]
     both = jobs(trend="acc,loss").overview()
     assert drawn(both) == ["loss", "acc"]
-    assert [cell for cell in both.rows[0] if "▁" in cell] == ["█▄▁", "▁▄█"]
+    assert [cell for cell in both.rows[0] if "▁" in cell] == ["█▅▁", "▁▅█"]
     missing = jobs(trend="acc,los").overview()
     assert drawn(missing) == ["acc"]
     assert missing.notes == ["Not reported as a number so far: los. There is: loss, acc"]
