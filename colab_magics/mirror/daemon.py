@@ -1,10 +1,9 @@
 """The process that keeps one folder at one Place: ``python -P -m colab_magics.mirror.daemon STATE_FOLDER``.
 
 It restores once, then hands over what Linux tells and what a look at everything finds. States: INIT → RESTORING →
-SCANNING ⇄ IDLE ⇄ SYNCING; all is handed over but deletes that wait for the user's word → WAITING; the guard says no →
-HELD; an error → BACKOFF; SIGTERM → FLUSHING → STOPPED. It ends by itself when the processes that started it have ended
-and nothing has changed for `state.QUIET_END` seconds: a run that lives writes its heartbeat into the folder; and when
-the folder is gone for good.
+SCANNING ⇄ IDLE ⇄ SYNCING; deletes wait for the user's word → WAITING; the guard says no → HELD; an error → BACKOFF;
+SIGTERM → FLUSHING → STOPPED. It ends by itself when the folder is gone for good, and when the processes that started it
+have ended and nothing has changed for `state.QUIET_END` seconds: a run that lives writes its heartbeat into the folder.
 
 Times in ``status.json`` named ``began`` are of the monotonic clock, which all processes of one boot share: whoever
 asked at a moment can see whether a pass began after it.
@@ -27,7 +26,7 @@ from typing import Any
 from .. import process
 from ..errors import ColabMagicsError, Unavailable, Unmounted
 from . import notices, state
-from .ending import Ending, unneeded
+from .ending import GONE_SECONDS, Ending, unneeded
 from .keeper import Keeper
 from .room import Full
 
@@ -170,18 +169,14 @@ class Daemon:
         if keeper.handed_at is not None:
             self.moved = max(self.moved, keeper.handed_at)
         if began is not None and began > good.get("began", 0.0) and (urgent or keeper.settled):
-            self.status["good"] = {
-                "began": began,
-                "at": time.time(),
-                "files": keeper.handed_files,
-                "bytes": keeper.handed_bytes,
-            }
+            handed = {"files": keeper.handed_files, "bytes": keeper.handed_bytes}
+            self.status["good"] = {"began": began, "at": time.time(), **handed}
 
     def flush(self) -> None:
         """Hand over a last time, then say that we are gone."""
         self._say("FLUSHING")
         self._read_config()
-        done = False
+        done, self.gone = False, self.ending.gone(self.keeper.held_source)
         for attempt in range(0 if self.gone else FLUSH_TRIES):
             if attempt:
                 time.sleep(FIRST_BACKOFF)
@@ -282,7 +277,7 @@ class Daemon:
 
     def _is_over(self) -> bool:
         """Whether this sync ends by itself."""
-        self.gone = self.ending.gone(self.config, self.keeper.held_source)
+        self.gone = self.ending.gone(self.keeper.held_source, seconds=min(GONE_SECONDS, self.config.quiet_end))
         waits = bool(self.keeper.pending.waiting) and not self.failures
         return bool(self.gone) or unneeded(self.config, moved=self.moved, waits=waits)
 

@@ -25,24 +25,24 @@ class Ending:
         self.source = source
         self._gone_since: float | None = None
 
-    def gone(self, config: state.Config, held: int | None) -> str:
-        """Say that the folder is gone for good; empty when it is not, or when the disk that it was on is away, too.
+    def gone(self, held: int | None, *, seconds: float = 0.0) -> str:
+        """Say that the folder is gone, for so long; empty when it is not, or the disk that it was on is away, too.
 
         Parameters
         ----------
-        config : state.Config
-            What the sync is to do.
         held : int or None
             The folder, opened when it was there last.
+        seconds : float
+            Between the first look that finds it gone and the one that counts.
         """
         now = time.monotonic()
         if os.path.lexists(self.source) or held is None or os.stat(_above(self.source)).st_dev != os.fstat(held).st_dev:
             self._gone_since = None
-        elif self._gone_since is None:
-            self._gone_since = now
-        elif now - self._gone_since > min(GONE_SECONDS, config.quiet_end):
-            return f"The folder {self.source} is gone; what was handed over of it is untouched."
-        return ""
+            return ""
+        self._gone_since = now if self._gone_since is None else self._gone_since
+        if now - self._gone_since < seconds:
+            return ""
+        return f"The folder {self.source} is gone; what was handed over of it is untouched."
 
 
 def unneeded(config: state.Config, *, moved: float, waits: bool) -> bool:

@@ -52,11 +52,13 @@ def _stands(sync: Sync) -> str:
         return "fetching"
     if where in _TROUBLE:
         return f"{_TROUBLE[where]}{f', all handed over until {at}' if at else ''} (%sync status)"
+    if waits > busy or (waits and not at):
+        size = units.show_size((found.get("pending") or {}).get("bytes") or 0)
+        return (
+            f"{waits} {'file' if waits == 1 else 'files'}, {size} to go{f', the last handed over {at}' if at else ''}"
+        )
     if not at:
         return "nothing handed over yet"
-    if waits > busy:
-        size = units.show_size((found.get("pending") or {}).get("bytes") or 0)
-        return f"{waits} {'file' if waits == 1 else 'files'}, {size} to go, the last handed over {at}"
     counts = {
         "open for writing": busy,
         "no plain files": found.get("skipped_count"),

@@ -1,8 +1,8 @@
 """What is written down about a sync: one folder on this machine for each (source, Place), never in the data.
 
 Files and their one writer each: ``config.json`` (whoever starts or changes the sync, under ``start.lock``),
-``started.json`` (the same), ``status.json``, ``heartbeat``, ``journal.jsonl``, ``trash.json``, ``log.txt`` (the daemon),
-``*.request`` (whoever asks; see `Sync.ask`). ``lock`` is held by the daemon as long as it lives.
+``started.json`` (the same), ``status.json``, ``heartbeat``, ``journal.jsonl``, ``trash.json``, ``log.txt`` (the
+daemon), ``*.request`` (whoever asks; see `Sync.ask`). ``lock`` is held by the daemon as long as it lives.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ class Sync:
             self.wait_for_end(timeout)
         process.reap()
         found = self.status()
-        if not found.get("flushed"):
+        if not (found.get("flushed") or found.get("gone")):
             why = found.get("reason") or "it was killed"
             raise CommandFailed(
                 f"The sync of {self.source} is stopped, but its last pass failed: {why}",

@@ -51,4 +51,7 @@ def who(ui: UI) -> str:
     """Name what speaks through a face, for people: the notebook, the script, or the front end."""
     if (name := ui.notebook_name()) is not None:
         return f"notebook {name}"
-    return (Path(sys.argv[0]).name or "a script") if ui.where == "script" else ui.where
+    return (Path(sys.argv[0]).name or "a script") if ui.where == "script" else _FRONT_ENDS.get(ui.where, ui.where)
+
+
+_FRONT_ENDS = {"jupyter": "a notebook", "vscode": "VS Code", "terminal": "a terminal"}
