@@ -19,6 +19,7 @@ from colab_magics.records.names import RECORD, STATE
 from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import joined
 from colab_magics.runs.board import Board
+from colab_magics.runs.failures import failure
 from colab_magics.runs.looking import Looks
 from colab_magics.ui import Table, TerminalUI
 from colab_magics.units import goal, show_number
@@ -121,6 +122,19 @@ def test_equal_errors_share_a_row_where_room_is_short(project: Project) -> None:
     assert table.notes[0] == "… and 38 more: 38 failed (%jobs table has all)"
     assert table.notes[1].startswith("39 × ValueError: bad shape in cell 5: baseline/0, baseline/1")
     assert table.notes[1].endswith("and 31 more")
+
+
+def test_the_error_names_equal_failures_once(project: Project) -> None:
+    leave(project, "f" * 30 + "d")
+    for run in runs_of(project.data_job)[:30]:
+        fail(run, "other" if run.index == 7 else "bad shape")
+    error = failure(jobs().statuses())
+    told = str(error).splitlines()
+    assert told[0] == "30 of 31 runs did not end well:"
+    equal = [f"baseline/{number}" for number in (*range(7), 8, 9, 10)]
+    assert told[1] == f"  {', '.join(equal)} and 19 more  failed in cell 5: ValueError: bad shape"
+    assert told[2] == f"      log {project.data_job}/sub_job_000/log.txt"
+    assert [line for line in told if "other" in line] == ["  baseline/7  failed in cell 5: ValueError: other"]
 
 
 def test_progress_and_time_left_come_from_finished_runs(project: Project) -> None:
