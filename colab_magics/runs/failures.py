@@ -12,7 +12,6 @@ from ..records.status import Status
 from ..units import without_controls
 from .of_queue import claims
 
-
 _MOST = 10
 """So many different failures are told, with so many of their runs."""
 

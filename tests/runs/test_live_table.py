@@ -134,7 +134,7 @@ def test_the_error_names_equal_failures_once(project: Project) -> None:
     equal = [f"baseline/{number}" for number in (*range(7), 8, 9, 10)]
     assert told[1] == f"  {', '.join(equal)} and 19 more  failed in cell 5: ValueError: bad shape"
     assert told[2] == f"      log {project.data_job}/sub_job_000/log.txt"
-    assert [line for line in told if "other" in line] == ["  baseline/7  failed in cell 5: ValueError: other"]
+    assert [line for line in told if ": other" in line] == ["  baseline/7  failed in cell 5: ValueError: other"]
 
 
 def test_progress_and_time_left_come_from_finished_runs(project: Project) -> None:
