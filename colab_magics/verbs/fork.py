@@ -190,8 +190,7 @@ def fork(
     """
     from ..runs import in_run
 
-    shell = session.current()
-    ui = shell.ui
+    ui = (shell := session.current()).ui
     if in_run.is_run(ui):
         return in_run.assign(ui, shell.project)
     from ..engines import open_engine
