@@ -13,10 +13,11 @@ from typing import NoReturn, Protocol
 
 from .cells import Cells, NoCells, Notebook, RunningCell, read_notebook
 from .names import Names, NoNames
-from .says import Live, Says, SaysLines, chosen, numbered, ticking
+from .says import Live, Says, SaysLines, chosen, is_window, numbered, ticking
 from .table import Table
 
 __all__ = [
+    "INTERRUPTED",
     "UI",
     "Cells",
     "Live",
@@ -27,11 +28,16 @@ __all__ = [
     "Table",
     "TerminalUI",
     "chosen",
+    "is_window",
     "numbered",
     "read_notebook",
     "ticking",
     "who",
 ]
+
+
+INTERRUPTED = 130
+"""The exit status that shells give to a program ended by Ctrl-C."""
 
 
 class UI(Says, Names, Cells, Protocol):
@@ -41,10 +47,10 @@ class UI(Says, Names, Cells, Protocol):
 class TerminalUI(SaysLines, NoNames, NoCells):
     """The face of shells and scripts: lines, and neither cells nor names."""
 
-    def stop(self, message: str) -> NoReturn:
+    def stop(self, message: str, *, interrupted: bool = False) -> NoReturn:
         if message:
             self.say(message)
-        raise SystemExit(0)
+        raise SystemExit(INTERRUPTED if interrupted else 0)
 
 
 def who(ui: UI) -> str:
