@@ -29,6 +29,8 @@ class Session:
         The `colab_magics.checkout.project.Project` that ``%project`` set up, or None.
     said : set of str
         Messages that are said once only.
+    told : set
+        Keys of the notices of syncs that were shown here; see `mirror.control.news`.
     run_here : Path or None
         Folder of the run that ``%fork here=3`` made of this notebook.
     forked : list
@@ -49,6 +51,7 @@ class Session:
     start_folder: Path = field(default_factory=Path.cwd)
     project: Any = None
     said: set[str] = field(default_factory=set)
+    told: set[object] = field(default_factory=set)
     run_here: Path | None = None
     forked: list[Any] = field(default_factory=list)
     uses_gpu: str = ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import units
 from ..colab import mount, runtime, secrets
 from ..errors import ColabMagicsError, CommandFailed, InvalidInput, Unavailable
-from ..ui import Says
+from ..ui import UI, Says, who
 from . import clone as cloning
 from . import git, install
 from .locate import Spot
@@ -269,7 +269,7 @@ def fetch_inputs(
 
 
 def start_syncs(
-    ui: Says,
+    ui: UI,
     project: Project,
     places: Sequence[Place],
     restore: Restore,
@@ -316,7 +316,7 @@ def start_syncs(
     return str(first) if len(targets) > 1 and restore != "none" else ""
 
 
-def _start_sync(ui: Says, project: Project, target: Place, restore: Restore, every: float, *, redo: bool) -> None:
+def _start_sync(ui: UI, project: Project, target: Place, restore: Restore, every: float, *, redo: bool) -> None:
     from ..mirror import control
     from ..mirror.state import Config
 
@@ -327,7 +327,7 @@ def _start_sync(ui: Says, project: Project, target: Place, restore: Restore, eve
             sync = syncs[0]
         else:
             config = Config.of(project.data_job, target, every=every, restore=restore, project=project.name)
-            sync = control.start(config)
+            sync = control.start(config, by=who(ui))
         if redo and syncs and restore == "all":
             sync.restore()
     record = sync.status().get("restore") or {}

@@ -30,7 +30,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     "sync": frozenset({"every", "exclude", "large", "timeout"}),
     "fork": frozenset(
         {"n", "only", "first", "done-file", "workers", "gpus", "start", "seed", "time", "cell-time", "try"}
-        | {"retries", "max-failures"}
+        | {"retries", "max-failures", "trend"}
     ),
     "submit": frozenset(
         {"n", "only", "first", "done-file", "workers", "gpus", "time", "retries", "max-failures", "try", "wait"}
@@ -38,7 +38,7 @@ HARMLESS: Mapping[str, frozenset[str]] = {
     "queue": frozenset({"n", "status", "clients", "rounds"}),
     "jobs": frozenset(
         {"all", "lines", "names", "older", "workers", "retries", "max-failures"}
-        | {"sort", "where", "x", "over", "log", "by", "parallel"}
+        | {"sort", "where", "x", "over", "log", "by", "parallel", "trend"}
     ),
     "remote": frozenset({"exclude", "idle", "spool"}),
     "host": frozenset({"need", "timeout"}),

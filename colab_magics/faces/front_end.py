@@ -37,6 +37,19 @@ def cell_id(ip: Any) -> str:
     return str((metadata or {}).get("cellId") or "")
 
 
+def ends_by_reply(ip: Any) -> bool:
+    """Whether this front end is known to end Run All when a reply says "error", also where no error is shown.
+
+    JupyterLab and Jupyter Notebook 7 say which cells they have deleted; VS Code names cells by addresses of its own. Of
+    Colab it is not known, and some programs look for the error in what they have collected.
+    """
+    kernel = getattr(ip, "kernel", None)
+    parent = kernel.get_parent("shell") if kernel is not None else {}
+    if on_colab() or not (parent.get("content") or {}).get("allow_stdin", False):
+        return False
+    return "deletedCells" in (parent.get("metadata") or {}) or cell_id(ip).startswith("vscode-notebook-cell:")
+
+
 def running_cell(ip: Any) -> RunningCell:
     """Tell which cell is being executed."""
     cells = [str(cell) for cell in ip.history_manager.input_hist_raw[-_REMEMBERED:]]

@@ -148,7 +148,6 @@ class Extension:
         self.empty_cell = EmptyCell()
         self.completion: Any = None
         self.shadowed: dict[tuple[str, str], Any] = {}
-        self.told: set[object] = set()
 
     def install(self) -> None:
         """Add everything to the shell."""
@@ -178,8 +177,8 @@ class Extension:
         control = sys.modules.get("colab_magics.mirror.control")
         if control is None or session.run_folder() is not None:
             return  # this notebook has started none
-        for key, text in control.news(self.told):
-            self.told.add(key)
+        for key, text in control.news(self.session.told):
+            self.session.told.add(key)
             self.session.ui.warn(text)
 
     def remove(self) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RUNS = {"ids", "id", "old", "new"}
 """Parameters whose values name runs."""
-METRICS = {"metric", "names"}
+METRICS = {"metric", "names", "trend"}
 """Parameters of ``%jobs`` whose values name metrics, with commas between them."""
 COLUMNS = {"sort", "x", "over"}
 """Parameters of ``%jobs`` whose values name columns of the runs' table."""
@@ -30,7 +30,7 @@ _KEY = re.compile(r"\s*(?:[-{]\s*)*([\w-]*)")
 
 def of_option(verb: str, name: str, start: str) -> list[str]:
     """Return what can follow ``name=``, beyond a path; `start` is what stands there."""
-    if verb == "jobs" and name in METRICS:
+    if (verb == "jobs" and name in METRICS) or name == "trend":
         return _listed(start, _metrics)
     if verb == "jobs" and name in COLUMNS:
         return _listed(start, _parameters if name == "over" else lambda: [*_parameters(), *_metrics()])

@@ -59,7 +59,7 @@ USES = {
     "ipykernel.iostream.IOPubThread": ("_setup_pipe_in", "_setup_pipe_out", "_handle_pipe_msg", "schedule"),
     "ipykernel.control.ControlThread": ("stop", "join"),
     "ipykernel.iostream.OutStream": ("write", "writelines", "flush", "fileno", "isatty", "_flush", "_watch_pipe_fd"),
-    "ipykernel.zmqshell.ZMQInteractiveShell": ("instance", "set_parent"),
+    "ipykernel.zmqshell.ZMQInteractiveShell": ("instance", "set_parent", "_showtraceback"),
     "traitlets.config.SingletonConfigurable": ("_instance", "clear_instance"),
     "IPython.core.builtin_trap.BuiltinTrap": ("__enter__", "__exit__"),
     "IPython.core.display_trap.DisplayTrap": ("__enter__", "__exit__"),
@@ -221,6 +221,11 @@ def publish_without_limit(kernel: Any) -> None:
     thread = kernel.iopub_thread
     # A socket belongs to its thread. libzmq hands a new limit on to the connections that there are.
     thread.schedule(lambda: thread.socket.setsockopt(zmq.SNDHWM, 0))
+
+
+def reply_with(shell: Any, lines: list[str]) -> None:
+    """Let the reply to the cell that is being executed carry these lines, which are shown in another way."""
+    shell._last_traceback = lines
 
 
 class ForkedApp(KernelApp):

@@ -4,8 +4,9 @@ Callers use `control` (`start` with a `state.Config`, `running`, `known`, `fetch
 `sync.Sync`: ``source``, ``place``, ``alive``, ``state()``, ``status()``, ``warning``, ``notices()``, ``now()``,
 ``wait()``, ``restore()``, ``verify()``, ``stop()``, ``ask(what)``.
 
-States: ``INIT → RESTORING → SCANNING ⇄ IDLE ⇄ SYNCING``; the guard says no → ``HELD``; an error → ``BACKOFF``;
-SIGTERM → ``FLUSHING → STOPPED``. ``GONE`` is said by the handle of a process that has died.
+States: ``INIT → RESTORING → SCANNING ⇄ IDLE ⇄ SYNCING``; deletes wait for the user's word → ``WAITING``; the guard says
+no → ``HELD``; an error → ``BACKOFF``; SIGTERM → ``FLUSHING → STOPPED``. ``GONE`` is said by the
+handle of a process that has died.
 
 What ``status()`` holds (``status.json``; times named ``at``, ``since`` are seconds since the epoch, ``began`` is of the
 monotonic clock, which all processes of a boot share):
@@ -38,6 +39,7 @@ owner               who else keeps this folder of the Place, if anybody
 error, error_at     the last error
 notices             ``[{"key", "at", "text"}]``
 flushed             after the end: whether the last pass went well
+gone                after the end: whether it ended because the folder is gone
 ==================  ==================================================================================================
 
 Nothing is forced to the disk (fsync) at the Place. Drive's mount has nothing to force: it uploads later, whatever it is

@@ -21,7 +21,7 @@ from .sync import LOOK_SECONDS, Sync
 START_SECONDS, FLUSH_SECONDS, FOLLOW_SECONDS = 60.0, 600.0, 10.0
 
 
-def start(config: state.Config, *, take_over: bool = False) -> Sync:
+def start(config: state.Config, *, take_over: bool = False, by: str = "") -> Sync:
     """Restore a folder from its Place, then keep it there by a process that outlives this one.
 
     Parameters
@@ -30,6 +30,8 @@ def start(config: state.Config, *, take_over: bool = False) -> Sync:
         The folder, the Place, and how it is kept; see `state.Config.of`. The folder is made when it is missing.
     take_over : bool, default False
         Keep the folder at the Place also when another session does so.
+    by : str
+        Who starts it, for people: a notebook, a terminal.
 
     Returns
     -------
@@ -70,6 +72,7 @@ def start(config: state.Config, *, take_over: bool = False) -> Sync:
         if sync.alive and sync.state() != "FLUSHING":
             before = sync.config
             replace(config, place_id=before.place_id, starters=_starters(before.starters)).save(folder)
+            state.note_starter(folder, by, anew=False)
             if take_over:
                 sync.ask("take_over")
             sync.ask("push")
@@ -78,6 +81,7 @@ def start(config: state.Config, *, take_over: bool = False) -> Sync:
             _refuse_second(place, folder)
             place_id = place.prepare(rights_of(str(source)))
             replace(config, place_id=place_id, starters=_starters()).save(folder)
+            state.note_starter(folder, by, anew=True)
             state.forget_what_is_over()
             _spawn(sync)
             if take_over:

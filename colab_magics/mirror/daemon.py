@@ -1,9 +1,9 @@
 """The process that keeps one folder at one Place: ``python -P -m colab_magics.mirror.daemon STATE_FOLDER``.
 
 It restores once, then hands over what Linux tells and what a look at everything finds. States: INIT → RESTORING →
-SCANNING ⇄ IDLE ⇄ SYNCING; the guard says no → HELD; an error → BACKOFF; SIGTERM → FLUSHING → STOPPED. It ends by itself
-when the processes that started it have ended and nothing has changed for `state.QUIET_END` seconds: a run that lives
-writes its heartbeat into the folder.
+SCANNING ⇄ IDLE ⇄ SYNCING; deletes wait for the user's word → WAITING; the guard says no → HELD; an error → BACKOFF;
+SIGTERM → FLUSHING → STOPPED. It ends by itself when the folder is gone for good, and when the processes that started it
+have ended and nothing has changed for `state.QUIET_END` seconds: a run that lives writes its heartbeat into the folder.
 
 Times in ``status.json`` named ``began`` are of the monotonic clock, which all processes of one boot share: whoever
 asked at a moment can see whether a pass began after it.
@@ -26,6 +26,7 @@ from typing import Any
 from .. import process
 from ..errors import ColabMagicsError, Unavailable, Unmounted
 from . import notices, state
+from .ending import GONE_SECONDS, Ending, unneeded
 from .keeper import Keeper
 from .room import Full
 
@@ -66,6 +67,7 @@ class Daemon:
         self.answered = dict.fromkeys(REQUESTS, 0.0)
         self.tidied = 0.0
         self.moved = time.time()
+        self.ending, self.gone = Ending(config.source), ""
         self._written = 0.0
         self._progress = time.monotonic()
         self._lock = threading.Lock()
@@ -89,7 +91,7 @@ class Daemon:
             self.turn()
             self._rest()
             if self._is_over():
-                log.info("over: whoever started it has ended, and nothing changes")
+                log.info("over: %s", self.gone or "whoever started it has ended, and nothing changes")
                 self.stopping = True
         self.flush()
 
@@ -113,7 +115,7 @@ class Daemon:
             self.keeper.doubtful |= isinstance(error, Unmounted) and not self.keeper.mark_tells
             return self._failed("HELD", " ".join(filter(None, (error.what, error.mend))))
         except (ColabMagicsError, OSError) as error:
-            return self._failed("BACKOFF", _told(error))
+            return self._failed("BACKOFF", notices.words_of(error))
         except Exception as error:
             # A defect of ours: it must be seen, but the next turn may still save the user's files.
             log.exception("unexpected")
@@ -126,7 +128,7 @@ class Daemon:
         self.failures = 0
         self.status["error"] = ""
         self.keeper.tell()
-        self._say("IDLE")
+        self._say("WAITING" if self.status.get("held_deletes") else "IDLE")
         return True
 
     def _work(self, urgent: bool, asked: dict[str, float]) -> None:
@@ -167,28 +169,24 @@ class Daemon:
         if keeper.handed_at is not None:
             self.moved = max(self.moved, keeper.handed_at)
         if began is not None and began > good.get("began", 0.0) and (urgent or keeper.settled):
-            self.status["good"] = {
-                "began": began,
-                "at": time.time(),
-                "files": keeper.handed_files,
-                "bytes": keeper.handed_bytes,
-            }
+            handed = {"files": keeper.handed_files, "bytes": keeper.handed_bytes}
+            self.status["good"] = {"began": began, "at": time.time(), **handed}
 
     def flush(self) -> None:
         """Hand over a last time, then say that we are gone."""
         self._say("FLUSHING")
         self._read_config()
-        done = False
-        for attempt in range(FLUSH_TRIES):
+        done, self.gone = False, self.ending.gone(self.keeper.held_source)
+        for attempt in range(0 if self.gone else FLUSH_TRIES):
             if attempt:
                 time.sleep(FIRST_BACKOFF)
             done = self.turn()
             if done or self.status["state"] == "HELD":
                 break
-        reason = "" if done else self.status["reason"]
+        reason = "" if done else self.gone or self.status["reason"]
         self.keeper.watch.close()
         self.keeper.release()
-        self._say("STOPPED", reason, flushed=done)
+        self._say("STOPPED", reason, flushed=done, gone=bool(self.gone))
 
     # ── restore ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -221,7 +219,7 @@ class Daemon:
             record["error"] = error.what
             raise
         except (ColabMagicsError, OSError) as error:
-            record["error"] = trouble = _told(error)
+            record["error"] = trouble = notices.words_of(error)
         finally:
             self.status["restore"] = record
             if record["ok"] or not self.failures:
@@ -278,10 +276,10 @@ class Daemon:
                 return
 
     def _is_over(self) -> bool:
-        """Whether nobody needs this sync any more."""
-        if time.time() - self.moved < self.config.quiet_end or (self.keeper.pending.waiting and not self.failures):
-            return False
-        return all(process.is_alive(one) is False for one in self.config.starters)
+        """Whether this sync ends by itself."""
+        self.gone = self.ending.gone(self.keeper.held_source, seconds=min(GONE_SECONDS, self.config.quiet_end))
+        waits = bool(self.keeper.pending.waiting) and not self.failures
+        return bool(self.gone) or unneeded(self.config, moved=self.moved, waits=waits)
 
     def _asked(self, what: str) -> float:
         """When somebody asked last, on the monotonic clock; 0 when nobody did."""
@@ -335,7 +333,7 @@ class Daemon:
         now = time.monotonic()
         changed = (word, reason) != (self.status["state"], self.status["reason"])
         passing = word in ("SYNCING", "SCANNING") or (word == "RESTORING" and self.failures)
-        told = "" if word == "IDLE" else notices.gist(f"{word} {reason}")
+        told = "" if word in ("IDLE", "WAITING") else notices.gist(f"{word} {reason}")
         if changed and not passing and told != self._logged:
             # Of tries that fail alike the first is enough.
             log.info("%s %s", word, reason)
@@ -365,19 +363,19 @@ class Daemon:
             try:
                 beat.touch()
                 stuck = time.monotonic() - self._progress
-                if stuck > SLOW_SECONDS and self.status["state"] not in ("IDLE", "HELD", "BACKOFF", "STOPPED"):
+                if stuck > SLOW_SECONDS and self.status["state"] not in (
+                    "IDLE",
+                    "WAITING",
+                    "HELD",
+                    "BACKOFF",
+                    "STOPPED",
+                ):
                     with self._lock:
                         self.status["slow"] = round(stuck)
                     self._write()
             except OSError as error:
                 log.warning("no heartbeat: %s", error)
             time.sleep(LOOK_SECONDS)
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}" + (f": {os.fsdecode(error.filename)}" if error.filename else "")
-    return str(error)
 
 
 def main() -> int:

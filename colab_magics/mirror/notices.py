@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -72,6 +73,13 @@ def merge(before: list[dict[str, Any]], told: dict[str, str]) -> list[dict[str, 
     """Return the notices that hold now; one that held before keeps its time."""
     since = {(one["key"], gist(one["text"])): one["at"] for one in before}
     return [{"key": key, "at": since.get((key, gist(text)), time.time()), "text": text} for key, text in told.items()]
+
+
+def words_of(error: Exception) -> str:
+    """Write what an error says."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}" + (f": {os.fsdecode(error.filename)}" if error.filename else "")
+    return str(error)
 
 
 def gist(text: str) -> str:

@@ -20,6 +20,7 @@ def warning(sync: Sync) -> str:
     if where == "GONE":
         return f"The process that syncs {sync.source} is gone. %sync starts it again."
     told = {one["key"]: one["text"] for one in found.get("notices") or []}
+    # A notice of the same says it better.
     lines = [f"{where}: {found['reason']}"] if found.get("reason") and "restore" not in told else []
     lines += [text for key, text in told.items() if key not in ("held", "backoff")]
     if count := found.get("skipped_count"):
@@ -27,6 +28,51 @@ def warning(sync: Sync) -> str:
     if count := found.get("busy_count"):
         lines.append(f"Open for writing, so not handed over yet: {some([b['path'] for b in found['busy']], count)}")
     return "\n".join(lines)
+
+
+def line(sync: Sync) -> str:
+    """Write how a sync stands on one line."""
+    source, place = sync.source, sync.config.place
+    name = source.name if source.parent.name == "data_job" else str(source)
+    return f"{name} → {place}: {_stands(sync)}"
+
+
+def _stands(sync: Sync) -> str:
+    """Say how a sync stands, in few words."""
+    found, where = sync.status(), sync.state()
+    waits, busy = int((found.get("pending") or {}).get("files") or 0), int(found.get("busy_count") or 0)
+    good = found.get("good") or {}
+    at = units.show_time(max(good["at"], (found.get("handed") or {}).get("at") or 0.0)) if good else ""
+    if where == "GONE":
+        return "its process is gone; %sync starts it again"
+    if where == "STOPPED":
+        ended = f"all handed over {at}" if found.get("flushed") and at else str(found.get("reason") or "nothing to do")
+        return f"stopped, {ended}"
+    if where in ("INIT", "RESTORING"):
+        return "fetching"
+    if where in _TROUBLE:
+        return f"{_TROUBLE[where]}{f', all handed over until {at}' if at else ''} (%sync status)"
+    if waits > busy or (waits and not at):
+        size = units.show_size((found.get("pending") or {}).get("bytes") or 0)
+        return (
+            f"{waits} {'file' if waits == 1 else 'files'}, {size} to go{f', the last handed over {at}' if at else ''}"
+        )
+    if not at:
+        return "nothing handed over yet"
+    counts = {
+        "open for writing": busy,
+        "no plain files": found.get("skipped_count"),
+        "refused": found.get("refused_count"),
+    }
+    left = [f"{count} {what}" for what, count in counts.items() if count]
+    return f"all handed over {at}" + (f", but not {', '.join(left)} (%sync status)" if left else "")
+
+
+_TROUBLE = {
+    "WAITING": "waits for your word on deletes",
+    "HELD": "on hold",
+    "BACKOFF": "fails and is tried again",
+}
 
 
 def text(sync: Sync) -> str:
@@ -42,6 +88,11 @@ def text(sync: Sync) -> str:
     for one in found.get("busy") or []:
         whole = f", last whole copy {units.show_time(one['whole'])}" if one.get("whole") else ""
         lines.append(f"  {some([one['path']], 1)} is open since {units.show_time(one['since'])}{whole}")
+    for i, one in enumerate(state.starters(sync.folder)):
+        did = "started" if not i else "told anew"
+        lines.append(
+            f"  {did} {units.show_time(one.get('at') or 0.0)} by {one.get('by')}, Python of {one.get('python')}"
+        )
     if state.alive(found):
         age = units.show_seconds(max(0.0, time.time() - sync.beat))
         lines.append(f"  process {found['identity']['pid']}, last sign {age} ago, log {sync.folder / 'log.txt'}")

@@ -1,8 +1,8 @@
 """What is written down about a sync: one folder on this machine for each (source, Place), never in the data.
 
 Files and their one writer each: ``config.json`` (whoever starts or changes the sync, under ``start.lock``),
-``status.json``, ``heartbeat``, ``journal.jsonl``, ``trash.json``, ``log.txt`` (the daemon), ``*.request``
-(whoever asks; see `Sync.ask`). ``lock`` is held by the daemon as long as it lives.
+``started.json`` (the same), ``status.json``, ``heartbeat``, ``journal.jsonl``, ``trash.json``, ``log.txt`` (the
+daemon), ``*.request`` (whoever asks; see `Sync.ask`). ``lock`` is held by the daemon as long as it lives.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -148,7 +150,7 @@ def forget_what_is_over() -> None:
     """Remove what is written down of syncs of this machine that were stopped, and whose source is no more."""
     for folder in folders():
         config, found = Config.load(folder), status(folder)
-        if config is None or found.get("state") != "STOPPED" or not found.get("flushed"):
+        if config is None or found.get("state") != "STOPPED" or not (found.get("flushed") or found.get("gone")):
             continue
         # A disk that is not mounted takes along the folder above, too.
         gone = not os.path.lexists(config.source) and os.path.isdir(os.path.dirname(config.source))
@@ -168,6 +170,22 @@ def write_status(folder: Path, status: dict[str, Any]) -> None:
     temporary = folder / f".status.{os.getpid()}.tmp"
     temporary.write_text(json.dumps(status, default=str), encoding="utf-8")
     os.replace(temporary, folder / "status.json")
+
+
+def note_starter(folder: Path, by: str, *, anew: bool) -> None:
+    """Write down who started a sync, or changed what it does, and with which Python; `anew` forgets who did before."""
+    before = [] if anew else starters(folder)
+    me = {"by": by or "a script", "python": sys.prefix}
+    kept = [one for one in before if {key: one.get(key) for key in me} != me or one is before[0]]
+    if kept and {key: kept[0].get(key) for key in me} == me:
+        return
+    process.write_json(folder / "started.json", {"by": [*kept[:1], *kept[1:][-2:], {**me, "at": time.time()}]})
+
+
+def starters(folder: Path) -> list[dict[str, Any]]:
+    """Return who started a sync, and then who changed it last; empty where nobody knows."""
+    found = (process.read_json(folder / "started.json") or {}).get("by")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def alive(found: dict[str, Any]) -> bool:

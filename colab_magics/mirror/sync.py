@@ -6,7 +6,7 @@ import html
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ class Sync:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.detailed = False
+        self.others: Sequence[Sync] = ()
+        """Other syncs of this machine, to be listed below."""
 
     @property
     def config(self) -> state.Config:
@@ -211,7 +214,7 @@ class Sync:
             self.wait_for_end(timeout)
         process.reap()
         found = self.status()
-        if not found.get("flushed"):
+        if not (found.get("flushed") or found.get("gone")):
             why = found.get("reason") or "it was killed"
             raise CommandFailed(
                 f"The sync of {self.source} is stopped, but its last pass failed: {why}",
@@ -317,7 +320,8 @@ class Sync:
         return Unavailable(f"The process that syncs {self.source} is gone.{said}", "%sync starts it again")
 
     def __str__(self) -> str:
-        return show.text(self).encode("utf-8", "backslashreplace").decode()
+        words = show.text(self) if self.detailed else show.line(self)
+        return _plain([words, *map(show.line, self.others)])
 
     def __repr__(self) -> str:
         return f"<Sync {self.config.source} → {self.place}: {self.state()}>"
@@ -330,8 +334,13 @@ class Sync:
         printer.text(repr(self) if cycle else str(self))
 
 
+def _plain(lines: Iterable[str]) -> str:
+    """Join lines; names that are no text are escaped."""
+    return "\n".join(lines).encode("utf-8", "backslashreplace").decode()
+
+
 class Syncs:
-    """Several syncs of one folder, one for each Place.
+    """Several syncs: of one folder, one for each Place; or all of this machine.
 
     Parameters
     ----------
@@ -383,7 +392,7 @@ class Syncs:
         return "\n".join(map(str, self.syncs))
 
     def _repr_html_(self) -> str:
-        return "".join(one._repr_html_() for one in self.syncs)
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))

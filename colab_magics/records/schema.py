@@ -245,6 +245,7 @@ class Fork(TypedDict, total=False):
     fork: Count
     queue: str
     goal: str
+    trend: list[str]
     runs: Required[list[Count]]
 
 

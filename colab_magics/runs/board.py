@@ -41,11 +41,14 @@ class Board:
         Lines to show below the table.
     kept : collection of Path
         Folders of runs that had finished before the call that made this board: their times are not its times.
+    trend : sequence of str
+        The metrics that its table draws; those that the runs' line said, by default.
     """
 
     find: Callable[[], list[Run]]
     notes: list[str] = field(default_factory=list)
     kept: Collection[Path] = ()
+    trend: Sequence[str] = ()
     shown: bool = field(default=False, compare=False)
     """Whether what the runs printed was shown until they ended: a face shows nothing more."""
     on_screen: tuple[UI, int] | None = field(default=None, compare=False)
@@ -92,7 +95,7 @@ class Board:
     def overview(self) -> Table:
         """Return how the runs stand as text: the table that is shown while they execute, too."""
         statuses = self.statuses()
-        return as_table(statuses, [*self.notes, *_job_notes(statuses)], kept=self.kept)
+        return as_table(statuses, [*self.notes, *_job_notes(statuses)], kept=self.kept, trend=self.trend)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name in self.__dataclass_fields__:
@@ -169,7 +172,8 @@ class Board:
                     statuses = self.statuses()  # what is decided by is read anew
                 jobs = {run.folder.parent for run, _ in statuses}
                 notices = [*(note for job in jobs for note in control.notices(job)), *self.tells(statuses)]
-                live.show(as_table(statuses, [*self.notes, *notices, *_job_notes(statuses)], kept=self.kept))
+                told = [*self.notes, *notices, *_job_notes(statuses)]
+                live.show(as_table(statuses, told, kept=self.kept, trend=self.trend))
                 if not more and _have_ended(statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:

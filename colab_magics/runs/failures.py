@@ -12,6 +12,9 @@ from ..records.status import Status
 from ..units import without_controls
 from .of_queue import claims
 
+_MOST = 10
+"""So many different failures are told, with so many of their runs."""
+
 
 def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
     """Build the error for runs that did not end well; None when all did."""
@@ -19,17 +22,16 @@ def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
     if not bad:
         return None
     lines = [f"{len(bad)} of {len(statuses)} runs did not end well:"]
-    for run, status in bad[:10]:
-        what = status.text
-        if status.error:
-            message = without_controls(status.error.get("evalue", "")).strip().splitlines() or [""]
-            what += f": {message[0]}" if message[0] else ""
-        what += f" ({status.attempts})" if status.attempts else ""
-        lines += [f"  {run.id}  {what}", f"      log {run.log}"]
-        if kind_of(run.record) == NOTEBOOK:
-            lines.append(f"      notebook {run.notebook}")
-    if len(bad) > 10:
-        lines.append(f"  … and {len(bad) - 10} more: %jobs")
+    alike: dict[str, list[Run]] = {}
+    for run, status in bad:
+        alike.setdefault(_what(status), []).append(run)
+    for what, runs in list(alike.items())[:_MOST]:
+        more = f" and {len(runs) - _MOST} more" if len(runs) > _MOST else ""
+        lines += [f"  {', '.join(run.id for run in runs[:_MOST])}{more}  {what}", f"      log {runs[0].log}"]
+        if kind_of(runs[0].record) == NOTEBOOK:
+            lines.append(f"      notebook {runs[0].notebook}")
+    if left := sum(len(runs) for runs in list(alike.values())[_MOST:]):
+        lines.append(f"  … and {left} more: %jobs")
     # A mended cell is other code than that of the runs that are done, here or in an earlier call.
     done = len(bad) < len(statuses) or any(
         run.status().ended_well and run.record.get("payload") == bad[0][0].record.get("payload")
@@ -41,6 +43,15 @@ def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
         # Whoever claims a run executes it with the code that he has; those that are done are claimed by nobody.
         mend, how = f"%queue requeue {claim['queue']} failed makes them ready again. {mend}", ""
     return RunsFailed("\n".join(lines), f"{mend}{how}.", status=_exit_status(bad))
+
+
+def _what(status: Status) -> str:
+    """Say how a run ended badly; of runs that say the same, one log is named."""
+    what = status.text
+    if status.error:
+        message = without_controls(status.error.get("evalue", "")).strip().splitlines() or [""]
+        what += f": {message[0]}" if message[0] else ""
+    return what + (f" ({status.attempts})" if status.attempts else "")
 
 
 def _exit_status(bad: Sequence[tuple[Run, Status]]) -> int:

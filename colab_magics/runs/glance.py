@@ -17,7 +17,7 @@ from ..records.status import ENDED, Status
 from ..ui import Table
 from ..units import show_number, show_seconds, show_time, without_controls
 from . import compare, remaining, usage
-from .goal import Goal, best_runs
+from .goal import Goal, wanted
 from .plan import count_phases
 
 _NOT_THE_USERS = re.compile(r"── |══ |\[IPKernelApp\]|run .+: i_sub_job = ")
@@ -45,7 +45,9 @@ class _Column(NamedTuple):
     right: bool = False
 
 
-def as_table(statuses: Statuses, notes: Sequence[str] = (), *, kept: Collection[Path] = ()) -> Table:
+def as_table(
+    statuses: Statuses, notes: Sequence[str] = (), *, kept: Collection[Path] = (), trend: Sequence[str] = ()
+) -> Table:
     """Write runs as rows: name, state, time, a column for each parameter and metric, what they use, last printed line.
 
     Parameters
@@ -56,21 +58,25 @@ def as_table(statuses: Statuses, notes: Sequence[str] = (), *, kept: Collection[
         Lines below the table.
     kept : collection of Path
         See `Board`.
+    trend : sequence of str
+        The metrics that are drawn; those that the runs' line said, by default.
     """
-    goal, best = best_runs(statuses)
+    goal, best, said = wanted(statuses)
+    trend = trend or said
     errors = _equal_errors(statuses)
     told = [_told(key, runs) for key, runs in errors[:_ERRORS]]
-    shown = _rows(statuses, best, errors, below=len(told) + sum(len(note.splitlines()) for note in notes))
+    below = len(told) + sum(len(note.splitlines()) for note in notes) + bool(trend)
+    shown = _rows(statuses, best, errors, below=below)
     runs, rows = [run for run, _ in shown], {run.folder for run, _ in shown}
     rest = [(run, status) for run, status in statuses if run.folder not in rows]
     more = [f"… and {len(rest)} more: {count_phases(rest)} (%jobs table has all)"] if rest else []
-    columns = _columns(shown, goal, best, kept) if runs else []
+    columns = _columns(shown, goal, best, kept, trend) if runs else []
     share, left = remaining.estimate(statuses, kept=kept, now=time.time())
     return Table(
         [column.name for column in columns],
         [list(row) for row in zip(*(column.cells for column in columns), strict=True)],
         caption=caption(statuses),
-        notes=[*more, *told, *notes],
+        notes=[*more, *told, *_never_reported(runs, trend), *notes],
         right={column.name for column in columns if column.right},
         share=share,
         left=left,
@@ -134,11 +140,20 @@ def _rows(
     return [*ordered[: room - len(reached)], *reached]
 
 
-def _columns(shown: Statuses, goal: Goal | None, best: Collection[Path], kept: Collection[Path]) -> list[_Column]:
+def _never_reported(runs: Sequence[Run], trend: Sequence[str]) -> list[str]:
+    """Name what is to be drawn and that these runs, which have reported other things, have not."""
+    known = metrics.numeric_names(line for run in runs for line in metrics.recent(run.folder)) if trend else []
+    missing = [name for name in trend if name not in known] if known else []
+    return [f"Not reported as a number so far: {', '.join(missing)}. There is: {', '.join(known)}"] if missing else []
+
+
+def _columns(
+    shown: Statuses, goal: Goal | None, best: Collection[Path], kept: Collection[Path], trend: Sequence[str]
+) -> list[_Column]:
     runs = [run for run, _ in shown]
     devices = {job: usage.known_devices(job) for job in {run.folder.parent for run in runs}}
     uses = [usage.columns(r.state(), devices[r.folder.parent], running=s.phase == "running") for r, s in shown]
-    steps, values = _values(runs, goal)
+    steps, values = _values(runs, trend or [_chosen(runs, goal)])
     columns = [
         _Column("run", [run.id for run in runs]),
         _Column("state", [status.full for _, status in shown]),
@@ -192,25 +207,24 @@ def _texts(rows: Sequence[Mapping[str, Any]], right: Collection[str] = ()) -> li
     return [_Column(name, [str(row.get(name, "")) for row in rows], name in right) for name in compare.columns(rows)]
 
 
-def _values(runs: Sequence[Run], goal: Goal | None) -> tuple[_Column, list[_Column]]:
+def _values(runs: Sequence[Run], drawn: Sequence[str]) -> tuple[_Column, list[_Column]]:
     """Write at which step runs are where their state does not say it; and parameters and last metrics.
 
-    Each is in a column of its own, or all in one where there are many. Beside the goal's metric, else the first one,
-    stands how it went.
+    Each is in a column of its own, or all in one where there are many. Beside the metrics of `drawn` stands how they
+    went.
     """
     parameters, reported = compare.values(runs, metrics.recent)
     steps = [row.pop(metrics.STEP, row.pop(f"metric.{metrics.STEP}", "")) for row in reported]
-    chosen = _chosen(runs, goal)
     found = []
     for title, rows, one in (("parameters", parameters, show_parameters), ("metrics", reported, show_metrics)):
         names = compare.columns(rows)
         if len(names) > _WIDE:
             found.append(_Column(title, [one(run) for run in runs]))
-            continue
+            names = [name for name in names if rows is reported and name.removeprefix("metric.") in drawn]
         for name in names:
             found.append(_value_column(name, rows, exact=rows is parameters))
-            if rows is reported and name.removeprefix("metric.") == chosen:
-                found.append(_Column("trend", [_trend(run, chosen) for run in runs]))
+            if rows is reported and (metric := name.removeprefix("metric.")) in drawn:
+                found.append(_Column("trend", [_trend(run, metric) for run in runs]))
     return _Column(metrics.STEP, [_short(step) for step in steps], right=True), found
 
 

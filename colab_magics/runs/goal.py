@@ -35,23 +35,43 @@ class Goal(NamedTuple):
         return runs[min(known)[1]] if known else None
 
 
-def best_runs(statuses: Sequence[tuple[Run, Status]]) -> tuple[Goal | None, set[Path]]:
-    """Return the goal of these runs, the first where forks have different ones, and the best run of each fork.
+class Wanted(NamedTuple):
+    """What the line of some runs said that tables are to show.
 
-    The best is that of all finished runs of the fork, whether they are among these or not.
+    Parameters
+    ----------
+    goal : Goal or None
+        Their goal, the first where forks have different ones.
+    best : set of Path
+        The best run of each fork: of all that have finished, whether they are among these runs or not.
+    trend : list of str
+        The metrics to draw.
     """
+
+    goal: Goal | None
+    best: set[Path]
+    trend: list[str]
+
+
+def wanted(statuses: Sequence[tuple[Run, Status]]) -> Wanted:
+    """Return what is to be shown of these runs."""
     known, first, found = {run.folder: status for run, status in statuses}, None, set()
+    trend: dict[str, bool] = {}
     for job in dict.fromkeys(run.folder.parent for run, _ in statuses):
         for entry in schema.read_or_nothing(job / SCHEDULER / FORKS, schema.Forks).get("forks", []):
             way, _, metric = str(entry.get("goal") or "").partition(":")
-            folders = _members(job, entry) if way and metric else []
+            drawn = entry.get("trend") or []
+            folders = _members(job, entry) if drawn or (way and metric) else []
             if not known.keys() & set(folders):
+                continue
+            trend |= dict.fromkeys(drawn, True)
+            if not (way and metric):
                 continue
             goal = Goal(way, metric)
             first = first or goal
             if (best := goal.best(_done(folders, known, statuses))) is not None:
                 found.add(best.folder)
-    return first, found
+    return Wanted(first, found, list(trend))
 
 
 def meant(runs: Sequence[Run], text: str) -> Goal:

@@ -37,18 +37,25 @@ def board(job_folder: Path, order: Sequence[int], kept: Sequence[Run] = ()) -> B
 
 
 def remember(
-    job_folder: Path, record: Mapping[str, Any], order: Sequence[int], queue: str = "", *, goal: str = ""
+    job_folder: Path,
+    record: Mapping[str, Any],
+    order: Sequence[int],
+    queue: str = "",
+    *,
+    goal: str = "",
+    trend: Sequence[str] = (),
 ) -> None:
     """Write down which runs a fork has, by what their records share; runs of no fork are joined by nothing.
 
     Of one that takes its runs from a queue it is those of the queue, whichever they will be. `goal` is what tables mark
-    the best of them by; see `goal`.
+    the best of them by; see `goal`. `trend` names the metrics that they draw.
     """
     same = ("notebook", "notebook_path", "fork")
     if "fork" not in record:
         return
     entry = {**{key: record[key] for key in same}, "at": time.time(), **({"queue": queue} if queue else {})}
     entry |= {"goal": goal} if goal else {}
+    entry |= {"trend": list(trend)} if trend else {}
     kept = [one for one in _entries(job_folder) if any(one.get(key) != entry[key] for key in same)]
     try:
         process.write_json(job_folder / SCHEDULER / FORKS, {"forks": [*kept, {**entry, "runs": list(order)}]})

@@ -58,6 +58,8 @@ class Order:
         Patterns of files of the project that runs on other machines write, and that come home.
     goal : str
         What tables mark the best run by: ``min:loss``.
+    trend : sequence of str
+        The metrics that tables draw.
     """
 
     job_folder: Path
@@ -77,6 +79,7 @@ class Order:
     resources: Resources = field(default_factory=Resources)
     outputs: Sequence[str] = ()
     goal: str = ""
+    trend: Sequence[str] = ()
 
     @property
     def at_once(self) -> str:
@@ -193,7 +196,7 @@ def _start(order: Order, engine: Engine, held: list[int]) -> tuple[Board, Plan]:
         if made.execute:
             record |= order.draft.freeze(job_folder / SCHEDULER, held)
         folders = attempts.write(made, job_folder, order.draft, record)
-        joined.remember(job_folder, record, made.order, goal=order.goal)
+        joined.remember(job_folder, record, made.order, goal=order.goal, trend=order.trend)
         if folders or made.adopt:
             adopt = [run.folder for run in made.adopt]
             scheduler.start(
@@ -254,7 +257,7 @@ def _join_those_that_run(order: Order, busy: Busy) -> tuple[Board, Plan]:
     plan.check_code(waiting, order.draft.hashes, order.resume)
     if order.workers is not None:
         scheduler.set_workers(order.job_folder, order.resources.at_once or order.workers)
-    joined.remember(order.job_folder, order.record(), made.order, goal=order.goal)
+    joined.remember(order.job_folder, order.record(), made.order, goal=order.goal, trend=order.trend)
     made.adopt += waiting
     made.execute, made.resumed = [], {}
     return _board(order, made), made

@@ -7,6 +7,8 @@ are `names.Names`; the notebook and what becomes of its cells `cells.Cells`. A f
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 from .cells import Cells, NoCells, Notebook, RunningCell, read_notebook
@@ -30,6 +32,7 @@ __all__ = [
     "numbered",
     "read_notebook",
     "ticking",
+    "who",
 ]
 
 
@@ -48,3 +51,13 @@ class TerminalUI(SaysLines, NoNames, NoCells):
         if message:
             self.say(message)
         raise SystemExit(INTERRUPTED if interrupted else 0)
+
+
+def who(ui: UI) -> str:
+    """Name what speaks through a face, for people: the notebook, the script, or the front end."""
+    if (name := ui.notebook_name()) is not None:
+        return f"notebook {name}"
+    return (Path(sys.argv[0]).name or "a script") if ui.where == "script" else _FRONT_ENDS.get(ui.where, ui.where)
+
+
+_FRONT_ENDS = {"jupyter": "a notebook", "vscode": "VS Code", "terminal": "a terminal"}

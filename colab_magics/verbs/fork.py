@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import session
 from ..errors import InvalidInput
-from ..units import count, indices, seconds
+from ..units import count, indices, seconds, words
 from ..units import goal as checked_goal
 from . import bare, body, call_only, fork_queue, runtime
 
@@ -48,6 +48,7 @@ def fork(
     retries: int = 0,
     max_failures: int | None = None,
     goal: str | None = None,
+    trend: str | None = None,
     resume: Literal["keep", "rerun"] | None = None,
     then: Literal["stop", "continue"] | None = None,
     try_: str | None = None,
@@ -137,8 +138,9 @@ def fork(
         When so many runs have failed, no other is started. The notebook goes on to ``%join`` with those that failed
         marked as such, instead of ending with an error.
     goal : str, optional
-        What the runs are to reach, of a metric that they report: ``min:loss``, ``max:accuracy``. Tables mark the best
-        run that has finished; nothing else depends on it.
+        What the runs are to reach of a metric that they report: ``min:loss``, ``max:acc``. Tables mark the best run.
+    trend : str, optional
+        The metrics whose course tables draw beside them: ``loss,acc``. By default the goal's, else the first.
     resume : {"keep", "rerun"}, optional
         What to do with finished runs whose code changed since. ``rerun`` executes all runs of this call anew: the old
         folders move aside, nothing is deleted.
@@ -170,8 +172,7 @@ def fork(
     credentials : str, optional
         With ``runs=``, who asks Google: ``secret:NAME`` or the file of a service account's key; see ``%queue``.
     colab_terms : {"accepted"}, optional
-        With ``runs=`` on Colab: you have read what its terms say of workers that get their work from elsewhere. It asks
-        otherwise, once a session.
+        With ``runs=`` on Colab: you have read what its terms say of such workers. Otherwise it asks once a session.
     **options : str
         Options of the engine that ``on=`` names, such as ``partition=gpu``.
 
@@ -189,8 +190,7 @@ def fork(
     """
     from ..runs import in_run
 
-    shell = session.current()
-    ui = shell.ui
+    ui = (shell := session.current()).ui
     if in_run.is_run(ui):
         return in_run.assign(ui, shell.project)
     from ..engines import open_engine
@@ -232,6 +232,7 @@ def fork(
         workers=at_once if said else None,
         resources=machine,
         goal=checked_goal(goal),
+        trend=words(trend),
     )
     place = mine if current.current else _place_here(ui)
     joins = _check_cells(draft, place, names, then)
@@ -277,8 +278,7 @@ def _start(ui: UI, order: Order, note: str, of: Asked | None) -> tuple[Board, Bo
     from ..runs import joined, submit
 
     if of is not None:
-        of_queue = fork_queue.start(order, of)
-        return of_queue, of_queue
+        return (fork_queue.start(order, of),) * 2
     board, made = submit.submit(order)
     _say(ui, order.job_folder.name, made, note)
     return board, joined.board(order.job_folder, made.order, made.keep)
@@ -353,8 +353,7 @@ def _place_here(ui: UI) -> Fork:
     """Find the line in this notebook that forks another one: the cells up to its ``%join`` are left out here, too."""
     from ..payloads import forks
 
-    own = ui.notebook_as_saved()
-    if own is not None:
+    if (own := ui.notebook_as_saved()) is not None:
         # Where it cannot be told which line it is, nothing is left out.
         with suppress(InvalidInput):
             return forks.the(forks.prepare(own.content), own.running)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import session
 from ..errors import InvalidInput, NotFound
-from ..units import seconds
+from ..units import seconds, words
 from . import call_only, short, subcommand
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @call_only("workers")
-def jobs(*ids: str, all: bool = False, workers: int | None = None) -> Board:
+def jobs(*ids: str, all: bool = False, workers: int | None = None, trend: str | None = None) -> Board:
     """List runs.
 
     Runs are found by their folders: in this notebook's project, or in the one that the current folder stands in, so
@@ -33,6 +33,9 @@ def jobs(*ids: str, all: bool = False, workers: int | None = None) -> Board:
         Runs of all jobs: every one, or with ``failed`` or ``3`` those of each job.
     workers : int, optional
         From now on let so many runs of a job that is being executed go at once; those that run go on.
+    trend : str, optional
+        The metrics whose course is drawn beside them: ``loss,acc``. By default what ``%fork`` said, its goal's metric,
+        or the first that was reported.
 
     Returns
     -------
@@ -53,19 +56,19 @@ def jobs(*ids: str, all: bool = False, workers: int | None = None) -> Board:
         notes += here.set_workers(ids, workers, every_job=all)
     if not here.select(ids, project, every_job=all):
         notes = [here.none(ids, project, every_job=all), *notes]
-    return Board(lambda: here.select(ids, project, every_job=all), notes)
+    return Board(lambda: here.select(ids, project, every_job=all), notes, trend=words(trend))
 
 
 @subcommand(jobs, "list")
-def list_(*ids: str, all: bool = False) -> Board:
+def list_(*ids: str, all: bool = False, trend: str | None = None) -> Board:
     """List runs; the same as ``%jobs``.
 
     Parameters
     ----------
-    *ids, all : str, bool
+    *ids, all, trend : str, bool, str
         See ``%jobs``.
     """
-    return jobs(*ids, all=all)
+    return jobs(*ids, all=all, trend=trend)
 
 
 @subcommand(jobs)
@@ -84,14 +87,14 @@ def show(*ids: str, all: bool = False) -> Text:
 
 
 @subcommand(jobs)
-def watch(*ids: str, all: bool = False) -> Board:
+def watch(*ids: str, all: bool = False, trend: str | None = None) -> Board:
     """Show runs live until they have ended; interrupting stops watching only.
 
     Of runs on other machines that nobody looks after any more, it starts a process that does, as ``%fork`` had.
 
     Parameters
     ----------
-    *ids, all : str, bool
+    *ids, all, trend : str, bool, str
         See ``%jobs``.
 
     Returns
@@ -105,6 +108,7 @@ def watch(*ids: str, all: bool = False) -> Board:
 
     runs = here.select(ids, every_job=all)
     board = here.of_a_queue(ids, every_job=all) or Board.of(runs)
+    board.trend = words(trend)
     board.notes += here.left_out(ids, every_job=all)
     if runs or board.waits_for_more():
         retry.attend(runs, session.current().secrets)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import session, units
-from ..errors import ColabMagicsError, InvalidInput, NotFound, Unavailable, did_you_mean
-from ..ui import Table
-from . import call_only, subcommand, subcommands
+from ..errors import ColabMagicsError, NotFound, Unavailable
+from ..ui import Table, who
+from . import call_only, subcommand
+from . import sync_which as of_line
 
 if TYPE_CHECKING:
     from ..mirror.sync import Sync, Syncs
-    from ..transport.places.base import Place
 
 
 _LOOK_SECONDS = 10.0
@@ -75,7 +72,8 @@ def sync(
     Returns
     -------
     Sync, Syncs or None
-        A handle that shows state, Place and last success. In a run the one of its job; None when there is none.
+        A handle that says on one line how it stands; ``%sync status`` says all. In a run the one of its job; None when
+        there is none.
 
     Examples
     --------
@@ -85,17 +83,18 @@ def sync(
     %sync results to=/mnt/nas/results
     %sync now
     """
-    ui = session.current().ui
+    shell = session.current()
+    ui = shell.ui
     if session.run_folder() is not None:
         try:
-            return _one(_chosen(source))
+            return _one(of_line.chosen(source))
         except NotFound as error:
             ui.warn(f"{error.what} A run starts none: run %sync in the main notebook.")
             return None
     from ..mirror import control
     from ..mirror.state import Config, keep_of, large_of
 
-    folder, places, project = _what_and_where(source, to)
+    folder, places, project = of_line.what_and_where(source, to)
     options: dict[str, Any] = {
         "project": project,
         "every": units.seconds(every, name="every"),
@@ -112,7 +111,7 @@ def sync(
         try:
             mounted = _mount(place.text)
             with ui.progress(f"fetching from {place}"):
-                handle = control.start(Config.of(folder, place, **options), take_over=take_over)
+                handle = control.start(Config.of(folder, place, **options), take_over=take_over, by=who(ui))
                 if mounted:
                     # What it knew before is of a Drive that was not there. It looks on when it needs longer.
                     with suppress(ColabMagicsError):
@@ -120,9 +119,10 @@ def sync(
         except Unavailable as error:
             failed.append(error)  # the other Places are kept all the same
             continue
-        if handle.warning:
-            ui.warn(handle.warning)
         handles.append(handle)
+    for key, text in control.news(shell.told):
+        shell.told.add(key)
+        ui.warn(text)
     if failed:
         also = f" Kept all the same: {', '.join(str(handle.place) for handle in handles)}." if handles else ""
         raise type(failed[0])(failed[0].what + also, failed[0].mend)
@@ -177,19 +177,31 @@ def wait(source: str | None = None, /, *, timeout: str = "10m") -> Sync | Syncs:
 
 @subcommand(sync)
 def status(source: str | None = None, /) -> Sync | Syncs:
-    """Show state, Place, last success, what waits, and what is wrong.
+    """Show all about a sync: who started it, what waits, what is open, what is wrong; and a line for each other one.
 
     Parameters
     ----------
     source : str, optional
-        The folder; the project's ``data_job`` by default.
+        The folder; by default the one that the working folder lies in, else the project's ``data_job``.
 
     Returns
     -------
     Sync or Syncs
         The handle, which shows itself.
     """
-    return _one(_chosen(source, also_ended=True))
+    from ..mirror import control
+    from ..mirror.sync import Syncs
+
+    running = control.running()
+    if of_line.which(source) is None and len(running) > 1:
+        return Syncs(running)
+    found = of_line.chosen(source, also_ended=True)
+    mine = {one.folder for one in found}
+    for one in found:
+        one.detailed = True
+    if source is None:
+        found[-1].others = [one for one in running if one.folder not in mine]
+    return _one(found)
 
 
 @subcommand(sync)
@@ -236,7 +248,7 @@ def restore(source: str | None = None, /, *, dry_run: bool = False) -> Sync | Sy
     if not dry_run:
         return _each(source, "fetching", lambda handle: handle.restore())
     rows, size = [], 0
-    for handle in _chosen(source):
+    for handle in of_line.chosen(source):
         plan = handle.plan()
         size += plan.bytes
         for one in plan.fetch:
@@ -267,7 +279,7 @@ def flush(source: str | None = None, /, *, timeout: str = "30m") -> Sync | Syncs
     from ..transport.places.drive import is_drive
 
     ui, seconds = session.current().ui, units.seconds(timeout, name="timeout")
-    found = _chosen(source, also_ended=True)  # a flush that took too long is tried again
+    found = of_line.chosen(source, also_ended=True)  # a flush that took too long is tried again
     drive = any(is_drive(handle.config.place) for handle in found)
     if drive:
         # Unmounted it is for all of them.
@@ -320,79 +332,9 @@ def _one(found: list[Sync]) -> Sync | Syncs:
     return found[0] if len(found) == 1 else Syncs(found)
 
 
-def _project() -> Any:
-    """The project of this session, or the one that the working folder stands in; None without one."""
-    from ..checkout.project import find_project, of_run
-
-    if (run := session.run_folder()) is not None:
-        return of_run(run)
-    shell = session.current()
-    return shell.project or find_project(Path.cwd(), warn=shell.warn_once)
-
-
-def _folder(source: str) -> Path:
-    """Read the folder that a user named."""
-    from ..checkout.project import keep_within
-
-    path = Path(source).expanduser()
-    if path.is_dir():
-        project = _project()
-        return keep_within(project.root, path) if project else Path(os.path.realpath(path))
-    words = subcommands(sync)
-    if "/" not in source and difflib.get_close_matches(source, words, n=1, cutoff=0.6):
-        raise did_you_mean(source, words, kind="folder, and no word of %sync")
-    raise NotFound(f"There is no folder {path.absolute()}.", "%sync FOLDER to=PLACE keeps a folder that is there.")
-
-
-def _what_and_where(source: str | None, to: str | None) -> tuple[Path, list[Place], str]:
-    """Decide which folder is kept, at which Places, and for which project."""
-    from ..transport.places import parse_all
-
-    project = _project()
-    name = project.name if project else ""
-    folder = Path(os.path.realpath(project.data_job)) if project else None
-    if source is not None and (named := _folder(source)) != folder:
-        if to is None:
-            raise InvalidInput(f"Where shall {named} be kept?", f"Say it: %sync {source} to=FOLDER")
-        # Drive's folder belongs to the whole project: another folder of it stands beside data_project and data_job.
-        places = parse_all(to, project=name)
-        return named, [place.below(named.name) if place.text == "drive" else place for place in places], name
-    if project is None or folder is None:
-        raise InvalidInput(
-            "There is no project here, so %sync cannot know what to keep.",
-            "Run %project first, or name both: %sync FOLDER to=PLACE",
-        )
-    text = to or project.place
-    if text is None:
-        raise InvalidInput(
-            f"The project {project.name} has no Place, so its outputs stay on this machine only.",
-            "Say where to keep them: %sync to=FOLDER, to=drive or to=HOST:FOLDER",
-        )
-    return folder, [place.below("data_job", project.job) for place in parse_all(text, project=name)], name
-
-
-def _chosen(source: str | None, *, also_ended: bool = False) -> list[Sync]:
-    """Find the syncs that a subcommand means; at least one."""
-    from ..mirror import control
-
-    project = _project() if source is None else None
-    folder = Path(os.path.realpath(project.data_job)) if project else None if source is None else _folder(source)
-    found = control.running(folder)
-    if not found and also_ended:
-        found = control.known(folder)
-    if folder is None and len({handle.source for handle in found}) > 1:
-        raise InvalidInput(
-            "Several folders are synced: " + ", ".join(str(handle.source) for handle in found) + ".",
-            "Name one: %sync status FOLDER",
-        )
-    if not found:
-        raise NotFound(f"No sync runs{f' for {folder}' if folder else ''}.", "%sync starts it")
-    return found
-
-
 def _each(source: str | None, what: str, act: Callable[[Sync], Any]) -> Sync | Syncs:
     """Do the same with all syncs of a folder."""
-    found = _chosen(source)
+    found = of_line.chosen(source)
     for handle in found:
         _mount(handle.config.place)
         with session.current().ui.progress(f"{what}: {handle.place}"):

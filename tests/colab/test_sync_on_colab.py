@@ -48,7 +48,7 @@ def test_flush_waits_for_drive_and_sync_mounts_it_again(page: Page, ui: ColabUI,
     assert "%sync mounts it again" in ui.out.getvalue()
     (made.data_job / "later.txt").write_text("later")
     shown = str(sync(every="1s"))
-    assert "nothing was sent yet" not in shown, "it is shown as it is after its first look"
+    assert "nothing handed over yet" not in shown, "it is shown as it is after its first look"
     assert page.asked[1:] == [f"mount {page.drive} False"]
     poll(kept(page, "later.txt").exists)
     assert kept(page, "last.txt").exists()

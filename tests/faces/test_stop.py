@@ -72,6 +72,61 @@ def test_requests_that_arrive_after_the_abort_are_stopped_too(front: Front, tmp_
     assert said == {"■ not run: stopped above"}
 
 
+LAB = {"deletedCells": [], "recordTiming": True, "cellId": "a1", "trusted": True}
+VS_CODE = {"cellId": "vscode-notebook-cell:/home/a/t.ipynb#W0sZmlsZQ%3D%3D"}
+
+
+def run_in(front: Front, code: str, metadata: dict[str, Any], *, allow_stdin: bool = True) -> Reply:
+    """Run a cell that comes with this metadata."""
+    content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": allow_stdin}
+    message = front.client.session.msg("execute_request", content, metadata=metadata)
+    front.client.shell_channel.send(message)
+    return front.collect(message["header"]["msg_id"])[0]
+
+
+@pytest.mark.parametrize("metadata", [LAB, VS_CODE])
+def test_a_stop_is_a_quiet_line_where_the_reply_alone_ends_run_all(front: Front, metadata: dict[str, Any]) -> None:
+    # ✗ The end of a notebook that went well was a red box.
+    assert run_in(front, "1 / 0", metadata).ename == "ZeroDivisionError"
+    wait(0.2)  # ipykernel 6 aborts what comes sooner
+    shown = run_in(front, "print('above')\n%stop a < b", metadata)
+    assert (shown.status, shown.ename, shown.out) == ("error", "", "above\n")
+    assert [data["text/plain"] for data in shown.data] == ["■ a < b"]
+    assert "■ a &lt; b" in shown.data[0]["text/html"]
+    assert [shown.reply[part] for part in ("ename", "evalue", "traceback")] == ["SystemExit", "", ["■ a < b"]]
+    # What follows without a pause is as quiet; what fails is as red as ever.
+    below = run_in(front, "print('ran')", {**metadata, "cellId": metadata["cellId"] + "2"})
+    if below.status != "aborted":
+        assert (below.status, below.ename, below.out) == ("error", "", "")
+        assert [data["text/plain"] for data in below.data] == ["■ not run: stopped above"]
+    wait(0.6)
+    assert front.run("1 / 0").ename == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "environment", "allow_stdin"),
+    [
+        ({}, "", True),
+        (LAB, "", False),
+        ({"cellId": "a1"}, "", True),
+        (VS_CODE, "import os; os.environ['COLAB_RELEASE_TAG'] = 'release'", True),
+    ],
+)
+def test_a_stop_is_an_error_where_something_may_go_by_it(
+    front: Front, metadata: dict[str, Any], environment: str, allow_stdin: bool
+) -> None:
+    front.run(environment or "pass")
+    shown = run_in(front, "%stop enough", metadata, allow_stdin=allow_stdin)
+    assert (shown.ename, shown.traceback, shown.data) == ("SystemExit", ["■ enough"], [])
+
+
+def test_the_users_own_answer_to_exceptions_stays(front: Front) -> None:
+    front.run("get_ipython().set_custom_exc((KeyError,), lambda ip, kind, *more, **also: print('mine') or [])")
+    assert run_in(front, "%stop", LAB).data
+    wait(0.6)
+    assert front.run("{}[1]").out == "mine\n"
+
+
 def test_nobody_waits_for_a_queue_that_papermill_never_has(front: Front) -> None:  # ✗ it waited 0.3 s
     front.run("import colab_magics.faces.stop as stop\nstop.QUEUE_ARRIVES = 1000")
     assert front.run("%stop enough", allow_stdin=False).traceback == ["■ enough"]

@@ -23,7 +23,7 @@ import pytest
 from bucket_folder import BucketFolder
 from conftest import poll
 
-from colab_magics.mirror import control
+from colab_magics.mirror import control, show
 from colab_magics.mirror.state import Config
 from colab_magics.mirror.sync import Sync
 from colab_magics.transport.places.base import Place
@@ -153,7 +153,7 @@ class Kept:
     def told(self) -> str:
         """All that a user can read: what ``%sync status`` shows."""
         assert self.sync is not None
-        return str(self.sync)
+        return show.text(self.sync)
 
     def says(self, *words: str, states: tuple[str, ...] = ("HELD", "BACKOFF"), timeout: float = 30.0) -> str:
         """Wait until the status is one of these states and mentions every word, in any case."""

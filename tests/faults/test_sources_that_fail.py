@@ -44,7 +44,7 @@ def test_emptied_source_deletes_no_more_than_the_budget(anywhere: Kept, delete: 
         path.unlink()
     sync.wait(30)
     if delete:
-        anywhere.says(*HELD_WORDS, states=("IDLE", "SCANNING", "SYNCING", "HELD"))
+        anywhere.says(*HELD_WORDS, states=("WAITING", "SCANNING", "SYNCING", "HELD"))
     nothing_lost(anywhere, before, most=200 // 4 if delete else 0)
     sync.stop()
     nothing_lost(anywhere, before, most=200 // 4 if delete else 0)

@@ -11,6 +11,7 @@ import zmq
 from ipykernel.iostream import OutStream
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
+from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.builtin_trap import BuiltinTrap
 from IPython.core.display_trap import DisplayTrap
 from IPython.core.interactiveshell import InteractiveShell
@@ -29,6 +30,11 @@ def test_the_parts_that_they_use_are_there(uses: dict[str, tuple[str, ...]], whe
         owner = getattr(importlib.import_module(module), name)
     missing = [part for part in uses[where] if not hasattr(owner, part)]
     assert not missing, f"{where} has lost {missing}: see kernels/private_api.py and ready_kernel.py"
+
+
+def test_the_reply_to_a_cell_carries_what_was_shown_last() -> None:
+    assert "shell._last_traceback" in inspect.getsource(IPythonKernel.do_execute)
+    assert "self._last_traceback = stb" in inspect.getsource(ZMQInteractiveShell._showtraceback)
 
 
 def test_the_output_socket_is_made_by_init_iopub_from_the_context_that_it_gets() -> None:

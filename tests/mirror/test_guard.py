@@ -13,6 +13,7 @@ from conftest import poll
 
 from colab_magics import process
 from colab_magics.errors import Unavailable
+from colab_magics.mirror import show
 from colab_magics.mirror.sync import Sync
 from colab_magics.transport.places.base import SENTINEL
 from mirror.tools import begin, state_of, tmpfs, tree, write
@@ -114,7 +115,7 @@ def test_an_unmounted_place_is_left_alone_and_comes_back(tmp_path: Path) -> None
         with pytest.raises(Unavailable, match="is not there"):
             sync.now()
         assert list(disk.iterdir()) == [], "nothing may land in the empty folder that is left"
-        assert "HELD" in str(sync)
+        assert "HELD" in show.text(sync)
         with tmpfs(disk):  # another disk
             state_of(sync, "HELD")
             (disk / SENTINEL).write_text(json.dumps({"id": "another"}))
@@ -171,8 +172,8 @@ def test_drive_counts_only_while_it_is_mounted(tmp_path: Path, monkeypatch: pyte
     sync.now()
     kept = point / "MyDrive" / "colab_data" / "net"
     assert tree(kept) == {"a.txt": "a"}
-    assert "handed to Drive" in str(sync)
-    assert "its upload cannot be confirmed" in str(sync)
+    assert "handed to Drive" in show.text(sync)
+    assert "its upload cannot be confirmed" in show.text(sync)
     assert sync.config.large == (200_000_000, 900.0), "rewrites of big files would fill its bin"
     table.write_text(rows)
     write(source, b_txt="b")

@@ -14,7 +14,7 @@ from sshd import Sshd, sshd
 
 from colab_magics import process
 from colab_magics.errors import NotFound, Unavailable
-from colab_magics.mirror import control
+from colab_magics.mirror import control, show
 from colab_magics.mirror.state import Config
 from colab_magics.transport.places import parse
 from colab_magics.transport.places.base import SENTINEL
@@ -43,7 +43,7 @@ def test_restored_from_and_sent_to_a_host(tmp_path: Path, box: Sshd, folder: str
     (source / "old.txt").unlink()
     sync.now()
     assert tree(place) == tree(source)
-    assert f"copied to box:{place}" in str(sync)
+    assert f"copied to box:{place}" in show.text(sync)
 
 
 def test_the_project_layout_is_made_there(tmp_path: Path, box: Sshd) -> None:

@@ -15,7 +15,7 @@ from conftest import poll
 
 from colab_magics import process
 from colab_magics.errors import Unavailable
-from colab_magics.mirror import control, half_written, patterns
+from colab_magics.mirror import control, half_written, patterns, show
 from colab_magics.mirror.pending import Pending
 from colab_magics.transport import filters
 from mirror.tools import begin, for_python, state_of, tree, write
@@ -56,7 +56,7 @@ def test_of_a_log_that_stays_open_goes_what_there_is(tmp_path: Path) -> None:
             stream.flush()
             sync.now()
             assert tree(place)["train.log"].endswith(line)
-            assert "open since" not in str(sync), "what is there is the same"
+            assert "open since" not in show.text(sync), "what is there is the same"
 
 
 def test_a_lease_slows_a_writer_by_little(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_what_another_hand_changed_at_the_place_is_kept(tmp_path: Path) -> None:
     assert tree(place) == {"notes.md": "mine again"}
     [lost] = place.glob(".sync_conflict/*/notes.md")
     assert lost.read_text() == "edited at the Place"
-    assert "1 files lost" in str(sync)
+    assert "1 files lost" in show.text(sync)
 
 
 def test_restore_shows_first_what_it_would_do(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from conftest import HOSTILE_NAMES, poll
 
 from colab_magics import process
 from colab_magics.errors import Busy, CommandFailed, InvalidInput, Unavailable
-from colab_magics.mirror import control
+from colab_magics.mirror import control, show
 from colab_magics.mirror.sync import Sync
 from mirror.tools import begin, for_python, state_of, tree, write
 
@@ -382,7 +382,7 @@ def test_the_handle_shows_where_the_files_are(tmp_path: Path) -> None:
     place, source = write(tmp_path / "place", a_txt="a"), tmp_path / "job"
     sync = begin(source, place)
     sync.now()
-    text = str(sync)
+    text = show.text(sync)
     assert f"copied to {place} " in text
     assert "restored" in text
     assert "1 files fetched" in text

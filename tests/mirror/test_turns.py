@@ -15,7 +15,7 @@ from conftest import poll
 
 from colab_magics import process
 from colab_magics.errors import Unavailable
-from colab_magics.mirror import control
+from colab_magics.mirror import control, show
 from colab_magics.mirror.ledger import Ledger
 from colab_magics.mirror.scan import Entry
 from colab_magics.mirror.sync import Sync
@@ -157,7 +157,7 @@ def test_a_limit_of_watches_that_is_reached_is_told_at_once(tmp_path: Path) -> N
             write(source / f"{limit} {n}")
         assert "limit of watched folders" in told(sync)
         assert "sysctl fs.inotify.max_user_watches" in told(sync)
-        assert "limit of watched folders" in str(sync)
+        assert "limit of watched folders" in show.text(sync)
         write(source / f"{limit} 11", late_txt="late")
         sync.wait()
         assert f"{limit} 11/late.txt" in tree(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -18,6 +19,7 @@ from colab_magics.records.names import RECORD, STATE
 from colab_magics.records.run import Run, runs_of
 from colab_magics.runs import joined
 from colab_magics.runs.board import Board
+from colab_magics.runs.failures import failure
 from colab_magics.runs.looking import Looks
 from colab_magics.ui import Table, TerminalUI
 from colab_magics.units import goal, show_number
@@ -122,6 +124,19 @@ def test_equal_errors_share_a_row_where_room_is_short(project: Project) -> None:
     assert table.notes[1].endswith("and 31 more")
 
 
+def test_the_error_names_equal_failures_once(project: Project) -> None:
+    leave(project, "f" * 30 + "d")
+    for run in runs_of(project.data_job)[:30]:
+        fail(run, "other" if run.index == 7 else "bad shape")
+    error = failure(jobs().statuses())
+    told = str(error).splitlines()
+    assert told[0] == "30 of 31 runs did not end well:"
+    equal = [f"baseline/{number}" for number in (*range(7), 8, 9, 10)]
+    assert told[1] == f"  {', '.join(equal)} and 19 more  failed in cell 5: ValueError: bad shape"
+    assert told[2] == f"      log {project.data_job}/sub_job_000/log.txt"
+    assert [line for line in told if ": other" in line] == ["  baseline/7  failed in cell 5: ValueError: other"]
+
+
 def test_progress_and_time_left_come_from_finished_runs(project: Project) -> None:
     now = time.time()
     for index in range(4):
@@ -207,6 +222,43 @@ def test_a_goal_said_at_the_line_marks_the_best_run(project: Project) -> None:
     board = fork(n=2, notebook=notebook, goal="min:loss", workers="2")
     assert column(board.overview(), "min:loss") == ["best", ""]  # type: ignore[union-attr]
     assert column(jobs().overview(), "run") == ["baseline/1", "baseline/0"]
+
+
+# Which metrics are drawn
+
+
+def test_the_metrics_that_are_named_are_drawn(project: Project) -> None:
+    for index in range(3):
+        leave_run(project.data_job, index, reports=[{"loss": 2 - i, "acc": i, "note": "x"} for i in range(3)])
+
+    def drawn(table: Table) -> list[str]:
+        return [name for name, after in itertools.pairwise(table.columns) if after == "trend"]
+
+    assert drawn(jobs().overview()) == ["loss"]
+    both = jobs(trend="acc,loss").overview()
+    assert drawn(both) == ["loss", "acc"]
+    assert [cell for cell in both.rows[0] if "▁" in cell] == ["█▅▁", "▁▅█"]
+    missing = jobs(trend="acc,los").overview()
+    assert drawn(missing) == ["acc"]
+    assert missing.notes == ["Not reported as a number so far: los. There is: loss, acc"]
+
+
+def test_many_metrics_share_a_column_and_those_that_are_named_have_their_own(project: Project) -> None:
+    values = {f"m{number}": 1.0 for number in range(20)}
+    leave_run(project.data_job, 0, reports=[values, {**values, "m7": 2.0}])
+    table = jobs(trend="m7").overview()
+    assert column(table, "m7") == ["2"]
+    assert column(table, "trend") == ["▁█"]
+    assert "m6=1" in column(table, "metrics")[0]
+
+
+def test_what_the_line_draws_is_drawn_wherever_the_runs_are_shown(project: Project) -> None:
+    cell = "from colab_magics import report\nfor i in range(3): report(loss=i, acc=-i)"
+    notebook = str(write_notebook(project.root / "a.ipynb", cell))
+    board = fork(n=1, notebook=notebook, trend="acc", goal="min:loss")
+    for table in (board.overview(), jobs().overview()):  # type: ignore[union-attr]
+        assert table.columns[list(table.columns).index("trend") - 1] == "acc"
+        assert list(table.columns).count("trend") == 1
 
 
 # Links, width, looks

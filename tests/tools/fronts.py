@@ -23,6 +23,8 @@ class Reply:
     ename: str = ""
     evalue: str = ""
     traceback: list[str] = field(default_factory=list)
+    reply: dict[str, Any] = field(default_factory=dict)
+    """What the kernel answered to the request itself."""
 
 
 class Front:
@@ -55,6 +57,7 @@ class Front:
             if parent in waiting:
                 waiting.discard(parent)
                 replies[parent].status = message["content"]["status"]
+                replies[parent].reply = message["content"]
         # A request that was aborted is busy and idle too.
         while idle:
             message = self.client.get_iopub_msg(timeout=timeout)

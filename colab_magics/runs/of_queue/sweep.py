@@ -144,7 +144,7 @@ def start(order: Order, source: Source, rows: Sequence[Row]) -> QueueBoard:
             _write_template(order, record, unused)
         except OSError as error:
             raise scheduler.cannot_start(error, job_folder) from error
-        joined.remember(job_folder, record, [], queue=name, goal=order.goal)
+        joined.remember(job_folder, record, [], queue=name, goal=order.goal, trend=order.trend)
         scheduler.start(
             job_folder,
             [],
@@ -173,7 +173,7 @@ def _follow(order: Order, name: str, busy: Busy) -> None:
         )
     if order.workers is not None:
         scheduler.set_workers(order.job_folder, order.workers)
-    joined.remember(order.job_folder, order.record(), [], queue=name, goal=order.goal)
+    joined.remember(order.job_folder, order.record(), [], queue=name, goal=order.goal, trend=order.trend)
 
 
 def _adopted(order: Order, name: str) -> list[Path]:
