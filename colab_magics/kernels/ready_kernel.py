@@ -32,7 +32,6 @@ if _spec is None or _spec.loader is None:
 _kernel = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_kernel)
 KernelApp: Any = _kernel.KernelApp
-leave = _kernel.leave
 
 USES = {
     "ipykernel.ipkernel.IPythonKernel": ("shell_class",),
