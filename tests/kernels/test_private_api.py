@@ -29,7 +29,9 @@ def test_the_parts_that_they_use_are_there(uses: dict[str, tuple[str, ...]], whe
         module, _, name = where.rpartition(".")
         owner = getattr(importlib.import_module(module), name)
     missing = [part for part in uses[where] if not hasattr(owner, part)]
-    assert not missing, f"{where} has lost {missing}: see kernels/private_api.py, ready_kernel.py and engines/forking.py"
+    assert not missing, (
+        f"{where} has lost {missing}: see kernels/private_api.py, ready_kernel.py and engines/forking.py"
+    )
 
 
 def test_the_output_socket_is_made_by_init_iopub_from_the_context_that_it_gets() -> None:
