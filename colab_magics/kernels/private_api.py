@@ -70,8 +70,7 @@ USES = {
     "multiprocessing.util": ("_exit_function", "_finalizer_registry", "_run_after_forkers"),
     "multiprocessing.process": ("_children",),
     "multiprocessing.forkserver": ("_forkserver",),
-    "threading": ("_shutdown",),
-    "atexit": ("_run_exitfuncs", "_clear"),
+    "atexit": ("_clear",),
 }
 """What this module relies on, for the canary tests."""
 
@@ -335,21 +334,6 @@ def _forget_parent() -> None:
             # Its threads are the notebook's. Kept from being collected, which would tell them something.
             _OF_PARENT.append(executor)
             module._executor = None  # type: ignore[attr-defined]
-
-
-def leave(status: int) -> None:
-    """End a forked process as the interpreter would: threads, exit handlers, streams; without taking modules apart."""
-    try:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-            if stream is not None:
-                stream.flush()
-    except BaseException as error:  # noqa: BLE001 - nobody is left who could catch it
-        os.write(2, f"at the kernel's end: {error!r}\n".encode(errors="backslashreplace"))
-        status = status or 1
-    finally:
-        os._exit(status)
 
 
 if __name__ == "__main__":

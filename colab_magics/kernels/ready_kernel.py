@@ -32,11 +32,10 @@ if _spec is None or _spec.loader is None:
 _kernel = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_kernel)
 KernelApp: Any = _kernel.KernelApp
-leave = _kernel.leave
 
 USES = {
     "ipykernel.ipkernel.IPythonKernel": ("shell_class",),
-    "ipykernel.kernelapp.IPKernelApp": ("init_kernel", "init_shell", "initialize"),
+    "ipykernel.kernelapp.IPKernelApp": ("init_kernel", "init_shell", "init_extensions", "initialize"),
     "ipykernel.zmqshell.ZMQInteractiveShell": (
         "instance",
         "init_environment",
@@ -100,6 +99,8 @@ class ReadyApp(KernelApp, _OnceOnly):  # type: ignore[misc]
         )
         # Made at the first output otherwise, a twentieth of a short run's time.
         _ = shell.display_formatter.formatters
+        self.shell = shell
+        self.init_extensions()
         self.files = [module.__file__ for module in sys.modules.copy().values() if getattr(module, "__file__", None)]
         self.is_ready, self.surroundings = True, _surroundings()
 
@@ -115,6 +116,11 @@ class ReadyApp(KernelApp, _OnceOnly):  # type: ignore[misc]
             for name in ("_kernel_modules", "kernel_modules"):
                 if hasattr(one, name):
                     setattr(one, name, self.files)
+
+    def init_extensions(self) -> None:
+        """Load the extensions that every kernel has, once."""
+        if not self.is_ready:
+            super().init_extensions()
 
     def init_shell(self) -> None:
         """Give the shell its kernel, and what it has from this process's folder and environment."""

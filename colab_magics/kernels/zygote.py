@@ -323,7 +323,7 @@ class Zygote:
         except BaseException:  # noqa: BLE001 - nobody is left who could catch it
             _say(traceback.format_exc())
         finally:
-            self.kernel.leave(status)
+            self.forking.leave(status)
 
     def stand_in(self, folder: str) -> None:
         """Change into a run's working folder, in the forked process."""
@@ -363,6 +363,8 @@ def main() -> None:
         zygote.serve()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if zygote.forking is not None:
+        zygote.forking.leave(0)
 
 
 if __name__ == "__main__":

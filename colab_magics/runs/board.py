@@ -17,7 +17,7 @@ from ..ui import UI, Table
 from . import compare, notifying, pausing, scheduler, usage
 from .compare import Result
 from .glance import as_table, tail
-from .looking import Looks
+from .looking import Looks, pause
 from .plan import count_phases
 from .select import reread
 
@@ -189,7 +189,7 @@ class Board:
                     )
                 # Looking at a thousand runs must not take from them what they need themselves.
                 used = time.thread_time() - began
-                _pause(max(every, min(used / _SHARE, _LONGEST)), jobs if fed else set())
+                pause(max(every, min(used / _SHARE, _LONGEST)), jobs if fed else ())
 
     def waits_for_more(self) -> bool:
         """Whether other runs may come; not to a board of these."""
@@ -271,15 +271,6 @@ def _job_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
 
 def _have_ended(statuses: Sequence[tuple[Run, Status]]) -> bool:
     return all(status.phase in ENDED for _, status in statuses)
-
-
-def _pause(seconds: float, jobs: set[Path]) -> None:
-    """Wait so long; less when the last scheduler of these jobs ends meanwhile."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        time.sleep(min(left, max(0.02, seconds / 20)))
-        if jobs and not any(scheduler.is_running(job) for job in jobs):
-            return
 
 
 def _last_words(jobs: set[Path]) -> str:

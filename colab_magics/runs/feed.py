@@ -13,7 +13,6 @@ from ..records.names import PLAN, QUEUED, SCHEDULER
 from ..records.run import runs_of
 from . import notifying
 from .feeding import Scheduler, say
-from .of_queue.source import Queued
 from .of_queue.table import Table
 from .runner import Runner
 from .scheduler import Feed, last_plan, planning
@@ -35,6 +34,8 @@ def main() -> None:
     folders, adopted = [run.folder for run in runs], [run.folder for run in adopt]
     source: Source
     if queue is not None:
+        from .of_queue.source import Queued  # which reads much, for few
+
         # First of all: its process is to be forked from one that holds nothing yet.
         source = Queued(job_folder, queue, adopted, [lock])
         folders = [job_folder / SCHEDULER / QUEUED]
@@ -59,3 +60,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    forking.leave(0)

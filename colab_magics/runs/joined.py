@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import process
 from ..checkout.project import find_project
@@ -21,13 +21,16 @@ from ..records.names import FORKS, SCHEDULER
 from ..records.run import Run, runs_of
 from ..session import Session
 from ..ui import RunningCell
-from .board import Board
-from .of_queue import claims
 from .scheduler import cannot_start
+
+if TYPE_CHECKING:
+    from .board import Board
 
 
 def board(job_folder: Path, order: Sequence[int], kept: Sequence[Run] = ()) -> Board:
     """Return the runs in these folders, in this order, read anew at each look; `kept` are those of an earlier call."""
+
+    from .board import Board  # which reads much: what executes the runs is started first
 
     def find() -> list[Run]:
         known = {run.index: run for run in runs_of(job_folder)}
@@ -89,6 +92,9 @@ def recall(job_folder: Path, fork: int | None = None, notebook: str | None = Non
             "Execute the %fork line above first: finished runs are kept.",
         )
     if found and (queue := found[0].get("queue")):
+        from .board import Board
+        from .of_queue import claims
+
         return Board(lambda: claims.runs(job_folder, queue))
     if found:
         return board(job_folder, [int(index) for index in found[0]["runs"]])

@@ -6,12 +6,19 @@ systems that do not tell it are why everything is read anew twice a minute all t
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
+from .. import process
+from ..records import schema
+from ..records.names import SCHEDULER, STATE
 from ..records.run import LOCAL, Run
 from ..records.status import Status
+from . import scheduler
 
 _ANEW = 30.0
 """Seconds after which everything is read anew."""
@@ -61,6 +68,39 @@ class Looks:
         if still and 0 < changed < (now - _FRESH) * 1e9:
             self._still[folder] = changed, run, status
         return run, status
+
+
+def pause(seconds: float, jobs: Collection[Path]) -> None:
+    """Wait so long; less when the last scheduler of these jobs ends meanwhile."""
+    end, often = time.monotonic() + seconds, max(0.02, seconds / 20)
+    held = [fd for job in jobs if (fd := _end_of(job)) is not None]
+    # Where the end of one is no event, we look for it.
+    longest = seconds if len(held) == len(jobs) else often
+    try:
+        ends = select.poll()
+        for fd in held:
+            ends.register(fd, select.POLLIN)
+        while (left := end - time.monotonic()) > 0:
+            for fd, _ in ends.poll(1000 * min(left, longest)):
+                ends.unregister(fd)
+                longest = often  # others may hold its lock a moment longer
+            if jobs and not any(scheduler.is_running(job) for job in jobs):
+                return
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def _end_of(job: Path) -> int | None:
+    """Return what becomes readable when the scheduler of a job ends; None where nothing does."""
+    who = schema.read_or_nothing(job / SCHEDULER / STATE, schema.Scheduler).get("process") or {}
+    fd = None
+    with contextlib.suppress(OSError, TypeError, OverflowError):
+        fd = os.pidfd_open(who.get("pid"))  # type: ignore[arg-type]
+    if fd is not None and not process.is_alive(who):  # who has its number now
+        os.close(fd)
+        return None
+    return fd
 
 
 def _changed(folder: str) -> int:

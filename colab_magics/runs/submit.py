@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..checkout import git
 from ..checkout.project import real_folder
@@ -21,9 +21,11 @@ from ..records.names import SCHEDULER, folder_name
 from ..records.run import LOCAL, Run
 from ..ui import Table
 from . import attempts, joined, plan, scheduler, submitted
-from .board import Board
 from .plan import Plan, Point
 from .scheduler import Feed
+
+if TYPE_CHECKING:
+    from .board import Board
 
 
 @dataclass(frozen=True)

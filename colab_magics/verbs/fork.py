@@ -196,7 +196,7 @@ def fork(
     from ..engines import open_engine
     from ..payloads import forks
     from ..payloads.notebook_draft import NotebookDraft
-    from ..runs import joined, plan, submit, watching, which_job
+    from ..runs import joined, plan, submit, which_job
     from ..runs.grid import asked_for
     from ..runs.scheduler import Feed
 
@@ -256,7 +256,7 @@ def fork(
     tolerant = then == "continue" or (max_failures is not None and joins is not None)
     fork_queue.watching(ui, board, project, order, of, tolerant=tolerant)
     if joins is None:
-        _without_join(ui, current, then, f"{watching.summary(board)} {_below(mine)}", end_runtime=end_runtime)
+        _without_join(ui, current, then, _end(board, mine), end_runtime=end_runtime)
     return board
 
 
@@ -327,14 +327,14 @@ def _say(ui: UI, job: str, made: Plan, note: str) -> None:
         )
 
 
-def _below(mine: Fork) -> str:
-    """Say why the notebook ends here."""
-    if mine.before_next is None:
-        return "The cells below belong to the runs."
-    return (
-        f"The cells below belong to the runs, up to the next %fork (cell {mine.before_next.number}); a %join above it "
-        "lets this notebook go on there."
-    )
+def _end(board: Board, mine: Fork) -> str:
+    """Say how the runs ended, and why the notebook ends here."""
+    from ..runs import watching
+
+    below = "The cells below belong to the runs"
+    if (after := mine.before_next) is not None:
+        below += f", up to the next %fork (cell {after.number}); a %join above it lets this notebook go on there"
+    return f"{watching.summary(board)} {below}."
 
 
 def _workers_that_fit(ui: UI, wanted: int, *, fixed: bool) -> int:

@@ -16,11 +16,12 @@ from IPython.core.builtin_trap import BuiltinTrap
 from IPython.core.display_trap import DisplayTrap
 from IPython.core.interactiveshell import InteractiveShell
 
+from colab_magics.engines import forking
 from colab_magics.kernels import private_api, ready_kernel
 
 
 @pytest.mark.parametrize(
-    ("uses", "where"), [(uses, where) for uses in (private_api.USES, ready_kernel.USES) for where in uses]
+    ("uses", "where"), [(uses, where) for uses in (private_api.USES, ready_kernel.USES, forking.USES) for where in uses]
 )
 def test_the_parts_that_they_use_are_there(uses: dict[str, tuple[str, ...]], where: str) -> None:
     try:
@@ -29,7 +30,9 @@ def test_the_parts_that_they_use_are_there(uses: dict[str, tuple[str, ...]], whe
         module, _, name = where.rpartition(".")
         owner = getattr(importlib.import_module(module), name)
     missing = [part for part in uses[where] if not hasattr(owner, part)]
-    assert not missing, f"{where} has lost {missing}: see kernels/private_api.py and ready_kernel.py"
+    assert not missing, (
+        f"{where} has lost {missing}: see kernels/private_api.py, ready_kernel.py and engines/forking.py"
+    )
 
 
 def test_the_reply_to_a_cell_carries_what_was_shown_last() -> None:

@@ -457,6 +457,29 @@ def test_a_forked_process_shows_its_own_arguments_and_environment() -> None:
         child.communicate("\n")
 
 
+LEAVES = """
+import atexit, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+import forking
+
+class Held:
+    def __del__(self, say=print):
+        say("taken apart")
+
+held = Held()
+atexit.register(print, "handler")
+threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+print("said", end=" ")
+forking.leave(3)
+"""
+
+
+def test_a_process_leaves_after_its_threads_and_exit_handlers_and_takes_no_modules_apart() -> None:
+    folder = str(Path(forking.__file__).parent)
+    done = subprocess.run([sys.executable, "-c", LEAVES, folder], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said thread\nhandler\n", "")
+
+
 def an_engine(job_folder: Path) -> LocalEngine:
     engine = LocalEngine()
     engine.prepare(Work(job_folder, Runner()))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,10 @@ from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput
 from colab_magics.records.names import RECORD, STATE
 from colab_magics.records.run import Run, runs_of
-from colab_magics.runs import joined
+from colab_magics.runs import joined, scheduler
 from colab_magics.runs.board import Board
 from colab_magics.runs.failures import failure
-from colab_magics.runs.looking import Looks
+from colab_magics.runs.looking import Looks, pause
 from colab_magics.ui import Table, TerminalUI
 from colab_magics.units import goal, show_number
 
@@ -328,3 +331,45 @@ def test_it_needs_no_emoji_font() -> None:
     texts = [path.read_text() for path in package.rglob("*.py")]
     found = {char for text in texts for char in text if 0x23E9 <= ord(char) <= 0x23FF or ord(char) >= 0x1F000}
     assert not found
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from colab_magics import process
+from colab_magics.records import lock
+held = lock.take(Path(sys.argv[1]))
+process.write_json(Path(sys.argv[1]) / ".scheduler" / "state.json", {"process": process.identity()})
+print("holds", flush=True)
+time.sleep(60)
+"""
+
+
+def test_who_watches_sees_the_end_of_the_scheduler_in_that_moment(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(project, "r")
+    job, looks = project.data_job, list[Path]()
+    (job / ".scheduler").mkdir(exist_ok=True)
+    is_running = scheduler.is_running
+    monkeypatch.setattr(scheduler, "is_running", lambda folder: (looks.append(folder), is_running(folder))[1])
+    with subprocess.Popen([sys.executable, "-c", HOLDS, job], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "holds\n"
+        try:
+            pause(0.5, [job])
+            assert len(looks) == 1  # it waits, and does not look again and again
+            threading.Timer(0.3, holder.kill).start()
+            began = time.monotonic()
+            pause(30, [job])
+            assert time.monotonic() - began < 10
+            assert not is_running(job)
+        finally:
+            holder.kill()
+
+
+def test_who_watches_a_scheduler_that_nobody_knows_looks_for_its_end(project: Project) -> None:
+    leave(project, "r")
+    began = time.monotonic()
+    pause(30, [project.data_job])
+    assert time.monotonic() - began < 10
