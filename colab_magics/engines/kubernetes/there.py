@@ -167,7 +167,7 @@ def _ended(pid: int, patience: float) -> int | None:
 
 
 def _did_well(folder: Path) -> bool:
-    return (process.read_json(folder / STATE) or {}).get("phase") == "done"
+    return (process.read_json(folder / STATE) or {}).get("phase") in ("done", "stopped")
 
 
 def bytes_of(path: Path) -> bytes:
