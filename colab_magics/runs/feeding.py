@@ -25,7 +25,7 @@ from ..records.names import SCHEDULER, STATE
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED
 from ..session import RUN_VARIABLE
-from . import submitted
+from . import early, submitted
 from . import workers as said_workers
 from .attempts import renew
 from .scheduler import CURRENT, Feed
@@ -88,7 +88,8 @@ class Scheduler:
         self.problem = self._told = self._heard = ""
         self._drained = False
         """Why something had to wait; empty when nothing does."""
-        self._again = {"end": 0.0, "start": 0.0, "find": 0.0, "cancel": 0.0}
+        self._again = {"end": 0.0, "start": 0.0, "find": 0.0, "cancel": 0.0, "stop": 0.0}
+        self._told_early: set[str] = set()
         self._asked = -float("inf")
         for run in adopt:
             # Of an earlier version, or one that was started by hand; what is no runner of that run has ended.
@@ -110,6 +111,7 @@ class Scheduler:
             self.source.tend()
             self._ask()
             self._settle()
+            self._stop_early()
             self._cancel_killed()
             self._find()
             self._start_more()
@@ -221,6 +223,14 @@ class Scheduler:
         if self.feed.max_failures is not None and len(self.failed) >= self.feed.max_failures:
             self.no_more = f"{len(self.failed)} failed (max_failures={self.feed.max_failures})"
 
+    def _stop_early(self) -> None:
+        if (losing := self.source.losing()) and time.monotonic() >= self._again["stop"]:
+            try:
+                for line in early.stop(self.engine, self.active, losing, self._told_early):
+                    say(line)
+            except (OSError, Unavailable) as error:
+                self._waits("stop", error)
+
     def _cancel_killed(self) -> None:
         if killed := [one.submission for one in self.active if one.run.verdict() is not None]:
             try:
@@ -260,6 +270,7 @@ class Scheduler:
         try:
             self._cancel_waiting()
             room = (1 if self._is_on_trial() else self.feed.workers) - len(self.active) - len(self.sought)
+            room -= len(self.unsettled) if self.source.learns else 0
             if room > len(self.waiting):
                 self._take(room - len(self.waiting))
             if room > 0 and self.waiting:
