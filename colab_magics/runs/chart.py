@@ -40,12 +40,15 @@ class Chart:
         Whether x is a step; else the count of reports.
     silent : sequence of str
         Runs that have reported no such metric.
+    x : str
+        What x is, where it is neither.
     """
 
     metric: str
     lines: Sequence[tuple[str, str, list[Point]]]
     by_step: bool = True
     silent: Sequence[str] = ()
+    x: str = ""
 
     def __str__(self) -> str:
         lines = [metrics.one_line(self.metric)]
@@ -92,7 +95,7 @@ class Chart:
             f"<title>{html.escape(self.metric)}</title>"
         ]
         parts += _axes(x_ticks, y_ticks, x_of, y_of)
-        label = "step" if self.by_step else "report"
+        label = metrics.one_line(self.x, width=100) or ("step" if self.by_step else "report")
         parts.append(_text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, label, "middle"))
         parts.append(_text(_LEFT + 6, _TOP + 10, metrics.one_line(self.metric, width=60), "start", bold=True))
         for number, (name, parameters, points) in enumerate(self.lines):

@@ -16,6 +16,7 @@ from ..records.names import FORKS, SCHEDULER, folder_name
 from ..records.run import Run
 from ..records.status import Status
 from .of_queue import claims
+from .search import found as of_search
 
 
 class Goal(NamedTuple):
@@ -26,6 +27,10 @@ class Goal(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.way}:{self.metric}"
+
+    def value(self, run: Run) -> float | None:
+        """Return a run's last value; None where it has no number."""
+        return _last(run, self.metric)
 
     def best(self, runs: Sequence[Run]) -> Run | None:
         """Return the run whose last value is best; the first of equal ones, None where none has a number."""
@@ -56,6 +61,8 @@ def best_runs(statuses: Sequence[tuple[Run, Status]]) -> tuple[Goal | None, set[
 def _members(job: Path, entry: Mapping[str, Any]) -> list[Path]:
     if queue := entry.get("queue"):
         return [run.folder for run in claims.runs(job, queue)]
+    if entry.get("search"):
+        return [run.folder for run in of_search.members(job, entry)]
     return [job / folder_name(index) for index in entry["runs"]]
 
 

@@ -17,7 +17,7 @@ _ANEW = 30.0
 """Seconds after which everything is read anew."""
 _FRESH = 2.0
 """What changed so few seconds ago may change again without another time of change."""
-_STILL = frozenset({"done", "failed", "killed", "cancelled"})
+_STILL = frozenset({"done", "stopped", "failed", "killed", "cancelled"})
 
 
 class Looks:

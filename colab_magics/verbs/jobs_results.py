@@ -90,19 +90,20 @@ def metrics(*ids: str, all: bool = False, names: str | None = None) -> Table:
 
 
 @subcommand(jobs)
-def plot(metric: str | None = None, /, *ids: str, all: bool = False) -> Chart | Charts:
+def plot(metric: str | None = None, /, *ids: str, all: bool = False) -> Chart | Charts | Table:
     """Draw a metric that runs reported by ``colab_magics.report(loss=0.3, step=10)``, a line for each run.
 
     Parameters
     ----------
     metric : str
-        Its name, such as ``loss``; several as ``loss,accuracy``. Without one it lists what there is.
+        Its name, such as ``loss``; several as ``loss,accuracy``. Without one it lists what there is. Of a search also
+        ``importance``, ``history``, ``slice`` and ``parallel``: what its goal depends on.
     *ids, all : str, bool
         See ``%jobs``.
 
     Returns
     -------
-    Chart or Charts
+    Chart, Charts or Table
         Shows itself as a drawing with its numbers; in a terminal as bars.
 
     Raises
@@ -111,8 +112,12 @@ def plot(metric: str | None = None, /, *ids: str, all: bool = False) -> Chart | 
         When no run has reported it; lists what they have.
     """
     from ..runs import chart
+    from ..runs.search import charts
+    from ..runs.search.found import is_of_search
     from . import jobs_here as here
 
     runs = here.meant(ids, every_job=all)
     with session.current().ui.progress("reading metrics"):
+        if metric in charts.WORDS and any(map(is_of_search, runs)):
+            return charts.draw(runs, metric)
         return chart.charts(runs, metric or "")
