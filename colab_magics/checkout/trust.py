@@ -36,7 +36,10 @@ HARMLESS: Mapping[str, frozenset[str]] = {
         {"n", "only", "first", "done-file", "workers", "gpus", "time", "retries", "max-failures", "try", "wait"}
     ),
     "queue": frozenset({"n", "status", "clients", "rounds"}),
-    "jobs": frozenset({"all", "lines", "names", "older", "workers", "retries", "max-failures"}),
+    "jobs": frozenset(
+        {"all", "lines", "names", "older", "workers", "retries", "max-failures"}
+        | {"sort", "where", "x", "over", "log", "by", "parallel"}
+    ),
     "remote": frozenset({"exclude", "idle", "spool"}),
     "host": frozenset({"need", "timeout"}),
     "s3": frozenset(),
@@ -123,6 +126,12 @@ def pyproject(start: Path, warn: Warn = unheard) -> tuple[Path, dict[str, Any]] 
         tool = as_table(file, "tool", toml(file, data).get("tool", {}))
         return file, as_table(file, "tool.colab_magics", tool.get("colab_magics", {}))
     return None
+
+
+def user_file() -> Path:
+    """Return where the user's own defaults stand."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "colab_magics" / "config.toml"
 
 
 def toml(file: Path, data: bytes) -> dict[str, Any]:

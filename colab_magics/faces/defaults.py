@@ -7,22 +7,16 @@ the project's file only what is harmless counts, until the user allows the rest 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 from .. import session
 from ..checkout import trust
+from ..checkout.trust import user_file
 from ..errors import ColabMagicsError, InvalidInput, did_you_mean
 from ..verbs import VERBS, load, subcommands
 from .signature import options
-
-
-def user_file() -> Path:
-    """Return where the user's own defaults stand."""
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "colab_magics" / "config.toml"
 
 
 def defaults(verb: str, word: str | None, start: Path, given: Container[str] = ()) -> dict[str, Any]:

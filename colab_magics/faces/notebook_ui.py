@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import html
+import json
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from .stop import stop
 
 _PACE = 0.5
 """Seconds between two updates of a live display."""
+_FRESH = 60_000
+"""Milliseconds for which a notification is one."""
 _A_SECOND = 80_000
 """So many bytes a second it sends to the front end at most: a large table is sent less often."""
 
@@ -215,11 +218,32 @@ class NotebookUI(ShellNames, ShellCells):
             yield table
         table.flush(last=True)
 
+    def notify(self, title: str, text: str, *, ask: bool = False) -> None:
+        from IPython.display import display
+
+        if self.where == "jupyter":  # elsewhere outputs stand in frames that may not
+            display({"application/javascript": _notification(title, text, ask=ask), "text/plain": ""}, raw=True)
+
     def ask(self, question: str) -> bool:
         return (_input(f"{question} [y/N] ") or "").strip().lower() in ("y", "yes")
 
     def choose(self, question: str, answers: Sequence[str]) -> str:
         return chosen(_input(f"{numbered(question, answers)} ") or "", answers)
+
+
+def _notification(title: str, text: str, *, ask: bool) -> str:
+    """Write what has a browser show a notification, once: a notebook that is opened again executes it again."""
+    words = ", ".join(json.dumps(word).replace("<", "\\u003c") for word in (title, text))
+    shown = f"show({words});"
+    if ask:
+        asked = f"Notification.requestPermission().then(() => {{ {shown} }});"
+        shown = f"if (Notification.permission === 'default') {asked} else {shown}"
+    return (
+        f"if (window.Notification && Math.abs(Date.now() - {time.time() * 1000:.0f}) < {_FRESH}) {{\n"
+        "  const show = (title, body) => {\n"
+        "    if (Notification.permission === 'granted') new Notification(title, {body});\n  };\n"
+        f"  {shown}\n}}"
+    )
 
 
 def _input(prompt: str) -> str | None:

@@ -20,6 +20,8 @@ RUNS = {"ids", "id", "old", "new"}
 """Parameters whose values name runs."""
 METRICS = {"metric", "names"}
 """Parameters of ``%jobs`` whose values name metrics, with commas between them."""
+COLUMNS = {"sort", "x", "over"}
+"""Parameters of ``%jobs`` whose values name columns of the runs' table."""
 _MOST = 50
 """So many runs are read for the names of their metrics, the last ones: Tab does not wait."""
 _BODY = re.compile(r"\s*%%(project|fork|submit|queue)(?!\w)[^\n]*\n(.*)", re.DOTALL)
@@ -30,6 +32,8 @@ def of_option(verb: str, name: str, start: str) -> list[str]:
     """Return what can follow ``name=``, beyond a path; `start` is what stands there."""
     if verb == "jobs" and name in METRICS:
         return _listed(start, _metrics)
+    if verb == "jobs" and name in COLUMNS:
+        return _listed(start, _parameters if name == "over" else lambda: [*_parameters(), *_metrics()])
     if name == "on":
         return _engines(start)
     if name == "via":
@@ -44,6 +48,8 @@ def of_option(verb: str, name: str, start: str) -> list[str]:
 def of_position(verb: str, names: Iterable[str], before: int, start: str) -> list[str]:
     """Return what can stand without a name, beyond paths, after so many other words."""
     found = set(names)
+    if verb == "jobs" and found & {"tags", "text"} and before:
+        return _tags() if "tags" in found else []
     if verb == "jobs" and "metric" in found and not before:
         return _listed(start, _metrics)
     return _runs(start) if verb == "jobs" and found & RUNS else []
@@ -156,6 +162,12 @@ def _metrics() -> list[str]:
 
     reported = [metrics.last(metrics.recent(run.folder)) for run in _of_job()[-_MOST:]]
     return [name for name in dict.fromkeys(name for one in reported for name in one) if not re.search(r"\s", name)]
+
+
+def _tags() -> list[str]:
+    from ..records import notes
+
+    return list(dict.fromkeys(tag for run in _of_job()[-_MOST:] for tag in notes.read(run.folder).tags))
 
 
 def _parameters() -> list[str]:

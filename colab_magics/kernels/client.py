@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import itertools
+import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from papermill.clientwrap import PapermillNotebookClient
 
 from ..colab import asked
 from ..records.injected import is_injected
-from . import death
+from . import death, memory
 from .manager import end_of
 from .streams import Stream, coalesced
 
@@ -296,7 +297,8 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         status = None if process is None else process.poll()
         if getattr(process, "unknown", False):
             status = None
-        return death.cause(status, kills=death.kills_for_memory() - self._kills)
+        held = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        return death.cause(status, kills=death.kills_for_memory() - self._kills, short=memory.was_short(held))
 
     # ------------------------------------------------------------------ what the kernel says
     async def _read_shell(self) -> None:

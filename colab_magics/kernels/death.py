@@ -6,6 +6,8 @@ import re
 import signal
 from pathlib import Path
 
+PROBABLY = "probably out of memory"
+"""Of what ended by SIGKILL while memory was short, and nobody counted."""
 CGROUPS, OWN, MACHINE = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/vmstat")
 
 
@@ -38,7 +40,7 @@ def _read(file: Path) -> str:
         return ""
 
 
-def cause(status: int | None, *, kills: int = 0) -> str:
+def cause(status: int | None, *, kills: int = 0, short: bool = False) -> str:
     """Say how a process ended.
 
     Parameters
@@ -47,6 +49,8 @@ def cause(status: int | None, *, kills: int = 0) -> str:
         Exit status; the negative number of a signal; None when nobody knows.
     kills : int
         How many processes Linux has ended for lack of memory meanwhile.
+    short : bool
+        Whether memory was short, by all that is known.
     """
     if status is None:
         return "the kernel died"
@@ -57,5 +61,6 @@ def cause(status: int | None, *, kills: int = 0) -> str:
             name = signal.Signals(-status).name
         except ValueError:
             name = f"signal {-status}"
-        return f"the kernel died: ended by {name}"
+        why = f" ({PROBABLY})" if short and status == -signal.SIGKILL else ""
+        return f"the kernel died: ended by {name}{why}"
     return f"the kernel died: exit status {status}"

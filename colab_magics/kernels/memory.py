@@ -1,4 +1,4 @@
-"""How much memory is free: the machine's, or what is left of the control group's limit, whichever is less."""
+"""How much memory is free: the machine's, or what is left of the control group's limit, whichever is less; and was."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 
 from .death import CGROUPS, OWN
+
+_NEARLY_ALL = 0.9
 
 
 def free_memory(*, cgroups: Path = CGROUPS, own: Path = OWN) -> int:
@@ -20,6 +22,19 @@ def free_memory(*, cgroups: Path = CGROUPS, own: Path = OWN) -> int:
             cached = re.search(r"^(?:total_)?inactive_file (\d+)$", _read(folder / "memory.stat"), re.M)
             free = min(free, max(0, most - now + (int(cached[1]) if cached else 0)))
     return free
+
+
+def was_short(held: int, *, free: int | None = None) -> bool:
+    """Whether a process that has just ended held so much that nearly nothing was free: all of it is, now.
+
+    Parameters
+    ----------
+    held : int
+        The most bytes that it ever held; 0 when nobody knows.
+    free : int, optional
+        What is free; looked up by default.
+    """
+    return held > 0 and held > _NEARLY_ALL * (free_memory() if free is None else free)
 
 
 def _groups(cgroups: Path, own: Path) -> list[tuple[Path, str, str]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import process
 from ..errors import InvalidInput, NotFound
+from ..kernels import death, memory
 from ..records import plain
 from ..records.run import Run
 from .base import Attempt, Draft, Payload, kind_of
@@ -24,6 +25,8 @@ from .checks import Uses
 COMMAND = "command"
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 _OF_SHELLS = {"|", "||", "&&", "&", ";", ">", ">>", "<", "2>", "2>&1", "&>"}
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""How a program ends that somebody killed, and a shell around it."""
 _OWN = ("i_sub_job", "data_job")
 """What every run has, whatever its grid."""
 
@@ -45,16 +48,19 @@ class Command(Payload):
         attempt.log.write(f"── {line_of(words, run.injected)}\n")
         attempt.log.flush()
         began = os.path.getsize(run.log) if run.log.exists() else 0
+        kills = death.kills_for_memory()
         pid = _start(argv, where, run)
         attempt.kernel(pid)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        _, raw, used = os.wait4(pid, 0)
+        status = os.waitstatus_to_exitcode(raw)
         attempt.keep(exit=status)
         if status == 0:
             return None
+        short = death.kills_for_memory() > kills or memory.was_short(used.ru_maxrss * 1024)
         lines = _printed(run.log, began)
         return {
             "cell": None,
-            "ename": _in_words(status),
+            "ename": _in_words(status, short=short),
             "evalue": next((line for line in reversed(lines) if line.strip()), ""),
             "traceback": "\n".join(lines[-20:]),
         }
@@ -95,11 +101,12 @@ def _start(argv: Sequence[str], cwd: Path, run: Run) -> int:
         raise NotFound(f"{program} cannot be started in {cwd}: {reason}.", "Look at its path and its rights.") from None
 
 
-def _in_words(status: int) -> str:
+def _in_words(status: int, *, short: bool = False) -> str:
+    why = f" ({death.PROBABLY})" if short and status in _KILLED else ""
     if status >= 0:
-        return f"exit code {status}"
+        return f"exit code {status}{why}"
     try:
-        return f"ended by {signal.Signals(-status).name}"
+        return f"ended by {signal.Signals(-status).name}{why}"
     except ValueError:
         return f"ended by signal {-status}"
 

@@ -19,6 +19,8 @@ STOP = "stop.json"
 """In a run's folder: that it is to end at its next report, and why."""
 CLAIM = "claim.json"
 """In a run's folder: what a worker holds of a queue's run."""
+NOTE = "note.json"
+"""In a run's folder: what people say of it."""
 LOCK = ".colab_magics.lock"
 """In a job's folder and a run's; %sync leaves it out (see `colab_magics.mirror.patterns`)."""
 
@@ -42,6 +44,8 @@ SEARCHED = "of_search"
 """In it: a folder with what the runs of a search execute, as it is written into each of theirs."""
 DRAIN = "drain.json"
 """In it: why no more runs are claimed from a queue."""
+PAUSE = "pause.json"
+"""In it, while no more runs are to be started: since when."""
 
 _FOLDER = re.compile(r"sub_job_(\d{3,12})")
 _SMALL = r"(?=[0-9_-]*[a-z])[a-z0-9][a-z0-9_-]{0,63}"
@@ -51,7 +55,7 @@ _ASIDE = re.compile(rf"sub_job_(\d{{3,}}|{_WORD})\.\d+")
 _FIRST, _LAST = 10**8, 10**9
 """Between these are the numbers of runs that have names: no other run comes there."""
 _OURS = re.compile(
-    r"run\.json|state\.json|verdict\.json|ref\.json|stop\.json|claim\.json|source\.ipynb|(notebook|attempt_\d+)\.ipynb|log\.txt|metrics\.jsonl|\..*"
+    r"(run|state|verdict|ref|stop|claim|note)\.json|source\.ipynb|(notebook|attempt_\d+)\.ipynb|log\.txt|metrics\.jsonl|\..*"
 )
 
 

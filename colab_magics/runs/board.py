@@ -14,7 +14,7 @@ from ..records.names import LOG, SCHEDULER
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED, Status
 from ..ui import UI, Table
-from . import compare, scheduler, usage
+from . import compare, notifying, pausing, scheduler, usage
 from .compare import Result
 from .glance import as_table, tail
 from .goal import best_runs
@@ -78,7 +78,7 @@ class Board:
         Unavailable
             When pandas is not installed.
         """
-        return compare.frame(self.find())
+        return compare.frame(compare.rows(self.find()))
 
     def best(self, metric: str | None = None, which: str = "min") -> Result:
         """Return the finished run with the least last value of a metric, or with the greatest (``"max"``).
@@ -164,7 +164,7 @@ class Board:
         ColabMagicsError
             When nobody executes what is left.
         """
-        quiet, looks = False, Looks(self.find)
+        quiet, looks, start = False, Looks(self.find), time.monotonic()
         jobs = {run.folder.parent for run in self.find()}
         with ui.live() as live:
             while True:
@@ -182,6 +182,7 @@ class Board:
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
                         self.on_screen = None if ui.where in ("script", "terminal") else (ui, ui.cell)
+                        notifying.watched(ui, statuses, took=time.monotonic() - start)
                         return statuses
                     quiet = not any(run.runner_lives() for run, _ in statuses)
                 if not fed and not any(status.phase == "running" for _, status in statuses):
@@ -253,6 +254,7 @@ def _job_notes(statuses: Sequence[tuple[Run, Status]]) -> list[str]:
     jobs = {run.folder.parent for run, status in statuses if status.phase not in ENDED}
     fed = [job for job in jobs if scheduler.is_running(job)]
     notes = [note for job in fed for note in [*usage.gpu_notes(job), *scheduler.waits_for(job)]]
+    notes += [pausing.note(job) for job in jobs - set(fed) if pausing.is_paused(job)]
     alone = [run for run, _ in statuses if run.engine != LOCAL and run.folder.parent not in fed and run.is_out()]
     for job in dict.fromkeys(run.folder.parent for run in alone):
         where, named = next((run.engine, run.is_named) for run in alone if run.folder.parent == job)

@@ -14,7 +14,7 @@ from ..errors import NotFound, Unavailable, did_you_mean
 from ..payloads import payload_of
 from ..payloads.base import NOTEBOOK, kind_of
 from ..payloads.code import Cell
-from ..records import metrics
+from ..records import metrics, notes
 from ..records.metrics import Line
 from ..records.names import SOURCE
 from ..records.run import Run
@@ -163,10 +163,15 @@ def _parts(runs: Sequence[Run]) -> list[_Parts]:
     # Grid points that are executed several times differ in nothing else.
     repeats = any(run.parameters and run.record.get("repeat") for run in runs)
     facts: Rows = []
-    for run, place in zip(runs, places(runs), strict=True):
+    noted = [notes.read(run.folder) for run in runs]
+    tagged, told = any(one.tags for one in noted), any(one.note for one in noted)
+    for run, place, (note, tags) in zip(runs, places(runs), noted, strict=True):
         status = run.status()
+        said = ({"tags": list(tags)} if tagged else {}) | ({"note": note or None} if told else {})
         repeat = {"repeat": run.record.get("repeat", 0)} if repeats else {}
-        facts.append({"run": run.id, "state": status.phase, "seconds": _seconds(status, now), **place, **repeat})
+        facts.append(
+            {"run": run.id, "state": status.phase, "seconds": _seconds(status, now), **place, **repeat, **said}
+        )
     parameters, reported = values(runs, metrics.read, columns(facts))
     return [_Parts(*parts) for parts in zip(runs, facts, parameters, reported, strict=True)]
 
@@ -174,15 +179,16 @@ def _parts(runs: Sequence[Run]) -> list[_Parts]:
 def rows(runs: Sequence[Run]) -> Rows:
     """Return a mapping for each run: run, state, seconds, `places`, its parameters, the last metrics.
 
-    Where points of a grid are executed several times there is ``repeat``. See `values` for names that meet.
+    Where points of a grid are executed several times there is ``repeat``; where any was given, ``tags`` and ``note``.
+    See `values` for names that meet.
     """
     parts = _parts(runs)
     names = columns([*(p.facts for p in parts), *(p.parameters for p in parts), *(p.metrics for p in parts)])
     return [{name: row.get(name) for name in names} for row in (part.row for part in parts)]
 
 
-def frame(runs: Sequence[Run]) -> Any:
-    """Return runs as a pandas DataFrame; see `rows` for the columns.
+def frame(found: Rows) -> Any:
+    """Return `rows` as a pandas DataFrame.
 
     Raises
     ------
@@ -196,7 +202,6 @@ def frame(runs: Sequence[Run]) -> Any:
             "pandas is not installed: a table is a DataFrame of it.",
             "Install it: pip install pandas. %jobs shows the runs without.",
         ) from None
-    found = rows(runs)
     names = list(found[0]) if found else list(FIXED)
     try:
         return pandas.DataFrame(found, columns=names)
@@ -214,10 +219,13 @@ class Result:
         The run.
     values : mapping
         Its row of the runs' table; a name stands for the same here and there.
+    what : str
+        As what it was chosen: ``least loss of 12 finished runs``.
     """
 
     run: Run
     values: Mapping[str, Any]
+    what: str = ""
 
     @property
     def id(self) -> str:
@@ -252,7 +260,8 @@ class Result:
     def __str__(self) -> str:
         parameters = ", ".join(f"{name}={value!r}" for name, value in self.parameters.items())
         parts = [self.id, metrics.one_line(parameters), metrics.one_line(metrics.show(self.metrics)), str(self.folder)]
-        return "  ".join(filter(None, parts))
+        line = "  ".join(filter(None, parts))
+        return f"{line}\n{self.what}" if self.what else line
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))
@@ -292,24 +301,31 @@ def best(runs: Sequence[Run], metric: str, which: str = "min") -> Result:
     if not order:
         raise NotFound(f"{metric} is NaN in every finished run.", f"Metrics: {', '.join(known)}.")
     part = parts[min(order)[1]]
-    return Result(part.run, part.row)
+    many = f"{len(order)} finished run{'s' * (len(order) != 1)}"
+    return Result(
+        part.run, part.row, f"{'least' if which == 'min' else 'greatest'} {metrics.one_line(metric)} of {many}"
+    )
 
 
-def frame_or_text(runs: Sequence[Run], *, text: bool) -> Any:
+def frame_or_text(found: Rows, *, text: bool) -> Any:
     """Return `frame`; where pandas is not installed and `text` will do, `as_text`."""
     try:
-        return frame(runs)
+        return frame(found)
     except Unavailable:
         if not text:
             raise
-        return as_text(runs)
+        return as_text(found)
 
 
-def as_text(runs: Sequence[Run]) -> Table:
+def as_text(found: Rows) -> Table:
     """Return the same columns as text, for shells without pandas."""
-    found = rows(runs)
     columns = list(found[0]) if found else list(FIXED)
     return Table(
-        [metrics.one_line(name) for name in columns],
-        [["" if value is None else metrics.show_value(value) for value in row.values()] for row in found],
+        [metrics.one_line(name) for name in columns], [[_cell_text(value) for value in row.values()] for row in found]
     )
+
+
+def _cell_text(value: Any) -> str:
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return "" if value is None else metrics.show_value(value)

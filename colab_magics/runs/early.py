@@ -37,6 +37,8 @@ def stop(engine: Engine, active: Sequence[Active], losing: Mapping[Path, str], t
     OSError, Unavailable
         When one cannot be told now: to be called again.
     """
+    if not losing:
+        return []
     said = []
     known = {one.run.folder: one.submission for one in active if one.submission.key not in told}
     for folder in losing.keys() & known.keys():

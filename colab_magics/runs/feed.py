@@ -11,7 +11,8 @@ from ..engines.base import Work
 from ..errors import ColabMagicsError
 from ..records.names import PLAN, QUEUED, SCHEDULER, SEARCHED
 from ..records.run import runs_of
-from .feeding import Scheduler
+from . import notifying
+from .feeding import Scheduler, say
 from .of_queue.source import Queued
 from .of_queue.table import Table
 from .runner import Runner
@@ -53,6 +54,8 @@ def main() -> None:
         with planning(job_folder):
             if source.exhausted():
                 scheduler.finish()
+                if problem := notifying.ended(job_folder):
+                    say(problem)
                 # Who waits for the job need not wait for this process's end too.
                 os.close(lock)
                 return

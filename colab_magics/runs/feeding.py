@@ -25,7 +25,7 @@ from ..records.names import SCHEDULER, STATE
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED
 from ..session import RUN_VARIABLE
-from . import early, submitted
+from . import early, pausing, submitted
 from . import workers as said_workers
 from .attempts import renew
 from .scheduler import CURRENT, Feed
@@ -86,10 +86,9 @@ class Scheduler:
         self.no_more = ""
         """Why what waits is not to be started; empty while it is."""
         self.problem = self._told = self._heard = ""
-        self._drained = False
         """Why something had to wait; empty when nothing does."""
-        self._again = {"end": 0.0, "start": 0.0, "find": 0.0, "cancel": 0.0, "stop": 0.0}
-        self._told_early: set[str] = set()
+        self._drained, self._told_early = False, set[str]()
+        self._again = {"end": 0.0, "start": 0.0, "find": 0.0, "cancel": 0.0}
         self._asked = -float("inf")
         for run in adopt:
             # Of an earlier version, or one that was started by hand; what is no runner of that run has ended.
@@ -111,8 +110,7 @@ class Scheduler:
             self.source.tend()
             self._ask()
             self._settle()
-            self._stop_early()
-            self._cancel_killed()
+            self._end_some()
             self._find()
             self._start_more()
             self._write_state()
@@ -122,6 +120,8 @@ class Scheduler:
 
     def finish(self) -> None:
         """Say that nothing is left."""
+        with contextlib.suppress(OSError):  # it holds for what was left then, not for what is said later
+            pausing.go(self.job_folder)
         self.engine.finish(well=all(run.status().ended_well for run in runs_of(self.job_folder)))
         self._write_state(force=True)
 
@@ -223,24 +223,21 @@ class Scheduler:
         if self.feed.max_failures is not None and len(self.failed) >= self.feed.max_failures:
             self.no_more = f"{len(self.failed)} failed (max_failures={self.feed.max_failures})"
 
-    def _stop_early(self) -> None:
-        if (losing := self.source.losing()) and time.monotonic() >= self._again["stop"]:
-            try:
-                for line in early.stop(self.engine, self.active, losing, self._told_early):
-                    say(line)
-            except (OSError, Unavailable) as error:
-                self._waits("stop", error)
-
-    def _cancel_killed(self) -> None:
-        if killed := [one.submission for one in self.active if one.run.verdict() is not None]:
-            try:
-                self.engine.cancel(killed)
-            except (OSError, Unavailable) as error:
-                self._waits("cancel", error)
+    def _end_some(self) -> None:
+        """End what was killed, and have end early what cannot win."""
         # Of those that wait the first alone: the others are looked at when their turn comes, or a thousand would be
         # a thousand files to read each time.
         while self.waiting and self.waiting[0].verdict() is not None:
             self._drop()
+        if time.monotonic() < self._again["cancel"]:
+            return
+        try:
+            if killed := [one.submission for one in self.active if one.run.verdict() is not None]:
+                self.engine.cancel(killed)
+            for line in early.stop(self.engine, self.active, self.source.losing(), self._told_early):
+                say(line)
+        except (OSError, Unavailable) as error:
+            self._waits("cancel", error)
 
     def _drop(self) -> None:
         """Let go of the first that waits: it will not be executed."""
@@ -269,6 +266,9 @@ class Scheduler:
             return
         try:
             self._cancel_waiting()
+            if pausing.is_paused(self.job_folder):
+                self._take(0)  # a queue hears that there is no room
+                return
             room = (1 if self._is_on_trial() else self.feed.workers) - len(self.active) - len(self.sought)
             room -= len(self.unsettled) if self.source.learns else 0
             if room > len(self.waiting):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..payloads import payload_of
 from ..payloads.base import NOTEBOOK, kind_of
-from ..records import metrics, plain
+from ..records import metrics, notes, plain
 from ..records.run import Run
 from ..records.status import ENDED, Status
 from ..ui import Table
@@ -24,6 +24,8 @@ _NOT_THE_USERS = re.compile(r"── |══ |\[IPKernelApp\]|run .+: i_sub_job 
 """How lines of a log begin that the run's cells did not print: ours, the kernel's last words, %fork's one line."""
 _HEIGHT, _LEAST = 24, 8
 """So many lines a table has at most; and so many runs at least, whatever there is to be said below them."""
+_NOTE = 40
+"""So many characters of a note are shown."""
 _WIDE = 12
 """More parameters, or metrics, than this share one column."""
 _ERRORS, _NAMED = 3, 8
@@ -153,6 +155,7 @@ def _columns(shown: Statuses, goal: Goal | None, best: Collection[Path], kept: C
         *([_Column(str(goal), ["best" if run.folder in best else "" for run in runs])] if goal else []),
         _Column("command", [_command(run) for run in runs]),
         *_texts(compare.places(runs)),
+        *_noted(runs),
         *values,
         *_texts(uses, right=("memory", "cpu", "gpu memory")),
         _Column("last line", [last_line(run.log) for run in runs]),
@@ -160,6 +163,13 @@ def _columns(shown: Statuses, goal: Goal | None, best: Collection[Path], kept: C
     # Columns in which nothing stands take room from those that matter.
     always = ("run", "state", "time", "last line")
     return [column for column in columns if column.name in always or any(column.cells)]
+
+
+def _noted(runs: Sequence[Run]) -> list[_Column]:
+    """Write the tags and notes that runs were given."""
+    found = [notes.read(run.folder) for run in runs]
+    shown = [metrics.one_line(one.note, width=_NOTE) for one in found]
+    return [_Column("tags", [", ".join(one.tags) for one in found]), _Column("note", shown)]
 
 
 def _links(runs: Sequence[Run]) -> dict[str, list[tuple[str, Path]]]:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..errors import InvalidInput
 from ..records import metrics, schema
 from ..records.names import FORKS, SCHEDULER, folder_name
 from ..records.run import Run
@@ -56,6 +57,38 @@ def best_runs(statuses: Sequence[tuple[Run, Status]]) -> tuple[Goal | None, set[
             if (best := goal.best(_done(folders, known, statuses))) is not None:
                 found.add(best.folder)
     return first, found
+
+
+def meant(runs: Sequence[Run], text: str) -> Goal:
+    """Read what the best of some runs is to be the best of: ``loss``, ``max:acc``, or nothing where their goal says it.
+
+    Whether less or more of it is better is what the goal of their ``%fork`` says; less, where there is none.
+
+    Raises
+    ------
+    InvalidInput
+        When nothing says which metric, or forks of theirs say different things.
+    """
+    way, _, metric = text.partition(":")
+    if metric and way in ("min", "max"):
+        return Goal(way, metric)
+    known = [goal for goal in _goals(runs) if text in ("", goal.metric)]
+    if len(known) > 1:
+        words = " or ".join(f"%jobs best {goal}" for goal in known)
+        raise InvalidInput("The forks of these runs have different goals.", f"Say which is meant: {words}")
+    if not text and not known:
+        raise InvalidInput("The best by which metric?", "%jobs best loss; %fork goal=min:loss says it once for all.")
+    return known[0] if known else Goal("min", text)
+
+
+def _goals(runs: Sequence[Run]) -> list[Goal]:
+    folders, found = {run.folder for run in runs}, {}
+    for job in dict.fromkeys(run.folder.parent for run in runs):
+        for entry in schema.read_or_nothing(job / SCHEDULER / FORKS, schema.Forks).get("forks", []):
+            way, _, metric = str(entry.get("goal") or "").partition(":")
+            if way in ("min", "max") and metric and folders & set(_members(job, entry)):
+                found[Goal(way, metric)] = True
+    return list(found)
 
 
 def _members(job: Path, entry: Mapping[str, Any]) -> list[Path]:

@@ -31,7 +31,7 @@ from ..records.plain import linked
 from ..records.run import Run, runs_of
 from ..records.status import ENDED
 from ..units import count, seconds
-from . import submitted
+from . import pausing, submitted
 from . import workers as said_workers
 from .of_queue.table import Table
 from .plan import since
@@ -141,6 +141,7 @@ def waits_for(job_folder: Path) -> list[str]:
     state = schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler)
     problem, source = state.get("problem"), str(state.get("source") or "")
     return [
+        *([pausing.note(job_folder)] if pausing.is_paused(job_folder) else []),
         *([f"The runs of {job_folder.name} wait: {problem}."] if problem else []),
         *([f"{source[:1].upper()}{source[1:]}: runs go on, and it is asked again."] if source else []),
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import NotFound
 from ..payloads import payload_of
-from ..records import metrics, plain
+from ..records import metrics, notes, plain
 from ..records.plain import linked
 from ..records.run import LOCAL, Run
 from ..records.status import ENDED
@@ -40,11 +40,13 @@ class Text:
 def details(run: Run) -> str:
     """Write everything about a run: parameters, code version, times, files, the error of a failed one."""
     status = run.status()
-    record = run.record
+    record, noted = run.record, notes.read(run.folder)
     lines = [f"{run.id}  {status.full}"]
     rows = {
         "parameters": ", ".join(f"{key}={value!r}" for key, value in run.parameters.items()),
         "metrics": metrics.show(metrics.last(metrics.recent(run.folder))),
+        "tags": ", ".join(noted.tags),
+        "note": noted.note,
         **dict([payload_of(record).title(record)]),
         "fork": _place(run),
         "queue": _claimed(run),

@@ -47,6 +47,9 @@ class Says(Protocol):
     def live(self) -> AbstractContextManager[Live]:
         """Show a table that changes."""
 
+    def notify(self, title: str, text: str, *, ask: bool = False) -> None:
+        """Tell a user who looks elsewhere, as far as the front end can; `ask` for the right to do so, where it asks."""
+
     def ask(self, question: str) -> bool:
         """Ask a yes-or-no question; no when nobody can answer."""
 
@@ -88,6 +91,10 @@ class SaysLines:
     @contextmanager
     def live(self) -> Iterator[Live]:
         yield _ChangedLines(self)
+
+    def notify(self, title: str, text: str, *, ask: bool = False) -> None:
+        if self.out.isatty():
+            print("\a", end="", file=self.out, flush=True)  # the terminal's bell
 
     def ask(self, question: str) -> bool:
         if not sys.stdin or not sys.stdin.isatty():

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..ui import Table
 
 
-def jobs(*ids: str, all: bool = False) -> Board:
+@call_only("workers")
+def jobs(*ids: str, all: bool = False, workers: int | None = None) -> Board:
     """List runs.
 
     Runs are found by their folders: in this notebook's project, or in the one that the current folder stands in, so
@@ -30,6 +31,8 @@ def jobs(*ids: str, all: bool = False) -> Board:
         ``killed`` and ``cancelled``. All runs of the current job by default.
     all : bool, default False
         Runs of all jobs: every one, or with ``failed`` or ``3`` those of each job.
+    workers : int, optional
+        From now on let so many runs of a job that is being executed go at once; those that run go on.
 
     Returns
     -------
@@ -46,6 +49,8 @@ def jobs(*ids: str, all: bool = False) -> Board:
 
     project = here.project()
     notes = here.left_out(ids, project, every_job=all)
+    if workers is not None:
+        notes += here.set_workers(ids, workers, every_job=all)
     if not here.select(ids, project, every_job=all):
         notes = [here.none(ids, project, every_job=all), *notes]
     return Board(lambda: here.select(ids, project, every_job=all), notes)
@@ -322,4 +327,4 @@ def _need(ids: Sequence[str], all: bool, example: str) -> None:
         raise NotFound("Which runs?", f"Name a job or runs: %jobs {example}")
 
 
-from . import jobs_results  # noqa: E402, F401 - hangs its subcommands on this verb
+from . import jobs_notes, jobs_results  # noqa: E402, F401 - hang their subcommands on this verb

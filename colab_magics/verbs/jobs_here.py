@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from .. import session
 from ..checkout.project import MARKER, Project, find_project
-from ..errors import NotFound
+from ..errors import InvalidInput, NotFound
 from ..records.run import Run
 from ..runs import select as by_words
+from ..units import count
 
 if TYPE_CHECKING:
     from ..runs.board import Board
@@ -132,6 +133,44 @@ def drain(ids: Sequence[str], *, every_job: bool = False) -> list[str]:
         for choice in choices(ids, every_job=every_job)
         if not choice.which and (queue := sweep.drain(choice.job_folder, "killed by %jobs kill"))
     ]
+
+
+def set_workers(ids: Sequence[str], workers: int, *, every_job: bool = False) -> list[str]:
+    """Have so many runs of whole jobs go at once from now on; returns a line for each.
+
+    Raises
+    ------
+    InvalidInput
+        For a part of a job, and for no number of workers.
+    NotFound
+        When none of them is being executed.
+    """
+    from ..runs import scheduler
+
+    folders = whole_jobs(ids, every_job=every_job)
+    heard = [folder.name for folder in folders if scheduler.set_workers(folder, count(workers, name="workers"))]
+    if not heard:
+        names = ", ".join(folder.name for folder in folders) or "The job"
+        raise NotFound(f"{names} is not being executed: nobody hears workers={workers}.", "%fork … workers= starts it.")
+    return [f"{name}: up to {workers} runs at once from now on." for name in heard]
+
+
+def whole_jobs(ids: Sequence[str], *, every_job: bool = False) -> list[Path]:
+    """Return the folders of the jobs that ids name, the current one without ids.
+
+    Raises
+    ------
+    InvalidInput
+        For a part of a job.
+    """
+    found = choices(ids, every_job=every_job)
+    if part := next((choice for choice in found if choice.which), None):
+        job = part.job_folder.name
+        raise InvalidInput(
+            f"{job}/{part.which} is a part of a job, and this is said of a whole one.",
+            f"Name the job: {job}. %jobs kill {job}/{part.which} ends runs.",
+        )
+    return [choice.job_folder for choice in found]
 
 
 def latest(runs: Sequence[Run]) -> list[Run]:

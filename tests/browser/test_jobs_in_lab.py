@@ -24,6 +24,7 @@ CURRENT = "() => window.jupyterapp.shell.currentWidget.context?.path"
 
 
 def test_open_and_plot(lab: Lab, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     root = lab.root / "net"
     project = Project(name="net", job="a b%20'é", root=root, notebooks=root)
     root.mkdir()
@@ -43,12 +44,9 @@ def test_open_and_plot(lab: Lab, tmp_path: Path) -> None:
     lab.run_all()
     for theme in ("Light", "Dark"):
         lab.theme(theme)
-        chart = lab.page.locator(".jp-OutputArea-output svg[role=img]")
-        chart.scroll_into_view_if_needed()
-        assert chart.locator("polyline").count() == 12
-        color = chart.locator("text").first.evaluate("(e) => getComputedStyle(e).fill")
-        levels = [float(part) for part in color[color.index("(") + 1 : -1].split(",")[:3]]
-        assert max(levels) < 110 if theme == "Light" else min(levels) > 150, color
+        plot = lab.page.locator(".jp-OutputArea-output img")
+        plot.scroll_into_view_if_needed()
+        assert plot.evaluate("(e) => e.complete && e.naturalWidth > 400")
         assert lab.page.locator(".jp-OutputArea-output td img").count() == 0
         lab.page.screenshot(path=tmp_path / f"jobs-{theme}.png", full_page=True)
     link = lab.page.locator(".jp-OutputArea-output a", has_text="notebook.ipynb")

@@ -13,7 +13,7 @@ from colab_magics import process
 from colab_magics.checkout.project import Project
 from colab_magics.faces.completion import candidates
 from colab_magics.faces.values import of_body
-from colab_magics.records import metrics
+from colab_magics.records import metrics, notes
 from colab_magics.records.names import RECORD, folder_name
 
 pytest_plugins = ("shells",)
@@ -86,6 +86,7 @@ def runs(project: Project) -> Project:
         process.write_json(folder / RECORD, {"index": index, "parameters": {"lr": 0.1}})
         if values:
             metrics.write(folder, {"values": values})
+            notes.write(folder, add=["good"])
     return project
 
 
@@ -100,6 +101,13 @@ def runs(project: Project) -> Project:
         ("%jobs plot loss,", ["loss,accuracy"]),
         ("%jobs plot loss ", ["0", "1"]),
         ("%jobs metrics names=a", ["names=accuracy"]),
+        ("%jobs best ", ["loss", "accuracy"]),
+        ("%jobs plot loss x=", ["x=lr", "x=accuracy"]),
+        ("%jobs plot loss over=", ["over=lr"]),
+        ("%jobs plot loss by=m", ["by=matplotlib"]),
+        ("%jobs table sort=", ["sort=lr", "sort=loss"]),
+        ("%jobs tag ", ["0", "failed"]),
+        ("%jobs tag 0 ", ["good"]),
         ("%fork on=", ["on=local", "on=slurm", "on=ssh:"]),
         ("%fork on=ssh:", ["on=ssh:gpu1", "on=ssh:gpu2"]),
         ("%fork on=ssh:gpu1,", ["on=ssh:gpu1,gpu2"]),

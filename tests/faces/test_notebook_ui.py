@@ -55,6 +55,13 @@ def test_where_in_a_real_kernel(front: Front) -> None:
     assert front.run(UI + "print(ui.where)").out == "jupyter\n"
 
 
+def test_a_notification_is_the_browsers_and_its_words_are_no_code(front: Front) -> None:
+    reply = front.run(UI + "ui.notify('net', 'a\"); alert(1) </script>')")
+    (shown,) = [data for data in reply.data if "application/javascript" in data]
+    assert '"a\\"); alert(1) \\u003c/script>"' in shown["application/javascript"]
+    assert "requestPermission" not in shown["application/javascript"]
+
+
 def test_say_and_warn_are_lines(front: Front) -> None:
     reply = front.run(UI + "ui.say('one\\ntwo'); ui.warn('careful')")
     assert reply.out == "one\ntwo\n⚠ careful\n"

@@ -16,7 +16,7 @@ import papermill
 import pytest
 from conftest import poll
 
-from colab_magics.kernels import death, journal
+from colab_magics.kernels import death, journal, memory
 from colab_magics.kernels.papermill_engine import RunEngine
 
 from .executing import notebook_of, run_cells
@@ -256,6 +256,11 @@ def test_out_of_memory_is_said_with_evidence_only(tmp_path: Path) -> None:
     assert death.kills_for_memory(cgroups=tmp_path / "no", own=tmp_path / "no", machine=tmp_path / "no") == 0
     assert death.cause(-9, kills=1).endswith("killed by the kernel (out of memory)")
     assert death.cause(-9, kills=0) == "the kernel died: ended by SIGKILL"
+    assert death.cause(-9, short=True) == "the kernel died: ended by SIGKILL (probably out of memory)"
+    assert "memory" not in death.cause(-15, short=True)
+    assert memory.was_short(9 << 30, free=9 << 30)
+    assert not memory.was_short(5 << 30, free=9 << 30)
+    assert not memory.was_short(0, free=0)
     assert death.cause(-11, kills=1) == "the kernel died: ended by SIGSEGV"
     assert death.cause(7) == "the kernel died: exit status 7"
     assert death.cause(None) == "the kernel died"

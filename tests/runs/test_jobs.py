@@ -26,7 +26,7 @@ from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, NotFound, Unavailable
 from colab_magics.records.names import STATE
 from colab_magics.records.run import Run
-from colab_magics.runs import chart, compare, select, show
+from colab_magics.runs import compare, select, show
 from colab_magics.runs.glance import as_table
 from colab_magics.session import Session
 from colab_magics.ui import Table, TerminalUI
@@ -266,67 +266,6 @@ def test_the_shell_prints_all_columns_of_a_table(project: Project, capsys: pytes
     assert "..." not in shown
 
 
-# plot
-
-
-def test_plot_draws_a_line_for_each_run(project: Project) -> None:
-    for index in range(3):
-        reports = [{"loss": 2 / (1 + step + index), "step": step} for step in range(50)] if index < 2 else None
-        leave_run(project.data_job, index, parameters={"lr": f"<b>{index}"}, reports=reports)
-    drawn = jobs.plot("loss")
-    svg = ET.fromstring(drawn.svg())
-    lines = svg.findall(".//{*}polyline")
-    assert [len(line.attrib["points"].split()) for line in lines] == [50, 50]
-    assert len({line.attrib["stroke"] for line in lines}) == 2
-    texts = [text.text for text in svg.findall(".//{*}text")]
-    assert {"step", "loss", "0", "10", "50", "0.5", "2"} <= set(texts)
-    html = drawn._repr_html_()
-    assert "<b>" not in html
-    assert "lr=&lt;b&gt;0" in html
-    assert "baseline/1" in html
-    assert "Nothing reported: baseline/2" in html
-    text = str(drawn)
-    assert "baseline/0  lr=<b>0  █" in text
-    assert "first 2  last 0.04 at 49  min 0.04 at 49  max 2 at 0" in text
-
-
-def test_plot_of_one_run_of_one_point_and_of_nothing_but_nan(project: Project) -> None:
-    leave_run(project.data_job, 0, reports=[{"loss": 1}])
-    leave_run(project.data_job, 1, reports=[{"loss": math.nan}, {"loss": math.inf}])
-    drawn = jobs.plot("loss", "0-1")
-    assert drawn.svg().count("<circle") == 1
-    ET.fromstring(drawn.svg())
-    assert "nan" in str(drawn)
-    assert "nan" not in drawn.svg()
-    assert ">report<" in drawn.svg()  # without steps the reports are counted
-
-
-def test_gaps_and_many_points(project: Project) -> None:
-    reports: list[dict[str, Any]] = [{"loss": math.sin(i / 1000), "step": i} for i in range(50_000)]
-    reports[30_000]["loss"], reports[20_000]["loss"] = math.nan, 9
-    leave_run(project.data_job, 0, reports=reports)
-    drawn = jobs.plot("loss")
-    assert len(drawn.svg()) < 40_000
-    assert drawn.svg().count("<polyline") == 2  # the gap is one
-    points = chart.thin(drawn.lines[0][2])
-    assert max(y for _, y in points if y == y) == 9  # no extreme is lost
-    assert [x for x, _ in points] == sorted(x for x, _ in points)
-
-
-def test_plot_of_several_metrics(project: Project) -> None:
-    leave_run(
-        project.data_job, 0, reports=[{"loss": 3 - step, "acc": step, "a,b": 7, "step": step} for step in range(3)]
-    )
-    drawn = jobs.plot("acc, loss")
-    assert isinstance(drawn, chart.Charts)
-    assert [one.metric for one in drawn.charts] == ["acc", "loss"]
-    assert drawn._repr_html_().count("<svg") == 2
-    assert [line for line in str(drawn).splitlines() if "baseline" not in line] == ["acc", "", "loss"]
-    assert jobs.plot("a,b").metric == "a,b"
-    with pytest.raises(InvalidInput, match="did you mean loss"):
-        jobs.plot("acc,los")
-
-
 # metrics
 
 
@@ -357,34 +296,6 @@ def test_metrics_of_many_runs_are_cut_with_a_word(project: Project) -> None:
     table = jobs.metrics()
     assert len(table.rows) == 200
     assert table.notes == ["… and 10 more: name runs, or metrics by names="]
-
-
-def test_plot_of_an_unknown_metric(project: Project) -> None:
-    leave_run(project.data_job, 0, reports=[{"val_loss": 1, "loss": 2}])
-    with pytest.raises(InvalidInput, match=r"did you mean val_loss\? Known: loss, val_loss"):
-        jobs.plot("val_los")
-    with pytest.raises(InvalidInput, match=r"Which metric\?\n→ %jobs plot val_loss; known: val_loss, loss"):
-        jobs.plot()
-    leave_run(project.data_job, 1)
-    with pytest.raises(NotFound, match="reported nothing"):
-        jobs.plot("loss", "1")
-
-
-@pytest.mark.parametrize(
-    "values",
-    [[0.0], [5, 5], [-1e308, 1e308], [1e-310, 2e-310], [0, 1e-9], [1e9, 1e9 + 1], [-3, 7], [0, 100], [1e308, 1e308]],
-)
-def test_ticks_span_the_values(values: list[float]) -> None:
-    marks = chart.ticks(values)
-    assert all(math.isfinite(mark) for mark in marks)
-    assert 2 <= len(marks) <= 9
-    assert marks == sorted(marks)
-    slack = (max(values) - min(values)) * 1e-9 if len(values) == 2 and max(values) < 1e307 else 0
-    assert marks[0] - slack <= min(values)
-    assert max(values) <= marks[-1] + slack
-    leave = chart.Chart("m", [("r", "", [(float(i), value) for i, value in enumerate(values)])])
-    assert "nan" not in leave.svg()
-    assert "inf" not in leave.svg()
 
 
 # open

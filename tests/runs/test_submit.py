@@ -128,6 +128,13 @@ def test_a_command_that_fails_says_its_exit_code_and_its_last_words(project: Pro
         submit("kill -9 $$ ; true", wait=True)
 
 
+def test_a_command_that_was_killed_while_memory_was_short_says_so() -> None:
+    assert command._in_words(-9, short=True) == "ended by SIGKILL (probably out of memory)"
+    assert command._in_words(137, short=True) == "exit code 137 (probably out of memory)"
+    assert command._in_words(-15, short=True) == "ended by SIGTERM"
+    assert command._in_words(137) == "exit code 137"
+
+
 def test_what_it_prints_is_seen_while_it_lives_and_its_exit_status_is_the_shells(project: Project) -> None:
     name = script(project, "a.py", "print('first')\n" + UNTIL_GO + "raise SystemExit(5)")
     words = [*SHELL, "submit", "--wait", "--", "python", name]

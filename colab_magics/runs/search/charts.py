@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ...errors import InvalidInput, NotFound
 from ...records import metrics, schema
 from ...records.names import FORKS, SCHEDULER
 from ...records.run import Run
-from ...ui import Table
-from ..chart import Chart, Charts, Point
-from ..glance import show_parameters
 from ..goal import Goal
+from ..plots import reading
+from ..plots.drawings import Drawing, Lines, Series
 from . import found, space
 from .space import Distribution, Space
 from .study import Rules, Study
@@ -22,8 +19,10 @@ from .study import Rules, Study
 WORDS = ("importance", "parallel", "history", "slice")
 """Names of the drawings."""
 
+Done = Sequence[tuple[Run, float]]
 
-def draw(runs: Sequence[Run], word: str) -> Chart | Charts | Table:
+
+def draw(runs: Sequence[Run], word: str, log: str = "") -> Sequence[Drawing]:
     """Draw what a search has found.
 
     Parameters
@@ -32,11 +31,14 @@ def draw(runs: Sequence[Run], word: str) -> Chart | Charts | Table:
         Among them those of one search.
     word : str
         One of `WORDS`.
+    log : str
+        Which axes are logarithmic; those of parameters that are drawn so always are.
 
     Raises
     ------
-    NotFound
-        When there are no runs of a search with a goal, or less than two of them have reached one.
+    NotFound, InvalidInput
+        When there are no runs of a search with a goal, or less than two of them have reached one; when there are those
+        of several.
     """
     goal, of, mine = _of_one_search(runs)
     done = [(run, value) for run in mine if run.status().phase == "done" and (value := goal.value(run)) is not None]
@@ -45,20 +47,16 @@ def draw(runs: Sequence[Run], word: str) -> Chart | Charts | Table:
             f"Less than two runs of the search have finished with a number as {goal.metric}.", "Wait for them."
         )
     if word == "importance":
-        return _importance(of, goal, done)
+        return [_importance(of, goal, done)]
     if word == "history":
-        return _history(goal, done)
-    return _parallel(of, goal, done) if word == "parallel" else _slices(of, goal, done)
+        return [reading.checked(_history(goal, done, log))]
+    if word == "parallel":
+        return reading.drawings([run for run, _ in done], goal.metric, log=log, parallel=True)
+    return [reading.checked(one) for one in _slices(of, goal, done, log)]
 
 
 def _of_one_search(runs: Sequence[Run]) -> tuple[Goal, Space, list[Run]]:
-    """Return the goal, the space and the runs of the only search among these.
-
-    Raises
-    ------
-    NotFound, InvalidInput
-        When there is none with one goal, or there are several.
-    """
+    """Return the goal, the space and the runs of the only search among these."""
     searches = []
     for job in dict.fromkeys(run.folder.parent for run in runs if found.is_of_search(run)):
         for entry in schema.read_or_nothing(job / SCHEDULER / FORKS, schema.Forks).get("forks", []):
@@ -73,70 +71,37 @@ def _of_one_search(runs: Sequence[Run]) -> tuple[Goal, Space, list[Run]]:
     return searches[0]
 
 
-def _importance(of: Space, goal: Goal, done: Sequence[tuple[Run, float]]) -> Table:
+def _importance(of: Space, goal: Goal, done: Done) -> Lines:
     tried = [found.tried(run, [str(goal)]) for run, _ in done]
     study = Study(of, Rules([str(goal)], "random"), tried)
-    rows = [[name, f"{share:.3f}", "█" * round(20 * share)] for name, share in study.importance().items()]
-    notes = ["By all finished runs (PED-ANOVA)."]
-    return Table(["parameter", "importance", ""], rows, caption=f"What {goal.metric} depends on.", notes=notes)
+    names, shares = zip(*study.importance().items(), strict=True)
+    series = Series(f"what {goal.metric} depends on", names, shares)
+    return Lines("importance", "parameter", [series], points=True, joined=False, notes=["By PED-ANOVA."])
 
 
-def _history(goal: Goal, done: Sequence[tuple[Run, float]]) -> Chart:
-    points = [(float(found.number(run)), value) for run, value in done]
-    best = itertools.accumulate((value for _, value in points), min if goal.way == "min" else max)
-    so_far = [(x, value) for (x, _), value in zip(points, best, strict=True)]
-    return Chart(goal.metric, [("best so far", "", so_far), ("each run", "", _dots(points))], x="run of the search")
+def _history(goal: Goal, done: Done, log: str) -> Lines:
+    numbers, values = [float(found.number(run)) for run, _ in done], [value for _, value in done]
+    best = list(itertools.accumulate(values, min if goal.way == "min" else max))
+    series = [Series("best so far", numbers, best), Series("each run", numbers, values, alone=True)]
+    return Lines(goal.metric, "run of the search", series, log)
 
 
-def _slices(of: Space, goal: Goal, done: Sequence[tuple[Run, float]]) -> Charts:
-    charts = []
-    for name, one in _drawn(of).items():
-        points = sorted((_place(one, run.parameters[name]), value) for run, value in done if name in run.parameters)
-        if points:
-            charts.append(Chart(goal.metric, [(name, one.text, _dots(points))], x=_axis(name, one)))
-    return Charts(charts)
+def _slices(of: Space, goal: Goal, done: Done, log: str) -> list[Lines]:
+    drawn = dict(reversed(of.distributions))
+    return [
+        _slice(goal, name, drawn[name], [(run.parameters[name], value) for run, value in there], log)
+        for name in of.names
+        if name in drawn and (there := [(run, value) for run, value in done if name in run.parameters])
+    ]
 
 
-def _parallel(of: Space, goal: Goal, done: Sequence[tuple[Run, float]]) -> Chart:
-    columns: list[dict[int, float]] = []
-    drawn = _drawn(of)
-    for name, one in drawn.items():
-        columns.append(
-            {i: _place(one, run.parameters[name]) for i, (run, _) in enumerate(done) if name in run.parameters}
-        )
-    columns.append({i: value for i, (_, value) in enumerate(done)})
-    shares = [_share(column) for column in columns]
-    sign = 1 if goal.way == "min" else -1
-    lines = []
-    for i in sorted(range(len(done)), key=lambda i: sign * done[i][1]):
-        points = [(float(x), column.get(i, math.nan)) for x, column in enumerate(shares)]
-        lines.append((done[i][0].id, show_parameters(done[i][0]), points))
-    return Chart(goal.metric, lines, x=" · ".join([*drawn, goal.metric]))
-
-
-def _drawn(of: Space) -> dict[str, Distribution]:
-    kinds = dict(reversed(of.distributions))
-    return {name: kinds[name] for name in of.names if name in kinds}
-
-
-def _place(one: Distribution, value: Any) -> float:
-    """Return where a value stands on its axis."""
+def _slice(goal: Goal, name: str, one: Distribution, points: Sequence[tuple[object, float]], log: str) -> Lines:
     if one.choices:
-        return float(one.place(value) or 0)
-    return math.log10(value) if one.log else float(value)
-
-
-def _axis(name: str, one: Distribution) -> str:
-    if one.choices:
-        return f"{name}: " + ", ".join(f"{i} is {metrics.show_value(value)}" for i, value in enumerate(one.choices))
-    return f"log10 of {name}" if one.log else name
-
-
-def _share(column: Mapping[int, float]) -> dict[int, float]:
-    low, high = min(column.values(), default=0.0), max(column.values(), default=0.0)
-    return {i: (value - low) / (high - low) if high > low else 0.5 for i, value in column.items()}
-
-
-def _dots(points: Sequence[Point]) -> list[Point]:
-    """Have points drawn without a line between them: gaps do that."""
-    return [one for point in points for one in (point, (point[0], math.nan))][:-1]
+        ordered = sorted(points, key=lambda point: one.place(point[0]) or 0)
+        xs: list[float | str] = [metrics.one_line(str(x), width=40) for x, _ in ordered]
+    else:
+        ordered = sorted(points, key=lambda point: metrics.as_number(point[0]) or 0.0)
+        xs = [metrics.as_number(x) or 0.0 for x, _ in ordered]
+    axes = "".join(axis for axis in "xy" if axis in log and not (one.choices and axis == "x"))
+    axes = f"x{axes}" if one.log and "x" not in axes else axes
+    return Lines(goal.metric, name, [Series("", xs, [y for _, y in ordered])], axes, points=True, joined=False)

@@ -1,0 +1,54 @@
+"""The jobs that are being executed on this machine, whatever projects they are of: found by their processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from .. import process
+from ..checkout.project import DATA_JOB
+from ..records.names import number_of
+from ..records.run import runs_of
+from ..session import RUN_VARIABLE
+from ..ui import Table
+from . import pausing, remaining, scheduler
+from .plan import count_phases
+
+_FEED = "colab_magics.runs.feed"
+
+
+def table() -> Table:
+    """Return a row for each job that a scheduler feeds, or of which a run executes; those of this user."""
+    rows = []
+    for folder in sorted(set(_job_folders())):
+        statuses = [(run, run.status()) for run in runs_of(folder)]
+        if not scheduler.is_running(folder) and not any(status.phase == "running" for _, status in statuses):
+            continue
+        share, left = remaining.estimate(statuses, kept=(), now=time.time())
+        state = "paused" if pausing.is_paused(folder) else "running"
+        done = "" if share is None else f"{100 * share:.0f} %"
+        rows.append([folder.name, state, count_phases(statuses), done, left, str(folder.parent.parent)])
+    notes = ["%jobs there, or %cd to it, shows its runs."] if rows else ["Nothing is being executed on this machine."]
+    return Table(["job", "state", "runs", "done", "left", "project"] if rows else [], rows, notes=notes)
+
+
+def _job_folders() -> Iterator[Path]:
+    """Yield the folders of jobs that processes of this user name: a scheduler's words, and what a run is told."""
+    for one in psutil.process_iter(["pid", "uids"]):
+        uids = one.info["uids"]
+        if uids is None or uids.real != os.getuid():
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            words = one.cmdline()
+            if _FEED in words[:-1]:
+                folder = Path(words[words.index(_FEED) + 1])
+                if folder.parent.name == DATA_JOB and folder.is_dir():
+                    yield folder
+        run = Path(process.variable(one.pid, RUN_VARIABLE) or "")
+        if number_of(run.name) is not None and run.parent.parent.name == DATA_JOB and run.is_dir():
+            yield run.parent
