@@ -155,8 +155,9 @@ def fork(
     sampler : {"tpe", "random", "qmc", "cma", "grid"}, optional
         How a search chooses: ``tpe`` by default.
     stop : {"early", "median", "hyperband"}, optional
-        With ``search=``, a run that cannot win ends at its next ``report(step=…)``, and is no failure. ``median``,
-        which ``early`` means, stops what is worse than half of the others were at that step.
+        With ``search=``, a run that cannot win ends at its next ``report(step=…)``, and is no failure. ``hyperband``,
+        which ``early`` means, lets the better third go on each time that runs have taken three times as many steps;
+        ``median`` stops what is worse than half of the others were at that step.
     patience : int, optional
         With ``search=``, choose no other run after so many that were not better than the best.
     resume : {"keep", "rerun"}, optional

@@ -62,11 +62,10 @@ def go_on(study: Study, runs: int, value: Callable[[Mapping[str, Any]], float], 
     return done
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("first", [{}, FIRST], ids=["", "first"])
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cma"])
 def test_with_one_worker_and_the_same_seed_the_points_are_optunas_own(sampler: str, first: dict[str, Any]) -> None:
-    if sampler == "qmc":
-        pytest.importorskip("scipy", reason="extra [search]")
     study = Study(spaces.read(MIXED | first), Rules(["min:loss"], sampler, 5))
     mine = [one.parameters for one in go_on(study, 40, loss)]
     theirs: list[dict[str, Any]] = []
@@ -79,6 +78,7 @@ def test_with_one_worker_and_the_same_seed_the_points_are_optunas_own(sampler: s
         "tpe": lambda: optuna.samplers.TPESampler(seed=5),
         "random": lambda: optuna.samplers.RandomSampler(seed=5),
         "qmc": lambda: optuna.samplers.QMCSampler(seed=5, scramble=True),
+        "cma": lambda: optuna.samplers.CmaEsSampler(seed=5),
     }
     alone = optuna.create_study(sampler=kinds[sampler]())
     if first:
@@ -206,35 +206,47 @@ def test_a_small_real_training_gets_as_good_as_by_optuna() -> None:
     assert statistics.median(mine) <= statistics.median(theirs) + 0.002
 
 
-@pytest.mark.parametrize("stop", ["early", "hyperband"])
-def test_early_stopping_spends_half_of_the_steps_for_a_best_within_two_percent(stop: str) -> None:
-    space, bests, spent = spaces.read({"lr": "loguniform(1e-5, 1)", "width": "int(1, 64)"}), [], []
+CURVES = {"lr": "loguniform(1e-5, 1)", "width": "int(1, 64)"}
 
-    def curve(point: Mapping[str, Any], step: int) -> float:
-        floor = 1 + 0.2 * abs(math.log10(point["lr"]) + 2) + 0.1 * abs(math.log2(point["width"]) - 4)
-        return float(floor + 2 * math.exp(-step / 8))
 
-    for seed in range(5):
-        for rule in ("", stop):
-            study, steps, best = Study(space, Rules(["min:loss"], seed=seed, stop=rule)), 0, math.inf
-            for _ in range(60):
-                one = study.ask()
-                assert one is not None
-                end, series = "done", []
-                for step in range(50):
-                    series.append((float(step), curve(one.parameters, step)))
-                    if study.report(one.number, series[-1:]) is not None:
-                        end = "stopped"
-                        break
-                steps += len(series)
-                best = min(best, series[-1][1]) if end == "done" else best
-                values = [series[-1][1]] if end == "done" else None
-                study.tell(Tried(one.number, one.parameters, one.told, end, values, series))  # type: ignore[arg-type]
-            bests.append(best)
-            spent.append(steps)
-    ratio = [stopped / whole for whole, stopped in zip(bests[::2], bests[1::2], strict=True)]
-    assert statistics.median(ratio) <= 1.02
+def trained(study: Study, runs: int) -> list[Tried]:
+    """Execute runs that report a loss 50 times, one at a time; the study may stop them."""
+    done = []
+    for _ in range(runs):
+        one = study.ask()
+        assert one is not None
+        series, stopped = [], False
+        floor = 1 + 0.2 * abs(math.log10(one.parameters["lr"]) + 2) + 0.1 * abs(math.log2(one.parameters["width"]) - 4)
+        while len(series) < 50 and not stopped:
+            series.append((float(len(series)), floor + 2 * math.exp(-len(series) / 8)))
+            stopped = study.report(one.number, series[-1:]) is not None
+        values = None if stopped else [series[-1][1]]
+        end: Any = "stopped" if stopped else "done"
+        done.append(Tried(one.number, one.parameters, one.told, end, values, series))
+        study.tell(done[-1])
+    return done
+
+
+def test_early_stopping_spends_half_of_the_steps_for_a_best_within_two_percent() -> None:
+    ratios, spent = [], []
+    for seed in range(3):
+        bests = []
+        for stop in ("", "early"):
+            runs = trained(Study(spaces.read(CURVES), Rules(["min:loss"], seed=seed, stop=stop)), 60)
+            bests.append(min(one.values[0] for one in runs if one.values))
+            spent.append(sum(len(one.series) for one in runs))
+        ratios.append(bests[1] / bests[0])
+    assert statistics.median(ratios) <= 1.02
     assert sum(spent[1::2]) <= sum(spent[::2]) / 2
+
+
+@pytest.mark.parametrize("stop", ["early", "median"])
+def test_a_study_that_is_made_anew_stops_the_same_runs_early(stop: str) -> None:
+    rules = Rules(["min:loss"], seed=4, stop=stop)
+    whole = trained(Study(spaces.read(CURVES), rules), 30)
+    rest = trained(Study(spaces.read(CURVES), rules, whole[:15]), 15)
+    assert sum(one.end == "stopped" for one in rest) >= 3
+    assert [(one.parameters, len(one.series)) for one in rest] == [(o.parameters, len(o.series)) for o in whole[15:]]
 
 
 def test_choosing_a_point_takes_less_than_20_ms() -> None:

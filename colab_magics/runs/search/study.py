@@ -20,7 +20,7 @@ from ...errors import Unavailable, did_you_mean
 from .space import Distribution, Space
 
 SAMPLERS = ("tpe", "random", "qmc", "cma", "grid")
-PRUNERS = {"early": "median", "median": "median", "hyperband": "hyperband"}
+PRUNERS = {"early": "hyperband", "median": "median", "hyperband": "hyperband"}
 """What `stop=` says, and who decides then."""
 _FEW, _MANY, _ALL = 20, 400, 10_000
 """So many times a point that was there already is answered with another one; then one is drawn, so many times.
@@ -289,7 +289,7 @@ class Study:
         of.tried, of.is_told = one, True
         if self.rules.stop:
             for _ in self._report(of, one.series):
-                pass
+                of.trial.should_prune()  # Hyperband notes then with whom the others are compared
         self._finish(of.trial, one.end or "failed", one.values)
 
     def _finish(self, trial: Any, end: End, values: Sequence[float] | None) -> None:
