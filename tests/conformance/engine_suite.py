@@ -116,14 +116,12 @@ class EngineSuite:
         poll(lambda: "loss" in (run.folder / "metrics.jsonl").read_text(), timeout=60)
         submission = submitted.known(run)
         assert submission is not None
-        softly = open_engine(on).stop_early(submission, "it could not win")
-        if not softly:
+        if not (softly := open_engine(on).stop_early(submission, "it could not win")):
             run.judge("stopped", "it could not win")
         poll(lambda: self.phases(project) == ["stopped"], timeout=60)
         assert run.status().text.startswith("stopped early"), run.status()
         poll(lambda: not scheduler.is_running(project.data_job), timeout=60)
         assert not (run.folder / "result.txt").exists()
-        # What a pod that is ended from outside has written last may be lost.
         assert run.notebook.exists() or not softly
         fork(n=1, on=on, notebook=notebook)
         assert [(one.attempt, one.status().phase) for one in runs_of(project.data_job)] == [(1, "stopped")]
