@@ -22,7 +22,7 @@ from .looking import Looks
 from .plan import count_phases
 from .select import reread
 
-_SHARE, _LONGEST = 0.012, 2.0
+_SHARE, _LONGEST = 0.012, 5.0
 """So much of a processor's time looks may take; and so many seconds lie between two of them at most."""
 
 

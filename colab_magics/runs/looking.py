@@ -39,11 +39,12 @@ class Looks:
     def statuses(self) -> list[tuple[Run, Status]]:
         """Return each run with how it stands."""
         now = time.time()
-        if time.monotonic() >= self._next or any(_changed(job) != at for job, at in self._jobs.items()):
-            self._still.clear()
+        if (anew := time.monotonic() >= self._next) or any(_changed(job) != at for job, at in self._jobs.items()):
             # Paths as text: this goes through all of them twice a second.
             self._runs = [(str(run.folder), run) for run in self._find()]
             self._jobs = {job: _changed(job) for job in {os.path.dirname(folder) for folder, _ in self._runs}}
+        if anew:
+            self._still.clear()
             self._next = time.monotonic() + _ANEW
             return [self._look(folder, run, _changed(folder), now) for folder, run in self._runs]
         return [self._again(folder, run, now) for folder, run in self._runs]

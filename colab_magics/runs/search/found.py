@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 from ...errors import InvalidInput
 from ...records import metrics
-from ...records.run import Run, runs_of
+from ...records.names import RECORD, number_of
+from ...records.run import Run
 from ...records.status import Status
 from . import space as spaces
 from .space import Space
@@ -23,19 +25,38 @@ _ENDS: dict[str, End] = {"done": "done", "failed": "failed", "stopped": "stopped
 
 
 def members(job_folder: Path, entry: Mapping[str, Any]) -> list[Run]:
-    """Return the runs of a search that fit into its space, by what forks.json says of it."""
-    space = _space(json.dumps(entry.get("search") or {}))
-    mine = (run for run in runs_of(job_folder) if is_of_search(run))
-    return [
-        run
-        for run in mine
-        if all(run.record.get(key) == entry.get(key) for key in SAME) and space.holds(run.parameters)
-    ]
+    """Return the runs of a search that fit into its space, by what forks.json says of it.
+
+    Tables ask for it twice a second: a record is read again when its file is another one.
+    """
+    same, space = json.dumps([entry.get(key) for key in SAME]), json.dumps(entry.get("search") or {})
+    try:
+        names = [name for name in os.listdir(job_folder) if number_of(name) is not None]
+    except OSError:
+        return []
+    found = (_member(os.path.join(job_folder, name), same, space) for name in names)
+    return sorted((run for run in found if run is not None), key=lambda run: run.index)
+
+
+def _member(folder: str, same: str, space: str) -> Run | None:
+    try:
+        now = os.lstat(os.path.join(folder, RECORD))
+    except OSError:
+        return None
+    return _read(folder, same, space, (now.st_ino, now.st_mtime_ns, now.st_size))
+
+
+@lru_cache(maxsize=4096)
+def _read(folder: str, same: str, space: str, seen: tuple[int, ...]) -> Run | None:
+    """Read a run if it is of that search."""
+    run = Run.look(Path(folder))
+    mine = is_of_search(run) and json.dumps([run.record.get(key) for key in SAME]) == same
+    return run if mine and _space(space).holds(run.parameters) else None
 
 
 @lru_cache(maxsize=64)
 def _space(text: str) -> Space:
-    """Read a space once: tables ask for it twice a second."""
+    """Read a space once for all of its runs."""
     try:
         return spaces.read(json.loads(text))
     except InvalidInput:  # of another version

@@ -24,7 +24,7 @@ from ...records.status import Status
 from ...ui import Table
 from .. import attempts, joined, plan, scheduler, submitted
 from ..board import Board
-from ..goal import Goal, best_runs
+from ..goal import Goal
 from ..plan import Plan, Point
 from ..scheduler import last_plan
 from ..submit import Order, ready
@@ -69,9 +69,12 @@ class SearchBoard(Board):
     ----------
     job : Path or None
         ``data_job`` of the job.
+    goal : Goal or None
+        What it is to reach, where that is one thing.
     """
 
     job: Path | None = None
+    goal: Goal | None = None
 
     def waits_for_more(self) -> bool:
         """Whether a scheduler may bring more runs.
@@ -93,10 +96,11 @@ class SearchBoard(Board):
 
     def tells(self, statuses: Sequence[tuple[Run, Status]]) -> list[str]:
         """Draw the best value so far, run by run; see `Board.tells`."""
-        goal, _ = best_runs(statuses)
+        if (goal := self.goal) is None:
+            return []
         runs = sorted((run for run, status in statuses if status.phase == "done"), key=found.number)
-        values = [value for run in runs if goal is not None and (value := goal.value(run)) is not None]
-        if goal is None or len(values) < 2:
+        values = [value for run in runs if (value := goal.value(run)) is not None]
+        if len(values) < 2:
             return []
         best = list(itertools.accumulate(values, min if goal.way == "min" else max))
         return [f"{goal} so far  {metrics.sparkline(best)}  {metrics.show_value(best[-1])}"]
@@ -105,13 +109,15 @@ class SearchBoard(Board):
 def of_job(job_folder: Path) -> SearchBoard:
     """Return the runs of the search that a job's scheduler has."""
     template = schema.read_or_nothing(job_folder / SCHEDULER / SEARCHED / RECORD, schema.Record)
-    space = (last_plan(job_folder).get("search") or {}).get("space") or {}
-    return board(job_folder, {**{key: template.get(key) for key in found.SAME}, "search": space})
+    said = last_plan(job_folder).get("search") or {}
+    entry = {**{key: template.get(key) for key in found.SAME}, "search": said.get("space") or {}}
+    return board(job_folder, entry, (said.get("rules") or {}).get("goals") or [])
 
 
-def board(job_folder: Path, entry: Mapping[str, Any]) -> SearchBoard:
+def board(job_folder: Path, entry: Mapping[str, Any], goals: Sequence[str]) -> SearchBoard:
     """Return the runs of a search, by its entry in forks.json."""
-    return SearchBoard(lambda: found.members(job_folder, entry), job=job_folder)
+    goal = Goal(*goals[0].split(":", 1)) if len(goals) == 1 else None
+    return SearchBoard(lambda: found.members(job_folder, entry), job=job_folder, goal=goal)
 
 
 @dataclass
@@ -145,7 +151,7 @@ def start(order: Order, search: Search) -> tuple[SearchBoard, list[str]]:
             held = stack.enter_context(scheduler.taken(job_folder))
         except Busy as busy:
             _follow(order, search, busy)
-            return board(job_folder, entry), []
+            return board(job_folder, entry, search.rules.goals), []
         begun = order.draft.begin(engine, job_folder / SCHEDULER)
         stack.callback(begun.close)
         submitted.settle(job_folder, [order.engine])
@@ -170,7 +176,7 @@ def start(order: Order, search: Search) -> tuple[SearchBoard, list[str]]:
             begun=begun,
             search=_for_the_scheduler(order, search, before),
         )
-    made = board(job_folder, entry)
+    made = board(job_folder, entry, search.rules.goals)
     made.kept = [run.folder for run in before.plan.keep]
     return made, _words(job_folder, search, before)
 
