@@ -82,7 +82,8 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
         near = nearest(first, subcommands(function), cutoff=_SLIP)
         if near is None or not error.what.startswith(repr(first)):
             raise
-        raise InvalidInput(error.what, f"Did you mean {face.verb(name, near)}? {error.mend}") from None
+        rest = error.mend.removeprefix(f"did you mean {near}? ")
+        raise InvalidInput(error.what, f"Did you mean {face.verb(name, near)}? {rest}") from None
     except OSError as error:
         if error.errno not in _MENDS:
             raise  # nobody has foreseen it: where it came from is what helps

@@ -78,8 +78,9 @@ class Command(Payload):
 
     def title(self, record: Mapping[str, Any]) -> tuple[str, str]:
         """Return the command's line; see `Payload`."""
-        words = (record.get("payload") or {}).get("words") or []
-        return COMMAND, line_of(words, record.get("parameters") or {}) if words else ""
+        payload = record.get("payload") or {}
+        words = payload.get("words") or []
+        return COMMAND, payload.get("shown") or (line_of(words, record.get("parameters") or {}) if words else "")
 
     def mend(self) -> str:
         """Say how to go on after a failure; see `Payload`."""
@@ -200,6 +201,8 @@ class CommandDraft(Draft):
         The grid's parameters.
     lines : sequence of str
         Lines for the shell that runs get as values: the files that they execute count, too.
+    shown : str
+        What tables show in place of the words, where the user wrote another line; empty for the words.
 
     Raises
     ------
@@ -212,6 +215,7 @@ class CommandDraft(Draft):
     time: float | None = None
     names: Sequence[str] = field(default_factory=tuple)
     lines: Sequence[str] = field(default_factory=tuple)
+    shown: str = ""
     queues = True
 
     def __post_init__(self) -> None:
@@ -259,4 +263,5 @@ class CommandDraft(Draft):
 
     def record(self) -> dict[str, Any]:
         """Return what the records of all its runs say; see `Draft`."""
-        return {"start": self.start, "payload": {"kind": COMMAND, "words": list(self.words), "time": self.time}}
+        payload = {"kind": COMMAND, "words": list(self.words), "time": self.time}
+        return {"start": self.start, "payload": {**payload, "shown": self.shown} if self.shown else payload}

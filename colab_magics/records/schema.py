@@ -61,6 +61,7 @@ class Payload(TypedDict, total=False):
     time: Number | None
     cell_time: Number | None
     words: list[str]
+    shown: str
 
 
 class Forked(TypedDict, total=False):

@@ -244,7 +244,7 @@ def kill(runs: Sequence[Run], ui: UI) -> Board:
     if not asked:
         board.notes.append("Nothing to kill: all of them have ended.")
         return board
-    with ui.progress(f"ending {len(asked)} runs"):
+    with ui.progress(f"ending {len(asked)} {'run' if len(asked) == 1 else 'runs'}"):
         if not Board.of(asked).wait(30):
             board.notes.append("Some still run: look again with %jobs in a minute.")
     return board

@@ -84,7 +84,7 @@ def submit(
     when files of the project that it executes have changed since, the line asks: ``resume=keep`` or ``resume=rerun``.
 
     ``%submit launch.yaml`` reads a file of models, datasets and hyper-parameters (also in ``config/``), and makes a run
-    on Kubernetes of each combination; a cell below replaces what the file says, such as ``run:``. See the README.
+    on Kubernetes of each combination; a cell below replaces what the file says, such as ``run:``.
 
     With ``--bundle FILE`` nothing is started: the command, its code and its packages are written into one file, which
     runs on any Linux machine of the same kind without a network, this package or root's rights::

@@ -124,7 +124,7 @@ def asked(command: Sequence[Any], cell: Mapping[str, Any] | None, n: int, projec
     if file is None and not cell:
         raise NotFound(
             f"There is no {word} here, nor in {project.root / launch.FILE.parent}.",
-            "Write model: and dataset: into it; the README shows how.",
+            "Write model: and dataset: into it; the manual shows how (clusters.md).",
         )
     values = settings.read_file(file, here.warn_once) if file is not None else {}
     return Launches(launch.read({**values, **(cell or {})}, warn=here.ui.warn), n)

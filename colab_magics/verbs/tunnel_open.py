@@ -335,14 +335,17 @@ class _Opening:
         from ..runs.scheduler import Feed
 
         ui = session.current().ui
-        project = replace(self.project, job=f"tunnel-{self.what}")
-        code = self._start_in()
+        project, code = replace(self.project, job=f"tunnel-{self.what}"), self._start_in()
         end = time.monotonic() + _END_SECONDS
         while scheduler.is_running(project.data_job) and time.monotonic() < end:
             time.sleep(0.05)  # that of the one before, which has ended
         order = submit.Order(
             project.data_job,
-            CommandDraft(process.python("colab_magics.tunnels.keeper", self.folder.path), code),
+            CommandDraft(
+                process.python("colab_magics.tunnels.keeper", self.folder.path),
+                code,
+                shown=f"%tunnel {self.what} via={self.way.via or self.kind}",
+            ),
             [Point(0)],
             code,
             project.root,

@@ -6,6 +6,7 @@ with each run's folder and files. Goals: 20 ms a point, and 5 % of a worker's ti
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import tempfile
@@ -54,7 +55,7 @@ def theirs(runs: int) -> list[float]:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     optuna.create_study(sampler=optuna.samplers.TPESampler(seed=1)).optimize(objective, runs)
-    return [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(stamps)]
 
 
 def source(runs: int) -> list[float]:

@@ -134,6 +134,8 @@ def test_a_word_near_a_subcommand_is_one_also_where_runs_can_be_named() -> None:
     with pytest.raises(InvalidInput) as caught:
         line("faield", verb="jobs")
     assert caught.value.mend.startswith("did you mean failed?")
+    with pytest.raises(InvalidInput, match=r"Did you mean %tunnel code\? Known: PORT"):  # said once
+        line("cod", verb="tunnel")
 
 
 def test_a_folder_is_no_slip_of_the_pen(toy_sync: Calls, tmp_path: Path) -> None:

@@ -66,7 +66,10 @@ def test_a_port_is_a_run_behind_a_port_of_the_relay_and_again_it_is_the_same_one
     assert f"Whoever reaches port {there} of box" in said.getvalue()
     (run,) = runs_of(project.root / "data_job" / f"tunnel-{page}")
     assert run.status().phase == "running"
-    assert f"tunnel-{page}/0" in str(jobs(all=True))
+    shown = str(jobs(all=True))
+    assert f"tunnel-{page}/0" in shown
+    assert f"%tunnel {page} via=ssh:box" in shown
+    assert "keeper" not in shown
     assert f"open: tcp://127.0.0.1:{there}" in run.log.read_text()
     again = opened(page)
     assert (again.address, again.run_id) == (made.address, made.run_id)

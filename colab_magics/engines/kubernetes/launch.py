@@ -101,7 +101,10 @@ def load(file: Path, *, local: bool = False, prefix: str = "", warn: Warn = unhe
     """
     values = settings.read_file(file, warn)
     if not values:
-        raise NotFound(f"There are no launches in {file}.", "Write model: and dataset: into it; the README shows how.")
+        raise NotFound(
+            f"There are no launches in {file}.",
+            "Write model: and dataset: into it; the manual shows how (clusters.md).",
+        )
     return read(values, local=local, prefix=prefix, warn=warn)
 
 
@@ -169,7 +172,9 @@ def _launches(
 def _parts(values: Mapping[str, Any], kind: str) -> dict[str, _Part]:
     found = _mapping(values.get(kind), kind)
     if not found:
-        raise InvalidInput(f"The file names no {kind}.", f"Write it below {kind}: — the README shows how.")
+        raise InvalidInput(
+            f"The file names no {kind}.", f"Write it below {kind}: — the manual shows how (clusters.md)."
+        )
     return {name: _Part(kind, name, _mapping(one, f"{kind}.{name}")) for name, one in found.items()}
 
 
