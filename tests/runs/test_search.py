@@ -109,6 +109,7 @@ print('to the end')
     assert last.status() == Run.load(last.folder).status(), "it counts, and is not repeated"
 
 
+@pytest.mark.long
 def test_a_scheduler_that_dies_loses_nothing_but_what_was_running(project: Project) -> None:
     notebook = write_notebook(project.root / "a.ipynb", CELL + "\nimport time; time.sleep(0.3)")
     options = {"search": 6, "goal": "min:loss", "seed": "1", "workers": 1, "notebook": str(notebook)}
