@@ -24,7 +24,7 @@ from ..records.names import REFERENCE, SCHEDULER, STATE
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED
 
-_PATIENCE = 15.0
+_PATIENCE = 30.0
 """Seconds in which runs have to end that are ended without a scheduler."""
 
 

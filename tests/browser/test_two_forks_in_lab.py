@@ -1,4 +1,4 @@
-"""The README's notebook of two forks in a real JupyterLab: the second builds on the first, without %project."""
+"""The manual's notebook of two forks in a real JupyterLab: the second builds on the first, without %project."""
 
 from __future__ import annotations
 
