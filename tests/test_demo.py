@@ -145,6 +145,23 @@ def test_the_notebook_of_a_queue_goes_through_again(tmp_path: Path, monkeypatch:
     assert len((tmp_path / "runs.csv").read_text().splitlines()) == 7
 
 
+def test_the_notebook_of_a_search_goes_through_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook, executed = tmp_path / "08_search.ipynb", tmp_path / "executed.ipynb"
+    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+    for said in ("Best by min:loss: search/", "of 8 runs of this search 8 count; 0 more to choose"):
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0, done.stderr
+        shown = executed.read_text()
+        assert said in shown
+        assert "8 runs; the best is search/" in shown
+        assert shown.count("image/png") == 2
+        assert shown.count("» skipped") == 1
+    assert len(list((tmp_path / "search_demo" / "data_job" / "search").glob("sub_job_*"))) == 8
+
+
 def test_the_notebook_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, name = tmp_path / "home", "04_remote_cells.ipynb"
     home.mkdir()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from ..errors import InvalidInput, Unavailable
+from ..records.run import Run
 from ..ui import UI
 from .options import NoOptions
 
@@ -181,6 +182,8 @@ class Engine(ABC):
     """Seconds between two polls."""
     previews: bool = False
     """Whether a dry run asks `preview`."""
+    reads_folders: bool = False
+    """Whether its runs read their folders here: what is written into them while they execute reaches them."""
     stays: bool = False
     """Whether it can make a machine that stays, to be entered."""
 
@@ -292,6 +295,15 @@ class Engine(ABC):
     @abstractmethod
     def cancel(self, runs: Sequence[Submission]) -> None:
         """End runs, softly first; returns at once, `poll` tells when they are gone. Safe to be called again."""
+
+    def stop_early(self, run: Submission, why: str) -> bool:
+        """Have a run end at its next report; False where it cannot be told: it is cancelled then, and counts the same.
+
+        Raises OSError or Unavailable when it may be tried again.
+        """
+        if self.reads_folders:
+            Run.load(run.folder).stop_early(why)
+        return self.reads_folders
 
     def log(self, run: Submission) -> str:
         """Return what the engine itself knows of a run that left no log: why it could not start."""

@@ -43,6 +43,7 @@ class LocalEngine(Engine, zygotes.ForksKernels):
     """
 
     starts = frozenset({"cold", "warm", "live"})
+    reads_folders = True
     poll_every = 0.0  # looking costs nothing, and `wait` ends when a runner does
 
     def __init__(self, where: str = "", options: Any = None) -> None:

@@ -33,6 +33,16 @@ def _yaml(name: str, body: str) -> dict[str, Any]:
     return values
 
 
+_DRAWN = re.compile(
+    r"(?<=[:,\[{-])([ \t]*)((?:log)?(?:uniform|int)\([^()'\"\n]*\)|choice\([^()'\"\n]*\))(?=[ \t]*(?:[,}\]\n#]|$))"
+)
+
+
+def _space(name: str, body: str) -> dict[str, Any]:
+    """Read parameters, in YAML; a distribution may stand in a mapping on one line: ``{dropout: uniform(0, 1)}``."""
+    return _yaml(name, _DRAWN.sub(r"\1'\2'", body))
+
+
 def _any_yaml(name: str, body: str) -> Any:
     """Read YAML 1.2: ``1e-3`` is a number, ``no`` is text."""
     from ruamel.yaml import YAML
@@ -77,7 +87,7 @@ def _pointed(name: str, language: str, body: str, problem: str, at: tuple[int, i
 
 BODIES: dict[str, Callable[[str, str], Any]] = {
     "project": _toml,
-    "fork": _yaml,
+    "fork": _space,
     "submit": _yaml,
     "upload": _yaml,
     "queue": _any_yaml,

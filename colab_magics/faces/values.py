@@ -24,7 +24,9 @@ COLUMNS = {"sort", "x", "over"}
 """Parameters of ``%jobs`` whose values name columns of the runs' table."""
 _MOST = 50
 """So many runs are read for the names of their metrics, the last ones: Tab does not wait."""
-_BODY = re.compile(r"\s*%%(project|fork|submit|queue)(?!\w)[^\n]*\n(.*)", re.DOTALL)
+_BODY = re.compile(r"\s*%%(project|fork|submit|queue)(?!\w)([^\n]*)\n(.*)", re.DOTALL)
+_SEARCH = re.compile(r"\s(?:--)?search[= ]")
+_DRAWN = re.compile(r".*[\w-]:\s+(\w*)")
 _KEY = re.compile(r"\s*(?:[-{]\s*)*([\w-]*)")
 
 
@@ -36,6 +38,11 @@ def of_option(verb: str, name: str, start: str) -> list[str]:
         return _listed(start, _parameters if name == "over" else lambda: [*_parameters(), *_metrics()])
     if name == "on":
         return _engines(start)
+    if name == "goal":
+        before, comma, _ = start.rpartition(",")
+        return [f"{before}{comma}{way}:{metric}" for metric in _metrics() for way in ("min", "max")]
+    if name == "here":
+        return ["best"]
     if name == "via":
         return _ways()
     if name == "job":
@@ -71,11 +78,15 @@ def of_body(text: str) -> tuple[str, list[str]] | None:
     match = _BODY.fullmatch(text)
     if match is None:
         return None
-    verb, line = match[1], match[2].rpartition("\n")[2]
-    key = _KEY.fullmatch(line)
-    if key is None:
-        return re.split(r"[\s\[{,:=]", line)[-1], []
-    return key[1], [word for word in _keys(verb) if word.startswith(key[1])]
+    verb, line = match[1], match[3].rpartition("\n")[2]
+    is_search = verb == "fork" and _SEARCH.search(match[2]) is not None
+    if (key := _KEY.fullmatch(line)) is not None:
+        return key[1], [word for word in _keys(verb, is_search=is_search) if word.startswith(key[1])]
+    if is_search and (drawn := _DRAWN.fullmatch(line)) is not None:
+        from ..runs.search.space import KINDS
+
+        return drawn[1], [f"{kind}(" for kind in KINDS if kind.startswith(drawn[1])]
+    return re.split(r"[\s\[{,:=]", line)[-1], []
 
 
 def hosts() -> list[str]:
@@ -85,14 +96,15 @@ def hosts() -> list[str]:
     return [one.name for one in hosts.names()]
 
 
-def _keys(verb: str) -> list[str]:
+def _keys(verb: str, *, is_search: bool = False) -> list[str]:
     if verb == "project":
         return [f"{word.replace('-', '_')} = " for word in options(load(verb))]
     from ..runs.grid import WORDS
     from ..runs.of_queue.run_table import NAME, PRIORITY, STATUS
+    from ..runs.search.space import FIRST, WHEN
 
     of_queue = [NAME, STATUS, PRIORITY] if verb == "queue" else []
-    return [f"{word}: " for word in [*of_queue, *_parameters(), *WORDS]]
+    return [f"{word}: " for word in [*of_queue, *_parameters(), *((WHEN, FIRST) if is_search else WORDS)]]
 
 
 def _listed(start: str, names: Callable[[], list[str]]) -> list[str]:

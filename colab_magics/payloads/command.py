@@ -17,7 +17,7 @@ from typing import Any
 from .. import process
 from ..errors import InvalidInput, NotFound
 from ..kernels import death, memory
-from ..records import schema
+from ..records import plain
 from ..records.run import Run
 from .base import Attempt, Draft, Payload, kind_of
 from .checks import Uses
@@ -115,7 +115,7 @@ def _in_words(status: int, *, short: bool = False) -> str:
 def _printed(log: Path, start: int) -> list[str]:
     try:
         size = os.path.getsize(log)
-        raw = schema.read_bytes(log, start=max(start, size - 20_000)) or b""
+        raw = plain.read_bytes(log, start=max(start, size - 20_000)) or b""
     except OSError:
         return []
     return raw.decode("utf-8", "replace").splitlines()

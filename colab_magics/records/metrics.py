@@ -7,6 +7,7 @@ they cannot read, such as a line that was cut off. NaN and infinity are written 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -20,11 +21,13 @@ from typing import Any, NamedTuple
 
 from .. import files
 from ..errors import InvalidInput, NotFound, did_you_mean
-from . import schema
+from . import plain, schema
 from .names import METRICS, RECORD, STATE
 
 STEP = "step"
 """The metric that is the x axis."""
+STOPPED = "stopped"
+"""Beside the values of a line: the run ends here, as it was told to."""
 TOTAL = "total"
 """Beside a step: how many there are."""
 
@@ -184,6 +187,14 @@ def progress(folder: Path, *, attempt: int, since: float = 0.0) -> str:
     return f"step {line.step:.12g} of {line.total}"
 
 
+def is_stopped(folder: Path, attempt: int) -> bool:
+    """Whether an attempt was told to end at its last report, and did."""
+    with contextlib.suppress(ValueError):
+        line = json.loads(_end(folder / METRICS, _LATEST).rstrip(b"\n").rpartition(b"\n")[2])
+        return isinstance(line, dict) and line.get(STOPPED) is True and line.get("attempt") == attempt
+    return False
+
+
 def file_of(folder: Path) -> Path:
     """Return the file of what a run reported."""
     return folder / METRICS
@@ -207,7 +218,7 @@ def _tail(path: Path, size: int, changed: int) -> list[Line]:
 
 def _end(path: Path, size: int = 0) -> bytes:
     try:
-        return schema.read_bytes(path, start=-size) or b""
+        return plain.read_bytes(path, start=-size) or b""
     except OSError:
         return b""
 

@@ -15,6 +15,8 @@ RECORD, STATE, VERDICT = "run.json", "state.json", "verdict.json"
 REFERENCE = "ref.json"
 SOURCE, NOTEBOOK, LOG = "source.ipynb", "notebook.ipynb", "log.txt"
 METRICS = "metrics.jsonl"
+STOP = "stop.json"
+"""In a run's folder: that it is to end at its next report, and why."""
 CLAIM = "claim.json"
 """In a run's folder: what a worker holds of a queue's run."""
 NOTE = "note.json"
@@ -38,6 +40,8 @@ QUEUED = "of_queue"
 """In it: a folder with what the runs of a queue execute, as it is written into each of theirs."""
 EXCHANGE = "exchange.json"
 """In it: what was asked of a queue last."""
+SEARCHED = "of_search"
+"""In it: a folder with what the runs of a search execute, as it is written into each of theirs."""
 DRAIN = "drain.json"
 """In it: why no more runs are claimed from a queue."""
 PAUSE = "pause.json"
@@ -51,7 +55,7 @@ _ASIDE = re.compile(rf"sub_job_(\d{{3,}}|{_WORD})\.\d+")
 _FIRST, _LAST = 10**8, 10**9
 """Between these are the numbers of runs that have names: no other run comes there."""
 _OURS = re.compile(
-    r"(run|state|verdict|ref|claim|note)\.json|source\.ipynb|(notebook|attempt_\d+)\.ipynb|log\.txt|metrics\.jsonl|\..*"
+    r"(run|state|verdict|ref|stop|claim|note)\.json|source\.ipynb|(notebook|attempt_\d+)\.ipynb|log\.txt|metrics\.jsonl|\..*"
 )
 
 

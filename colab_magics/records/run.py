@@ -19,8 +19,9 @@ from .. import process
 from ..errors import NotFound
 from ..session import RUN_VARIABLE
 from . import beats, injected, lock, metrics, schema
-from .names import LOG, NOTEBOOK, RECORD, REFERENCE, STATE, VERDICT, is_named, is_ours, number_of, word_of
-from .schema import Unreadable, linked
+from .names import LOG, NOTEBOOK, RECORD, REFERENCE, STATE, STOP, VERDICT, is_named, is_ours, number_of, word_of
+from .plain import linked
+from .schema import Unreadable
 from .status import ENDED, Status, derive
 
 _NO_RECORD = f"{RECORD} is not there"
@@ -228,6 +229,17 @@ class Run:
                 raise
             self.killed_mark.touch()
 
+    def stop_early(self, reason: str) -> None:
+        """Have it end at its next report, which looks into the folder; raises OSError."""
+        said = {"attempt": self.attempt, "at": time.time(), "reason": reason, "by": process.identity()}
+        process.write_json(self.folder / STOP, said, durable=False)
+
+    def why_stopped(self) -> str:
+        """Return why it is to end at its next report; empty when it is not."""
+        with contextlib.suppress(Unreadable):
+            return str((self._of_this_attempt(STOP, schema.Stop) or {}).get("reason") or "")
+        return ""
+
     def runner_lives(self) -> bool:
         """Whether this attempt's runner is a living process of this machine."""
         return bool(process.is_alive((self.state() or {}).get("process") or {}))
@@ -271,17 +283,22 @@ class Run:
             )
         except Unreadable as problem:
             return Status("unreadable", f"unreadable: {problem}")
+        if (
+            found.phase == "stopped"
+            and (step := metrics.last(metrics.recent(self.folder)).get(metrics.STEP)) is not None
+        ):
+            found = replace(found, text=f"{found.text} at step {step:.12g}")
         return replace(found, attempts=self._attempts(found.phase))
 
     def _step(self, state: Mapping[str, Any] | None) -> str:
         """Say how far the cell that runs, or ran last, is by its own word."""
-        if state is None or state.get("phase") == "done":
+        if state is None or state.get("phase") in ("done", "stopped"):
             return ""
         since = float(state.get("cell_began") or 0)
         return metrics.progress(self.folder, attempt=self.attempt, since=since)
 
     def _attempts(self, phase: str) -> str:
-        if phase not in ENDED or phase == "done" or not self.earlier:
+        if phase not in ENDED or phase in ("done", "stopped") or not self.earlier:
             return ""
         before = [str(one.get("phase")) for one in self.earlier]
         if len(before) > 1:

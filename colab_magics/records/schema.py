@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Required, TypedDict
 
 import msgspec
 
-from .. import files
+from .plain import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,6 +74,14 @@ class Forked(TypedDict, total=False):
     state: Number
 
 
+class Chosen(TypedDict, total=False):
+    """Which point of a search a run is; see `colab_magics.runs.search`."""
+
+    number: Required[Count]
+    told: list[Count]
+    seed: int
+
+
 class Record(TypedDict, total=False):
     """run.json."""
 
@@ -103,6 +110,7 @@ class Record(TypedDict, total=False):
     others: dict[str, Count]
     outputs: list[str]
     forked: Forked
+    search: Chosen
     submitted: Moment
 
 
@@ -128,7 +136,7 @@ class State(TypedDict, total=False):
 
     attempt: Count
     record: str
-    phase: Required[Literal["running", "done", "failed", "killed"]]
+    phase: Required[Literal["running", "done", "stopped", "failed", "killed"]]
     started: Moment | None
     ended: Moment | None
     beat: Moment
@@ -150,7 +158,15 @@ class Verdict(TypedDict, total=False):
     """verdict.json."""
 
     attempt: Count
-    verdict: Required[Literal["killed", "lost", "cancelled", "superseded"]]
+    verdict: Required[Literal["killed", "stopped", "lost", "cancelled", "superseded"]]
+    at: Moment
+    reason: str
+
+
+class Stop(TypedDict, total=False):
+    """stop.json: that a run is to end at its next report."""
+
+    attempt: Required[Count]
     at: Moment
     reason: str
 
@@ -214,6 +230,7 @@ class Plan(TypedDict, total=False):
     secrets: list[str]
     queue: str
     watch: bool
+    search: dict[str, Any]
 
 
 class Scheduler(TypedDict, total=False):
@@ -246,6 +263,7 @@ class Fork(TypedDict, total=False):
     queue: str
     goal: str
     trend: list[str]
+    search: dict[str, Any]
     runs: Required[list[Count]]
 
 
@@ -339,42 +357,6 @@ def report(text: bytes) -> Reported | None:
         return float(value["time"]), value["attempt"], value.get("step"), value["values"], float(value.get("life", 0))
     except (ValueError, OverflowError, RecursionError):
         return None
-
-
-def read_bytes(path: Path, *, most: int | None = None, start: int = 0) -> bytes | None:
-    """Read a plain file; None when there is none.
-
-    Parameters
-    ----------
-    path : Path
-        The file; a link is not followed, and nothing is waited for.
-    most : int, optional
-        More bytes than these are an error.
-    start : int, default 0
-        From this byte on; counted from the end when it is negative.
-
-    Raises
-    ------
-    OSError
-        When it cannot be read, or is no plain file.
-    """
-    try:
-        fd = files.plain(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        size = os.fstat(fd).st_size
-        if most is not None and size > most:
-            raise OSError(0, f"it has {size:,} bytes", str(path))
-        os.lseek(fd, start if start >= 0 else max(0, size + start), os.SEEK_SET)
-        return b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
-    finally:
-        os.close(fd)
-
-
-def linked(folder: Path) -> Path | None:
-    """Return what of a run's folder, its job's and that of all jobs is a link, and may lead anywhere; None: nothing."""
-    return next((path for path in (folder, *folder.parents[:2]) if path.is_symlink()), None)
 
 
 def _check_letters(raw: bytes, value: Any) -> None:

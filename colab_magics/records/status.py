@@ -13,8 +13,10 @@ HEARTBEAT = 5.0
 SILENT = 12 * HEARTBEAT
 """A runner on another machine that was silent for so many seconds counts as dead."""
 
-ENDED = frozenset({"done", "failed", "killed", "interrupted", "cancelled", "unreadable"})
+ENDED = frozenset({"done", "stopped", "failed", "killed", "interrupted", "cancelled", "unreadable"})
 """Phases in which nothing moves any more."""
+
+_EARLY = "stopped early"
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class Status:
     Parameters
     ----------
     phase : str
-        ``waiting``, ``running``, ``done``, ``failed``, ``killed``, ``interrupted``, ``cancelled`` (not started,
-        because of how others ended) or ``unreadable`` (its files are not what they must be).
+        ``waiting``, ``running``, ``done``, ``stopped`` (early, by a search), ``failed``, ``killed``, ``interrupted``,
+        ``cancelled`` (not started, because of how others ended) or ``unreadable`` (its files are not what they must
+        be).
     text : str
         For people: ``running``, ``interrupted 03:02, cell 9 of 14``.
     cell, cells : int
@@ -54,8 +57,8 @@ class Status:
 
     @property
     def ended_well(self) -> bool:
-        """Whether the run finished and its results count."""
-        return self.phase == "done"
+        """Whether the run did all that was wanted of it, and its results count."""
+        return self.phase in ("done", "stopped")
 
 
 def derive(
@@ -100,13 +103,16 @@ def derive(
             name = units.without_controls(str(error.get("ename")))
             status = replace(status, text=f"{' '.join(filter(None, ['failed', where]))}: {name}", error=error)
             status = replace(status, text=status.text + _why(verdict, "; "))
+        elif phase == "stopped" or (phase == "killed" and (verdict or {}).get("verdict") == "stopped"):
+            status = replace(status, phase="stopped", text=_EARLY)
         elif phase == "killed":
             status = replace(status, text=_with("killed", when, at) + _why(verdict))
         return replace(status, ended=state.get("ended"))
     if verdict is not None:
         said = str(verdict.get("verdict"))
-        phase = "killed" if said == "killed" else "interrupted"
-        return replace(status, phase=phase, text=_with(said, when, at) + _why(verdict), ended=verdict.get("at"))
+        phase = said if said in ("killed", "stopped") else "interrupted"
+        text = _EARLY if said == "stopped" else _with(said, when, at) + _why(verdict)
+        return replace(status, phase=phase, text=text, ended=verdict.get("at"))
     if out is not None and out.get("seen") == "queued" and beat < float(out.get("since") or 0):
         return replace(status, phase="waiting", text=f"queued again {_on(out)}{_says(out)}")
     if out is not None:

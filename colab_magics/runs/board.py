@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ColabMagicsError, Unavailable
+from ..errors import ColabMagicsError, InvalidInput, Unavailable
 from ..mirror import control
 from ..records.names import LOG, SCHEDULER
 from ..records.run import LOCAL, Run, runs_of
@@ -17,11 +17,12 @@ from ..ui import UI, Table
 from . import compare, notifying, pausing, scheduler, usage
 from .compare import Result
 from .glance import as_table, tail
+from .goal import wanted
 from .looking import Looks, pause
 from .plan import count_phases
 from .select import reread
 
-_SHARE, _LONGEST = 0.012, 2.0
+_SHARE, _LONGEST = 0.012, 5.0
 """So much of a processor's time looks may take; and so many seconds lie between two of them at most."""
 
 
@@ -82,14 +83,21 @@ class Board:
         """
         return compare.frame(compare.rows(self.find()))
 
-    def best(self, metric: str, which: str = "min") -> Result:
+    def best(self, metric: str | None = None, which: str = "min") -> Result:
         """Return the finished run with the least last value of a metric, or with the greatest (``"max"``).
+
+        Without a metric it is the runs' ``goal=``.
 
         Raises
         ------
         InvalidInput, NotFound
             When no finished run has such a number; lists the metrics there are.
         """
+        if metric is None:
+            goal = wanted(self.statuses()).goal
+            if goal is None:
+                raise InvalidInput("These runs have no goal to be the best by.", 'Write runs.best("loss").')
+            metric, which = goal.metric, goal.way
         return compare.best(self.find(), metric, which)
 
     def overview(self) -> Table:

@@ -14,8 +14,8 @@ from pathlib import Path
 from ..errors import Busy, ColabMagicsError
 from ..records.lock import is_held
 from ..records.names import RECORD, STATE, is_aside, number_of
+from ..records.plain import linked
 from ..records.run import Run
-from ..records.schema import linked
 from ..records.status import ENDED
 from ..ui import Says, Table
 from ..units import show_size, show_time

@@ -9,13 +9,14 @@ from pathlib import Path
 from ..engines import forking, open_engine
 from ..engines.base import Work
 from ..errors import ColabMagicsError
-from ..records.names import PLAN, QUEUED, SCHEDULER
+from ..records.names import PLAN, QUEUED, SCHEDULER, SEARCHED
 from ..records.run import runs_of
 from . import notifying
 from .feeding import Scheduler, say
 from .of_queue.table import Table
 from .runner import Runner
 from .scheduler import Feed, last_plan, planning
+from .search.source import Searched
 from .sources import Planned, Source
 
 
@@ -39,6 +40,9 @@ def main() -> None:
         # First of all: its process is to be forked from one that holds nothing yet.
         source = Queued(job_folder, queue, adopted, [lock])
         folders = [job_folder / SCHEDULER / QUEUED]
+    elif said := plan.get("search"):
+        folders = [job_folder / SCHEDULER / SEARCHED, *folders]
+        source = Searched(job_folder, said, runs, adopt)
     else:
         source = Planned(job_folder, runs, len(plan["runs"]))
     engine, feed = open_engine(plan["engine"], plan.get("options")), Feed(**plan["feed"])

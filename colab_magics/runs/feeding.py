@@ -25,7 +25,7 @@ from ..records.names import SCHEDULER, STATE
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED
 from ..session import RUN_VARIABLE
-from . import pausing, submitted
+from . import early, pausing, submitted
 from . import workers as said_workers
 from .attempts import renew
 from .scheduler import CURRENT, Feed
@@ -86,8 +86,8 @@ class Scheduler:
         self.no_more = ""
         """Why what waits is not to be started; empty while it is."""
         self.problem = self._told = self._heard = ""
-        self._drained = False
         """Why something had to wait; empty when nothing does."""
+        self._drained, self._told_early = False, set[str]()
         self._again = {"end": 0.0, "start": 0.0, "find": 0.0, "cancel": 0.0}
         self._asked = -float("inf")
         for run in adopt:
@@ -110,7 +110,7 @@ class Scheduler:
             self.source.tend()
             self._ask()
             self._settle()
-            self._cancel_killed()
+            self._end_some()
             self._find()
             self._start_more()
             self._write_state()
@@ -223,16 +223,21 @@ class Scheduler:
         if self.feed.max_failures is not None and len(self.failed) >= self.feed.max_failures:
             self.no_more = f"{len(self.failed)} failed (max_failures={self.feed.max_failures})"
 
-    def _cancel_killed(self) -> None:
-        if killed := [one.submission for one in self.active if one.run.verdict() is not None]:
-            try:
-                self.engine.cancel(killed)
-            except (OSError, Unavailable) as error:
-                self._waits("cancel", error)
+    def _end_some(self) -> None:
+        """End what was killed, and have end early what cannot win."""
         # Of those that wait the first alone: the others are looked at when their turn comes, or a thousand would be
         # a thousand files to read each time.
         while self.waiting and self.waiting[0].verdict() is not None:
             self._drop()
+        if time.monotonic() < self._again["cancel"]:
+            return
+        try:
+            if killed := [one.submission for one in self.active if one.run.verdict() is not None]:
+                self.engine.cancel(killed)
+            for line in early.stop(self.engine, self.active, self.source.losing(), self._told_early):
+                say(line)
+        except (OSError, Unavailable) as error:
+            self._waits("cancel", error)
 
     def _drop(self) -> None:
         """Let go of the first that waits: it will not be executed."""
@@ -265,6 +270,7 @@ class Scheduler:
                 self._take(0)  # a queue hears that there is no room
                 return
             room = (1 if self._is_on_trial() else self.feed.workers) - len(self.active) - len(self.sought)
+            room -= len(self.unsettled) if self.source.learns else 0
             if room > len(self.waiting):
                 self._take(room - len(self.waiting))
             if room > 0 and self.waiting:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..payloads import payload_of
 from ..payloads.base import NOTEBOOK, kind_of
-from ..records import metrics, notes, schema
+from ..records import metrics, notes, plain
 from ..records.run import Run
 from ..records.status import ENDED, Status
 from ..ui import Table
@@ -30,7 +30,7 @@ _WIDE = 12
 """More parameters, or metrics, than this share one column."""
 _ERRORS, _NAMED = 3, 8
 """So many kinds of errors are told, with so many of their runs."""
-_RANKS = ("running", "failed", "killed", "interrupted", "unreadable", "cancelled", "waiting", "done")
+_RANKS = ("running", "failed", "killed", "interrupted", "unreadable", "cancelled", "waiting", "stopped", "done")
 """Which phase comes first; those that ended badly are one rank."""
 _BAD = ("failed", "killed", "interrupted", "unreadable")
 
@@ -66,7 +66,7 @@ def as_table(
     errors = _equal_errors(statuses)
     told = [_told(key, runs) for key, runs in errors[:_ERRORS]]
     below = len(told) + sum(len(note.splitlines()) for note in notes) + bool(trend)
-    shown = _rows(statuses, best, errors, below=below)
+    shown = _rows(statuses, best, errors, goal, below=below)
     runs, rows = [run for run, _ in shown], {run.folder for run, _ in shown}
     rest = [(run, status) for run, status in statuses if run.folder not in rows]
     more = [f"… and {len(rest)} more: {count_phases(rest)} (%jobs table has all)"] if rest else []
@@ -121,13 +121,21 @@ def _told(error: _Error, runs: Sequence[Run]) -> str:
 
 
 def _rows(
-    statuses: Statuses, best: Collection[Path], errors: Sequence[tuple[_Error, list[Run]]], *, below: int
+    statuses: Statuses,
+    best: Collection[Path],
+    errors: Sequence[tuple[_Error, list[Run]]],
+    goal: Goal | None,
+    *,
+    below: int,
 ) -> list[tuple[Run, Status]]:
     """Choose the runs that have a row, in the order of the rows."""
 
-    def rank(one: tuple[Run, Status]) -> tuple[int, bool]:
-        phase = one[1].phase
-        return _RANKS.index(_BAD[0] if phase in _BAD else phase), one[0].folder not in best
+    def rank(one: tuple[Run, Status]) -> tuple[int, bool, float]:
+        run, phase = one[0], one[1].phase
+        # Where a search has chosen them, no order is lost by this one.
+        value = goal.value(run) if goal is not None and phase == "done" and run.record.get("search") else None
+        far = 0.0 if value is None or goal is None else value if goal.way == "min" else -value
+        return _RANKS.index(_BAD[0] if phase in _BAD else phase), run.folder not in best, far
 
     ordered = sorted(statuses, key=rank)
     if len(ordered) <= (room := max(_LEAST, _HEIGHT - 2 - below)):
@@ -183,7 +191,7 @@ def _links(runs: Sequence[Run]) -> dict[str, list[tuple[str, Path]]]:
     """Return what a run's row leads to: its notebook and its log."""
     found = {}
     for run in runs:
-        there = [] if schema.linked(run.folder) else [path for path in (run.notebook, run.log) if os.path.isfile(path)]
+        there = [] if plain.linked(run.folder) else [path for path in (run.notebook, run.log) if os.path.isfile(path)]
         names = [run.id, "log"][: len(there)]
         found[run.id] = list(zip(names, there, strict=True))
     return found
@@ -280,7 +288,7 @@ def last_line(log: Path, *, width: int = 80) -> str:
 def tail(log: Path, *, lines: int) -> str:
     """Return the last lines of a log, without colours."""
     try:
-        raw = schema.read_bytes(log, start=-200 * lines - 4000) or b""
+        raw = plain.read_bytes(log, start=-200 * lines - 4000) or b""
     except OSError:
         return ""
     text = without_controls(raw.decode("utf-8", "replace"))

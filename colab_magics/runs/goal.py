@@ -6,6 +6,7 @@ It changes nothing of the runs: it stands in forks.json beside the fork's runs, 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any, NamedTuple
 
 from ..errors import InvalidInput
 from ..records import metrics, schema
-from ..records.names import FORKS, SCHEDULER, folder_name
+from ..records.names import FORKS, METRICS, SCHEDULER, folder_name
 from ..records.run import Run
 from ..records.status import Status
 from .of_queue import claims
+from .search import found as of_search
 
 
 class Goal(NamedTuple):
@@ -27,6 +29,10 @@ class Goal(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.way}:{self.metric}"
+
+    def value(self, run: Run) -> float | None:
+        """Return a run's last value; None where it has no number."""
+        return _last(run, self.metric)
 
     def best(self, runs: Sequence[Run]) -> Run | None:
         """Return the run whose last value is best; the first of equal ones, None where none has a number."""
@@ -109,6 +115,8 @@ def _goals(runs: Sequence[Run]) -> list[Goal]:
 def _members(job: Path, entry: Mapping[str, Any]) -> list[Path]:
     if queue := entry.get("queue"):
         return [run.folder for run in claims.runs(job, queue)]
+    if entry.get("search"):
+        return [run.folder for run in of_search.members(job, entry)]
     return [job / folder_name(index) for index in entry["runs"]]
 
 
@@ -123,16 +131,16 @@ def _done(folders: Sequence[Path], known: Mapping[Path, Status], statuses: Seque
 
 
 def _last(run: Run, metric: str) -> float | None:
-    path = metrics.file_of(run.folder)
+    folder = str(run.folder)  # as text: a table of a thousand runs asks for each of them, twice a second
     try:
-        stat = path.lstat()
+        stat = os.lstat(os.path.join(folder, METRICS))
     except OSError:
         return None
-    return _last_value(path, metric, stat.st_size, stat.st_mtime_ns)
+    return _last_value(folder, metric, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _last_value(path: Path, metric: str, size: int, changed: int) -> float | None:
+def _last_value(folder: str, metric: str, size: int, changed: int) -> float | None:
     """Read it once; a file's size and time of change make a new entry of the cache."""
-    value = metrics.as_number(metrics.compared(metrics.recent(path.parent)).get(metric))
+    value = metrics.as_number(metrics.compared(metrics.recent(Path(folder))).get(metric))
     return value if value is not None and not math.isnan(value) else None

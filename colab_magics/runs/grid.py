@@ -271,6 +271,11 @@ def _matches(point: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     return True
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal and of one type."""
+    return _text(one) == _text(other)
+
+
 def _text(value: Any) -> str:
     """Write a value so that equal texts mean equal values of equal types: 1 is not 1.0, nor true."""
     if isinstance(value, Mapping):

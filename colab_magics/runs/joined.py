@@ -47,11 +47,13 @@ def remember(
     *,
     goal: str = "",
     trend: Sequence[str] = (),
+    search: Mapping[str, Any] | None = None,
 ) -> None:
     """Write down which runs a fork has, by what their records share; runs of no fork are joined by nothing.
 
     Of one that takes its runs from a queue it is those of the queue, whichever they will be. `goal` is what tables mark
-    the best of them by; see `goal`. `trend` names the metrics that they draw.
+    the best of them by; see `goal`. `trend` names the metrics that they draw. `search` is the space of a search: its
+    runs are those that fit.
     """
     same = ("notebook", "notebook_path", "fork")
     if "fork" not in record:
@@ -59,6 +61,7 @@ def remember(
     entry = {**{key: record[key] for key in same}, "at": time.time(), **({"queue": queue} if queue else {})}
     entry |= {"goal": goal} if goal else {}
     entry |= {"trend": list(trend)} if trend else {}
+    entry |= {"search": dict(search)} if search else {}
     kept = [one for one in _entries(job_folder) if any(one.get(key) != entry[key] for key in same)]
     try:
         process.write_json(job_folder / SCHEDULER / FORKS, {"forks": [*kept, {**entry, "runs": list(order)}]})
@@ -96,6 +99,11 @@ def recall(job_folder: Path, fork: int | None = None, notebook: str | None = Non
         from .of_queue import claims
 
         return Board(lambda: claims.runs(job_folder, queue))
+    if found and found[0].get("search"):
+        from .board import Board
+        from .search import found as of_search
+
+        return Board(lambda: of_search.members(job_folder, found[0]))
     if found:
         return board(job_folder, [int(index) for index in found[0]["runs"]])
     # Folders that came from elsewhere without that record: their own say it.

@@ -24,7 +24,7 @@ _ANEW = 30.0
 """Seconds after which everything is read anew."""
 _FRESH = 2.0
 """What changed so few seconds ago may change again without another time of change."""
-_STILL = frozenset({"done", "failed", "killed", "cancelled"})
+_STILL = frozenset({"done", "stopped", "failed", "killed", "cancelled"})
 
 
 class Looks:
@@ -46,11 +46,12 @@ class Looks:
     def statuses(self) -> list[tuple[Run, Status]]:
         """Return each run with how it stands."""
         now = time.time()
-        if time.monotonic() >= self._next or any(_changed(job) != at for job, at in self._jobs.items()):
-            self._still.clear()
+        if (anew := time.monotonic() >= self._next) or any(_changed(job) != at for job, at in self._jobs.items()):
             # Paths as text: this goes through all of them twice a second.
             self._runs = [(str(run.folder), run) for run in self._find()]
             self._jobs = {job: _changed(job) for job in {os.path.dirname(folder) for folder, _ in self._runs}}
+        if anew:
+            self._still.clear()
             self._next = time.monotonic() + _ANEW
             return [self._look(folder, run, _changed(folder), now) for folder, run in self._runs]
         return [self._again(folder, run, now) for folder, run in self._runs]

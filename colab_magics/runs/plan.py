@@ -17,8 +17,8 @@ from ..payloads import code
 from ..payloads.base import NOTEBOOK, Owner, kind_of
 from ..records import metrics
 from ..records.names import folder_name, number_of
+from ..records.plain import linked
 from ..records.run import LOCAL, Run, runs_of
-from ..records.schema import linked
 from ..records.status import ENDED, Status
 from ..units import show_time
 
@@ -327,7 +327,7 @@ def count_phases(statuses: Sequence[tuple[Run, Status]]) -> str:
     counts: dict[str, int] = {}
     for _, status in statuses:
         counts[status.phase] = counts.get(status.phase, 0) + 1
-    order = ("done", "running", "waiting", "failed", "killed", "interrupted", "cancelled", "unreadable")
+    order = ("done", "stopped", "running", "waiting", "failed", "killed", "interrupted", "cancelled", "unreadable")
     return ", ".join(f"{counts[phase]} {phase}" for phase in order if phase in counts) or "no runs"
 
 

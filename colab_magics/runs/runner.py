@@ -29,7 +29,7 @@ from ..kernels.journal import AGAIN, GONE
 from ..mirror import state as syncs
 from ..payloads import payload_of
 from ..payloads.base import Payload
-from ..records import lock
+from ..records import lock, metrics
 from ..records.names import LOG, STATE
 from ..records.run import Run
 from ..records.status import HEARTBEAT
@@ -291,11 +291,12 @@ def execute(folder: Path) -> int:
             error = _took_too_long(killer.too_long, error)
         killer.end_payload()
         phase = "killed" if killer.asked.is_set() else "failed" if error else "done"
+        phase = "stopped" if phase == "done" and metrics.is_stopped(folder, run.attempt) else phase
         if raw.lost:
             state.note(f"{run.id}: {raw.lost:,} bytes of {LOG} were not written: {raw.why}.")
         state.end(phase, killer.asked.is_set, error=error, **({} if phase == "killed" else _hand_over(folder)))
         _tell_the_end(folder)
-        return {"done": 0, "failed": 1, "killed": 2}[phase]
+        return {"done": 0, "stopped": 0, "failed": 1, "killed": 2}[phase]
 
 
 def _hand_over(folder: Path) -> dict[str, Any]:

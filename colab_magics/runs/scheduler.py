@@ -27,8 +27,8 @@ from ..queues.addresses import shown
 from ..records import lock as locks
 from ..records import schema
 from ..records.names import DRAIN, LOG, PLAN, SCHEDULER, STATE
+from ..records.plain import linked
 from ..records.run import Run, runs_of
-from ..records.schema import linked
 from ..records.status import ENDED
 from ..units import count, seconds
 from . import pausing, submitted
@@ -176,6 +176,11 @@ def check_addable(job_folder: Path, feed: Feed, engine: str, options: Mapping[st
             "Wait for them (%jobs watch), or use another job: %project job=NAME",
         )
     had = {**dataclasses.asdict(Feed()), **(plan.get("feed") or {})}
+    if plan.get("search"):
+        raise Busy(
+            f"The runs of {job_folder.name} are chosen by a search, and no others can stand beside them.",
+            "Wait for them (%jobs watch), or use another job: %project job=NAME",
+        )
     differ = [
         f"{name}={value}"
         for name, value in dataclasses.asdict(feed).items()
@@ -243,6 +248,7 @@ def start(
     adopt: Sequence[Path] = (),
     begun: Begun | None = None,
     queue: Table | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> int:
     """Start the scheduler of a job and hand the lock over.
 
@@ -270,6 +276,8 @@ def start(
         What was started for it; the caller closes its files afterwards.
     queue : Table, optional
         The queue that it takes runs from, in place of `folders`.
+    search : mapping, optional
+        What it is to choose runs by, after `folders`; see `colab_magics.runs.search`.
 
     Returns
     -------
@@ -291,6 +299,8 @@ def start(
     begun = begun or Begun()
     plan["begun"] = begun.notes
     plan["secrets"] = list(secrets)
+    if search is not None:
+        plan["search"] = dict(search)
     if queue is not None:
         plan |= {"queue": shown(queue.address), "watch": queue.watch}
     try:

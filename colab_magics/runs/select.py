@@ -14,7 +14,7 @@ from ..records.names import RECORD, STATE
 from ..records.run import Run, runs_of
 from ..units import indices
 
-PHASES = ("failed", "running", "done", "interrupted", "killed", "waiting", "cancelled", "unreadable")
+PHASES = ("failed", "running", "done", "stopped", "interrupted", "killed", "waiting", "cancelled", "unreadable")
 """Words that name runs by how they stand."""
 _INDICES = re.compile(r"[\d\s,–-]*\d[\d\s,–-]*")
 

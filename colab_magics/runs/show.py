@@ -13,9 +13,9 @@ from typing import Any
 
 from ..errors import NotFound
 from ..payloads import payload_of
-from ..records import metrics, notes, schema
+from ..records import metrics, notes, plain
+from ..records.plain import linked
 from ..records.run import LOCAL, Run
-from ..records.schema import linked
 from ..records.status import ENDED
 from ..ui import links
 from ..units import show_seconds, show_size, show_time, without_controls
@@ -193,7 +193,7 @@ def _log(run: Run, start: int = 0) -> bytes:
     if linked(run.folder):
         return b""
     try:
-        return schema.read_bytes(run.log, start=start) or b""
+        return plain.read_bytes(run.log, start=start) or b""
     except OSError as error:
         return f"{run.log} cannot be read: {error.strerror}\n".encode() if not start else b""
 

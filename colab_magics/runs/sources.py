@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..records.names import PLAN, SCHEDULER, number_of
@@ -27,6 +27,8 @@ class Source(ABC):
     """What the user is to know when it has come to its end."""
     soon: bool = False
     """Whether runs may come in a moment."""
+    learns: bool = False
+    """Whether what comes next depends on how others have ended: what has ended is settled before."""
     drained: bool = False
     """Whether it was told to give no more runs."""
 
@@ -44,6 +46,10 @@ class Source(ABC):
     @abstractmethod
     def exhausted(self) -> bool:
         """Whether there is nothing more to take, now and later."""
+
+    def losing(self) -> Mapping[Path, str]:
+        """Return why runs are to end early that are being executed, by their folders."""
+        return {}
 
     @abstractmethod
     def cancel(self, reason: str) -> None:

@@ -120,7 +120,7 @@ def judge(run: Run, engine: Engine, submission: Submission) -> None:
     A runner that was told to end says that it was killed, and knows neither by whom nor why.
     """
     phase = (run.state() or {}).get("phase")
-    if run.verdict() is not None or phase == "done":
+    if run.verdict() is not None or phase in ("done", "stopped"):
         return
     word, why = engine.verdict(submission)
     if why or phase not in ENDED:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import session
-from ..errors import InvalidInput
 from ..units import count, indices, seconds, words
 from ..units import goal as checked_goal
-from . import bare, body, call_only, fork_queue, runtime
+from . import bare, body, call_only, fork_cells, fork_queue, fork_search, runtime
 
 if TYPE_CHECKING:
     from ..checkout.project import Project
     from ..payloads.code import Cell
-    from ..payloads.forks import Fork
-    from ..payloads.notebook_draft import NotebookDraft
     from ..runs.board import Board
     from ..runs.plan import Plan
+    from ..runs.search.start import Search
     from ..runs.submit import Order
     from ..ui import UI, Notebook, Table
     from .fork_queue import Asked
@@ -35,13 +32,14 @@ def fork(
     *,
     n: int | None = None,
     runs: str | None = None,
+    search: int | None = None,
     only: str | None = None,
     first: int = 0,
     done_file: str | None = None,
     workers: str = "auto",
     gpus: str | float | None = None,
     start: Literal["cold", "warm", "live"] = "cold",
-    seed: Literal["keep"] | None = None,
+    seed: str | None = None,
     on: str = "local",
     time: str | None = None,
     cell_time: str | None = None,
@@ -49,10 +47,13 @@ def fork(
     max_failures: int | None = None,
     goal: str | None = None,
     trend: str | None = None,
+    sampler: Literal["tpe", "random", "qmc", "cma", "grid"] | None = None,
+    stop: Literal["early", "median", "hyperband"] | None = None,
+    patience: int | None = None,
     resume: Literal["keep", "rerun"] | None = None,
     then: Literal["stop", "continue"] | None = None,
     try_: str | None = None,
-    here: int | None = None,
+    here: str | int | None = None,
     notebook: str | None = None,
     watch: bool = False,
     detach: bool = False,
@@ -86,6 +87,13 @@ def fork(
     ``%fork runs=URL`` takes its runs from a table that other machines take theirs from, too, each run once, until none
     is left (see ``%queue``). A row is a run: its columns are the parameters, and its folder is called by its name.
 
+    ``%%fork search=60 goal=min:loss`` chooses the values of each next run by what the others have reported (Optuna)::
+
+        lr: loguniform(1e-5, 1e-1)  # also uniform, int, logint; with steps: uniform(0, 1, step=0.1)
+        size: choice(small, large)
+        when: {size: large, dropout: uniform(0, 0.5)}   # a parameter of these runs alone
+        first: [{lr: 1e-3, size: small}]                # points to begin with
+
     A run that finished is kept when the line is executed again; one that still runs is watched; one that did not finish
     goes on in its own folder; values that are new get new folders. ``i_sub_job`` counts from 0 among the runs of
     ``n=``; a grid's are numbered as their folders. When the code of the cells, or of modules of the project that they
@@ -102,6 +110,8 @@ def fork(
     runs : str, optional
         Take the runs from this queue: a file, ``postgresql://…``, the link of a Google Sheet. ``i_sub_job`` is then a
         number made from the run's name, the same on every machine.
+    search : int, optional
+        How many runs a search has, with those of earlier calls. Runs that finished, failed or were stopped early count.
     only : str, optional
         Execute these alone, by their ``i_sub_job``: ``3,7-9``.
     first : int, default 0
@@ -123,24 +133,36 @@ def fork(
         their memory until it writes to it. The notebook's threads are not in it, open files and connections are shared,
         and once a cell has used a GPU it is refused. Runs can be started so until all have ended well, or this kernel
         has ended and no run is left.
-    seed : {"keep"}, optional
-        With ``start=live``, leave the random generators as they are here: all runs draw the same numbers. By default
+    seed : str, optional
+        Of a search: a number; with the same one, and one worker, it chooses the same points. ``keep``: with
+        ``start=live``, leave the random generators as they are here: all runs draw the same numbers. By default
         Python's, numpy's and torch's global ones are seeded for each run, from their state here and the run's index.
     on : str, default "local"
         The engine: where runs execute. ``local`` is this machine, ``ssh:gpu1,gpu2`` are others that ssh reaches,
         ``slurm`` is the cluster on whose login node this is, ``slurm@login`` one that ssh reaches,
         ``kubernetes`` is the cluster that ``kubectl`` asks.
     time, cell_time : str, optional
-        How long a run, and a cell, may take: ``2h``. For ever by default. A run that takes longer has failed.
+        How long a run, and a cell, may take: ``2h``. For ever by default. A run that takes longer has failed. ``time``
+        of a search is that in all: after it no other run is started.
     retries : int, default 0
         How often a run that failed is executed again.
     max_failures : int, optional
         When so many runs have failed, no other is started. The notebook goes on to ``%join`` with those that failed
         marked as such, instead of ending with an error.
     goal : str, optional
-        What the runs are to reach of a metric that they report: ``min:loss``, ``max:acc``. Tables mark the best run.
+        What the runs are to reach, of a metric that they report: ``min:loss``, ``max:accuracy``. Tables mark the best
+        run that has finished. A search minimises or maximises it; with several (``min:loss,max:accuracy``) it looks for
+        runs that none is better than in all of them.
     trend : str, optional
         The metrics whose course tables draw beside them: ``loss,acc``. By default the goal's, else the first.
+    sampler : {"tpe", "random", "qmc", "cma", "grid"}, optional
+        How a search chooses: ``tpe`` by default.
+    stop : {"early", "median", "hyperband"}, optional
+        With ``search=``, a run that cannot win ends at its next ``report(step=…)``, and is no failure. ``hyperband``,
+        which ``early`` means, lets the better third go on each time that runs have taken three times as many steps;
+        ``median`` stops what is worse than half of the others were at that step.
+    patience : int, optional
+        With ``search=``, choose no other run after so many that were not better than the best.
     resume : {"keep", "rerun"}, optional
         What to do with finished runs whose code changed since. ``rerun`` executes all runs of this call anew: the old
         folders move aside, nothing is deleted.
@@ -152,7 +174,8 @@ def fork(
         The first run goes alone; the others start when it has ended well, or has lived so long: ``--try 60s``.
     here : int, optional
         Start nothing: this notebook becomes the run of that ``i_sub_job``, to debug it. The folder of a run that is
-        done stays as it is and ``data_job`` is another one beside it; ``resume=keep`` uses the run's own.
+        done stays as it is and ``data_job`` is another one beside it; ``resume=keep`` uses the run's own. ``best`` is
+        the best run of a search.
     notebook : str, optional
         The notebook to run, where it is not this one or cannot be found by itself. It is this one when the cell that
         is being executed stands in it.
@@ -197,12 +220,13 @@ def fork(
     from ..payloads import forks
     from ..payloads.notebook_draft import NotebookDraft
     from ..runs import joined, plan, submit, which_job
-    from ..runs.grid import asked_for
     from ..runs.scheduler import Feed
 
     how = (watch, colab_terms, credentials)
     of = fork_queue.asked(runs, how, grid=grid, n=n, only=only, first=first, done_file=done_file, here=here)
-    points, names = ([], []) if of is not None else asked_for(grid, n, yes=yes)
+    elsewhere = {"runs": runs, "n": n, "only": only, "first": first, "done_file": done_file}
+    wanted = fork_search.asked(search, grid, goal, (sampler, seed, stop, patience), time, **elsewhere)
+    points, names, time, seed = fork_search.or_else(wanted, of, grid, n, time, seed, yes=yes)
     said = str(workers) != "auto"
     engine, current = open_engine(on, options), _prepared(ui.notebook(notebook))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
@@ -231,32 +255,31 @@ def fork(
         secrets=shell.secrets,
         workers=at_once if said else None,
         resources=machine,
-        goal=checked_goal(goal),
+        goal=checked_goal(goal) if wanted is None or len(wanted.rules.goals) == 1 else "",
         trend=words(trend),
     )
-    place = mine if current.current else _place_here(ui)
-    joins = _check_cells(draft, place, names, then)
+    place = mine if current.current else fork_cells.place_here(ui)
+    joins = fork_cells.check_cells(draft, place, names, then)
     _check_end(project, joins, then, wanted=end_runtime, waits=not (detach or here is not None))
     if here is not None:
-        _be_here(ui, order, count(here, name="here", least=0))
+        _be_here(ui, *fork_search.here(order, wanted, str(here)))
         return None
     if dry_run:
-        return fork_queue.preview(order, of)
+        return fork_queue.preview(order, of) if wanted is None else fork_search.preview(order, wanted)
     shell.run_here = None
-    if start == "live":
-        ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
     if hint := which_job.of_former_name(project, current, draft.hashes):
         ui.say(hint)
-    board, all_of_it = _start(ui, order, machine.note, of)
+    board, all_of_it = _start(ui, order, machine.note, of, wanted)
     if joins is not None:
-        _skip(ui, place, joins, here=of is None)
+        fork_cells.skip(ui, place, joins, here=of is None)
     shell.forked.append(joined.Forked(joins, all_of_it))
     if detach:
-        return _detached(ui, board, project, current)
-    tolerant = then == "continue" or (max_failures is not None and joins is not None)
+        return _detached(ui, board, project, current, "The queue's" if wanted is None else "The search's")
+    tolerant = then == "continue" or wanted is not None or (max_failures is not None and joins is not None)
     fork_queue.watching(ui, board, project, order, of, tolerant=tolerant)
+    fork_search.tell(ui, board, wanted)
     if joins is None:
-        _without_join(ui, current, then, _end(board, mine), end_runtime=end_runtime)
+        _without_join(ui, current, then, fork_cells.end(board, mine), end_runtime=end_runtime)
     return board
 
 
@@ -273,12 +296,16 @@ def _prepared(notebook: Notebook) -> Notebook:
     return replace(notebook, content=forks.prepare(notebook.content))
 
 
-def _start(ui: UI, order: Order, note: str, of: Asked | None) -> tuple[Board, Board]:
+def _start(ui: UI, order: Order, note: str, of: Asked | None, search: Search | None) -> tuple[Board, Board]:
     """Start the runs; returns those to watch, and those that ``%join`` returns."""
     from ..runs import joined, submit
 
+    if order.draft.start == "live":
+        ui.skip_nothing()  # what an earlier %fork skips here, its runs execute
     if of is not None:
         return (fork_queue.start(order, of),) * 2
+    if search is not None:
+        return (fork_search.start(ui, order, search),) * 2
     board, made = submit.submit(order)
     _say(ui, order.job_folder.name, made, note)
     return board, joined.board(order.job_folder, made.order, made.keep)
@@ -327,16 +354,6 @@ def _say(ui: UI, job: str, made: Plan, note: str) -> None:
         )
 
 
-def _end(board: Board, mine: Fork) -> str:
-    """Say how the runs ended, and why the notebook ends here."""
-    from ..runs import watching
-
-    below = "The cells below belong to the runs"
-    if (after := mine.before_next) is not None:
-        below += f", up to the next %fork (cell {after.number}); a %join above it lets this notebook go on there"
-    return f"{watching.summary(board)} {below}."
-
-
 def _workers_that_fit(ui: UI, wanted: int, *, fixed: bool) -> int:
     """Compare the workers with the free memory: what was asked for stays, what we choose fits."""
     from ..kernels.live import workers_that_fit
@@ -349,51 +366,15 @@ def _workers_that_fit(ui: UI, wanted: int, *, fixed: bool) -> int:
     return wanted if fixed else fit
 
 
-def _place_here(ui: UI) -> Fork:
-    """Find the line in this notebook that forks another one: the cells up to its ``%join`` are left out here, too."""
-    from ..payloads import forks
-
-    if (own := ui.notebook_as_saved()) is not None:
-        # Where it cannot be told which line it is, nothing is left out.
-        with suppress(InvalidInput):
-            return forks.the(forks.prepare(own.content), own.running)
-    return forks.NOWHERE
-
-
-def _check_cells(draft: NotebookDraft, place: Fork, names: Sequence[str], then: str | None) -> Cell | None:
-    """Check the notebook against the parameters; return the cell at which the main notebook goes on."""
-    from ..payloads import checks
-    from ..payloads.code import as_python
-
-    if names:
-        checks.check_parameters(draft.program.content, draft.fork, names)
-    if then == "stop" or place.join is None:
-        return None
-    tree = as_python(place.rest)
-    if tree is None or tree.body:
-        raise InvalidInput(
-            "Code stands below %fork in its own cell: this notebook cannot skip half a cell on its way to %join.",
-            "Put that code into a cell of its own.",
-        )
-    return place.join
-
-
 def _cwd(current: Notebook) -> Path:
     """Folder in which a fresh kernel of the notebook starts."""
     return current.path.parent if current.path is not None else session.current().start_folder
 
 
-def _skip(ui: UI, place: Fork, joins: Cell, *, here: bool) -> None:
-    """Skip the runs' cells in this notebook; `here` is whether it could execute them as one of the runs."""
-    between = [(cell.id, cell.source) for cell in place.between]
-    hint = "%fork here=0 makes this notebook a run" if here else ""
-    ui.skip(between, (joins.id, joins.source), place.ids, hint)
-
-
-def _detached(ui: UI, board: Board, project: Project, current: Notebook) -> Board:
+def _detached(ui: UI, board: Board, project: Project, current: Notebook, whose: str) -> Board:
     job = project.job
     board.notes.append(f"%jobs watch {job} shows the runs, %jobs kill {job} ends them.")
     if current.current:
-        which = "The queue's" if board.waits_for_more() else str(len(board))
+        which = whose if board.waits_for_more() else str(len(board))
         ui.stop(f"{which} runs go on by themselves. {board.notes[-1]}")
     return board

@@ -114,21 +114,26 @@ def the(word: str) -> Run:
 
 
 def of_a_queue(ids: Sequence[str], *, every_job: bool = False) -> Board | None:
-    """Return the runs of a job that takes them from a queue now, with those that will come; None for other words."""
+    """Return a job's runs with those that its scheduler will take or choose; None for other words."""
     from ..runs.of_queue import sweep
 
     found = choices(ids, every_job=every_job)
-    if len(found) != 1 or found[0].which or not (queue := sweep.taken_from(found[0].job_folder)):
+    if len(found) != 1 or found[0].which:
         return None
-    return sweep.board(found[0].job_folder, queue)
+    job = found[0].job_folder
+    if sweep.is_searched(job):
+        from ..runs.search import start
+
+        return start.of_job(job)
+    return sweep.board(job, queue) if (queue := sweep.taken_from(job)) else None
 
 
 def drain(ids: Sequence[str], *, every_job: bool = False) -> list[str]:
-    """Have whole jobs that are named take no more runs from their queues; returns a line for each."""
+    """Have whole jobs that are named take no more runs from queues and searches; returns a line for each."""
     from ..runs.of_queue import sweep
 
     return [
-        f"No more runs are claimed from {queue}."
+        f"No more runs are taken from {queue}."
         for choice in choices(ids, every_job=every_job)
         if not choice.which and (queue := sweep.drain(choice.job_folder, "killed by %jobs kill"))
     ]

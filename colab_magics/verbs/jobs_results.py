@@ -153,7 +153,8 @@ def plot(
     Parameters
     ----------
     metric : str
-        Its name, such as ``loss``; several as ``loss,accuracy``. Without one it lists what there is.
+        Its name, such as ``loss``; several as ``loss,accuracy``. Without one it lists what there is. Of a search also
+        ``importance``, ``history``, ``slice`` and ``parallel``: what its goal depends on.
     *ids, all : str, bool
         See ``%jobs``.
     x : str, default "step"
@@ -183,6 +184,8 @@ def plot(
     """
     from ..runs import plots
     from ..runs.plots import reading
+    from ..runs.search import charts
+    from ..runs.search.found import is_of_search
     from . import jobs_here as here
 
     ui = session.current().ui
@@ -195,6 +198,10 @@ def plot(
         )
     runs = here.meant(ids, every_job=all)
     with ui.progress("reading metrics"):
-        return plots.Plot(
-            reading.drawings(runs, metric, x=x, over=over, log=log or "", parallel=parallel), library, note
-        )
+        if metric in charts.WORDS and any(map(is_of_search, runs)):
+            if parallel or x != "step" or over:
+                raise InvalidInput(f"{metric} of a search has axes of its own.", "Leave x=, over= and --parallel out.")
+            drawn = charts.draw(runs, metric, log or "")
+        else:
+            drawn = reading.drawings(runs, metric, x=x, over=over, log=log or "", parallel=parallel)
+        return plots.Plot(drawn, library, note)

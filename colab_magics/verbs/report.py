@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .. import session
 from ..records import metrics
-from ..records.names import METRICS
+from ..records.names import METRICS, STOP
+from ..records.run import Run
 
 
 def report(**values: Any) -> None:
@@ -14,6 +18,9 @@ def report(**values: Any) -> None:
 
     ``%jobs`` shows the last values, ``%jobs plot loss`` draws them, ``%jobs table`` puts them beside the parameters. In
     a notebook that is no run nothing is kept; it says so once.
+
+    In a run of ``%fork search= stop=early`` that cannot win, a report with a step does not return: it ends the run, as
+    ``%stop`` does. What it raises is no ``Exception``; ``with`` and ``finally`` are done, and what was saved is kept.
 
     Parameters
     ----------
@@ -37,6 +44,19 @@ def report(**values: Any) -> None:
     except OSError as error:
         # A full disk must not end a training for the sake of a chart.
         _say_once(f"⚠ report() cannot write {folder / METRICS}: {error.strerror}. Metrics are lost.")
+    if metrics.STEP in reported and session.run_folder() is not None:
+        _end_if_told(folder, reported)
+
+
+def _end_if_told(folder: Path, reported: Mapping[str, Any]) -> None:
+    """End the run where its search has seen that it cannot win."""
+    if not os.path.lexists(folder / STOP) or not (why := Run.look(folder).why_stopped()):
+        return
+    try:
+        metrics.write(folder, {metrics.STEP: reported[metrics.STEP], "values": {}, metrics.STOPPED: True})
+    except OSError:
+        return  # nobody could tell it from one that has finished
+    session.current().ui.stop(f"stopped early at step {reported[metrics.STEP]:.12g}: {why}")
 
 
 def _say_once(text: str) -> None:

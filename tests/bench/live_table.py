@@ -1,7 +1,7 @@
 """What the live table of five hundred runs costs: processor time of the notebook's kernel, and bytes to the front end.
 
-``python tests/bench/live_table.py [RUNS] [SECONDS]``. Four runs move, twice a second, and a run ends each second; the
-others wait or are done.
+``python tests/bench/live_table.py [RUNS] [SECONDS] [search]``. Four runs move, twice a second, and a run ends each
+second; the others wait or are done. Of a search none waits: a new one is made when one has ended.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from runs.folders import leave_run  # noqa: E402 (the paths come first)
 
 from colab_magics import process  # noqa: E402
 from colab_magics.faces import notebook_ui  # noqa: E402
-from colab_magics.records.names import METRICS, STATE, folder_name  # noqa: E402
+from colab_magics.records.names import FORKS, METRICS, RECORD, SCHEDULER, STATE, folder_name  # noqa: E402
 from colab_magics.records.run import runs_of  # noqa: E402
 from colab_magics.runs import scheduler  # noqa: E402
 from colab_magics.runs.board import Board  # noqa: E402
+from colab_magics.runs.goal import Goal  # noqa: E402
+from colab_magics.runs.search import found  # noqa: E402
+from colab_magics.runs.search.start import SearchBoard  # noqa: E402
 
 SHARE, BYTES = 0.02, 100_000
 MOVING = 4
@@ -44,7 +47,7 @@ class Watched(notebook_ui.NotebookUI):
         return Path.cwd()
 
 
-def main(runs: int = 500, seconds: float = 20.0) -> None:
+def main(runs: int = 500, seconds: float = 20.0, kind: str = "") -> None:
     """Measure and print."""
     sent: list[int] = []
     notebook_ui._Display.__init__ = lambda self: None  # type: ignore[assignment, method-assign]
@@ -54,14 +57,24 @@ def main(runs: int = 500, seconds: float = 20.0) -> None:
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder, "data_job", "many")
         reports = [{"loss": 1 / (1 + i), "acc": i / 50, "step": i} for i in range(50)]
-        for index in range(runs):
-            phase = "done" if index < runs // 5 else "running" if index < runs // 5 + MOVING else None
+        is_search = kind == "search"
+        done_first = runs if is_search else runs // 5
+        for index in range(runs + MOVING * is_search):
+            phase = "done" if index < done_first else "running" if index < done_first + MOVING else None
             given = {"lr": 10 ** -(index % 5), "size": index, "name": "a word or two"}
             alive = {"alive": True, "started": time.time()} if phase == "running" else {}
+            alive |= {"fork": 1, "search": {"number": index}} if is_search else {}
             leave_run(job, index, phase, parameters=given, reports=reports if phase else None, **alive)  # type: ignore[arg-type]
-        mover = multiprocessing.get_context("fork").Process(target=_move, args=(job, runs // 5), daemon=True)
+        mover = multiprocessing.get_context("fork").Process(target=_move, args=(job, done_first), daemon=True)
         mover.start()
-        board, done = _Fed(lambda: runs_of(job)), threading.Event()
+        board: _Fed | _FedSearch = _Fed(lambda: runs_of(job))
+        if is_search:
+            space = {"lr": [10**-n for n in range(5)], "size": "int(0, 100000)", "name": "a word or two"}
+            entry = {"notebook": "train.ipynb", "notebook_path": None, "fork": 1, "search": space, "goal": "min:loss"}
+            (job / SCHEDULER).mkdir(exist_ok=True)
+            process.write_json(job / SCHEDULER / FORKS, {"forks": [{**entry, "runs": []}]})
+            board = _FedSearch(lambda: found.members(job, entry), goal=Goal("min", "loss"))
+        done = threading.Event()
         board.over = done
         watcher = threading.Thread(target=board.watch, args=(Watched(),))
         watcher.start()
@@ -91,6 +104,10 @@ class _Fed(Board):
         return True
 
 
+class _FedSearch(_Fed, SearchBoard):
+    """The same of a search."""
+
+
 def _move(job: Path, first: int) -> None:
     """Be a scheduler, and four runs: they report twice a second, and the oldest of them ends each second."""
     with scheduler.taken(job):
@@ -105,6 +122,13 @@ def _move_on(job: Path, first: int) -> None:
             with open(folder / METRICS, "a") as stream:
                 stream.write(json.dumps(line) + "\n")
         if count % 2:
+            if not (new := job / folder_name(first + MOVING)).exists():
+                record = process.read_json(folders[0] / RECORD) or {}
+                made = job / SCHEDULER / new.name
+                made.mkdir(parents=True)
+                again = {"index": first + MOVING, "search": {"number": first + MOVING}}
+                process.write_json(made / RECORD, {**record, **again})
+                made.rename(new)
             state = process.read_json(folders[0] / STATE) or {}
             process.write_json(folders.pop(0) / STATE, {**state, "phase": "done", "ended": time.time()})
             first += 1
@@ -118,4 +142,4 @@ def _met(good: bool) -> str:
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in sys.argv[1:3]))
+    main(*(int(word) for word in sys.argv[1:3]), *sys.argv[3:4])

@@ -12,10 +12,11 @@ from runs.notebooks import write_notebook
 
 from colab_magics import fork, jobs, process, submit
 from colab_magics.checkout.project import Project
+from colab_magics.engines import open_engine
 from colab_magics.errors import InvalidInput, RunsFailed
 from colab_magics.records.names import SCHEDULER
 from colab_magics.records.run import Run, runs_of
-from colab_magics.runs import scheduler
+from colab_magics.runs import scheduler, submitted
 
 COUNT = "open({count!r}, 'a').write(f'{{i_sub_job}} ')"
 UNTIL_GO = """
@@ -105,6 +106,37 @@ class EngineSuite:
         (tmp_path / "go").touch()
         fork(n=2, on=on, notebook=notebook)
         assert self.phases(project) == ["done", "done"]
+
+    def test_a_run_that_is_stopped_early_is_no_failure(self, on: str, project: Project) -> None:
+        steps = "for step in range(3000):\n    colab_magics.report(step=step, loss=1.0)\n    time.sleep(0.02)"
+        cell = f"import colab_magics, time\n{steps}\nopen(data_job + '/result.txt', 'w').close()"
+        notebook = str(write_notebook(project.root / "a.ipynb", cell))
+        fork(n=1, on=on, notebook=notebook, detach=True)
+        run = poll(lambda: next(iter(runs_of(project.data_job)), None))
+        poll(lambda: "loss" in (run.folder / "metrics.jsonl").read_text(), timeout=60)
+        submission = submitted.known(run)
+        assert submission is not None
+        if not (softly := open_engine(on).stop_early(submission, "it could not win")):
+            run.judge("stopped", "it could not win")
+        poll(lambda: self.phases(project) == ["stopped"], timeout=60)
+        assert run.status().text.startswith("stopped early"), run.status()
+        poll(lambda: not scheduler.is_running(project.data_job), timeout=60)
+        assert not (run.folder / "result.txt").exists()
+        assert run.notebook.exists() or not softly
+        fork(n=1, on=on, notebook=notebook)
+        assert [(one.attempt, one.status().phase) for one in runs_of(project.data_job)] == [(1, "stopped")]
+
+    @pytest.mark.long
+    def test_a_search_learns_from_the_runs_there(self, on: str, project: Project) -> None:
+        optuna = pytest.importorskip("optuna", reason="extra [search]")
+        notebook = write_notebook(project.root / "a.ipynb", "import colab_magics\ncolab_magics.report(loss=x * x)")
+        words = {"search": 3, "goal": "min:loss", "sampler": "tpe", "seed": "2", "workers": "1"}
+        fork({"x": "uniform(-1, 1)"}, on=on, notebook=str(notebook), **words)  # type: ignore[arg-type]
+        alone = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=2))
+        alone.optimize(lambda trial: trial.suggest_float("x", -1, 1) ** 2, 3)
+        runs = runs_of(project.data_job)
+        assert [run.parameters["x"] for run in runs] == [trial.params["x"] for trial in alone.trials]
+        assert [run.record["search"]["told"] for run in runs] == [[], [0], [1]], "each knew what the one before came to"
 
     def test_the_next_call_goes_on_with_what_a_lost_scheduler_has_left(
         self, on: str, project: Project, notebook: str, tmp_path: Path

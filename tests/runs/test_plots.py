@@ -219,7 +219,9 @@ def everything(series: int = 3) -> list[Lines | Parallel]:
         Lines("y", "x", [*means, Series("b", [1.0], [math.inf])], points=True, log="x"),
         Lines("y", "x", [Series("words", ["b", "$a$"], [1.0, 2.0], [0.1, 0.0], [2, 1])], points=True),
         Lines("y", "x", [Series("cloud", [1.0, 2.0], [1.0, 2.0])], points=True, joined=False),
+        Lines("y", "x", [Series("way", [1.0, 2.0], [1.0, 2.0]), Series("dots", [1.0, 2.0], [2.0, 1.0], alone=True)]),
         Parallel("m", ["x", HOSTILE[0], "m"], rows, log="y"),
+        Parallel("m", ["x", HOSTILE[0], "m"], [*rows, {**rows[0], "x": None, HOSTILE[0]: None}]),
     ]
 
 
@@ -233,6 +235,13 @@ def test_each_library_draws_everything(library: str) -> None:
     whole = plots.Plot(everything(40), library)
     assert whole.figure is not None
     assert len(whole._repr_mimebundle_()) > 1
+
+
+def test_parallel_coordinates_put_a_run_without_a_parameter_below_the_others() -> None:
+    rows = [{"run": str(i), "x": x, "m": float(i)} for i, x in enumerate((1, None, 3))]
+    places, marks = Parallel("m", ["x", "m"], rows).places("x")
+    assert places == pytest.approx([0.15, 0, 1])
+    assert [word for _, word in marks] == ["–", "1", "3"]
 
 
 def test_matplotlib_draws_what_was_reported_and_leaves_pyplot_alone(sweep: Project) -> None:

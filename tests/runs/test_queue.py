@@ -260,7 +260,7 @@ def test_a_killed_sweep_gives_back_what_has_not_begun(project: Project) -> None:
     poll(lambda: any(run.runner_lives() for run in runs_of(project.data_job)))
     board = jobs.kill(project.job)
     ended(project.data_job)
-    assert f"No more runs are claimed from {url}." in board.notes
+    assert f"No more runs are taken from {url}." in board.notes
     assert [rows(url)[name].status for name in "abcd"] == ["killed", "ready", "ready", "ready"]
     assert [rows(url)[name].attempts for name in "bcd"] == [0, 0, 0]
 

@@ -57,8 +57,10 @@ class Fault:
 class Running:
     """A container: a process, and what it has printed with the time of each line."""
 
-    def __init__(self, command: list[str], env: dict[str, str], cwd: Path) -> None:
+    def __init__(self, command: list[str], env: dict[str, str], cwd: Path, maps: list[tuple[Path, Object]]) -> None:
         self.lines: list[tuple[float, str]] = []
+        self.maps = maps
+        self.refresh()
         self.process = subprocess.Popen(
             command,
             env=env,
@@ -77,6 +79,14 @@ class Running:
         with self.process.stdout as stream:
             for line in stream:
                 self.lines.append((time.time(), line.decode("utf-8", "replace").rstrip("\n")))
+
+    def refresh(self) -> None:
+        """Have what was added to a config map in the folder where it is mounted, as a kubelet does: each file whole."""
+        for at, value in self.maps:
+            for key, text in (value.get("data") or {}).items():
+                if not (at / key).exists():
+                    (at / f"..{key}").write_text(text)
+                    (at / f"..{key}").rename(at / key)
 
     def ended(self) -> int | None:
         """Its exit status, once all that it printed was read; as a container runtime tells it."""
@@ -304,6 +314,7 @@ class KubernetesServer:
                 self.running[about["uid"]] = running
                 status["phase"] = "Running"
         elif status["phase"] == "Running" and running is not None:
+            running.refresh()
             if "deletionTimestamp" in about:
                 running.end(pod["spec"]["terminationGracePeriodSeconds"])
             code = running.ended()
@@ -351,6 +362,7 @@ class KubernetesServer:
                 if found is None:
                     return None
                 env[one["name"]] = found["stringData"][ref["key"]]
+        maps = []
         for mount in container["volumeMounts"]:
             if mount["name"] in claims:
                 # A claim is one folder for all; where a test says it, pods have it under the very name that they say.
@@ -361,8 +373,7 @@ class KubernetesServer:
             at = root / mount["mountPath"].lstrip("/")
             at.mkdir(parents=True, exist_ok=True)
             value = mounted.get(mount["name"], {})
-            for key, text in (value.get("data") or {}).items():
-                (at / key).write_text(text)
+            maps.append((at, value))
             for key, text in (value.get("binaryData") or {}).items():
                 (at / key).write_bytes(base64.b64decode(text))
 
@@ -374,7 +385,7 @@ class KubernetesServer:
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         env = {"HOME": str(self.home), "IPYTHONDIR": str(self.home / "ipython"), **env, "PATH": path}
         command = [here(expanded(part, values)) for part in (*container["command"], *container["args"])]
-        return Running(command, env, root)
+        return Running(command, env, root, maps)
 
 
 class Handler(BaseHTTPRequestHandler):

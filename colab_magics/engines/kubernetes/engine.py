@@ -363,6 +363,12 @@ class KubernetesEngine(Engine):
                 if (pod := pods.newest(found, index)) is not None and not pod["metadata"].get("deletionTimestamp"):
                     there_is.delete_pod(pod["metadata"]["name"])
 
+    def stop_early(self, run: Submission, why: str) -> bool:
+        """Tell its pod through the job's config map, which a node reads again within a minute or two; see `Engine`."""
+        ((context, namespace, name),) = submission.by_job([run])
+        self._cluster(context, namespace).change_map(f"{name}-runs", {there.stopped(run.key): why})
+        return True
+
     def log(self, run: Submission) -> str:
         """Return what the cluster says of a run's pod that did not come to an end of its own."""
         pod = self._pod(run)

@@ -22,7 +22,8 @@ from typing import Any, cast
 from ... import process
 from ...checkout.project import DATA_PROJECT, MARKER
 from ...errors import ColabMagicsError
-from ...records.names import LOG, METRICS, RECORD, STATE
+from ...records.names import LOG, METRICS, RECORD, STATE, STOP
+from ...records.run import Run
 from ...records.status import ENDED
 from ...transport import copying
 from ..base import Program
@@ -93,6 +94,11 @@ def cancelled(key: str) -> str:
     return f"cancelled-{mark(key)[:32]}"
 
 
+def stopped(key: str) -> str:
+    """Return the key of the config map that says why a run is to end at its next report."""
+    return f"stopped-{mark(key)[:32]}"
+
+
 def main() -> int:
     """Execute this pod's run; returns its exit status."""
     maps, work = Path(os.environ[MAPS_VARIABLE]), Path(os.environ[WORK_VARIABLE])
@@ -118,13 +124,21 @@ def main() -> int:
             os.kill(pid, signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, end)
-    telling, status = Telling(folder, way), None
+    telling, status, told = Telling(folder, way), None, maps / "runs" / stopped(one["key"])
     while status is None:
         status = _ended(pid, _EVERY)
         if status is None:
             telling.tell()
+            _stop_early(folder, told)
     telling.end()
     return 1 if status == 0 and not _did_well(folder) else status
+
+
+def _stop_early(folder: Path, told: Path) -> None:
+    """Have the run end at its next report, once the config map says so."""
+    if told.exists() and not (folder / STOP).exists():
+        with contextlib.suppress(OSError):  # on a full disk it is tried again
+            Run.load(folder).stop_early(told.read_text())
 
 
 def _folder(archive: Path, base: Path, about: Mapping[str, Any], one: Mapping[str, Any]) -> Path:
@@ -167,7 +181,7 @@ def _ended(pid: int, patience: float) -> int | None:
 
 
 def _did_well(folder: Path) -> bool:
-    return (process.read_json(folder / STATE) or {}).get("phase") == "done"
+    return (process.read_json(folder / STATE) or {}).get("phase") in ("done", "stopped")
 
 
 def bytes_of(path: Path) -> bytes:

@@ -52,6 +52,7 @@ class SlurmEngine(Engine):
     """
 
     Options = options.Options
+    reads_folders = True
 
     def __init__(self, where: str = "", options: Any = None) -> None:
         base.nothing_more("slurm", where)
@@ -384,4 +385,4 @@ def _beats(folder: Path) -> bool:
 def _without_slurm(run: Submission) -> Phase:
     """Tell how a run is doing while the controller does not answer; what ended by itself is not started again."""
     state = Run.look(run.folder).state() or {}
-    return base.ENDED if state.get("phase") in ("done", "failed") else base.UNKNOWN
+    return base.ENDED if state.get("phase") in ("done", "stopped", "failed") else base.UNKNOWN

@@ -316,6 +316,17 @@ class SshEngine(Engine):
         for name, answer in asked.items():
             result(name, answer)
 
+    def stop_early(self, run: Submission, why: str) -> bool:
+        """Tell its host; see `Engine`."""
+        by_host = self._by_host([run])
+        self._reach([run], by_host)
+        for name in by_host:
+            answer = self._hosts[name].ask("stop", key=run.key, why=why)
+            all_of([answer], _ASK_SECONDS)
+            result(name, answer)
+            return True
+        return False
+
     def wait(self, seconds: float) -> None:
         """Wait so long, or until something has happened at a host."""
         self._news.wait(seconds)

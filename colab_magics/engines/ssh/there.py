@@ -36,7 +36,7 @@ from ... import process
 from ...errors import ColabMagicsError, InvalidInput, NotFound
 from ...records import lock
 from ...records.names import PRELOAD, RECORD, REFERENCE, SCHEDULER, STATE
-from ...records.run import LOCAL
+from ...records.run import LOCAL, Run
 from ...relay import wire
 from ...session import CODE_VARIABLE
 from ...transport import copying
@@ -77,7 +77,7 @@ class There:
 
     QUESTIONS: ClassVar[Sequence[str]] = (
         *("hello", "settle", "code", "bring", "folder", "companions", "submit"),
-        *("find", "poll", "verdict", "fetch", "files", "stage", "cancel", "home_again"),
+        *("find", "poll", "verdict", "fetch", "files", "stage", "cancel", "stop", "home_again"),
     )
     """Methods that answer one."""
 
@@ -296,6 +296,11 @@ class There:
     def cancel(self, keys: list[str]) -> Answer:
         """End runs; what comes later under one of these keys is not started."""
         self.attempts.cancel(*keys)
+        return {}, []
+
+    def stop(self, key: str, why: str) -> Answer:
+        """Have a run end at its next report."""
+        Run.load(self._folder(key)).stop_early(why)
         return {}, []
 
     def home_again(self, keys: list[str], remove: bool) -> Answer:

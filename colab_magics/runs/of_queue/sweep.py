@@ -94,9 +94,14 @@ def taken_from(job_folder: Path) -> str:
     return str(last_plan(job_folder).get("queue") or "") if scheduler.is_running(job_folder) else ""
 
 
+def is_searched(job_folder: Path) -> bool:
+    """Whether a job's scheduler chooses its runs now."""
+    return bool(last_plan(job_folder).get("search")) and scheduler.is_running(job_folder)
+
+
 def drain(job_folder: Path, reason: str) -> str:
-    """Have a job's scheduler claim no more, and wait until it has heard that; returns the queue, if there is one."""
-    queue = taken_from(job_folder)
+    """Have a job's scheduler take no more runs, and wait until it has heard that; returns from where, if it does."""
+    queue = taken_from(job_folder) or ("its search" if is_searched(job_folder) else "")
     if queue:
         try:
             process.write_json(job_folder / SCHEDULER / DRAIN, {"note": reason}, durable=False)

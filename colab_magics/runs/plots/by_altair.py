@@ -44,7 +44,10 @@ def _lines(alt: Any, drawing: Lines, most: int) -> Any:
         columns = (one.x, finite(one.y), finite(low), finite(high))
         # Names may be the same, runs are not.
         name = one.label if sum(one.label == other.label for other in drawing.series) == 1 else f"{one.label} #{number}"
-        rows += [{"run": name, "x": x, "y": y, "low": a, "high": b} for x, y, a, b in zip(*columns, strict=True)]
+        rows += [
+            {"run": name, "x": x, "y": y, "low": a, "high": b, "alone": one.alone}
+            for x, y, a, b in zip(*columns, strict=True)
+        ]
     place = {"type": "log"} if "x" in drawing.log else {"type": "linear", "zero": False}
     x = (
         alt.X("x:N", title=drawing.x, sort=None)
@@ -58,6 +61,9 @@ def _lines(alt: Any, drawing: Lines, most: int) -> Any:
     y = alt.Y("y:Q", title=drawing.y, scale=scale)
     line = base.mark_line(point=drawing.points) if drawing.joined else base.mark_point(filled=True)
     shown = line.encode(y=y, tooltip=tips)
+    if any(one.alone for one in drawing.series):
+        dots = base.mark_point(filled=True).transform_filter("datum.alone").encode(y=y, tooltip=tips)
+        shown = shown.transform_filter("!datum.alone") + dots
     if any(one.counts for one in drawing.series):
         ends = {"y": alt.Y("low:Q", title=drawing.y, scale=scale), "y2": alt.Y2("high")}
         spread = base.mark_rule() if drawing.points else base.mark_area(opacity=0.2)

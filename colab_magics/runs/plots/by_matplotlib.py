@@ -49,8 +49,8 @@ def _lines(axes: Any, drawing: Lines) -> None:
         ys = [y if math.isfinite(y) else math.nan for y in one.y]
         style = {
             "color": f"C{number % 10}",
-            "linestyle": _DASHES[number // 10 % len(_DASHES)] if drawing.joined else "",
-            "marker": "o" if drawing.points or len(ys) == 1 else "",
+            "linestyle": _DASHES[number // 10 % len(_DASHES)] if drawing.joined and not one.alone else "",
+            "marker": "o" if drawing.points or one.alone or len(ys) == 1 else "",
             "linewidth": 1.5,
             "markersize": 4.5,
             "label": _plain(one.label),

@@ -55,7 +55,11 @@ def _lines(figure: Any, drawing: Lines, row: int, most: int) -> None:
     mode = "+".join([*(["lines"] if drawing.joined else []), *(["markers"] if drawing.points else [])]) or "lines"
     for number, one in enumerate(thin(one, each) for one in drawing.series):
         colour = _COLOURS[number % len(_COLOURS)]
-        how = {"mode": mode if len(one.y) > 1 else "markers", "name": _plain(one.label), "line": {"color": colour}}
+        how = {
+            "mode": "markers" if one.alone or len(one.y) == 1 else mode,
+            "name": _plain(one.label),
+            "line": {"color": colour},
+        }
         if drawing.points and one.counts:
             how["error_y"] = {"type": "data", "array": finite(one.spread)}
         xs = [str(x) if drawing.categories else x for x in one.x]

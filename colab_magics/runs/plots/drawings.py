@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ...records import metrics
 
 X = float | str
 _LABEL, _BAR, _MOST_ROWS = 60, 24, 200
+_NONE, _ABOVE = "–", 0.15
+"""What a run shows that lacks a parameter, and where the axis begins for the others."""
 
 
 class Drawing(Protocol):
@@ -38,6 +40,8 @@ class Series:
         Standard deviation at each point, 0 of a single value; empty where nothing was averaged.
     counts : sequence of int
         Of how many runs each point is the mean; empty as well.
+    alone : bool
+        Whether its points stand without a line even where lines are drawn.
     """
 
     name: str
@@ -45,11 +49,19 @@ class Series:
     y: Sequence[float]
     spread: Sequence[float] = ()
     counts: Sequence[int] = ()
+    alone: bool = False
 
     @property
     def label(self) -> str:
         """Its name as a legend shows it."""
         return metrics.one_line(self.name, width=_LABEL)
+
+    def only(self, kept: Sequence[int]) -> Series:
+        """Return it with these of its points."""
+        x, y = [self.x[i] for i in kept], [self.y[i] for i in kept]
+        spread = [self.spread[i] for i in kept] if self.spread else []
+        counts = [self.counts[i] for i in kept] if self.counts else []
+        return replace(self, x=x, y=y, spread=spread, counts=counts)
 
     @property
     def band(self) -> tuple[list[float], list[float]]:
@@ -155,15 +167,24 @@ class Parallel:
     def text(self) -> str:
         """Write the runs as rows, in the order of the metric."""
         cells = [["run", *map(metrics.one_line, self.axes)]]
-        cells += [[str(row["run"]), *(show(row[axis]) for axis in self.axes)] for row in self.rows[:_MOST_ROWS]]
+        cells += [
+            [str(row["run"]), *(_NONE if row[axis] is None else show(row[axis]) for axis in self.axes)]
+            for row in self.rows[:_MOST_ROWS]
+        ]
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
         lines = ["  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in cells]
         more = [f"… and {len(self.rows) - _MOST_ROWS} more"] if len(self.rows) > _MOST_ROWS else []
         return "\n".join([*lines, *more, *self.notes])
 
     def places(self, axis: str) -> tuple[list[float], list[tuple[float, str]]]:
-        """Return where each run crosses an axis, from 0 to 1, and marks to write there."""
+        """Return where each run crosses an axis, from 0 to 1, and marks to write there; without a value it is below."""
         values = [row[axis] for row in self.rows]
+        there = [row for row in self.rows if row[axis] is not None]
+        if len(there) < len(values):
+            places, marks = replace(self, rows=there).places(axis) if there else ([], [])
+            above = iter(_ABOVE + place * (1 - _ABOVE) for place in places)
+            marks = [(_ABOVE + place * (1 - _ABOVE), word) for place, word in marks]
+            return [0.0 if value is None else next(above) for value in values], [(0.0, _NONE), *marks]
         numbers = [number for value in values if (number := _number(value)) is not None]
         if len(numbers) < len(values):
             words = list(dict.fromkeys(map(show, values)))
@@ -173,10 +194,8 @@ class Parallel:
         low, high = min(scaled), max(scaled)
         half = high / 2 - low / 2
         places = [(value / 2 - low / 2) / half if half else 0.5 for value in scaled]
-        marks = {
-            show(value): place for value, place in sorted(zip(values, places, strict=True), key=lambda one: one[1])
-        }
-        some = list(marks.items())
+        ordered = sorted(zip(values, places, strict=True), key=lambda one: one[1])
+        some = list({show(value): place for value, place in ordered}.items())
         if len(some) > 6:
             some = [some[round(i * (len(some) - 1) / 5)] for i in range(6)]
         return places, [(place, word) for word, place in some]
@@ -217,10 +236,7 @@ def thin(series: Series, most: int) -> Series:
         chosen = {min(there, key=series.y.__getitem__), max(there, key=series.y.__getitem__)} if there else set()
         gap = next((i for i in share if not math.isfinite(series.y[i])), None)
         kept += sorted(chosen | ({gap} if gap is not None else set()))
-    parts = [
-        [values[i] for i in kept] if values else [] for values in (series.x, series.y, series.spread, series.counts)
-    ]
-    return Series(series.name, *parts)  # type: ignore[arg-type]
+    return series.only(kept)
 
 
 def _numbers(one: Series) -> dict[str, str]:

@@ -91,10 +91,11 @@ def _by_step(runs: Sequence[Run], reported: Reported, metric: str, over: Sequenc
     else:
         # One run, one line; its name is what `%jobs` calls it.
         series = [
-            Series(f"{run.id}  {show_parameters(run)}".strip(), *map(list, zip(*lines[run.folder], strict=True)))
+            Series(f"{run.id}  {show_parameters(run)}".strip(), [x for x, _ in points], [y for _, y in points])
             for run in there
+            if (points := lines[run.folder])
         ]
-    return _checked(Lines(metric, STEP if with_steps else "report", series, log, notes=notes))
+    return checked(Lines(metric, STEP if with_steps else "report", series, log, notes=notes))
 
 
 def _by_value(runs: Sequence[Run], metric: str, x: str, over: Sequence[str], log: str) -> Lines:
@@ -122,7 +123,7 @@ def _by_value(runs: Sequence[Run], metric: str, x: str, over: Sequence[str], log
         _groups([run for run, _, _ in there], [*over, own]) if is_parameter else [("", [run for run, _, _ in there])]
     )
     series = [_at_values(name, [of[run.folder] for run in group], mean=is_parameter) for name, group in groups]
-    return _checked(Lines(metric, x, series, log, points=True, joined=is_parameter, notes=notes))
+    return checked(Lines(metric, x, series, log, points=True, joined=is_parameter, notes=notes))
 
 
 def _value(row: Mapping[str, Any], metric: str) -> float | None:
@@ -225,7 +226,7 @@ def _silent(runs: Sequence[Run], there: Sequence[Run], what: str = "") -> list[s
     return _listed(f"Nothing reported of {what}" if what else "Nothing reported", silent)
 
 
-def _checked(drawn: Lines) -> Lines:
+def checked(drawn: Lines) -> Lines:
     """Check what a logarithmic axis needs; what it cannot show is left out, and said.
 
     Raises
@@ -245,8 +246,7 @@ def _checked(drawn: Lines) -> Lines:
             if not ("x" in drawn.log and not isinstance(x, str) and x <= 0) and not ("y" in drawn.log and y <= 0)
         ]
         lost += len(one.y) - len(good)
-        parts = [[values[i] for i in good] if values else [] for values in (one.x, one.y, one.spread, one.counts)]
-        kept += [Series(one.name, *parts)] if good else []  # type: ignore[arg-type]
+        kept += [one.only(good)] if good else []
     if not kept:
         raise InvalidInput(f"log={drawn.log}: nothing is above 0.", "Leave log= out.")
     notes = [*drawn.notes, f"Not on a logarithmic axis: {lost} values of 0 or less."] if lost else drawn.notes
