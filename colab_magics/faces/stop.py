@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from .. import session
-from .front_end import cell_id
+from .front_end import cell_id, is_question
 
 QUEUE_ARRIVES = 0.3
 """Seconds in which the front end's requests that follow the stop reach the kernel."""
@@ -70,6 +70,8 @@ class Guard:
         self.pause, self.request, self.cell = PAUSE, "", ""
 
     def __call__(self, lines: list[str]) -> list[str]:
+        if is_question(self.ip):
+            return lines
         if self._follows("".join(lines)):
             return [f"__import__({__name__!r}, fromlist=['again']).again()\n"]
         remove_guards(self.ip)
