@@ -11,6 +11,7 @@ help:
 	@echo 'make test-long  run the fault and load tests too, with libraries that are tried after a fork'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make bench      measure load time and what %sync costs beside its peers'
+	@echo 'make pictures   take the pictures of the README in JupyterLab'
 	@echo 'make clean      remove environments, demo and caches'
 
 demo: programs-for-demo .venv
@@ -30,6 +31,9 @@ lint: programs-for-demo .venv
 bench: programs-for-bench .venv
 	@for file in tests/bench/*.py; do $(IN_NEWEST) "$$file" || exit 1; done
 
+pictures: programs-for-test .venv
+	@PICTURES=demo_notebooks/pictures $(IN_NEWEST) -m pytest -q tests/browser/test_pictures.py
+
 clean:
 	rm -rf .venv .venv-colab .demo build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -44,4 +48,4 @@ programs-for-demo programs-for-test programs-for-bench:
 # One after the other, also under make -j.
 .NOTPARALLEL:
 
-.PHONY: help demo test test-long lint bench clean programs-for-demo programs-for-test programs-for-bench .venv
+.PHONY: help demo test test-long lint bench pictures clean programs-for-demo programs-for-test programs-for-bench .venv

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from .. import session
-from .front_end import cell_id, is_question
+from .front_end import cell_id, is_question, where
 
 QUEUE_ARRIVES = 0.3
 """Seconds in which the front end's requests that follow the stop reach the kernel."""
@@ -27,6 +27,8 @@ PAUSE = 0.5
 
 SLOWER = 3
 """A page that makes pauses makes longer ones: so many times its longest, at most so many times ours."""
+
+_ENDS = "colab-magics-ends"
 
 
 class Stopped(BaseException):
@@ -133,12 +135,28 @@ def stop(ip: Any, message: str) -> NoReturn:
         # papermill and nbclient, at which nobody can type, send a cell when the one before has ended.
         if (ip.kernel.get_parent("shell").get("content") or {}).get("allow_stdin", True):
             time.sleep(QUEUE_ARRIVES)
+            _quietly(ip)
         remove_guards(ip)
         ended = sent + timedelta(seconds=time.monotonic() - began)
         ip.input_transformers_cleanup.insert(0, Guard(ip, ended))
     elif sent is None:
         _count_as_success(ip)
     raise Stopped(message)
+
+
+def _quietly(ip: Any) -> None:
+    """Take the red from the box in which JupyterLab shows what ends a cell: a stop is no error.
+
+    By a style for what follows in this cell's output. JupyterLab drops it from notebooks that it does not trust; in VS
+    Code and Colab each output stands in a frame of its own, and their boxes stay.
+    """
+    if where(ip) != "jupyter":
+        return
+    from IPython.display import display
+
+    box = '[data-mime-type="application/vnd.jupyter.stderr"]'
+    style = f".jp-OutputArea-child:has(.{_ENDS}) ~ .jp-OutputArea-child {box} {{background: none}}"
+    display({"text/html": f'<style class="{_ENDS}">{style}</style>', "text/plain": ""}, raw=True)
 
 
 def _count_as_success(ip: Any) -> None:
