@@ -8,10 +8,8 @@ from collections.abc import Sequence
 
 from . import __version__
 from .errors import ColabMagicsError, InvalidInput, RunsFailed, did_you_mean
+from .ui import INTERRUPTED
 from .verbs import VERBS, load, subcommands
-
-INTERRUPTED = 130
-"""The exit status that shells give to a program ended by Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,11 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> object:
-    from .faces.app import call
+    from .faces.app import call, choose
     from .faces.help_text import overview, verb_help
     from .faces.logs import set_log_level
     from .faces.shell import install
-    from .faces.signature import SHELL
+    from .faces.signature import SHELL, options, positionals, takes_others
     from .line import Token
 
     set_log_level()
@@ -78,8 +76,15 @@ def _run(words: list[str]) -> object:
         words, rest = words[:at], words[at + 1 :]
     if "--help" in words or "-h" in words:
         return verb_help(name, words[0] if words[0] in subcommands(load(name)) else None, SHELL)
-    options = [Token(word).as_option().text for word in words]
-    return call(name, options, rest, body=None, face=SHELL)
+    function = choose(name, words, SHELL)[0]
+    known = options(function)
+    # The shell has taken the quotes: what reads as an option of nobody is a text with spaces, such as a note.
+    taken = bool(positionals(function)) and not takes_others(function)
+    tokens = [
+        Token(word, quoted=taken and " " in word and word.partition("=")[0].replace("_", "-") not in known)
+        for word in words
+    ]
+    return call(name, [token.as_option().text for token in tokens], rest, body=None, face=SHELL)
 
 
 if __name__ == "__main__":

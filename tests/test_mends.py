@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from colab_magics.errors import ColabMagicsError
+from colab_magics.faces.signature import MAGIC, SHELL, options, takes_others
+from colab_magics.verbs import VERBS, load, subcommands
 
 PACKAGE = Path(__file__).resolve().parents[1] / "colab_magics"
 TREES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
@@ -95,3 +98,74 @@ def test_every_error_shows_its_mend(name: str, path: str) -> None:
     kind = getattr(module, name)
     assert issubclass(kind, ColabMagicsError)
     assert str(kind("It is gone.", "Make it anew.")) == "It is gone.\n→ Make it anew."
+
+
+MENTION = re.compile(r"(?<![\w%])%(?=[a-z])")
+NOT_OURS = {"run", "pip"}
+"""Magics of IPython that messages name."""
+
+
+def said(tree: ast.AST, known: set[str]) -> Iterator[str]:
+    """Yield what errors say, and their mends, with an X for each value."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node.func) in known:
+            for word in [*node.args[:2], *(keyword.value for keyword in node.keywords if keyword.arg == "mend")]:
+                for part in (word.body, word.orelse) if isinstance(word, ast.IfExp) else (word,):
+                    if isinstance(part, ast.JoinedStr):
+                        yield "".join(str(one.value) if isinstance(one, ast.Constant) else "X" for one in part.values)
+                    elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield part.value
+
+
+def unknown(text: str) -> Iterator[str]:
+    """Yield the verbs and options that a text names and that are none."""
+    for line in MENTION.split(text)[1:]:
+        sentence = re.split(r"[.;:,)](?:\s|$)", line)[0]
+        name, *words = sentence.split()
+        name = re.match(r"\w+", name)[0]  # type: ignore[index]
+        if name not in VERBS:
+            yield from [name] if name not in NOT_OURS else []
+            continue
+        functions = [load(name), *subcommands(load(name)).values()]
+        if words and words[0] in subcommands(load(name)):
+            functions = [subcommands(load(name))[words[0]]]
+        if not any(takes_others(function) for function in functions):
+            keys = {key.replace("-", "_") for function in functions for key in options(function)}
+            named = re.findall(r"(?<=\s)(?:--)?([a-z_-]+)=", sentence) + re.findall(r"(?<=\s)--([a-z-]+)", sentence)
+            yield from (key for key in named if key.replace("-", "_").removeprefix("no_") not in keys)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path, tree in TREES.items() if any("%" in one for one in said(tree, set(errors())))]
+)
+def test_what_errors_name_is_there_in_both_faces(path: str) -> None:
+    for text in said(TREES[path], set(errors())):
+        assert not list(unknown(text)), text
+        assert MAGIC.text(text) == text
+        in_shell = SHELL.text(text)
+        left = [part for part in re.split(r"(?<=[.:;!?])\s", in_shell) if any(f"%{verb}" in part for verb in VERBS)]
+        assert all(re.search(r"(?i)\bcells?\b|notebook|%%", part) for part in left), in_shell
+        assert not re.search(r"colab-magics \w+\?", in_shell), in_shell
+
+
+def test_what_is_none_is_found() -> None:
+    assert list(unknown("Say %frok n=3, or %sync evry=5m")) == ["frok", "evry"]
+    assert list(unknown("%jobs table sort=loss; %jobs retry failed sort=loss")) == ["sort"]
+    assert not list(unknown("%fork n=5 --try or %sync now"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shell"),
+    [
+        ("%jobs kill 3 ends it. See %fork?", "colab-magics jobs kill 3 ends it. See colab-magics fork --help"),
+        (
+            "Cell 4 says %stop, above this %fork: %jobs shows",
+            "Cell 4 says %stop, above this %fork: colab-magics jobs shows",
+        ),
+        ("%sync to=drive; %%fork takes a grid; 5%jobs", "colab-magics sync to=drive; %%fork takes a grid; 5%jobs"),
+        ("Install it: %pip install x", "Install it: pip install x"),
+        ("Name it: %fork notebook=a.ipynb", "Name it: colab-magics fork notebook=a.ipynb"),
+    ],
+)
+def test_each_face_speaks_its_own_language(text: str, shell: str) -> None:
+    assert (MAGIC.text(text), SHELL.text(text)) == (text, shell)

@@ -38,7 +38,7 @@ def read(root: Path, warn: Warn = unheard) -> Listed:
     if asked is not None and not asked.allowed:
         warn(
             f"{asked.file} came with the repository and names files that would stay here: left out. If you trust it: "
-            f"%trust here, or in a shell: colab-magics trust {root}"
+            f"%trust {root}"
         )
         include = ()
     return Listed(include, _patterns(root / FOLDER / "exclude", warn))

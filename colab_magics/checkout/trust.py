@@ -110,7 +110,7 @@ def left_out(file: Path, options: Iterable[str]) -> str:
     """Write the line about options of a file that do not count."""
     return (
         f"{file} sets {', '.join(f'{option}=' for option in options)}: left out, because that is yours to say. "
-        f"If you trust it: %trust here, or in a shell: colab-magics trust {shlex.quote(str(file.parent))}"
+        f"If you trust it: %trust {shlex.quote(str(file.parent))}"
     )
 
 

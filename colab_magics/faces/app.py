@@ -78,12 +78,18 @@ def call(name: str, words: Sequence[str], rest: Sequence[str] | None, *, body: s
     try:
         return function(*cell, *bound.args, **bound.kwargs, **named, **more)
     except InvalidInput as error:
-        first = next(iter(words), "") if word is None else ""
-        near = nearest(first, subcommands(function), cutoff=_SLIP)
-        if near is None or not error.what.startswith(repr(first)):
+        first = next(iter(words), "")
+        if not error.what.startswith(repr(first)):
             raise
-        rest = error.mend.removeprefix(f"did you mean {near}? ")
-        raise InvalidInput(error.what, f"Did you mean {face.verb(name, near)}? {rest}") from None
+        if first in known and not known[first].flag:
+            raise InvalidInput(f"{first} has no value.", f"Write {shown} {first}=…; see {_help(shown, face)}") from None
+        near = nearest(first, subcommands(function), cutoff=_SLIP) if word is None else None
+        if near is None:
+            raise
+        others = error.mend.partition("Known: ")
+        raise InvalidInput(
+            error.what, f"Did you mean {face.verb(name, near)}? {''.join(others[1:]) or error.mend}"
+        ) from None
     except OSError as error:
         if error.errno not in _MENDS:
             raise  # nobody has foreseen it: where it came from is what helps
@@ -188,6 +194,7 @@ def _check_options(
         word = token.lstrip("-").partition("=")[0].replace("_", "-")
         positive = known.get(word.removeprefix("no-"))
         if token.startswith("--") and (word in known or (positive is not None and positive.flag)):
+            _check_number(token, known.get(word), shown, face)
             continue
         if token.startswith("--") and engine_options.of_word(word, others) is not None:
             continue
@@ -196,6 +203,20 @@ def _check_options(
             raise InvalidInput(f"{shown} has no options, so {wrote!r} is none.", "Quote it if it is a value.")
         all_of_them = [*known.values(), *others.values()]
         raise did_you_mean(wrote, [face.option(option) for option in all_of_them], kind=f"option of {shown}")
+
+
+def _check_number(token: str, option: Option | None, shown: str, face: Words) -> None:
+    """Refuse what is no whole number where one is meant: cyclopts would round it."""
+    _, equals, value = token.partition("=")
+    if option is None or not option.whole or not equals:
+        return
+    try:
+        is_whole = float(value).is_integer()
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        wrote = face.option(option).removesuffix("=")
+        raise InvalidInput(f"{wrote}={value} is no whole number.", f"Write one: {wrote}=3; see {_help(shown, face)}")
 
 
 def _parse(

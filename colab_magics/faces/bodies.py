@@ -44,7 +44,15 @@ def _any_yaml(name: str, body: str) -> Any:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__
         at = (mark.line, mark.column) if mark is not None else _of_index(body, getattr(error, "position", None))
+        problem = next((plain for words, plain in _PLAIN.items() if words in problem), problem)
         raise _pointed(name, "YAML", body, problem, at, "Write one parameter a line: lr: [0.1, 0.01]") from error
+
+
+_PLAIN = {
+    "<block mapping start>": "this line is indented, and no list or mapping of the line above goes on",
+    "cannot start any token": "no value begins like this; indent with spaces, and put texts with such signs in quotes",
+}
+"""What ruamel.yaml says in words of its own grammar."""
 
 
 def _of_index(body: str, index: int | None) -> tuple[int, int] | None:

@@ -95,7 +95,7 @@ class ShellCells(InShell):
 
         return label(self.ip)
 
-    def stop(self, message: str) -> NoReturn:
+    def stop(self, message: str, *, interrupted: bool = False) -> NoReturn:
         stop(self.ip, message)
 
     def skip(
@@ -167,9 +167,12 @@ class IPythonTerminalUI(ShellNames, ShellCells, TerminalUI):
         InShell.__init__(self, ip)
         TerminalUI.__init__(self, where="terminal")
 
-    def say(self, text: str) -> None:
+    def line(self, text: str) -> None:
         # The shell's output is the user's screen; what it is may change while the shell lives.
-        print(text, flush=True)  # noqa: T201
+        if self._screen is not None:
+            self._screen.say(text)
+        else:
+            print(text, flush=True)  # noqa: T201
 
     def show(self, text: str) -> None:
         self.say(text)
@@ -212,7 +215,7 @@ class NotebookUI(ShellNames, ShellCells):
             shown.update(f"{text}: done", f'<div style="opacity:.8">{html.escape(text)}: done</div>')
 
     @contextmanager
-    def live(self) -> Iterator[Live]:
+    def live(self, *, screen: bool = False) -> Iterator[Live]:
         table = _LiveTable(self.links_from())
         with ticking(lambda _: table.flush(), first=_PACE, every=_PACE):
             yield table
@@ -275,6 +278,8 @@ def _bundle(plain: str, markup: str) -> dict[str, str]:
 
 class _LiveTable:
     """The newest table, shown at the pace of `flush`."""
+
+    stays = True
 
     def __init__(self, links_from: Path | None) -> None:
         self.links_from = links_from

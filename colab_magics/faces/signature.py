@@ -25,6 +25,15 @@ HOSTS = {"host", "hosts"}
 _MAGIC = re.compile(rf"(?<![\w%])%({'|'.join(VERBS)})(?![\w%])")
 
 
+_HELP = re.compile(rf"(?<![\w%])%({'|'.join(VERBS)})\?(?![\w%])")
+"""The same with IPython's question mark, which asks for help."""
+_PROGRAMS = re.compile(r"(?<![\w%])%(pip|cd)(?= )")
+"""IPython's magics that are called as in a shell."""
+_SENTENCES = re.compile(r"(?<=[.:;!?])(?=\s)")
+_OF_CELLS = re.compile(r"\b(?:cells?|notebook)\b(?!=)", re.IGNORECASE)
+"""What a sentence with one of these words names stands in a notebook, also for users of a shell."""
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of a verb.
@@ -39,12 +48,15 @@ class Option:
         It is true or false: ``--name`` or ``--no-name``.
     default : Any
         Its default, or `inspect.Parameter.empty`.
+    whole : bool
+        It is a whole number, if anything.
     """
 
     name: str
     choices: tuple[str, ...] = ()
     flag: bool = False
     default: Any = inspect.Parameter.empty
+    whole: bool = False
 
     @property
     def word(self) -> str:
@@ -114,7 +126,8 @@ def option_of(name: str, hint: Any, default: Any = inspect.Parameter.empty) -> O
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     choices = tuple(str(value) for m in members if typing.get_origin(m) is Literal for value in typing.get_args(m))
     flag = all(member in (bool, type(None)) for member in members)
-    return Option(name, choices or (("true", "false") if flag else ()), flag, default)
+    whole = set(members) - {type(None)} == {int}
+    return Option(name, choices or (("true", "false") if flag else ()), flag, default, whole)
 
 
 @dataclass(frozen=True)
@@ -141,8 +154,15 @@ class Words:
         return f"--{word}" if flag or self.face == "shell" else f"{word.replace('-', '_')}="
 
     def text(self, text: str) -> str:
-        """Write a text that names verbs as magics: the shell's commands in the shell. A cell magic has none."""
-        return _MAGIC.sub(r"colab-magics \1", text) if self.face == "shell" else text
+        """Write a text that names verbs as magics: in a shell as commands, but for those in a notebook's cells."""
+        if self.face == "magic":
+            return text
+        return "".join(part if _OF_CELLS.search(part) else _as_commands(part) for part in _SENTENCES.split(text))
+
+
+def _as_commands(text: str) -> str:
+    text = _PROGRAMS.sub(r"\1", text)
+    return _MAGIC.sub(r"colab-magics \1", _HELP.sub(r"colab-magics \1 --help", text))
 
 
 MAGIC = Words("magic")

@@ -158,7 +158,7 @@ class Board:
         """
         quiet, looks, start = False, Looks(self.find), time.monotonic()
         jobs = {run.folder.parent for run in self.find()}
-        with ui.live() as live:
+        with ui.live(screen=True) as live:
             while True:
                 began = time.thread_time()
                 # Before the look: a scheduler that ends after it has left nothing undone that this look can miss.
@@ -173,7 +173,8 @@ class Board:
                 if not more and _have_ended(statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.
                     if quiet or not fed:
-                        self.on_screen = None if ui.where in ("script", "terminal") else (ui, ui.cell)
+                        self.on_screen = (ui, ui.cell) if live.stays else None
+                        self.shown = live.stays and ui.where == "script"
                         notifying.watched(ui, statuses, took=time.monotonic() - start)
                         return statuses
                     quiet = not any(run.runner_lives() for run, _ in statuses)
@@ -211,7 +212,8 @@ class Board:
             words = self.job_words()
             ui.stop(
                 f"Stopped watching ({count_phases(self.statuses())}). The runs go on: %jobs watch {words} shows them, "
-                f"%jobs kill {words} ends them."
+                f"%jobs kill {words} ends them.",
+                interrupted=True,
             )
 
     def job_words(self) -> str:

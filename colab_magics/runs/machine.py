@@ -33,7 +33,7 @@ def table() -> Table:
         state = "paused" if pausing.is_paused(folder) else "running"
         done = "" if share is None else f"{100 * share:.0f} %"
         rows.append([folder.name, state, count_phases(statuses), done, left, str(folder.parent.parent)])
-    notes = ["%jobs there, or %cd to it, shows its runs."] if rows else ["Nothing is being executed on this machine."]
+    notes = ["In a project's folder %jobs shows its runs."] if rows else ["Nothing is being executed on this machine."]
     return Table(["job", "state", "runs", "done", "left", "project"] if rows else [], rows, notes=notes)
 
 

@@ -72,4 +72,4 @@ def _about(seconds: float) -> str:
     """Write a duration that nobody knows so well."""
     if seconds < 60:
         return show_seconds(max(10.0, round(seconds, -1)))
-    return show_seconds(seconds).partition(" min ")[0] + " min" if seconds < 3600 else show_seconds(seconds)
+    return f"{seconds / 60:.0f} min" if seconds < 3570 else show_seconds(seconds)

@@ -80,7 +80,8 @@ def _is_tried_again(run: Run, last: int) -> bool:
 def _stopped_watching(ui: UI, board: Board, job: str) -> NoReturn:
     ui.stop(
         f"Stopped watching ({count_phases(board.statuses())}). The runs go on: %jobs watch {job} shows them, "
-        f"%jobs kill {job} ends them."
+        f"%jobs kill {job} ends them.",
+        interrupted=True,
     )
 
 

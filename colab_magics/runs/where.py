@@ -69,7 +69,7 @@ class Where:
         InvalidInput
             When its values cannot be compared so.
         """
-        return _truth(self._of(self._tree, row))
+        return self._truth(self._tree, row)
 
     def _set_aside(self, match: re.Match[str]) -> str:
         if match[1] is None:
@@ -133,18 +133,27 @@ class Where:
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.UnaryOp):
-            value = self._of(node.operand, row)
             if isinstance(node.op, ast.Not):
-                known = _truth(value)
+                known = self._truth(node.operand, row)
                 return None if known is None else not known
+            value = self._of(node.operand, row)
             return -value if isinstance(node.op, ast.USub) else value
         if isinstance(node, ast.BoolOp):
-            found = [_truth(self._of(part, row)) for part in node.values]
+            found = [self._truth(part, row) for part in node.values]
             decides = isinstance(node.op, ast.Or)
             return decides if decides in found else None if None in found else not decides
         if isinstance(node, ast.Compare):
             return self._compared(node, row)
         return [self._of(part, row) for part in getattr(node, "elts", ())]
+
+    def _truth(self, node: ast.AST, row: Row) -> bool | None:
+        value = self._of(node, row)
+        if isinstance(value, int | float) and value not in (0, 1):
+            raise InvalidInput(
+                f"where={self.text}: {ast.unparse(node)} is a number, and no condition.",
+                f"Compare it, all in quotes: < and > mean something to a shell. {_MEND}",
+            )
+        return None if value is None else bool(value)
 
     def _compared(self, node: ast.Compare, row: Row) -> bool | None:
         values = [self._of(part, row) for part in (node.left, *node.comparators)]
@@ -178,10 +187,6 @@ def _parsed(source: str, text: str) -> ast.expr:
         equals = re.search(r"(?<![<>=!])=(?!=)", source)
         mend = f"Equal is written ==. {_MEND}" if equals else _MEND
         raise InvalidInput(f"where={text} cannot be read.", mend) from None
-
-
-def _truth(value: Any) -> bool | None:
-    return None if value is None else bool(value)
 
 
 def chosen(rows: Sequence[dict[str, Any]], where: str | None) -> tuple[list[dict[str, Any]], list[Any]]:

@@ -11,10 +11,11 @@ from typing import NoReturn, Protocol
 
 from .cells import Cells, NoCells, Notebook, RunningCell, read_notebook
 from .names import Names, NoNames
-from .says import Live, Says, SaysLines, chosen, numbered, ticking
+from .says import Live, Says, SaysLines, chosen, is_window, numbered, ticking
 from .table import Table
 
 __all__ = [
+    "INTERRUPTED",
     "UI",
     "Cells",
     "Live",
@@ -25,10 +26,15 @@ __all__ = [
     "Table",
     "TerminalUI",
     "chosen",
+    "is_window",
     "numbered",
     "read_notebook",
     "ticking",
 ]
+
+
+INTERRUPTED = 130
+"""The exit status that shells give to a program ended by Ctrl-C."""
 
 
 class UI(Says, Names, Cells, Protocol):
@@ -38,7 +44,7 @@ class UI(Says, Names, Cells, Protocol):
 class TerminalUI(SaysLines, NoNames, NoCells):
     """The face of shells and scripts: lines, and neither cells nor names."""
 
-    def stop(self, message: str) -> NoReturn:
+    def stop(self, message: str, *, interrupted: bool = False) -> NoReturn:
         if message:
             self.say(message)
-        raise SystemExit(0)
+        raise SystemExit(INTERRUPTED if interrupted else 0)

@@ -88,8 +88,11 @@ class Cells(Protocol):
     def notebook_label(self) -> str:
         """Name this notebook, as it is named again after a restart of its kernel."""
 
-    def stop(self, message: str) -> NoReturn:
-        """End the script, or Run All, here: quietly and as a success."""
+    def stop(self, message: str, *, interrupted: bool = False) -> NoReturn:
+        """End the script, or Run All, here: quietly and as a success.
+
+        A script that was `interrupted` ends with the status of Ctrl-C.
+        """
 
     def skip(
         self, cells: Sequence[tuple[str, str]], join: tuple[str, str], known: Collection[str] = (), hint: str = ""

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from ..units import without_controls
-from .table import Table
+from .grid import GAP
+from .table import Table, kind_of
+
+if TYPE_CHECKING:
+    from .screen import Screen
 
 
 class Live(Protocol):
     """A table that is shown again whenever it changes."""
+
+    @property
+    def stays(self) -> bool:
+        """Whether the last one stays in front of the user, so that it need not be shown as a result, too."""
 
     def show(self, table: Table) -> None:
         """Show `table` in place of the one before."""
@@ -44,8 +54,8 @@ class Says(Protocol):
     def progress(self, text: str) -> AbstractContextManager[None]:
         """Show that `text` goes on, with the time it has taken, once that is over two seconds."""
 
-    def live(self) -> AbstractContextManager[Live]:
-        """Show a table that changes."""
+    def live(self, *, screen: bool = False) -> AbstractContextManager[Live]:
+        """Show a table that changes; with `screen` it may take the whole window of a terminal meanwhile."""
 
     def notify(self, title: str, text: str, *, ask: bool = False) -> None:
         """Tell a user who looks elsewhere, as far as the front end can; `ask` for the right to do so, where it asks."""
@@ -71,14 +81,22 @@ class SaysLines:
 
     out: TextIO = field(default_factory=lambda: sys.stderr)
     where: str = "script"
+    _screen: Screen | None = field(default=None, compare=False, repr=False)
 
-    def say(self, text: str) -> None:
+    def line(self, text: str) -> None:
+        """Write a line as it is."""
         # Names of files may hold bytes that are no text.
         shown = without_controls(text, colours=True).encode("utf-8", "backslashreplace").decode()
-        print(shown, file=self.out, flush=True)
+        if self._screen is not None:
+            self._screen.say(shown)
+        else:
+            print(shown, file=self.out, flush=True)
+
+    def say(self, text: str) -> None:
+        self.line(text)
 
     def show(self, text: str) -> None:
-        SaysLines(sys.stdout).say(text)
+        SaysLines(sys.stdout).line(text)
 
     def warn(self, text: str) -> None:
         self.say(f"warning: {text}")
@@ -89,8 +107,18 @@ class SaysLines:
             yield
 
     @contextmanager
-    def live(self) -> Iterator[Live]:
-        yield _ChangedLines(self)
+    def live(self, *, screen: bool = False) -> Iterator[Live]:
+        if not (screen and is_window(self.out)):
+            yield _ChangedLines(self.line)
+            return
+        from .screen import Screen
+
+        with Screen(self.out) as shown:
+            self._screen = shown
+            try:
+                yield shown
+            finally:
+                self._screen = None
 
     def notify(self, title: str, text: str, *, ask: bool = False) -> None:
         if self.out.isatty():
@@ -124,23 +152,46 @@ def chosen(text: str, answers: Sequence[str]) -> str:
     return (exact or found)[0] if len(exact or found) == 1 else ""
 
 
+def is_window(out: TextIO) -> bool:
+    """Whether a file is a terminal that can do more than print lines."""
+    return out.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+
+
 @dataclass
 class _ChangedLines:
-    """A live table for terminals: a line for each row whose state changed."""
+    """A live table for pipes and plain terminals: a line for each row whose state changed.
 
-    ui: Says
+    Of runs it is a line for each event: that one starts, and how it ends. Their steps would be thousands.
+    """
+
+    write: Callable[[str], None]
     seen: dict[str, str] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    stays = False
 
     def show(self, table: Table) -> None:
-        for row in table.rows:
-            name, state = str(row[0]), str(row[1])
-            if self.seen.get(name) != state:
-                self.seen[name] = state
-                self.ui.say("  ".join(str(cell) for cell in row if str(cell)))
+        of_runs = list(table.columns[1:2]) == ["state"]
+        for name, state, *rest in (map(str, row) for row in table.rows):
+            if self._changed(name, state, of_runs=of_runs):
+                named = zip(table.columns[2:], rest, strict=True)
+                cells = [f"{key}={cell}" if of_runs else cell for key, cell in named if cell]
+                self.write(GAP.join([name, state, *cells]))
         for name, state in table.others:
-            if self.seen.get(name, "waiting") != state:
-                self.seen[name] = state
-                self.ui.say(f"{name}  {state}")
+            if self._changed(name, state, of_runs=of_runs):
+                self.write(f"{name}{GAP}{state}")
+        for note in table.notes if of_runs else ():
+            # Its numbers may change at each look.
+            kind = re.sub(r"\d+", "", note).partition(":")[0]
+            if kind not in self.told and not note.startswith("… and "):
+                self.told.add(kind)
+                self.write(note)
+
+    def _changed(self, name: str, state: str, *, of_runs: bool) -> bool:
+        if of_runs and kind_of(state) == "running":
+            state = f"running {state.partition('(')[2]}"
+        before = self.seen.get(name, "waiting" if of_runs else "")
+        self.seen[name] = state
+        return before != state
 
 
 @contextmanager

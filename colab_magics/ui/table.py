@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..units import without_controls
+from .grid import GAP, Grid, cut, grid
 from .links import href
 
-_NARROWEST = 12
-"""So many characters a column keeps when a table is cut to a terminal's width."""
 _LONG = 60
 """Cells of more characters are cut in HTML, and say the rest when the mouse rests on them."""
 
@@ -65,23 +64,21 @@ class Table:
         Parameters
         ----------
         width : int, default 0
-            So many characters in a line at most, where that is possible: long texts are cut. 0 is any number.
+            So many characters in a line at most, where that is possible: long texts are cut, and columns left out and
+            told. 0 is any number.
         """
-        cells = [[str(cell) for cell in row] for row in (self.columns, *self.rows)]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
+        lines, left_out = self.grid(width)
+        shown = [*(GAP.join(cells).rstrip() for cells in lines), *filter(None, [no_room(left_out)])]
         if width:
-            widths = _fitting(widths, [name in self.right for name in self.columns], width)
-        lines = [
-            "  ".join(
-                _padded(cell, size, right=name in self.right)
-                for cell, size, name in zip(row, widths, self.columns, strict=True)
-            ).rstrip()
-            for row in cells
-        ]
-        if width:
-            lines = [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
-        whole = [*filter(None, [self._head()]), *(lines if self.columns else []), *self.notes]
+            shown = [cut(line, width) for line in shown]
+        whole = [*filter(None, [self._head()]), *shown, *self.notes]
         return without_controls("\n".join(whole))
+
+    def grid(self, width: int = 0) -> Grid:
+        """Return the cells as `grid.grid` pads and cuts them."""
+        if not self.columns:
+            return Grid([], [])
+        return grid(self.columns, self.rows, [name in self.right for name in self.columns], width)
 
     def _head(self) -> str:
         return " · ".join(filter(None, [self.caption, self._share_text()]))
@@ -141,23 +138,15 @@ class Table:
         return " ".join(shown) or _cell_html(index, str(row[index]))
 
 
-def _padded(cell: str, size: int, *, right: bool) -> str:
-    if len(cell) > size:
-        cell = cell[: size - 1] + "…"
-    return cell.rjust(size) if right else cell.ljust(size)
+def no_room(columns: Sequence[str]) -> str:
+    """Say which columns a narrow window left out."""
+    return f"no room here for: {', '.join(columns)}" if columns else ""
 
 
-def _fitting(widths: Sequence[int], right: Sequence[bool], width: int) -> list[int]:
-    """Take from the widest texts what a line has too much; numbers and short texts stay whole."""
-    fitting = list(widths)
-    while (over := sum(fitting) + 2 * (len(fitting) - 1) - width) > 0:
-        texts = [i for i, size in enumerate(fitting) if not right[i] and i and size > _NARROWEST]
-        if not texts:
-            break
-        widest = max(texts, key=lambda i: fitting[i])
-        second = max([_NARROWEST, *(fitting[i] for i in texts if fitting[i] < fitting[widest])])
-        fitting[widest] -= min(over, max(1, fitting[widest] - second))
-    return fitting
+def kind_of(state: str) -> str:
+    """Return what a state means, by its first word: ``done``, ``failed``, ``running``; else empty."""
+    first = next(iter(state.lower().split()), "")
+    return next((kind for kind, (_, names) in _STATES.items() if first in names), "")
 
 
 def _color(lab: str, code: str, own: str) -> str:
@@ -174,18 +163,20 @@ _CELL = "padding:2px 12px 2px 0;white-space:nowrap"
 _TABLE = "border-collapse:collapse;background:none;margin:0;font-variant-numeric:tabular-nums"
 _RULE = f"border-bottom:1px solid {_color('border-color1', 'widget-border', 'rgba(128,128,128,.35)')}"
 _STATES = {
-    _color("success-color1", "charts-green", "#2e9e5b"): (
-        "done",
-        "finished",
-        "ok",
-        "success",
-        "succeeded",
-        "ready",
-        "chosen",
+    "done": (
+        _color("success-color1", "charts-green", "#2e9e5b"),
+        ("done", "finished", "ok", "success", "succeeded", "ready", "chosen"),
     ),
-    _color("error-color1", "charts-red", "#d9534f"): ("failed", "error", "lost", "killed", "interrupted", "dead"),
-    _color("info-color1", "charts-blue", "#3b82c4"): ("running", "syncing", "starting", "cell", "step"),
+    "failed": (
+        _color("error-color1", "charts-red", "#d9534f"),
+        ("failed", "error", "lost", "killed", "interrupted", "dead"),
+    ),
+    "running": (
+        _color("info-color1", "charts-blue", "#3b82c4"),
+        ("running", "syncing", "starting", "cell", "step"),
+    ),
 }
+"""What states mean, by the words that they begin with, and their colour."""
 _SHARE = re.compile(r"(\d+(?:\.\d+)?) of (\d+)|(\d+(?:\.\d+)?) ?%")
 
 
@@ -208,9 +199,8 @@ def _cell_html(index: int, value: str) -> str:
     """Write a cell: a bar beside a share, the state in the second column in its colour."""
     text = html.escape(value)
     words = value.lower().split()
-    for color, names in _STATES.items():
-        if index == 1 and words and words[0] in names:
-            text = f'<span style="{_readable(color)};font-weight:600">{text}</span>'
+    if index == 1 and (kind := kind_of(value)):
+        text = f'<span style="{_readable(_STATES[kind][0])};font-weight:600">{text}</span>'
     share = _SHARE.search(value)
     if share and words and words[0] in ("cell", "step"):
         done, whole = (share[1], share[2]) if share[1] else (share[3], "100")

@@ -16,6 +16,8 @@ from ..units import count
 if TYPE_CHECKING:
     from ..runs.board import Board
 
+_MAKE_SOME = "%fork n=5 in a notebook makes some; %submit -- COMMAND makes one."
+
 
 def project() -> Project:
     """Return the project of this session, or the one that the current folder stands in, or just above.
@@ -75,7 +77,7 @@ def none(ids: Sequence[str], mine: Project | None = None, *, every_job: bool = F
         return f"No such runs: {named}. The current job is {mine.job}; JOB/failed names runs of another."
     if others := other_jobs(mine):
         return f"The current job {mine.job} has no runs; there are some of {', '.join(others)}."
-    return f"No runs yet in {mine.root}: %fork n=5 makes some."
+    return f"No runs yet in {mine.root}: {_MAKE_SOME}"
 
 
 def meant(ids: Sequence[str], *, every_job: bool = False, some: bool = True) -> list[Run]:
@@ -97,6 +99,8 @@ def meant(ids: Sequence[str], *, every_job: bool = False, some: bool = True) -> 
     runs = select(ids, every_job=every_job)
     others = [] if ids or every_job else other_jobs()
     if not runs and (some or others):
+        if not others and not ids:
+            raise NotFound(f"No runs yet in {project().root}.", _MAKE_SOME)
         mend = f"Name a job (%jobs {others[0]}), or say --all." if others else "%jobs lists the runs there are."
         raise NotFound(none(ids, every_job=every_job), mend)
     for note in notes:

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 @subcommand(jobs)
-def note(ids: str, text: str | None = None, /) -> Board:
+def note(ids: str, /, *text: str) -> Board:
     """Write a note on runs: it stands in their tables, and in their folders.
 
     Parameters
     ----------
     ids : str
         The runs: ``3``, ``7-9``, ``baseline/failed``.
-    text : str, optional
-        The note, in quotes; it takes the place of an earlier one, and ``""`` takes that away. Without it the runs are
-        shown with their notes.
+    *text : str
+        The note; quotes keep signs that mean something to a shell. It takes the place of an earlier one, and ``""``
+        takes that away. Without it the runs are shown with their notes.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def note(ids: str, text: str | None = None, /) -> Board:
     """
     from ..records import notes
 
-    return _noted(ids, note=None if text is None else notes.checked_note(text))
+    return _noted(ids, note=notes.checked_note(" ".join(text)) if text else None)
 
 
 @subcommand(jobs)

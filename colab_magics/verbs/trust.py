@@ -51,7 +51,7 @@ def trust(folder: str | None = None, /, *, yes: bool = False, forget: bool = Fal
     here = session.current()
     start = Path(folder).expanduser() if folder is not None else here.project.root if here.project else Path.cwd()
     if not start.is_dir():
-        raise NotFound(f"There is no folder {start}.", "Name a checkout: colab-magics trust FOLDER")
+        raise NotFound(f"There is no folder {start}.", "Name a checkout: %trust FOLDER")
     requests = [room.request(*found)] if (found := room.pyproject(start, here.warn_once)) is not None else []
     requests += [marker.request] if (marker := find_marker(start, here.warn_once)) is not None else []
     roots = dict.fromkeys((start, git.toplevel(start) or start))

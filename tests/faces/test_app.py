@@ -116,6 +116,8 @@ def test_wrong_words_are_refused_in_the_words_of_the_face(
     ("verb", "text", "said"),
     [
         ("fork", "5", "Did you mean %fork n=5?"),
+        ("fork", "n=2.5", "n=2.5 is no whole number.\n→ Write one: n=3"),
+        ("fork", "n=abc", "n=abc is no whole number."),
         ("jobs", "diff 0", "%jobs diff: NEW is missing.\n→ Write %jobs diff OLD NEW"),
         ("jobs", "open", "%jobs open: ID is missing.\n→ Write %jobs open ID"),
         ("sync", "stauts", "did you mean status?"),

@@ -299,7 +299,7 @@ class TestMarker:
         (made.data_job / "out.txt").write_text("out")
         assert len(lines(ui, "place=")) == 1
         assert str(root / MARKER) in lines(ui, "place=")[0]
-        assert f"colab-magics trust {root}" in lines(ui, "place=")[0]
+        assert f"%trust {root}" in lines(ui, "place=")[0]
         session.current().project = None
         with pytest.raises(InvalidInput, match="has no Place"):
             sync()
@@ -442,7 +442,7 @@ class TestPyproject:
         assert face.main(["project"]) == 0
         shown = capsys.readouterr().err.splitlines()
         assert len(shown) == 1, shown
-        for word in ("to=", "secrets=", "install=", f"colab-magics trust {root}"):
+        for word in ("to=", "secrets=", "install=", f"%trust {root}"):
             assert word in shown[0]
         assert (root / "data_job" / "mine").is_dir()
         assert not (tmp_path / "theirs").exists()

@@ -43,6 +43,9 @@ def test_they_are_taken_back(two: Project) -> None:
     jobs.note("0", "x")
     jobs.note("0", "")
     assert notes.read(two.data_job / "sub_job_000") == notes.Noted()
+    jobs.note("0", "too", "high")
+    assert notes.read(two.data_job / "sub_job_000").note == "too high"
+    jobs.note("0", "")
     assert not {"note", "tags"} & set(jobs.table().columns)
     assert len(jobs.table(where="'a' in tags or note is not None")) == 0
 

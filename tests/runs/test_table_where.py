@@ -65,6 +65,8 @@ def test_conditions(text: str, meant: bool | None) -> None:
     ("text", "said"),
     [
         ("lr<0.1 and", "cannot be read"),
+        ("lr", "lr is a number, and no condition.\n→ Compare it, all in quotes"),
+        ("not lr", "lr is a number, and no condition"),
         ("lr=0.1", r"cannot be read.\n→ Equal is written =="),
         ("lrr<1", r"'lrr' is no parameter or metric of these runs.\n→ did you mean lr\?"),
         ("size == small", "A text stands in quotes: 'small'"),

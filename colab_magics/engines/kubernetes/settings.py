@@ -190,7 +190,7 @@ def _of_file(root: Path, warn: Warn) -> dict[str, Any]:
     if values and came_with_a_clone(root / FILE) and not Request(root / FILE, values).allowed:
         warn(
             f"{root / FILE} is tracked by git, so it is the repository's word, and is left out: that is yours to say. "
-            "If you trust it: %trust here, or in a shell: colab-magics trust"
+            "If you trust it: %trust"
         )
         return {}
     for white, black in PAIRS:

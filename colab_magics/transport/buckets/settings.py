@@ -179,7 +179,7 @@ def of_dotenv(folder: Path, consent: Consent = refuse, warn: Warn = process.log.
     if values and came_with_a_clone(file) and not consent(file, values):
         warn(
             f"{file} is tracked by git, so it is the repository's word, and {', '.join(sorted(values))} in it are left "
-            "out: that is yours to say. If you trust it: %trust here, or in a shell: colab-magics trust"
+            "out: that is yours to say. If you trust it: %trust"
         )
         return file, Settings()
     return file, values
