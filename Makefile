@@ -12,6 +12,7 @@ help:
 	@echo 'make lint       ruff and mypy'
 	@echo 'make bench      measure what this costs beside its peers, and write docs/benchmarks.md'
 	@echo 'make docs       write the reference pages: docs/html/index.html'
+	@echo 'make pictures   take the pictures of the README in JupyterLab'
 	@echo 'make clean      remove environments, demo and caches'
 
 demo: programs-for-demo .venv
@@ -35,6 +36,9 @@ docs: programs-for-demo
 	@sh tests/setup/venv.sh .venv-docs newest docs
 	@.venv-docs/bin/python tests/setup/docs/make_docs.py
 
+pictures: programs-for-test .venv
+	@PICTURES=demo_notebooks/pictures $(IN_NEWEST) -m pytest -q tests/browser/test_pictures.py
+
 clean:
 	rm -rf .venv .venv-colab .venv-docs .demo build dist docs/html docs/source docs/doctrees .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -49,4 +53,4 @@ programs-for-demo programs-for-test programs-for-bench:
 # One after the other, also under make -j.
 .NOTPARALLEL:
 
-.PHONY: help demo test test-long lint bench docs clean programs-for-demo programs-for-test programs-for-bench .venv
+.PHONY: help demo test test-long lint bench docs pictures clean programs-for-demo programs-for-test programs-for-bench .venv

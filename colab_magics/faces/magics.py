@@ -16,6 +16,7 @@ from ..errors import nearest
 from ..line import split
 from ..verbs import VERBS
 from . import notebook_ui, skip, stop
+from .front_end import is_question
 from .logs import set_log_level, unset_log_level
 from .signature import MAGIC
 
@@ -175,6 +176,8 @@ class Extension:
         if unknown := _unknown_magic(getattr(result, "error_in_exec", None)):
             self.session.ui.say(unknown)
         control = sys.modules.get("colab_magics.mirror.control")
+        if is_question(self.ip):
+            return  # nobody would see it
         if control is None or session.run_folder() is not None:
             return  # this notebook has started none
         for key, text in control.news(self.session.told):

@@ -19,6 +19,7 @@ from ..relay.values import MESSAGE
 from ..units import show_size, show_time
 from ..verbs import VERBS
 from . import remote_answers
+from .front_end import is_question
 
 _VERB = re.compile(rf"^\s*(?:[\w., \[\]]+=\s*)?%%?(?:{'|'.join(VERBS)})(?!\w)", re.MULTILINE)
 _LOCAL = re.compile(r"\s*%%local[^\n]*(?:\n|$)")
@@ -39,27 +40,22 @@ class Route:
     ----------
     held : Remote
         Where they go.
-    here : Kernel or None
-        The kernel of this notebook.
+    ip : InteractiveShell
+        The shell of this notebook.
     """
 
-    def __init__(self, held: Any, here: Any = None) -> None:
-        self.held, self.here = held, here
+    def __init__(self, held: Any, ip: Any) -> None:
+        self.held, self.ip = held, ip
 
     def __call__(self, lines: list[str]) -> list[str]:
         source = "".join(lines)
-        if self._is_silent():
+        if is_question(self.ip):
             return lines
         if local := _LOCAL.match(source):
             return source[local.end() :].splitlines(keepends=True)
         if not source.strip() or is_local(source):
             return lines
         return [f"__import__({__name__!r}, fromlist=['run_routed']).run_routed({source!r})\n"]
-
-    def _is_silent(self) -> bool:
-        """Whether it is no cell of the user's, but the front end that asks this kernel something."""
-        parent = self.here.get_parent("shell") if self.here is not None else {}
-        return bool((parent.get("content") or {}).get("silent"))
 
 
 def route(ip: Any, held: Any) -> None:
@@ -69,7 +65,7 @@ def route(ip: Any, held: Any) -> None:
     remote_answers.remove(ip)
     if held is not None:
         _lose_nothing(ip)
-        ip.input_transformers_cleanup.append(Route(held, getattr(ip, "kernel", None)))
+        ip.input_transformers_cleanup.append(Route(held, ip))
         remote_answers.install(ip, held.kernel, is_local)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from .front_end import cell_id
+from .front_end import cell_id, is_question
 
 LINE = "» skipped: this cell belongs to the runs"
 
@@ -42,6 +42,8 @@ class Skip:
         self.known = set(known) - {""}
 
     def __call__(self, lines: list[str]) -> list[str]:
+        if is_question(self.ip):
+            return lines
         source, name = "".join(lines).strip(), cell_id(self.ip)
         is_join = name == self.join_id if name in self.known else source == self.join
         if is_join:

@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from .. import session
-from .front_end import cell_id, ends_by_reply
+from .front_end import cell_id, ends_by_reply, is_question
 
 QUEUE_ARRIVES = 0.3
 """Seconds in which the front end's requests that follow the stop reach the kernel."""
@@ -76,6 +76,8 @@ class Guard:
         self.pause, self.request, self.cell = PAUSE, "", ""
 
     def __call__(self, lines: list[str]) -> list[str]:
+        if is_question(self.ip):
+            return lines
         if self._follows("".join(lines)):
             return [f"__import__({__name__!r}, fromlist=['again']).again()\n"]
         remove_guards(self.ip)

@@ -23,7 +23,7 @@ from ..payloads.code import source_of, tags
 from ..records.injected import is_injected
 from ..ui import Notebook, read_notebook, ticking
 from ..units import show_time
-from .front_end import has_page, running_cell, where
+from .front_end import has_page, running_cell, vscode_file, where
 from .jupyter_server import Found, find_session, kernel_id
 
 NAMED = "COLAB_MAGICS_NOTEBOOK"
@@ -113,7 +113,7 @@ def name(ip: Any) -> str | None:
 
     Nothing is saved or asked of the page.
     """
-    known = os.environ.get(NAMED) or ip.user_ns.get("__vsc_ipynb_file__")
+    known = os.environ.get(NAMED) or vscode_file(ip)
     if known:
         return os.path.abspath(str(known))
     if has_page(ip):
@@ -174,9 +174,10 @@ def _find(ip: Any) -> Notebook:
         with session.current().ui.progress("Colab's page hands over the notebook"):
             content, name = current_notebook(where(ip))
         return Notebook(content=content, name=name, current=True)
-    of_vscode = ip.user_ns.get("__vsc_ipynb_file__")
-    if of_vscode and Path(of_vscode).is_file():
-        return _as_saved(ip, Path(of_vscode))
+    of_vscode = vscode_file(ip)
+    if of_vscode is not None and of_vscode.is_file():
+        notebook = _as_saved(ip, of_vscode)
+        return notebook if notebook.warning else replace(notebook, warning=_as_of(of_vscode))
     found = _at_server(ip)
     if found is not None:
         return _from_server(ip, found)
@@ -275,6 +276,14 @@ def _warning(file: Path) -> str:
     when = show_time(file.stat().st_mtime)
     return (
         f"{file.name}: edits that are not saved are missing. The runs use the version saved at {when}: save, run again."
+    )
+
+
+def _as_of(file: Path) -> str:
+    """Say which version it is, where the front end neither saves nor tells of edits."""
+    when = show_time(file.stat().st_mtime)
+    return (
+        f"The runs use {file.name} as saved at {when}; VS Code hands over no later edits: save first if there are any."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -28,6 +29,8 @@ _NOTE = 40
 """So many characters of a note are shown."""
 _WIDE = 12
 """More parameters, or metrics, than this share one column."""
+_DIGITS = 8
+"""So many characters of a metric's value are worth it that the points of a column stand below each other."""
 _ERRORS, _NAMED = 3, 8
 """So many kinds of errors are told, with so many of their runs."""
 _RANKS = ("running", "failed", "killed", "interrupted", "unreadable", "cancelled", "waiting", "stopped", "done")
@@ -75,7 +78,7 @@ def as_table(
     return Table(
         [column.name for column in columns],
         [list(row) for row in zip(*(column.cells for column in columns), strict=True)],
-        caption=caption(statuses),
+        caption=f"{caption(statuses)} · best by {goal}" if goal and best & rows else caption(statuses),
         notes=[*more, *told, *_never_reported(runs, trend), *notes],
         right={column.name for column in columns if column.right},
         share=share,
@@ -164,10 +167,9 @@ def _columns(
     steps, values = _values(runs, trend or [_chosen(runs, goal)])
     columns = [
         _Column("run", [run.id for run in runs]),
-        _Column("state", [status.full for _, status in shown]),
+        _Column("state", [f"{s.full} · best" if run.folder in best else s.full for run, s in shown]),
         _Column("time", [_time(status, kept=run.folder in kept) for run, status in shown], right=True),
         steps,
-        *([_Column(str(goal), ["best" if run.folder in best else "" for run in runs])] if goal else []),
         _Column("command", [_command(run) for run in runs]),
         *_texts(compare.places(runs)),
         *_noted(runs),
@@ -176,7 +178,7 @@ def _columns(
         _Column("last line", [last_line(run.log) for run in runs]),
     ]
     # Columns in which nothing stands take room from those that matter.
-    always = ("run", "state", "time", "last line")
+    always = ("run", "state", "time")
     return [column for column in columns if column.name in always or any(column.cells)]
 
 
@@ -242,8 +244,20 @@ def _value_column(name: str, rows: Sequence[Mapping[str, Any]], *, exact: bool) 
     write: Callable[[Any], str] = _short
     if exact and len({_short(value) for value in there}) < len(set(map(repr, there))):
         write = _text
+    elif not exact and (decimals := _decimals(there)):
+        write = f"{{:.{decimals}f}}".format
     right = all(isinstance(value, int | float) and not isinstance(value, bool) for value in there)
     return _Column(metrics.one_line(name, width=40), [write(row[name]) if name in row else "" for row in rows], right)
+
+
+def _decimals(values: Sequence[Any]) -> int:
+    """Return how many decimals put the points below each other; 0 where these values need no or unlike ones."""
+    if not all(isinstance(value, float) and math.isfinite(value) for value in values):
+        return 0
+    texts = [show_number(value) for value in values]
+    decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
+    wide = any("e" in text or len(text.partition(".")[0]) + decimals > _DIGITS for text in texts)
+    return 0 if wide else decimals
 
 
 def _short(value: Any) -> str:

@@ -153,7 +153,7 @@ def _lines(table: Table, width: int, options: ConsoleOptions) -> Iterator[Text]:
 
 
 def _row(cells: Sequence[str], row: Sequence[str], links: Mapping[str, Sequence[tuple[str, Any]]]) -> Text:
-    is_best = "best" in row[2:]
+    is_best = row[1].endswith("· best")
     line = Text(no_wrap=True)
     for i, cell in enumerate(cells):
         style = Style()
@@ -161,8 +161,6 @@ def _row(cells: Sequence[str], row: Sequence[str], links: Mapping[str, Sequence[
             style = Style(link=_uri(str(found[0][1])), bold=is_best)
         elif i == 1:
             style = Style.parse("dim" if row[1] == "waiting" else _STYLES[kind_of(row[1])])
-        elif is_best and row[i] == "best":
-            style = Style.parse("bold green")
         text = without_controls(cell)
         bare = text.strip(" ")
         start = text.index(bare) if bare else 0

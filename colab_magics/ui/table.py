@@ -115,7 +115,7 @@ class Table:
                 f'<th style="{style};{_RULE}">{html.escape(str(name))}</th>'
                 for style, name in zip(cell, self.columns, strict=True)
             )
-            parts.append('<div style="overflow-x:auto"><table style="border-collapse:collapse;background:none">')
+            parts.append(f'<div style="overflow-x:auto"><table style="{_TABLE}">')
             parts.append(f"<tr>{heads}</tr>")
             for row in self.rows:
                 cells = "".join(
@@ -154,7 +154,13 @@ def _color(lab: str, code: str, own: str) -> str:
     return f"var(--jp-{lab},var(--vscode-{code},{own}))"
 
 
+def _readable(color: str) -> str:
+    """Let the text's own colour, which is dark on light and light on dark, make a theme's colour one for words."""
+    return f"color:{color};color:color-mix(in srgb,{color} 65%,currentcolor)"
+
+
 _CELL = "padding:2px 12px 2px 0;white-space:nowrap"
+_TABLE = "border-collapse:collapse;background:none;margin:0;font-variant-numeric:tabular-nums"
 _RULE = f"border-bottom:1px solid {_color('border-color1', 'widget-border', 'rgba(128,128,128,.35)')}"
 _STATES = {
     "done": (
@@ -194,7 +200,7 @@ def _cell_html(index: int, value: str) -> str:
     text = html.escape(value)
     words = value.lower().split()
     if index == 1 and (kind := kind_of(value)):
-        text = f'<span style="color:{_STATES[kind][0]};font-weight:600">{text}</span>'
+        text = f'<span style="{_readable(_STATES[kind][0])};font-weight:600">{text}</span>'
     share = _SHARE.search(value)
     if share and words and words[0] in ("cell", "step"):
         done, whole = (share[1], share[2]) if share[1] else (share[3], "100")

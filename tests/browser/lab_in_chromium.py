@@ -20,6 +20,7 @@ from colab_magics import process
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "t0k"
+ERROR = "application/vnd.jupyter.stderr"
 CHROMIUM = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
@@ -60,7 +61,20 @@ class Lab:
     def open(self, name: str) -> None:
         """Open a notebook and wait until its kernel answers."""
         self.page.goto(f"{self.url}/lab/tree/{name}?token={TOKEN}&reset")
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self) -> None:
+        """Wait until the kernel answers."""
         poll(lambda: self.page.evaluate(READY), timeout=60, what="the kernel is connected and idle")
+
+    def click(self, command: str) -> None:
+        """Click a button of the notebook's toolbar."""
+        self.page.locator(f'.jp-NotebookPanel-toolbar [data-command="{command}"]').click()
+
+    def choose(self, menu: str, entry: str) -> None:
+        """Choose an entry of a menu with the mouse."""
+        self.page.locator(".lm-MenuBar-itemLabel", has_text=menu).click()
+        self.page.locator(".lm-Menu-itemLabel", has_text=entry).first.click()
 
     def run_all(self) -> None:
         """Run All, as the menu does it; returns when the front end has nothing more to run."""
@@ -76,6 +90,16 @@ class Lab:
             """async (index) => {
                 window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
                 await window.jupyterapp.commands.execute('notebook:run-cell');
+            }""",
+            index,
+        )
+
+    def start_cell(self, index: int) -> None:
+        """Run one cell, and return at once."""
+        self.page.evaluate(
+            """(index) => {
+                window.jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+                window.jupyterapp.commands.execute('notebook:run-cell');
             }""",
             index,
         )
@@ -108,6 +132,11 @@ class Lab:
             "() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.toJSON().cells"
         )
         return cells
+
+    def background(self, index: int) -> str:
+        """Return the colour behind the error that a cell shows."""
+        error = self.page.locator(".jp-Notebook .jp-Cell").nth(index).locator(f'[data-mime-type="{ERROR}"]')
+        return str(error.evaluate("(element) => getComputedStyle(element).backgroundColor"))
 
     def unsaved(self) -> bool:
         """Whether the open notebook has edits that are not in its file."""

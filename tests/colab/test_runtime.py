@@ -92,7 +92,7 @@ class TestB16Where:
             monkeypatch.setenv(variable, value)
         monkeypatch.delenv("VSCODE_PID", raising=False)
         kind = type("Shell", (SimpleNamespace,), {"__module__": shell})
-        assert where(kind(kernel=object(), user_ns=names)) == face
+        assert where(kind(kernel=SimpleNamespace(get_parent=lambda channel: {}), user_ns=names)) == face
 
     def test_enterprise_has_neither_drive_nor_an_end(self, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VERTEX_PRODUCT", "COLAB_ENTERPRISE")

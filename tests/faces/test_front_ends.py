@@ -22,8 +22,16 @@ def test_hovering_over_a_magic_shows_its_help(front: Front) -> None:
     )
 
 
-@pytest.mark.parametrize("silent", [True, False])
-def test_silent_requests_stay_here_while_cells_go_elsewhere(silent: bool) -> None:
-    kernel = SimpleNamespace(get_parent=lambda channel: {"content": {"silent": silent}})
-    sent = Route(None, kernel)(["1 + 1\n"])
-    assert (sent == ["1 + 1\n"]) is silent
+@pytest.mark.parametrize(
+    ("request_", "stays"),
+    [
+        ({"silent": True}, True),
+        ({"silent": False, "store_history": False, "allow_stdin": True}, True),  # VS Code's variables
+        ({"silent": False, "store_history": False, "allow_stdin": False}, False),  # a run's cell without a number
+        ({"silent": False, "store_history": True, "allow_stdin": True}, False),
+    ],
+)
+def test_questions_of_the_front_end_stay_here_while_cells_go_elsewhere(request_: dict[str, bool], stays: bool) -> None:
+    kernel = SimpleNamespace(get_parent=lambda channel: {"content": request_})
+    sent = Route(None, SimpleNamespace(kernel=kernel))(["1 + 1\n"])
+    assert (sent == ["1 + 1\n"]) is stays

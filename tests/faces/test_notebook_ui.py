@@ -38,7 +38,8 @@ def test_where(
     monkeypatch.delenv("VSCODE_PID", raising=False)
     for key, value in env.items():
         monkeypatch.setenv(key, value)
-    shell_class = type("Shell", (), {"__module__": module, "kernel": object(), "user_ns": names})
+    kernel = types.SimpleNamespace(get_parent=lambda channel: {})
+    shell_class = type("Shell", (), {"__module__": module, "kernel": kernel, "user_ns": names})
     assert where(shell_class()) == expected
 
 

@@ -192,8 +192,9 @@ def with_goal(project: Project, said: str) -> None:
 def test_the_best_finished_run_is_marked(project: Project, said: str, best: int) -> None:
     with_goal(project, said)
     table = jobs().overview()
-    assert [row[0] for row in table.rows if "best" in row] == [f"baseline/{best}"]
-    assert column(table, said)[1] == "best"  # first of those that are done
+    assert [row[0] for row in table.rows if row[1] == "done · best"] == [f"baseline/{best}"]
+    assert column(table, "state")[1] == "done · best"  # first of those that are done
+    assert table.caption == f"4 done, 1 failed · best by {said}"
     assert table.columns[list(table.columns).index("trend") - 1] == "loss"  # the goal's, not the first that came
 
 
@@ -223,7 +224,7 @@ def test_a_goal_said_at_the_line_marks_the_best_run(project: Project) -> None:
     cell = "from colab_magics import report\nreport(loss=abs(i_sub_job - 1))"
     notebook = str(write_notebook(project.root / "a.ipynb", cell))
     board = fork(n=2, notebook=notebook, goal="min:loss", workers="2")
-    assert column(board.overview(), "min:loss") == ["best", ""]  # type: ignore[union-attr]
+    assert column(board.overview(), "state") == ["done · best", "done"]  # type: ignore[union-attr]
     assert column(jobs().overview(), "run") == ["baseline/1", "baseline/0"]
 
 

@@ -144,7 +144,7 @@ while not os.path.exists(data_job + '/go'):
     folder = project.data_job / "sub_job_000"
     poll(lambda: "cpu" in ((process.read_json(folder / "state.json") or {}).get("usage") or {}), timeout=60)
     table = jobs().overview()
-    assert list(table.columns) == ["run", "state", "time", "memory", "cpu", "last line"]
+    assert list(table.columns) == ["run", "state", "time", "memory", "cpu"]
     row = dict(zip(table.columns, table.rows[0], strict=True))
     amount, unit = row["memory"].split()
     assert unit == "MB"
@@ -154,7 +154,7 @@ while not os.path.exists(data_job + '/go'):
     (folder / "go").touch()
     poll(lambda: not scheduler.is_running(project.data_job))
     table = jobs().overview()
-    assert list(table.columns) == ["run", "state", "time", "memory", "last line"]
+    assert list(table.columns) == ["run", "state", "time", "memory"]
     peak = (Run.load(folder).state() or {})["usage"]["memory_peak"]
     assert table.rows[0][3] == f"{usage.show_size(peak)} peak"
     assert peak > 150 * MB

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from .drawings import Drawing, Lines, Parallel, Series
 
 _MOST_NAMED = 20
 _WIDTH, _HEIGHT, _DPI = 7.0, 3.6, 110
+_INSIDE, _BESIDE, _LINE, _HIGHEST = 4, 2.4, 0.19, 40
+"""So many names stand in the plot; more stand beside it, which takes so much width, and height for each of so many."""
 _INK = "#808080"
 """Between black and white: it can be read on light and on dark."""
 _DASHES = ("-", "--", ":", "-.")
@@ -19,9 +22,13 @@ _DASHES = ("-", "--", ":", "-.")
 
 def draw(drawings: Sequence[Drawing]) -> Any:
     """Return a ``matplotlib.figure.Figure`` with the drawings one below the other."""
+    _build_fonts_quietly()
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_WIDTH, _HEIGHT * len(drawings)), dpi=_DPI, layout="constrained")
+    named = max((len(one.series) for one in drawings if isinstance(one, Lines) and _has_legend(one)), default=0)
+    beside = named > _INSIDE
+    size = (_WIDTH + beside * _BESIDE, max(_HEIGHT, beside * (min(named, _HIGHEST) + 2) * _LINE) * len(drawings))
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     figure.patch.set_alpha(0.0)
     for drawing, axes in zip(drawings, figure.subplots(len(drawings), squeeze=False)[:, 0], strict=True):
         axes.patch.set_alpha(0.0)
@@ -33,6 +40,17 @@ def draw(drawings: Sequence[Drawing]) -> Any:
         for edge in axes.spines.values():
             edge.set_edgecolor(_INK)
     return figure
+
+
+def _build_fonts_quietly() -> None:
+    """Import what builds the list of fonts at its first import: a log line of it stands in a red box in notebooks."""
+    log = logging.getLogger("matplotlib.font_manager")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        import matplotlib.font_manager  # noqa: F401
+    finally:
+        log.setLevel(before)
 
 
 def bundle(figure: Any) -> dict[str, Any]:
@@ -69,8 +87,14 @@ def _lines(axes: Any, drawing: Lines) -> None:
     axes.grid(color=_INK, alpha=0.25)
     axes.set_xlabel(_plain(drawing.x), color=_INK)
     axes.set_ylabel(_plain(drawing.y), color=_INK)
-    if 1 < len(drawing.series) <= _MOST_NAMED or any(one.counts for one in drawing.series):
-        axes.legend(fontsize="small", labelcolor=_INK, framealpha=0.0)
+    if _has_legend(drawing):
+        # Many names would stand on the lines; nothing may be behind them, for we do not know the page's colour.
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(drawing.series) > _INSIDE else {}
+        axes.legend(fontsize="small", labelcolor=_INK, framealpha=0.0, **beside)
+
+
+def _has_legend(drawing: Lines) -> bool:
+    return 1 < len(drawing.series) <= _MOST_NAMED or any(one.counts for one in drawing.series)
 
 
 def _errors(one: Series) -> list[float]:
