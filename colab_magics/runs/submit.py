@@ -58,10 +58,8 @@ class Order:
         Which GPUs each run gets.
     outputs : sequence of str
         Patterns of files of the project that runs on other machines write, and that come home.
-    goal : str
-        What tables mark the best run by: ``min:loss``.
-    trend : sequence of str
-        The metrics that tables draw.
+    goal, trend
+        What tables mark the best run by (``min:loss``), and the metrics that they draw.
     """
 
     job_folder: Path

@@ -20,7 +20,6 @@ from colab_magics import process
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "t0k"
-ERROR = "application/vnd.jupyter.stderr"
 CHROMIUM = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
@@ -133,10 +132,9 @@ class Lab:
         )
         return cells
 
-    def background(self, index: int) -> str:
-        """Return the colour behind the error that a cell shows."""
-        error = self.page.locator(".jp-Notebook .jp-Cell").nth(index).locator(f'[data-mime-type="{ERROR}"]')
-        return str(error.evaluate("(element) => getComputedStyle(element).backgroundColor"))
+    def kinds(self) -> set[str]:
+        """Return of which kinds the outputs of all cells are."""
+        return {output["output_type"] for cell in self.cells() for output in cell.get("outputs", [])}
 
     def unsaved(self) -> bool:
         """Whether the open notebook has edits that are not in its file."""

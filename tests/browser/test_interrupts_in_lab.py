@@ -38,7 +38,7 @@ def test_runs_go_on_over_an_interrupt_a_restart_and_a_reload(lab: Lab, tmp_path:
     poll(lambda: "Stopped watching (2 running)" in lab.said(1), what=f"■ ends the watching: {lab.story()}")
     lab.page.screenshot(path=tmp_path / "interrupted.png")
     assert "Traceback" not in lab.said(1)
-    assert lab.background(1) == "rgba(0, 0, 0, 0)", "the end is no red box"
+    assert "error" not in lab.kinds(), "the end is no red box"
     assert lab.cells()[2]["outputs"] == []
 
     lab.click("notebook:restart-kernel")

@@ -31,11 +31,6 @@ def half_a_second() -> None:
     poll(lambda: time.monotonic() > began + 0.5)
 
 
-def kinds(lab: Lab) -> set[str]:
-    """Return of which kinds the outputs of all cells are."""
-    return {output["output_type"] for cell in lab.cells() for output in cell.get("outputs", [])}
-
-
 @pytest.mark.parametrize("at", [1, 10, 30])
 def test_no_cell_after_stop_runs(lab: Lab, at: int) -> None:
     # B15, and its race: of 60 requests sent back to back, aborting alone reaches only those that have arrived. With a
@@ -52,7 +47,7 @@ def test_no_cell_after_stop_runs(lab: Lab, at: int) -> None:
         lab.run_all()
         assert {file.name for file in folder.glob("ran_*")} == {f"ran_{number}" for number in range(at)}
         assert "the rest is for later" in lab.said(at)
-        assert "error" not in kinds(lab), "a red box, and nothing went wrong"
+        assert "error" not in lab.kinds(), "a red box, and nothing went wrong"
 
         # The kernel lives, and a cell below that the user runs by hand, having seen the stop, runs at the first try.
         half_a_second()
@@ -108,7 +103,7 @@ def test_the_main_example(lab: Lab, tmp_path: Path) -> None:
 
     counts = [cell.get("execution_count") for cell in lab.cells() if cell["cell_type"] == "code"]
     assert all(counts[:4])
-    assert "error" not in kinds(lab)
+    assert "error" not in lab.kinds()
     assert all(cell["outputs"] == [] for cell in lab.cells()[fork + 1 :] if cell["cell_type"] == "code")
     table = lab.said(fork)
     assert table.count("done") >= 5
