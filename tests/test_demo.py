@@ -162,6 +162,20 @@ def test_the_notebook_of_a_search_goes_through_again(tmp_path: Path, monkeypatch
     assert len(list((tmp_path / "search_demo" / "data_job" / "search").glob("sub_job_*"))) == 8
 
 
+def test_the_notebook_for_colab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook, executed = tmp_path / "11_colab.ipynb", tmp_path / "executed.ipynb"
+    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    cells = json.loads(executed.read_text())["cells"]
+    shown = "".join("".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", []))
+    assert "%project name=colab_demo root=. job=second\nrate = 0.5\n" in shown
+    assert "Colab is to give it: T4" in shown
+
+
 def test_the_notebook_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, name = tmp_path / "home", "04_remote_cells.ipynb"
     home.mkdir()
