@@ -43,6 +43,9 @@ SCAN_SHARE = 250
 SLOW_SECONDS = 30.0
 FLUSH_TRIES = 3
 MOST_LOG = 1_000_000
+_AT_REST = ("IDLE", "WAITING", "HELD", "BACKOFF", "STOPPED")
+_DYING_SECONDS = 2.0
+"""A process that was killed counts as dead a moment before its last thread, and with it its lock, is gone."""
 REQUESTS = ("push", "restore", "audit", "delete", "delete_earlier", "take_over")
 
 
@@ -363,13 +366,7 @@ class Daemon:
             try:
                 beat.touch()
                 stuck = time.monotonic() - self._progress
-                if stuck > SLOW_SECONDS and self.status["state"] not in (
-                    "IDLE",
-                    "WAITING",
-                    "HELD",
-                    "BACKOFF",
-                    "STOPPED",
-                ):
+                if stuck > SLOW_SECONDS and self.status["state"] not in _AT_REST:
                     with self._lock:
                         self.status["slow"] = round(stuck)
                     self._write()
@@ -379,17 +376,20 @@ class Daemon:
 
 
 def main() -> int:
-    """Run the daemon of the state folder that is named on the command line; a second one for it ends at once."""
+    """Run the daemon of the state folder that is named on the command line; a second one for it ends."""
     folder = Path(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     if (folder / "log.txt").stat().st_size > MOST_LOG:
         os.truncate(folder / "log.txt", 0)
-    with state.locked(folder / "lock", wait=False) as ours:
-        if not ours:
-            log.info("another process keeps this folder already")
-            return 0
-        os.chdir("/")
-        Daemon(folder).run()
+    end = time.monotonic() + _DYING_SECONDS
+    while time.monotonic() < end:
+        with state.locked(folder / "lock", wait=False) as ours:
+            if ours:
+                os.chdir("/")
+                Daemon(folder).run()
+                return 0
+        time.sleep(0.05)
+    log.info("another process keeps this folder already")
     return 0
 
 

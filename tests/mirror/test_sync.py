@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from conftest import HOSTILE_NAMES, poll
 
 from colab_magics import process
 from colab_magics.errors import Busy, CommandFailed, InvalidInput, Unavailable
-from colab_magics.mirror import control, show
+from colab_magics.mirror import control, show, state
 from colab_magics.mirror.sync import Sync
 from mirror.tools import begin, for_python, state_of, tree, write
 
@@ -258,7 +259,21 @@ def test_starts_in_the_same_moment_give_one_process(tmp_path: Path) -> None:
     assert len(set(pids)) == 1
 
 
-def test_a_second_daemon_ends_at_once(tmp_path: Path) -> None:
+def test_a_daemon_waits_for_what_is_left_of_the_one_before(tmp_path: Path) -> None:
+    # ✗ One that was killed a moment ago still had its lock: "The process that syncs … did not start."
+    source, place = tmp_path / "job", tmp_path / "place"
+    sync = begin(source, place)
+    os.kill(sync.status()["identity"]["pid"], signal.SIGKILL)
+    poll(lambda: not sync.alive)
+    with ThreadPoolExecutor(1) as pool:
+        with state.locked(sync.folder / "lock", wait=True):
+            started = pool.submit(begin, source, place)
+            with contextlib.suppress(TimeoutError):
+                started.exception(1.5)
+        assert started.result(60).alive
+
+
+def test_a_second_daemon_ends(tmp_path: Path) -> None:
     sync = begin(tmp_path / "job", tmp_path / "place")
     second = subprocess.run(
         process.python("colab_magics.mirror.daemon", sync.folder),
