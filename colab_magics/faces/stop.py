@@ -31,8 +31,8 @@ QUEUE_ARRIVES = 0.3
 PAUSE = 0.5
 """Seconds without a request, by the front end's dates, that Run All does not make."""
 
-SLOWER = 3
-"""A page that makes pauses makes longer ones: so many times its longest, at most so many times ours."""
+SLOW_PAUSE = 2.0
+"""The same for a page whose requests still come when the stop has answered: a slow one, which makes pauses itself."""
 
 
 class Stopped(BaseException):
@@ -73,7 +73,8 @@ class Guard:
 
     def __init__(self, ip: Any, sent: datetime) -> None:
         self.ip, self.sent, self.seen = ip, sent, time.monotonic()
-        self.pause, self.request, self.cell = PAUSE, "", ""
+        self.pause, self.request = PAUSE, ""
+        self.stopped: set[str] = set()
 
     def __call__(self, lines: list[str]) -> list[str]:
         if is_question(self.ip):
@@ -85,17 +86,18 @@ class Guard:
 
     def _follows(self, source: str) -> bool:
         sent, now = request_date(self.ip), time.monotonic()
-        request, cell = str(_request(self.ip, "header").get("msg_id")), cell_id(self.ip) or source
+        request, cell = str(_request(self.ip, "header").get("msg_id")), cell_id(self.ip)
         if request == self.request:
             return True  # IPython may transform a cell twice
-        if sent is None or cell == self.cell:
+        if sent is None or (cell or source) in self.stopped:
             return False
         made = (sent - self.sent).total_seconds()
         if made >= self.pause and now >= self.seen + self.pause / 2:
             return False
-        if self.request:
-            self.pause = min(max(self.pause, SLOWER * made), SLOWER * PAUSE)
-        self.sent, self.seen, self.request, self.cell = max(sent, self.sent), now, request, cell
+        self.sent, self.seen, self.request = max(sent, self.sent), now, request
+        self.pause = max(self.pause, SLOW_PAUSE)
+        # Where cells have no ids, several may hold the same code.
+        self.stopped = self.stopped | {cell} if cell else {source}
         return True
 
 
@@ -109,14 +111,15 @@ def again() -> NoReturn:
     """End a cell that followed the stop without a pause."""
     from IPython.core.getipython import get_ipython
 
-    _show_quietly(get_ipython())
+    _show_quietly(get_ipython(), plain=True)
     raise Stopped("not run: stopped above")
 
 
-def _show_quietly(ip: Any) -> None:
+def _show_quietly(ip: Any, *, plain: bool = False) -> None:
     """Let the stop that ends this cell be a line instead of an error, where the front end allows it.
 
-    The user's own answer to exceptions, which IPython knows one of, is back when the cell has ended.
+    The user's own answer to exceptions, which IPython knows one of, is back when the cell has ended. `plain` is for
+    what comes hundreds of times: a page has to clean HTML before it shows it, and would send the next cells later.
     """
     if not ends_by_reply(ip):
         return
@@ -128,9 +131,9 @@ def _show_quietly(ip: Any) -> None:
         from ..kernels import private_api
 
         lines = stopped._render_traceback_()
-        plain = "\n".join(lines)
-        markup = f'<div style="opacity:.8;white-space:pre-wrap">{html.escape(plain)}</div>'
-        display({"text/plain": plain, "text/html": markup}, raw=True)
+        text = "\n".join(lines)
+        markup = f'<div style="opacity:.8;white-space:pre-wrap">{html.escape(text)}</div>'
+        display({"text/plain": text, **({} if plain else {"text/html": markup})}, raw=True)
         private_api.reply_with(ip, lines)
         return lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 from ..errors import ColabMagicsError, InvalidInput, Unavailable
 from ..mirror import control
-from ..records.names import LOG, SCHEDULER
+from ..records import schema
+from ..records.names import LOG, SCHEDULER, STATE
 from ..records.run import LOCAL, Run, runs_of
 from ..records.status import ENDED, Status
 from ..ui import UI, Table
@@ -241,6 +243,38 @@ class Board:
             some = [*([numbers] if numbers else []), *(run.word for run in mine if run.is_named)]
             words += [folder.name] if left <= here else [f"{folder.name}/{word}" for word in some]
         return " ".join(f'"{word}"' if " " in word else word for word in words)
+
+
+@dataclass(repr=False)  # IPython would take that of this class for what it shows
+class GrowingBoard(Board, ABC):
+    """The runs of a job whose scheduler brings more of them: a queue's, a search's.
+
+    Parameters
+    ----------
+    job : Path or None
+        ``data_job`` of the job; None where no more are waited for.
+    """
+
+    job: Path | None = None
+
+    def waits_for_more(self) -> bool:
+        """Whether a scheduler may bring more runs.
+
+        Raises
+        ------
+        ColabMagicsError
+            When there is none any more that has come to its end.
+        """
+        if self.job is None or scheduler.is_running(self.job):
+            return self.job is not None
+        state = schema.read_or_nothing(self.job / SCHEDULER / STATE, schema.Scheduler)
+        if state.get("phase") != "ended" and not scheduler.is_running(self.job):
+            raise self.left_alone(self.job)
+        return False
+
+    @abstractmethod
+    def left_alone(self, job: Path) -> ColabMagicsError:
+        """Return the error for a job whose scheduler is gone before its end."""
 
 
 def kill(runs: Sequence[Run], ui: UI) -> Board:

@@ -99,7 +99,7 @@ def test_a_stop_is_a_quiet_line_where_the_reply_alone_ends_run_all(front: Front,
     if below.status != "aborted":
         assert (below.status, below.ename, below.out) == ("error", "", "")
         assert [data["text/plain"] for data in below.data] == ["■ not run: stopped above"]
-    wait(0.6)
+    wait(2.1)
     assert front.run("1 / 0").ename == "ZeroDivisionError"
 
 
@@ -141,15 +141,15 @@ def test_a_slow_page_that_sends_for_many_seconds_runs_nothing_below(front: Front
     # ✗ Of 800 cells, which a slow page sends in 15 s, all ran that were sent 1.5 s after the stop.
     date = datetime.now(UTC)
     front.collect(send_at(front, "%stop", date))
-    for number, (pause, here) in enumerate([(0.7, 0.0), *[(0.4, 0.0)] * 4, *[(0.4, 0.3)] * 2, (1.0, 0.7)]):
-        # Whoever makes pauses of 0.4 s may make one of a second.
+    # ✗ Measured where a page and 2 other programs share a processor: 37 cells within 0.15 s each, then 1.1 s for one.
+    for number, (pause, here) in enumerate([(0.7, 0.0), *[(0.1, 0.0)] * 4, *[(0.4, 0.3)] * 2, (1.1, 0.8), (0.4, 0)]):
         wait(here)
         date += timedelta(seconds=pause)
         reply = run_at(front, f"open('late_{number}', 'w').close()", date)
         assert reply.traceback == ["■ not run: stopped above"], number
     assert list(tmp_path.iterdir()) == []
-    wait(1.6)
-    assert run_at(front, "print('runs')", date + timedelta(seconds=1.6)).out == "runs\n"
+    wait(2.1)
+    assert run_at(front, "print('runs')", date + timedelta(seconds=2.1)).out == "runs\n"
 
 
 def test_requests_that_a_slow_line_held_up_run_no_more_than_others(front: Front, tmp_path: Path) -> None:
@@ -173,8 +173,8 @@ def test_a_cell_that_was_stopped_runs_when_it_is_sent_again(front: Front) -> Non
     front.run(PATIENT)
     began = datetime.now(UTC)
     front.collect(*[send_at(front, cell, began) for cell in ("%stop", "1", "2")])
-    first, again = [run_at(front, "print('runs')", began, "cell-7") for _ in range(2)]
-    assert first.traceback == ["■ not run: stopped above"]
+    *first, again = [run_at(front, "print('runs')", began, f"cell-{number}") for number in (7, 8, 7)]
+    assert [reply.traceback for reply in first] == [["■ not run: stopped above"]] * 2
     assert again.out == "runs\n"
     assert front.run(GUARDS).out == "0\n"
 

@@ -61,8 +61,9 @@ def test_one_worker_executes_optunas_points_and_run_all_again_goes_on(project: P
     assert points_of(project) == own(6), "as if it had never ended"
     assert [run.attempt for run in runs_of(project.data_job)] == [*attempts, 1, 1]
     assert len(board) == 6
-    search(project, 6, workers=1)
+    board = search(project, 6, workers=1, trend="depth")
     assert len(runs_of(project.data_job)) == 6, "nothing was left to choose"
+    assert "Not reported as a number so far: depth" in str(board), "trend= counts for a search, too"
 
 
 def test_failed_runs_and_missing_goals_count_and_are_said(project: Project, said: io.StringIO) -> None:

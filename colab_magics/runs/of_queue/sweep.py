@@ -22,7 +22,7 @@ from ...records.run import Run
 from ...records.status import ENDED, Status
 from ...ui import UI, Table
 from .. import joined, plan, scheduler, submitted
-from ..board import Board
+from ..board import GrowingBoard
 from ..scheduler import last_plan
 from ..submit import Order, ready
 from . import claims
@@ -34,20 +34,17 @@ _PATIENCE = 5.0
 
 
 @dataclass(repr=False)  # IPython would take that of this class for what it shows
-class QueueBoard(Board):
+class QueueBoard(GrowingBoard):
     """The runs of a queue that a job has here, with those that come while a scheduler claims more.
 
     Parameters
     ----------
-    job : Path or None
-        ``data_job`` of the job.
     queue : str
         The queue's address as it may be shown.
     before : mapping of Path to int
         Runs that had ended before the call that made this board, and their attempts.
     """
 
-    job: Path | None = None
     queue: str = ""
     before: Mapping[Path, int] = field(default_factory=dict)
 
@@ -57,23 +54,12 @@ class QueueBoard(Board):
         self.kept = [run.folder for run, _ in statuses if self.before.get(run.folder) == run.attempt]
         return [(run, status) for run, status in statuses if run.folder not in self.kept]
 
-    def waits_for_more(self) -> bool:
-        """Whether a scheduler may bring more runs.
-
-        Raises
-        ------
-        ColabMagicsError
-            When there is none any more that has come to its end.
-        """
-        if self.job is None or scheduler.is_running(self.job):
-            return self.job is not None
-        state = schema.read_or_nothing(self.job / SCHEDULER / STATE, schema.Scheduler)
-        if state.get("phase") != "ended" and not scheduler.is_running(self.job):
-            raise ColabMagicsError(
-                f"Nobody claims runs of {self.queue} for {self.job.name} any more.",
-                "Run the line again: what goes on goes on, and the others are claimed.",
-            )
-        return False
+    def left_alone(self, job: Path) -> ColabMagicsError:
+        """Say that nobody brings runs any more; see `GrowingBoard`."""
+        return ColabMagicsError(
+            f"Nobody claims runs of {self.queue} for {job.name} any more.",
+            "Run the line again: what goes on goes on, and the others are claimed.",
+        )
 
     def tells(self, statuses: Sequence[tuple[Run, Status]]) -> list[str]:
         """Say why nothing happens: the queue is away, or nothing is ready there; see `Board.tells`."""

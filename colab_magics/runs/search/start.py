@@ -23,7 +23,7 @@ from ...records.run import Run, runs_of
 from ...records.status import Status
 from ...ui import Table
 from .. import attempts, joined, plan, scheduler, submitted
-from ..board import Board
+from ..board import GrowingBoard
 from ..goal import Goal
 from ..plan import Plan, Point
 from ..scheduler import last_plan
@@ -62,37 +62,23 @@ class Search:
 
 
 @dataclass(repr=False)  # IPython would take that of this class for what it shows
-class SearchBoard(Board):
+class SearchBoard(GrowingBoard):
     """The runs of a search, with those that come while a scheduler chooses more.
 
     Parameters
     ----------
-    job : Path or None
-        ``data_job`` of the job.
     goal : Goal or None
         What it is to reach, where that is one thing.
     """
 
-    job: Path | None = None
     goal: Goal | None = None
 
-    def waits_for_more(self) -> bool:
-        """Whether a scheduler may bring more runs.
-
-        Raises
-        ------
-        ColabMagicsError
-            When there is none any more that has come to its end.
-        """
-        if self.job is None or scheduler.is_running(self.job):
-            return self.job is not None
-        state = schema.read_or_nothing(self.job / SCHEDULER / STATE, schema.Scheduler)
-        if state.get("phase") != "ended" and not scheduler.is_running(self.job):
-            raise ColabMagicsError(
-                f"Nobody chooses runs for {self.job.name} any more.",
-                "Run the line again: the search goes on where it was.",
-            )
-        return False
+    def left_alone(self, job: Path) -> ColabMagicsError:
+        """Say that nobody brings runs any more; see `GrowingBoard`."""
+        return ColabMagicsError(
+            f"Nobody chooses runs for {job.name} any more.",
+            "Run the line again: the search goes on where it was.",
+        )
 
     def tells(self, statuses: Sequence[tuple[Run, Status]]) -> list[str]:
         """Draw the best value so far, run by run; see `Board.tells`."""
@@ -162,7 +148,7 @@ def start(order: Order, search: Search) -> tuple[SearchBoard, list[str]]:
             _write_template(order, record)
         except OSError as error:
             raise scheduler.cannot_start(error, job_folder) from error
-        joined.remember(job_folder, record, [], goal=order.goal, search=search.written)
+        joined.remember(job_folder, record, [], goal=order.goal, trend=order.trend, search=search.written)
         scheduler.start(
             job_folder,
             folders,
@@ -296,6 +282,7 @@ def _follow(order: Order, search: Search, busy: Busy) -> None:
         )
     if order.workers is not None:
         scheduler.set_workers(order.job_folder, order.workers)
+    joined.remember(order.job_folder, order.record(), [], goal=order.goal, trend=order.trend, search=search.written)
 
 
 def _write_template(order: Order, record: Mapping[str, Any]) -> None:
