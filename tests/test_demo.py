@@ -42,7 +42,7 @@ def test_the_demo_runs_and_runs_again(
         assert done.returncode == 0, f"{time_}\n{done.stdout}\n{done.stderr}"
         assert run_demo.differences(run_demo.Demo(top)) == []
         assert "5 done" in done.stdout
-        assert "STOPPED" in done.stdout
+        assert "stopped, all handed over" in done.stdout
     # What it leaves: no outputs in the code's history, no input changed.
     demo = run_demo.Demo(top)
     status = subprocess.run(["git", "status", "--porcelain"], cwd=demo.checkout, capture_output=True, text=True)

@@ -182,7 +182,8 @@ class Board:
                     statuses = self.statuses()  # what is decided by is read anew
                 jobs = {run.folder.parent for run, _ in statuses}
                 notices = [*(note for job in jobs for note in control.notices(job)), *self.tells(statuses)]
-                told = [*self.notes, *notices, *_job_notes(statuses)]
+                # Lines of a pipe stay, and the table at the end has its own notes.
+                told = [*(self.notes if live.stays else ()), *notices, *_job_notes(statuses)]
                 live.show(as_table(statuses, told, kept=self.kept, trend=self.trend))
                 if not more and _have_ended(statuses):
                     # A scheduler may be about to execute a failed run again: it gets until the next look.

@@ -442,7 +442,7 @@ class TestPyproject:
         assert face.main(["project"]) == 0
         shown = capsys.readouterr().err.splitlines()
         assert len(shown) == 1, shown
-        for word in ("to=", "secrets=", "install=", f"%trust {root}"):
+        for word in ("to=", "secrets=", "install=", f"colab-magics trust {root}"):
             assert word in shown[0]
         assert (root / "data_job" / "mine").is_dir()
         assert not (tmp_path / "theirs").exists()

@@ -151,7 +151,7 @@ def test_a_program_that_fails_is_a_word_and_no_reason_to_stop(
     with pytest.raises(Unavailable, match="nvidia-smi failed: NVIDIA-SMI has failed"):
         fork(n=1, gpus=1, notebook=notebook)
     fork(n=1, notebook=notebook)
-    assert said.getvalue().count("nvidia-smi failed") == 1
+    assert said.getvalue().count("warning: nvidia-smi failed") == 1
     assert seen(project.data_job / "sub_job_000")["gpus"] is None
 
 

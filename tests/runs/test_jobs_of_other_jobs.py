@@ -114,6 +114,8 @@ def test_the_kill_hint_names_what_was_watched(others: Project) -> None:
     ui = session.current().ui
 
     class Interrupts:
+        stays = True
+
         def __enter__(self) -> Interrupts:
             return self
 
@@ -123,7 +125,7 @@ def test_the_kill_hint_names_what_was_watched(others: Project) -> None:
         def show(self, table: object) -> None:
             raise KeyboardInterrupt
 
-    ui.live = Interrupts  # type: ignore[method-assign]
+    ui.live = lambda **_: Interrupts()  # type: ignore[method-assign]
     with pytest.raises(SystemExit):
         jobs.watch("waiting")
     assert "%jobs kill baseline ends them" in ui.out.getvalue()  # type: ignore[attr-defined]

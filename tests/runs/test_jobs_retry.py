@@ -125,6 +125,8 @@ def test_interrupting_stops_watching_only(project: Project, said: io.StringIO) -
     ui = session.current().ui
 
     class Interrupts:
+        stays = True
+
         def __enter__(self) -> Interrupts:
             return self
 
@@ -135,7 +137,7 @@ def test_interrupting_stops_watching_only(project: Project, said: io.StringIO) -
             if Run.load(run.folder).status().cell == 1:
                 raise KeyboardInterrupt
 
-    ui.live = Interrupts  # type: ignore[method-assign]
+    ui.live = lambda **_: Interrupts()  # type: ignore[method-assign]
     for verb in (jobs.retry, jobs.watch):
         with pytest.raises(SystemExit):
             verb("0")
