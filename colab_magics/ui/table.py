@@ -75,7 +75,7 @@ class Table:
         return without_controls("\n".join(whole))
 
     def grid(self, width: int = 0) -> Grid:
-        """Return the cells as `grid.grid` pads and cuts them."""
+        """Return the cells as `colab_magics.ui.grid.grid` pads and cuts them."""
         if not self.columns:
             return Grid([], [])
         return grid(self.columns, self.rows, [name in self.right for name in self.columns], width)
