@@ -50,6 +50,8 @@ def _stands(sync: Sync) -> str:
         return f"stopped, {ended}"
     if where in ("INIT", "RESTORING"):
         return "fetching"
+    if where in ("SYNCING", "SCANNING") and found.get("held_deletes"):
+        where = "WAITING"  # a pass does not answer for the user
     if where in _TROUBLE:
         return f"{_TROUBLE[where]}{f', all handed over until {at}' if at else ''} (%sync status)"
     if waits > busy or (waits and not at):
