@@ -16,7 +16,6 @@ from .feeding import Scheduler, say
 from .of_queue.table import Table
 from .runner import Runner
 from .scheduler import Feed, last_plan, planning
-from .search.source import Searched
 from .sources import Planned, Source
 
 
@@ -41,6 +40,8 @@ def main() -> None:
         source = Queued(job_folder, queue, adopted, [lock])
         folders = [job_folder / SCHEDULER / QUEUED]
     elif said := plan.get("search"):
+        from .search.source import Searched
+
         folders = [job_folder / SCHEDULER / SEARCHED, *folders]
         source = Searched(job_folder, said, runs, adopt)
     else:

@@ -18,7 +18,6 @@ from ..records.names import FORKS, METRICS, SCHEDULER, folder_name
 from ..records.run import Run
 from ..records.status import Status
 from .of_queue import claims
-from .search import found as of_search
 
 
 class Goal(NamedTuple):
@@ -116,6 +115,8 @@ def _members(job: Path, entry: Mapping[str, Any]) -> list[Path]:
     if queue := entry.get("queue"):
         return [run.folder for run in claims.runs(job, queue)]
     if entry.get("search"):
+        from .search import found as of_search  # few jobs have one
+
         return [run.folder for run in of_search.members(job, entry)]
     return [job / folder_name(index) for index in entry["runs"]]
 

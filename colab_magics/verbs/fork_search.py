@@ -165,10 +165,12 @@ def tell(ui: UI, board: Board, search: Search | None) -> None:
     RunsFailed
         When runs were cut off: they go on when the line is executed again, and the search is not at its end.
     """
+    if search is None:
+        return
     from ..runs.failures import failure
     from ..runs.search import start as room
 
-    if search is not None and isinstance(board, room.SearchBoard):
+    if isinstance(board, room.SearchBoard):
         for line in room.last_words(board, search):
             ui.say(line)
         cut_off = failure([(run, status) for run, status in board.statuses() if status.phase == "interrupted"])
