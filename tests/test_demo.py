@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,41 @@ from sshd import sshd
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "demo_notebooks" / "run_demo.py"
+
+
+class Copy:
+    """One of the demo notebooks, in a folder of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it lies.
+    name : str
+        Its file's name.
+    old, new : str
+        Words that stand in it once, and what takes their place.
+    """
+
+    def __init__(self, folder: Path, name: str, old: str = "", new: str = "") -> None:
+        self.notebook, self.executed = folder / name, folder / "executed.ipynb"
+        text = (ROOT / "demo_notebooks" / name).read_text()
+        assert not old or text.count(old) == 1
+        self.notebook.write_text(text.replace(old, new) if old else text)
+
+    def execute(self) -> str:
+        """Execute it by papermill, as a user does; returns the executed notebook's text."""
+        words = ["-m", "papermill", "--no-progress-bar", "--cwd", self.notebook.parent, self.notebook, self.executed]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLAB_MAGICS_NOTEBOOK": str(self.notebook)}
+        done = subprocess.run(
+            [sys.executable, *words], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        assert done.returncode == 0, done.stderr
+        return self.executed.read_text()
+
+    def printed(self) -> str:
+        """Return what the executed notebook's cells have printed."""
+        cells = json.loads(self.executed.read_text())["cells"]
+        return "".join("".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", []))
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +118,8 @@ def test_the_demo_notices_what_is_off(run_demo: ModuleType, tmp_path: Path) -> N
         ("10_watch_and_compare.ipynb", "the best is compare/3 {'rate': 0.3, 'seed': 1} with x = 0.0169"),
     ],
 )
-def test_the_other_notebooks_go_through_to_their_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook = tmp_path / name
-    notebook.write_bytes((ROOT / "demo_notebooks" / name).read_bytes())
-    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
-    executed = tmp_path / "executed.ipynb"
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
-    shown = executed.read_text()
+def test_the_other_notebooks_go_through_to_their_end(tmp_path: Path, name: str, words: str) -> None:
+    shown = Copy(tmp_path, name).execute()
     assert words in shown, shown
     assert ("<th>valley</th>" in shown) == ("grid" in name)  # the runs as a table
     assert shown.count("» skipped") == 1
@@ -109,15 +135,10 @@ def test_all_notebooks_are_executed_by_tests_and_hold_no_outputs() -> None:
         assert f'"{file.name}"' in text or file.name == "01_job_queue.ipynb", file
 
 
-def test_the_notebook_of_commands_goes_through_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook, executed = tmp_path / "05_commands.ipynb", tmp_path / "executed.ipynb"
-    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+def test_the_notebook_of_commands_goes_through_again(tmp_path: Path) -> None:
+    demo = Copy(tmp_path, "05_commands.ipynb")
     for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        assert done.returncode == 0, done.stderr
-        shown = executed.read_text()
+        shown = demo.execute()
         assert "the best is walks/2 {'rate': 0.9} 0.000000" in shown
         assert "rate 0.05 came to 0.64" in shown
     assert "3 kept" in shown
@@ -126,16 +147,10 @@ def test_the_notebook_of_commands_goes_through_again(tmp_path: Path, monkeypatch
     assert not (results / "sub_job_004").exists()
 
 
-def test_the_notebook_of_a_queue_goes_through_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notebook, executed = tmp_path / "07_queue.ipynb", tmp_path / "executed.ipynb"
-    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+def test_the_notebook_of_a_queue_goes_through_again(tmp_path: Path) -> None:
+    demo = Copy(tmp_path, "07_queue.ipynb")
     for added in ("6 runs added", "0 runs added"):
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        assert done.returncode == 0, done.stderr
-        shown = executed.read_text()
+        shown = demo.execute()
         assert added in shown
         assert "30 / 30" in shown
         assert "runs.db: 6 done." in shown
@@ -145,16 +160,10 @@ def test_the_notebook_of_a_queue_goes_through_again(tmp_path: Path, monkeypatch:
     assert len((tmp_path / "runs.csv").read_text().splitlines()) == 7
 
 
-def test_the_notebook_of_a_search_goes_through_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notebook, executed = tmp_path / "08_search.ipynb", tmp_path / "executed.ipynb"
-    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+def test_the_notebook_of_a_search_goes_through_again(tmp_path: Path) -> None:
+    demo = Copy(tmp_path, "08_search.ipynb")
     for said in ("Best by min:loss: search/", "of 8 runs of this search 8 count; 0 more to choose"):
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        assert done.returncode == 0, done.stderr
-        shown = executed.read_text()
+        shown = demo.execute()
         assert said in shown
         assert "8 runs; the best is search/" in shown
         assert shown.count("image/png") == 2
@@ -162,51 +171,32 @@ def test_the_notebook_of_a_search_goes_through_again(tmp_path: Path, monkeypatch
     assert len(list((tmp_path / "search_demo" / "data_job" / "search").glob("sub_job_*"))) == 8
 
 
-def test_the_notebook_for_colab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notebook, executed = tmp_path / "11_colab.ipynb", tmp_path / "executed.ipynb"
-    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
-    cells = json.loads(executed.read_text())["cells"]
-    shown = "".join("".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", []))
+def test_the_notebook_for_colab(tmp_path: Path) -> None:
+    demo = Copy(tmp_path, "11_colab.ipynb")
+    demo.execute()
+    shown = demo.printed()
     assert "%project name=colab_demo root=. job=second\nrate = 0.5\n" in shown
     assert "Colab is to give it: T4" in shown
 
 
 def test_the_notebook_of_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home, name = tmp_path / "home", "04_remote_cells.ipynb"
+    home = tmp_path / "home"
     home.mkdir()
-    notebook, executed = tmp_path / name, tmp_path / "executed.ipynb"
-    text = (ROOT / "demo_notebooks" / name).read_text()
-    assert text.count('"%remote gpu1"') == 1
-    notebook.write_text(text.replace('"%remote gpu1"', json.dumps(f"%remote gpu1 env={sys.executable}")))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("COLAB_MAGICS_NOTEBOOK", str(notebook))
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+    demo = Copy(tmp_path, "04_remote_cells.ipynb", '"%remote gpu1"', json.dumps(f"%remote gpu1 env={sys.executable}"))
     with sshd(tmp_path, host="gpu1", session_home=home) as server:
         monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(server.config_file))
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
-    cells = json.loads(executed.read_text())["cells"]
-    shown = "".join("".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", []))
+        demo.execute()
+    shown = demo.printed()
     found = re.search(r"20 losses from process (\d+) on .*; this is process (\d+)", shown)
     assert found is not None, shown
     assert found[1] != found[2]
     assert "The kernel on gpu1 has ended." in shown
 
 
-def test_the_notebook_of_other_machines(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook, executed = tmp_path / "06_other_machines.ipynb", tmp_path / "executed.ipynb"
-    notebook.write_bytes((ROOT / "demo_notebooks" / notebook.name).read_bytes())
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", tmp_path, notebook, executed]
+def test_the_notebook_of_other_machines(tmp_path: Path, home: Path) -> None:
+    demo = Copy(tmp_path, "06_other_machines.ipynb")
     with boxes(tmp_path, home, ["gpu1", "gpu2"]):
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
-    shown = executed.read_text()
+        shown = demo.execute()
     assert "4 runs; the best has rate 0.3" in shown
     results = tmp_path / "machines_demo" / "data_job" / "sweep"
     hosts = {json.loads((results / f"sub_job_{n:03d}" / "ref.json").read_text())["ref"]["host"] for n in range(4)}

@@ -235,6 +235,14 @@ def ask(*args: process.Arg, cwd: Path) -> str | None:
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
 
 
+def commit(root: Path) -> str | None:
+    """Return the commit of a checkout, with ``+edits`` when files differ from it; None outside of git."""
+    head, edits = ask("rev-parse", "HEAD", cwd=root), ask(*STATUS, cwd=root)
+    if head is None or edits is None:
+        return None
+    return f"{head}+edits" if edits else head
+
+
 def toplevel(folder: Path) -> Path | None:
     """Return the checkout that a folder stands in.
 

@@ -11,11 +11,10 @@ from ..engines.base import Work
 from ..errors import ColabMagicsError
 from ..records.names import PLAN, QUEUED, SCHEDULER, SEARCHED
 from ..records.run import runs_of
-from . import notifying
 from .feeding import Scheduler, say
 from .of_queue.table import Table
 from .runner import Runner
-from .scheduler import Feed, last_plan, planning
+from .scheduler import Feed, fed, last_plan, planning
 from .sources import Planned, Source
 
 
@@ -56,11 +55,14 @@ def main() -> None:
         with planning(job_folder):
             if source.exhausted():
                 scheduler.finish()
-                if problem := notifying.ended(job_folder):
-                    say(problem)
-                # Who waits for the job need not wait for this process's end too.
+                ended = fed(job_folder)
+                # Who waits for the job waits neither for what is told the user nor for this process's end.
                 os.close(lock)
-                return
+                break
+    from . import notifying
+
+    if problem := notifying.ended(job_folder, ended):
+        say(problem)
 
 
 if __name__ == "__main__":

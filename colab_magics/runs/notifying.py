@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from .. import process
@@ -19,7 +19,6 @@ from ..records.run import Run, runs_of
 from ..records.status import Status
 from ..ui import UI
 from .plan import count_phases
-from .scheduler import fed
 
 TITLE = "colab_magics"
 _LONG = 30.0
@@ -77,11 +76,18 @@ def start(line: str, said: str, *, log: Path | str) -> None:
         ) from error
 
 
-def ended(job_folder: Path) -> str:
-    """Start the user's command for a job whose runs have ended; returns why that could not be, else nothing."""
+def ended(job_folder: Path, names: Set[str] = frozenset()) -> str:
+    """Start the user's command for a job whose runs have ended; returns why that could not be, else nothing.
+
+    Parameters
+    ----------
+    job_folder : Path
+        ``data_job`` of the job.
+    names : set of str
+        The folders of the runs that it is told of; all when empty.
+    """
     try:
         if line := command():
-            names = fed(job_folder)
             runs = [run for run in runs_of(job_folder) if not names or run.folder.name in names]
             said = text(job_folder.name, [(run, run.status()) for run in runs])
             start(line, said, log=job_folder / SCHEDULER / LOG)

@@ -3,116 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..checkout import git
-from ..checkout.project import real_folder
 from ..engines import open_engine
-from ..engines.base import Engine, Resources, Work
-from ..engines.zygotes import Begun
-from ..errors import Busy, ColabMagicsError, InvalidInput
-from ..payloads.base import Draft
+from ..engines.base import Engine, Work
+from ..errors import Busy
 from ..records.names import SCHEDULER, folder_name
-from ..records.run import LOCAL, Run
+from ..records.run import Run
 from ..ui import Table
-from . import attempts, joined, plan, scheduler, submitted
-from .plan import Plan, Point
-from .scheduler import Feed
+from . import attempts, joined, plan, scheduler
+from .order import Order, beginning, hand_over, ready
+from .plan import Plan
 
 if TYPE_CHECKING:
     from .board import Board
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be executed, and how.
-
-    Parameters
-    ----------
-    job_folder : Path
-        ``data_job`` of the job.
-    draft : Draft
-        What the runs execute.
-    points : sequence of Point
-        The runs.
-    cwd : Path
-        Folder in which they start.
-    checkout : Path
-        The project's folder, for the commit that the runs' records name.
-    only, first, done_file, resume
-        See `plan.make`.
-    engine : str
-        Where runs execute.
-    options : mapping
-        What the line says to that engine alone.
-    feed : Feed
-        How many at once, and what failures mean.
-    workers : int, optional
-        How many at once, where the user said it: then it counts for runs that go on, too.
-    resources : Resources
-        Which GPUs each run gets.
-    outputs : sequence of str
-        Patterns of files of the project that runs on other machines write, and that come home.
-    goal, trend
-        What tables mark the best run by (``min:loss``), and the metrics that they draw.
-    """
-
-    job_folder: Path
-    draft: Draft
-    points: Sequence[Point]
-    cwd: Path
-    checkout: Path
-    only: list[int] | None = None
-    first: int = 0
-    done_file: str | None = None
-    resume: str | None = None
-    engine: str = "local"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    feed: Feed = field(default_factory=Feed)
-    secrets: Sequence[str] = ()
-    workers: int | None = None
-    resources: Resources = field(default_factory=Resources)
-    outputs: Sequence[str] = ()
-    goal: str = ""
-    trend: Sequence[str] = ()
-
-    @property
-    def at_once(self) -> str:
-        """How many execute at once, for people."""
-        return dataclasses.replace(self.resources, workers=self.feed.workers).at_once_in_words
-
-    def plan(self, *, resume: str | None = None) -> Plan:
-        """Decide which runs are kept, executed, left out; `resume` in place of the user's word."""
-        return plan.make(
-            self.points,
-            self.job_folder,
-            self.draft.hashes,
-            whose=self.draft.whose,
-            only=self.only,
-            first=self.first,
-            done_file=self.done_file,
-            resume=resume or self.resume,
-        )
-
-    def record(self) -> dict[str, Any]:
-        """Return what the records of all runs share."""
-        return {
-            "engine": self.engine,
-            **({"options": dict(self.options)} if self.options else {}),
-            "gpus": self.resources.gpus,
-            "only_free_gpus": self.resources.only_free,
-            **({"lease": dict(self.resources.lease)} if self.resources.lease is not None else {}),
-            "cwd": str(self.cwd),
-            "commit": commit(self.checkout),
-            **({"outputs": list(self.outputs)} if self.outputs else {}),
-            "code": dict(self.draft.hashes),
-            **self.draft.record(),
-        }
 
 
 def submit(order: Order) -> tuple[Board, Plan]:
@@ -142,33 +48,6 @@ def submit(order: Order) -> tuple[Board, Plan]:
             return _start(order, engine, held)
 
 
-def ready(order: Order) -> Engine:
-    """Check what is asked for, and make the job's folder; returns where runs execute.
-
-    Raises
-    ------
-    ColabMagicsError
-        When they cannot be executed there, or the folder cannot be written.
-    """
-    engine = open_engine(order.engine, order.options)
-    if order.draft.start not in engine.starts:
-        raise InvalidInput(
-            f"start={order.draft.start} is not possible on={order.engine}.",
-            f"Possible: {', '.join(sorted(engine.starts))}.",
-        )
-    engine.available()
-    job_folder = order.job_folder
-    submitted.say(job_folder, order.engine)
-    order.draft.check()
-    make_folder(job_folder)
-    real_folder(job_folder, SCHEDULER)
-    scheduler.check_real(job_folder / SCHEDULER)
-    make_folder(job_folder / SCHEDULER)
-    if order.engine != LOCAL:
-        submitted.wait_for_killed(job_folder)
-    return engine
-
-
 def _is_queued(stack: contextlib.ExitStack, job_folder: Path) -> bool:
     """Whether runs go to a scheduler that is there; then nobody else decides about them until the stack is left."""
     with contextlib.ExitStack() as held:
@@ -181,38 +60,17 @@ def _is_queued(stack: contextlib.ExitStack, job_folder: Path) -> bool:
 
 def _start(order: Order, engine: Engine, held: list[int]) -> tuple[Board, Plan]:
     """Write the runs' folders and start the scheduler, to whom the lock goes."""
-    job_folder, begun = order.job_folder, Begun()
-    try:
-        begun = order.draft.begin(engine, job_folder / SCHEDULER)
+    job_folder = order.job_folder
+    with beginning(order, engine) as begun:
         record = order.record()
-        submitted.settle(job_folder, [order.engine])
         made = order.plan()
-        for run in made.adopt:
-            if run.engine != order.engine:
-                raise Busy(
-                    f"{run.id} is being executed with on={run.engine}.",
-                    f"Say on={run.engine} to go on with it, or end it first: %jobs kill {run.id}",
-                )
+        order.check_goes_on(made.adopt)
         if made.execute:
             record |= order.draft.freeze(job_folder / SCHEDULER, held)
         folders = attempts.write(made, job_folder, order.draft, record)
         joined.remember(job_folder, record, made.order, goal=order.goal, trend=order.trend)
         if folders or made.adopt:
-            adopt = [run.folder for run in made.adopt]
-            scheduler.start(
-                job_folder,
-                folders,
-                held[0],
-                engine=order.engine,
-                options=order.options,
-                feed=order.feed,
-                at_once=order.resources.at_once,
-                secrets=order.secrets,
-                adopt=adopt,
-                begun=begun,
-            )
-    finally:
-        begun.close()
+            hand_over(order, held, begun, folders, [run.folder for run in made.adopt])
     return _board(order, made), made
 
 
@@ -267,89 +125,6 @@ def _board(order: Order, made: Plan) -> Board:
     return joined.board(order.job_folder, [index for index in made.order if index in made.indices], made.keep)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder for results.
-
-    Raises
-    ------
-    ColabMagicsError
-        When it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ColabMagicsError(
-            f"{folder} cannot be written: {error.strerror}.",
-            "Nothing was started. Choose another folder: %project name=… root=FOLDER",
-        ) from error
-
-
-def claim(order: Order, label: int) -> Claimed:
-    """Make the folder of one run and its record, and start nothing: somebody executes it by hand.
-
-    The folder of a run that is done stays as it is: its results count. Another one is made, unless ``resume=keep`` was
-    said.
-
-    Parameters
-    ----------
-    order : Order
-        The call.
-    label : int
-        The run's ``i_sub_job``.
-
-    Raises
-    ------
-    InvalidInput
-        When the order has no such run.
-    Busy
-        When it is being executed.
-    """
-    whole = dataclasses.replace(order, only=None, first=0, done_file=None)
-    made = whole.plan(resume=order.resume or "keep")
-    numbers = {point.i_sub_job(index): (index, point) for index, point in zip(made.order, order.points, strict=True)}
-    if label not in numbers:
-        raise InvalidInput(f"here={label}: there is no such run.", plan.these(list(numbers)))
-    index, point = numbers[label]
-    name = f"{order.job_folder.name}/{index}"
-    folder, parameters = order.job_folder / folder_name(index), dict(point.parameters)
-    for run in made.adopt:
-        if run.index == index:
-            raise Busy(f"{run.id} is being executed.", f"End it first: %jobs kill {run.id}")
-    make_folder(order.job_folder)
-    if index in [run.index for run in made.keep]:
-        if order.resume == "keep":
-            return Claimed(folder, parameters, name)
-        beside = real_folder(order.job_folder, f"here_{folder.name}")
-        make_folder(beside)
-        return Claimed(beside, parameters, name, beside=folder)
-    aside = [run for run in made.aside if run.index == index]
-    chosen = Plan(execute=[(index, point)], aside=aside, taken=[run for run in made.taken if run.index == index])
-    attempts.write(chosen, order.job_folder, order.draft, order.record())
-    return Claimed(folder, parameters, name)
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """A run that is executed by hand.
-
-    Parameters
-    ----------
-    folder : Path
-        Its ``data_job``.
-    parameters : dict
-        Its own values.
-    name : str
-        The run's id.
-    beside : Path or None
-        The folder of the finished run that is left alone.
-    """
-
-    folder: Path
-    parameters: dict[str, Any]
-    name: str
-    beside: Path | None = None
-
-
 def preview(order: Order) -> Table:
     """Show what `submit` would do: each run with its values, their types, its folder, and what is left out and why."""
     made = order.plan()
@@ -388,12 +163,3 @@ def _of_engine(order: Order, made: Plan) -> list[str]:
         names = dict.fromkeys(order.secrets, "")
         work = Work(order.job_folder, Runner(), folders, environment=names, at_once=order.resources.at_once)
         return list(engine.preview(work))
-
-
-def commit(root: Path) -> str | None:
-    """Return the commit of a checkout, with ``+edits`` when files differ from it; None outside of git."""
-    head = git.ask("rev-parse", "HEAD", cwd=root)
-    edits = git.ask(*git.STATUS, cwd=root)
-    if head is None or edits is None:
-        return None
-    return f"{head}+edits" if edits else head

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from ..checkout.project import Project
     from ..payloads.code import Cell
     from ..runs.board import Board
+    from ..runs.order import Order
     from ..runs.plan import Plan
     from ..runs.search.start import Search
-    from ..runs.submit import Order
     from ..ui import UI, Notebook, Table
     from .fork_queue import Asked
 
@@ -219,13 +219,13 @@ def fork(
     from ..engines import open_engine
     from ..payloads import forks
     from ..payloads.notebook_draft import NotebookDraft
-    from ..runs import joined, plan, submit, which_job
+    from ..runs import joined, plan, which_job
+    from ..runs.order import Order
     from ..runs.scheduler import Feed
 
-    how = (watch, colab_terms, credentials)
-    of = fork_queue.asked(runs, how, grid=grid, n=n, only=only, first=first, done_file=done_file, here=here)
-    elsewhere = {"runs": runs, "n": n, "only": only, "first": first, "done_file": done_file}
-    wanted = fork_search.asked(search, grid, goal, (sampler, seed, stop, patience), time, **elsewhere)
+    others = {"n": n, "only": only, "first": first, "done_file": done_file}
+    of = fork_queue.asked(runs, (watch, colab_terms, credentials), grid=grid, here=here, **others)
+    wanted = fork_search.asked(search, grid, goal, (sampler, seed, stop, patience), time, runs=runs, **others)
     points, names, time, seed = fork_search.or_else(wanted, of, grid, n, time, seed, yes=yes)
     said = str(workers) != "auto"
     engine, current = open_engine(on, options), _prepared(ui.notebook(notebook))
@@ -239,7 +239,7 @@ def fork(
     draft = NotebookDraft(
         current, mine, project.root, _cwd(current), start, seed, limits, keeps=resume == "keep", here=shell
     )
-    order = submit.Order(
+    order = Order(
         project.data_job,
         draft,
         points,
@@ -327,8 +327,8 @@ def _limits(**texts: str | None) -> dict[str, float | None]:
 
 def _be_here(ui: UI, order: Order, label: int) -> None:
     """Make this notebook the run of that number."""
+    from ..runs.by_hand import claim
     from ..runs.in_run import become
-    from ..runs.submit import claim
 
     claimed = claim(order, label)
     ui.skip_nothing()

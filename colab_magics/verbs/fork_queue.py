@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import session
-from ..engines.base import EVERY
 from ..errors import ColabMagicsError, InvalidInput
 
 if TYPE_CHECKING:
@@ -17,11 +16,13 @@ if TYPE_CHECKING:
     from ..runs.board import Board
     from ..runs.of_queue.sweep import QueueBoard
     from ..runs.of_queue.table import Table
-    from ..runs.submit import Order
+    from ..runs.order import Order
     from ..ui import UI
     from ..ui import Table as Shown
 
 _WORKER = "A worker of a queue gets its work from a table elsewhere, and without you."
+CLAIMS_ALL = "would claim every run of the queue, and other workers get none"
+"""What is wrong with an engine that takes all runs, for `Order.a_few_at_once`."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def start(order: Order, of: Asked) -> QueueBoard:
     from ..runs.of_queue import sweep
 
     accept(of.terms)
-    board = sweep.start(_claiming_some(order), of.table(), of.rows())
+    board = sweep.start(order.a_few_at_once(CLAIMS_ALL), of.table(), of.rows())
     failed = sum(run.status().phase == "failed" for run in board.runs if run.folder in board.before)
     if failed:
         session.current().ui.say(
@@ -137,30 +138,12 @@ def start(order: Order, of: Asked) -> QueueBoard:
     return board
 
 
-def _claiming_some(order: Order) -> Order:
-    """Claim no more runs of a queue than execute: others may be waiting for them.
-
-    Raises
-    ------
-    InvalidInput
-        When the engine would take all of them, and nobody has said how many.
-    """
-    if order.resources.workers < EVERY:
-        return order
-    if order.resources.at_once is None:
-        raise InvalidInput(
-            f"on={order.engine} would claim every run of the queue, and other workers get none.",
-            "Say how many are to execute at once: workers=8",
-        )
-    return replace(order, feed=replace(order.feed, workers=order.resources.at_once))
-
-
 def preview(order: Order, of: Asked | None) -> Shown:
     """Show what would be executed, of a queue what would be claimed; nothing is."""
     from ..runs import submit
     from ..runs.of_queue import sweep
 
-    return submit.preview(order) if of is None else sweep.preview(_claiming_some(order), of.rows())
+    return submit.preview(order) if of is None else sweep.preview(order.a_few_at_once(CLAIMS_ALL), of.rows())
 
 
 def watching(ui: UI, board: Board, project: Project, order: Order, of: Asked | None, *, tolerant: bool) -> None:

@@ -13,9 +13,9 @@ from ..units import goal as checked_goal
 
 if TYPE_CHECKING:
     from ..runs.board import Board
+    from ..runs.order import Order
     from ..runs.plan import Point
     from ..runs.search.start import Search
-    from ..runs.submit import Order
     from ..ui import UI, Table
     from .fork_queue import Asked
 

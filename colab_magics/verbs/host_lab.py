@@ -170,11 +170,12 @@ def _alive(project: Project) -> Run | None:
 def _submitted(project: Project, code: Path, on: str, server: Prepared, machine: Resources) -> Run:
     from ..payloads.command import CommandDraft
     from ..runs import submit
+    from ..runs.order import Order
     from ..runs.plan import Point
     from ..runs.scheduler import Feed
 
     draft = CommandDraft(server.words, code)
-    order = submit.Order(
+    order = Order(
         project.data_job,
         draft,
         [Point(0)],

@@ -92,8 +92,9 @@ def queue(
     InvalidInput, NotFound, Unavailable
         The text says what to do.
     """
+    from ..checkout import git
     from ..checkout.project import find_project
-    from ..runs import in_run, submit
+    from ..runs import in_run
     from ..runs.of_queue import by_hand
 
     here = session.current()
@@ -102,7 +103,7 @@ def queue(
 
     def commit() -> str:
         project = here.project or find_project(here.start_folder)
-        return submit.commit(project.root if project is not None else here.start_folder) or ""
+        return git.commit(project.root if project is not None else here.start_folder) or ""
 
     return by_hand.Worker(
         _open(url, credentials),

@@ -191,6 +191,7 @@ def submit(
     from ..engines.base import output_patterns
     from ..runs import in_run, plan, which_job
     from ..runs import submit as room
+    from ..runs.order import Order
     from ..runs.scheduler import Feed
 
     shell = session.current()
@@ -217,7 +218,7 @@ def submit(
             on, machine = _where(ui, project, folder, on, options, need, workers, gpus, undo, dry_run=dry_run)
         for warning in machine.warnings:
             ui.warn(warning)
-        order = room.Order(
+        order = Order(
             project.data_job,
             draft,
             points,

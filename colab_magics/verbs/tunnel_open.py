@@ -331,6 +331,7 @@ class _Opening:
         from ..engines import open_engine
         from ..payloads.command import CommandDraft
         from ..runs import scheduler, submit
+        from ..runs.order import Order
         from ..runs.plan import Point
         from ..runs.scheduler import Feed
 
@@ -339,7 +340,7 @@ class _Opening:
         end = time.monotonic() + _END_SECONDS
         while scheduler.is_running(project.data_job) and time.monotonic() < end:
             time.sleep(0.05)  # that of the one before, which has ended
-        order = submit.Order(
+        order = Order(
             project.data_job,
             CommandDraft(
                 process.python("colab_magics.tunnels.keeper", self.folder.path),

@@ -10,9 +10,9 @@ from conftest import git
 
 from colab_magics.checkout import clone
 from colab_magics.checkout import git as ours
+from colab_magics.checkout.git import commit
 from colab_magics.errors import ColabMagicsError, Unavailable
 from colab_magics.relay.code import Code
-from colab_magics.runs.submit import commit
 
 PROGRAMS = (
     *("core.fsmonitor", "core.sshCommand", "core.gitProxy", "core.askPass", "core.pager", "core.editor"),

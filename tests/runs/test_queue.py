@@ -37,7 +37,7 @@ from colab_magics.runs import attempts, scheduler
 from colab_magics.runs.board import Board
 from colab_magics.runs.of_queue import claims, sweep
 from colab_magics.runs.of_queue.table import Table
-from colab_magics.runs.submit import Order
+from colab_magics.runs.order import Order
 from colab_magics.session import Session
 from colab_magics.ui import TerminalUI
 from colab_magics.verbs import fork_queue
@@ -348,10 +348,10 @@ def test_an_engine_that_takes_all_runs_at_once_claims_no_more_than_execute(tmp_p
     draft: Any = None
     all_of_them = Order(tmp_path, draft, [], tmp_path, tmp_path, engine="slurm", resources=Resources(EVERY))
     with pytest.raises(InvalidInput, match="on=slurm would claim every run of the queue") as error:
-        fork_queue._claiming_some(all_of_them)
+        all_of_them.a_few_at_once(fork_queue.CLAIMS_ALL)
     assert "workers=8" in error.value.mend
     some = replace(all_of_them, resources=Resources(EVERY, at_once=3))
-    assert fork_queue._claiming_some(some).feed.workers == 3
+    assert some.a_few_at_once(fork_queue.CLAIMS_ALL).feed.workers == 3
 
 
 def test_a_bad_row_fails_with_the_sentence_and_the_others_go_on(project: Project) -> None:

@@ -21,10 +21,10 @@ from ...records.names import DRAIN, QUEUED, RECORD, SCHEDULER, STATE, named_fold
 from ...records.run import Run
 from ...records.status import ENDED, Status
 from ...ui import UI, Table
-from .. import joined, plan, scheduler, submitted
+from .. import joined, plan, scheduler
 from ..board import GrowingBoard
+from ..order import Order, beginning, hand_over, ready
 from ..scheduler import last_plan
-from ..submit import Order, ready
 from . import claims
 from .table import Table as Source
 
@@ -126,9 +126,7 @@ def start(order: Order, source: Source, rows: Sequence[Row]) -> QueueBoard:
         except Busy as busy:
             _follow(order, name, busy)
             return found
-        begun = order.draft.begin(engine, job_folder / SCHEDULER)
-        stack.callback(begun.close)
-        submitted.settle(job_folder, [order.engine])
+        begun = stack.enter_context(beginning(order, engine))
         adopt = _adopted(order, name)
         record = order.record() | order.draft.freeze(job_folder / SCHEDULER, held)
         try:
@@ -136,19 +134,7 @@ def start(order: Order, source: Source, rows: Sequence[Row]) -> QueueBoard:
         except OSError as error:
             raise scheduler.cannot_start(error, job_folder) from error
         joined.remember(job_folder, record, [], queue=name, goal=order.goal, trend=order.trend)
-        scheduler.start(
-            job_folder,
-            [],
-            held[0],
-            engine=order.engine,
-            options=order.options,
-            feed=order.feed,
-            at_once=order.resources.at_once,
-            secrets=order.secrets,
-            adopt=adopt,
-            begun=begun,
-            queue=source,
-        )
+        hand_over(order, held, begun, [], adopt, queue=source)
     return found
 
 
@@ -174,12 +160,8 @@ def _adopted(order: Order, name: str) -> list[Path]:
         status = run.status()
         if status.ended_well or not (status.phase == "running" or plan.is_out(run, status)):
             continue
-        if run.engine != order.engine:
-            raise Busy(
-                f"{run.id} is being executed with on={run.engine}.",
-                f"Say on={run.engine} to go on with it, or end it first: %jobs kill {run.id}",
-            )
         found.append(plan.ours(run))
+    order.check_goes_on(found)
     plan.check_code(found, order.draft.hashes, order.resume)
     return [run.folder for run in found]
 

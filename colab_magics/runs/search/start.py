@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from ... import process
-from ...engines.base import EVERY
 from ...errors import Busy, ColabMagicsError, InvalidInput
 from ...payloads import code
 from ...records import metrics, schema
@@ -22,15 +21,17 @@ from ...records.names import RECORD, SCHEDULER, SEARCHED, STATE
 from ...records.run import Run, runs_of
 from ...records.status import Status
 from ...ui import Table
-from .. import attempts, joined, plan, scheduler, submitted
+from .. import attempts, joined, plan, scheduler
 from ..board import GrowingBoard
 from ..goal import Goal
+from ..order import Order, beginning, hand_over, ready
 from ..plan import Plan, Point
 from ..scheduler import last_plan
-from ..submit import Order, ready
 from . import found
 from .space import Space
 from .study import Rules
+
+_TAKES_ALL = "takes all runs at once, and a search chooses the next by what the others came to"
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def start(order: Order, search: Search) -> tuple[SearchBoard, list[str]]:
         Before anything was started: the code changed, the job's runs are being executed already, and all that
         `submit.submit` says.
     """
-    order = _a_few_at_once(order)
+    order = order.a_few_at_once(_TAKES_ALL)
     engine, job_folder = ready(order), order.job_folder
     entry = {**{key: order.draft.record().get(key) for key in found.SAME}, "search": dict(search.written)}
     with contextlib.ExitStack() as stack:
@@ -138,9 +139,7 @@ def start(order: Order, search: Search) -> tuple[SearchBoard, list[str]]:
         except Busy as busy:
             _follow(order, search, busy)
             return board(job_folder, entry, search.rules.goals), []
-        begun = order.draft.begin(engine, job_folder / SCHEDULER)
-        stack.callback(begun.close)
-        submitted.settle(job_folder, [order.engine])
+        begun = stack.enter_context(beginning(order, engine))
         before = _before(order, search)
         record = order.record() | order.draft.freeze(job_folder / SCHEDULER, held)
         folders = attempts.write(before.plan, job_folder, order.draft, record)
@@ -149,40 +148,11 @@ def start(order: Order, search: Search) -> tuple[SearchBoard, list[str]]:
         except OSError as error:
             raise scheduler.cannot_start(error, job_folder) from error
         joined.remember(job_folder, record, [], goal=order.goal, trend=order.trend, search=search.written)
-        scheduler.start(
-            job_folder,
-            folders,
-            held[0],
-            engine=order.engine,
-            options=order.options,
-            feed=order.feed,
-            at_once=order.resources.at_once,
-            secrets=order.secrets,
-            adopt=[run.folder for run in before.plan.adopt],
-            begun=begun,
-            search=_for_the_scheduler(order, search, before),
-        )
+        adopt = [run.folder for run in before.plan.adopt]
+        hand_over(order, held, begun, folders, adopt, search=_for_the_scheduler(order, search, before))
     made = board(job_folder, entry, search.rules.goals)
     made.kept = [run.folder for run in before.plan.keep]
     return made, _words(job_folder, search, before)
-
-
-def _a_few_at_once(order: Order) -> Order:
-    """Choose no more runs than execute: those that wait would have learnt nothing.
-
-    Raises
-    ------
-    InvalidInput
-        When the engine would take all of them, and nobody has said how many.
-    """
-    if order.resources.workers < EVERY:
-        return order
-    if order.resources.at_once is None:
-        raise InvalidInput(
-            f"on={order.engine} takes all runs at once, and a search chooses the next by what the others came to.",
-            "Say how many are to execute at once: workers=8",
-        )
-    return dataclasses.replace(order, feed=dataclasses.replace(order.feed, workers=order.resources.at_once))
 
 
 def _before(order: Order, search: Search) -> _Before:
@@ -207,12 +177,7 @@ def _before(order: Order, search: Search) -> _Before:
     _check_code(list(ended.values()), order)
     made.keep += [ended[index] for index, _ in made.execute if index in ended]
     made.execute = [(index, point) for index, point in made.execute if index not in ended]
-    for run in made.adopt:
-        if run.engine != order.engine:
-            raise Busy(
-                f"{run.id} is being executed with on={run.engine}.",
-                f"Say on={run.engine} to go on with it, or end it first: %jobs kill {run.id}",
-            )
+    order.check_goes_on(made.adopt)
     return before
 
 

@@ -11,6 +11,7 @@ from colab_magics import process, session
 from colab_magics.payloads import modules
 from colab_magics.payloads.base import Draft, Payload, kind_of
 from colab_magics.runs import grid, submit, which_job
+from colab_magics.runs.order import Order
 
 
 class Call(Payload):
@@ -77,5 +78,5 @@ def call(function, **values):
     """Start a run for each point of the grid; returns them, as ``%fork`` does."""
     project = which_job.of_commands(session.current())
     points, _ = grid.asked_for(values, 1)
-    order = submit.Order(project.data_job, Drafted(function, project.root), points, project.root, project.root)
+    order = Order(project.data_job, Drafted(function, project.root), points, project.root, project.root)
     return submit.submit(order)[0]
