@@ -200,11 +200,8 @@ def submit(
         ui.say("A run starts no others: %submit is the main notebook's.")
         return None
     how = (watch, colab_terms, credentials)
-    n, project, limit = (
-        count(n, name="n"),
-        which_job.of_commands(shell),
-        None if time is None else seconds(time, name="time"),
-    )
+    n, limit = count(n, name="n"), None if time is None else seconds(time, name="time")
+    project = which_job.of_commands(shell)
     folder, launches = which_job.folder_of_commands(project), submit_launch.asked(command, grid, n, project)
     of = fork_queue.asked(runs, how, grid=launches or grid, n=n - 1, only=only, first=first, done_file=done_file)
     points, draft = _drafted(command, grid, n, launches, folder, limit, yes=yes)
