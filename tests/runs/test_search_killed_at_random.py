@@ -21,7 +21,7 @@ from .test_killed_at_random import victims
 
 optuna = pytest.importorskip("optuna", reason="extra [search]")
 
-RUNS, KILLS = 30, 20
+RUNS, KILLS = 60, 20
 CELL = """
 import time
 from colab_magics import report
@@ -59,7 +59,7 @@ def test_a_search_that_is_killed_at_random_ends_with_its_runs_each_once(tmp_path
         if main.poll() is not None:
             main = start_main(root)
         with suppress(AssertionError):
-            poll(lambda main=main: main.poll() is not None, timeout=chance.uniform(0.3, 3))  # type: ignore[misc]
+            poll(lambda main=main: main.poll() is not None, timeout=chance.uniform(0.2, 1.5))  # type: ignore[misc]
         for run in runs_of(job):
             if run.folder.name in done:
                 assert (run.attempt, run.status().phase) == (done[run.folder.name], "done"), run.id
@@ -76,4 +76,4 @@ def test_a_search_that_is_killed_at_random_ends_with_its_runs_each_once(tmp_path
     assert [run.status().phase for run in runs] == ["done"] * RUNS
     assert sorted(run.record["search"]["number"] for run in runs) == list(range(RUNS))
     assert len({repr(sorted(run.parameters.items())) for run in runs}) == RUNS
-    assert kills >= KILLS // 2
+    assert kills == KILLS
