@@ -33,8 +33,8 @@ _DIGITS = 8
 """So many characters of a metric's value are worth it that the points of a column stand below each other."""
 _ERRORS, _NAMED = 3, 8
 """So many kinds of errors are told, with so many of their runs."""
-_RANKS = ("running", "failed", "killed", "interrupted", "unreadable", "cancelled", "waiting", "stopped", "done")
-"""Which phase comes first; those that ended badly are one rank."""
+_RANKS = ("running", "failed", "killed", "interrupted", "unreadable", "cancelled", "waiting", "done", "stopped")
+"""Which phase comes first; those that ended badly are one rank, and those that could not win come last."""
 _BAD = ("failed", "killed", "interrupted", "unreadable")
 
 Statuses = Sequence[tuple[Run, Status]]

@@ -32,9 +32,9 @@ from .notebooks import write_notebook
 
 
 def leave(project: Project, phases: str, **given: Any) -> None:
-    """Leave runs: d(one), f(ailed), w(aiting), r(unning)."""
+    """Leave runs: d(one), f(ailed), w(aiting), r(unning), s(topped early)."""
     for index, phase in enumerate(phases):
-        named = {"d": "done", "f": "failed", "w": None, "r": "running"}[phase]
+        named = {"d": "done", "f": "failed", "w": None, "r": "running", "s": "stopped"}[phase]
         leave_run(project.data_job, index, named, alive=phase == "r", **given)
 
 
@@ -51,6 +51,11 @@ def column(table: Table, name: str) -> list[str]:
 def test_what_runs_comes_first_then_what_failed_waits_and_is_done(project: Project) -> None:
     leave(project, "dwfrdwfr")
     assert [id[-1] for id in column(jobs().overview(), "run")] == list("37261504")
+
+
+def test_those_that_could_not_win_come_after_the_finished(project: Project) -> None:
+    leave(project, "sdsr")
+    assert [id[-1] for id in column(jobs().overview(), "run")] == list("3102")
 
 
 def test_it_is_no_higher_than_a_screen_and_sums_up_the_rest(project: Project) -> None:

@@ -53,6 +53,15 @@ def test_a_metric_by_step_is_a_line_for_each_run(project: Project) -> None:
     assert "first 2  last 0.04 at 49  min 0.04 at 49  max 2 at 0" in text
 
 
+def test_legends_write_numbers_shortly_unless_they_would_look_the_same(project: Project) -> None:
+    for index, lr in enumerate((0.012345678, 0.5)):
+        leave_run(project.data_job, index, parameters={"lr": lr, "n": 1}, reports=[{"loss": 1.0}])
+    assert [one.name for one in drawing("loss").series] == ["baseline/0  lr=0.01235, n=1", "baseline/1  lr=0.5, n=1"]
+    assert [one.name for one in drawing("loss", over="n").series] == ["lr=0.01235", "lr=0.5"]
+    leave_run(project.data_job, 2, parameters={"lr": 0.012345679, "n": 1}, reports=[{"loss": 1.0}])
+    assert [one.name for one in drawing("loss", over="n").series] == ["lr=0.012345678", "lr=0.5", "lr=0.012345679"]
+
+
 def test_without_steps_reports_are_counted_and_nan_is_a_gap(project: Project) -> None:
     leave_run(project.data_job, 0, reports=[{"loss": 1}])
     leave_run(project.data_job, 1, reports=[{"loss": math.nan}, {"loss": math.inf}])
@@ -219,6 +228,7 @@ def everything(series: int = 3) -> list[Lines | Parallel]:
         Lines("y", "x", [*means, Series("b", [1.0], [math.inf])], points=True, log="x"),
         Lines("y", "x", [Series("words", ["b", "$a$"], [1.0, 2.0], [0.1, 0.0], [2, 1])], points=True),
         Lines("y", "x", [Series("cloud", [1.0, 2.0], [1.0, 2.0])], points=True, joined=False),
+        Lines("y", "x", [Series("best", [1.0, 2.0], [1.0, 2.0], steps=True)]),
         Lines("y", "x", [Series("way", [1.0, 2.0], [1.0, 2.0]), Series("dots", [1.0, 2.0], [2.0, 1.0], alone=True)]),
         Parallel("m", ["x", HOSTILE[0], "m"], rows, log="y"),
         Parallel("m", ["x", HOSTILE[0], "m"], [*rows, {**rows[0], "x": None, HOSTILE[0]: None}]),

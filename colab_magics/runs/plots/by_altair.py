@@ -59,7 +59,8 @@ def _lines(alt: Any, drawing: Lines, most: int) -> Any:
     base = alt.Chart(alt.Data(values=rows)).encode(x=x, color=alt.Color("run:N", legend=legend, sort=None))
     tips = [alt.Tooltip("run:N"), alt.Tooltip("x:N", title=drawing.x), alt.Tooltip("y:Q", title=drawing.y)]
     y = alt.Y("y:Q", title=drawing.y, scale=scale)
-    line = base.mark_line(point=drawing.points) if drawing.joined else base.mark_point(filled=True)
+    way = "step-after" if any(one.steps for one in drawing.series) else "linear"
+    line = base.mark_line(point=drawing.points, interpolate=way) if drawing.joined else base.mark_point(filled=True)
     shown = line.encode(y=y, tooltip=tips)
     if any(one.alone for one in drawing.series):
         dots = base.mark_point(filled=True).transform_filter("datum.alone").encode(y=y, tooltip=tips)

@@ -71,6 +71,7 @@ def _lines(axes: Any, drawing: Lines) -> None:
             "marker": "o" if drawing.points or one.alone or len(ys) == 1 else "",
             "linewidth": 1.5,
             "markersize": 4.5,
+            "drawstyle": "steps-post" if one.steps else "default",
             "label": _plain(one.label),
         }
         if drawing.points and one.counts:

@@ -58,7 +58,7 @@ def _lines(figure: Any, drawing: Lines, row: int, most: int) -> None:
         how = {
             "mode": "markers" if one.alone or len(one.y) == 1 else mode,
             "name": _plain(one.label),
-            "line": {"color": colour},
+            "line": {"color": colour, "shape": "hv" if one.steps else "linear"},
         }
         if drawing.points and one.counts:
             how["error_y"] = {"type": "data", "array": finite(one.spread)}

@@ -42,6 +42,8 @@ class Series:
         Of how many runs each point is the mean; empty as well.
     alone : bool
         Whether its points stand without a line even where lines are drawn.
+    steps : bool
+        Whether a value holds up to the next point.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Series:
     spread: Sequence[float] = ()
     counts: Sequence[int] = ()
     alone: bool = False
+    steps: bool = False
 
     @property
     def label(self) -> str:

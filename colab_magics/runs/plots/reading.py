@@ -11,9 +11,8 @@ from typing import Any
 from ...errors import InvalidInput, NotFound, did_you_mean
 from ...records import metrics
 from ...records.run import Run
-from ...units import words
+from ...units import show_number, words
 from .. import compare
-from ..glance import show_parameters
 from .drawings import Drawing, Lines, Parallel, Series, X
 
 STEP, REPEAT = metrics.STEP, "repeat"
@@ -90,10 +89,10 @@ def _by_step(runs: Sequence[Run], reported: Reported, metric: str, over: Sequenc
             notes.append("Runs of a mean do not have the same steps: at each it is of those that have it.")
     else:
         # One run, one line; its name is what `%jobs` calls it.
+        values = _short([run.parameters for run in there])
         series = [
-            Series(f"{run.id}  {show_parameters(run)}".strip(), [x for x, _ in points], [y for _, y in points])
-            for run in there
-            if (points := lines[run.folder])
+            Series(f"{run.id}  {own}".strip(), [x for x, _ in lines[run.folder]], [y for _, y in lines[run.folder]])
+            for run, own in zip(there, values, strict=True)
         ]
     return checked(Lines(metric, STEP if with_steps else "report", series, log, notes=notes))
 
@@ -142,15 +141,30 @@ def _at_values(name: str, points: Sequence[tuple[X, float]], *, mean: bool) -> S
 def _groups(runs: Sequence[Run], over: Sequence[str]) -> list[tuple[str, list[Run]]]:
     """Put runs together that differ in these parameters alone, and name what they have in common."""
     found: dict[str, list[Run]] = {}
-    names: dict[str, str] = {}
+    common: dict[str, Mapping[str, Any]] = {}
     several = len({run.folder.parent for run in runs}) > 1
     for run in runs:
         own = {name: value for name, value in run.parameters.items() if name not in over}
         key = repr((str(run.folder.parent), sorted((name, repr(value)) for name, value in own.items())))
-        shown = metrics.one_line(", ".join(f"{name}={value}" for name, value in own.items()))
-        names[key] = " ".join(filter(None, [run.job if several or not shown else "", shown]))
+        common[key] = own
         found.setdefault(key, []).append(run)
-    return [(names[key], group) for key, group in found.items()]
+    return [
+        (" ".join(filter(None, [group[0].job if several or not shown else "", shown])), group)
+        for shown, group in zip(_short(list(common.values())), found.values(), strict=True)
+    ]
+
+
+def _short(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Write the values of each, numbers shortly where that leaves those that differ different."""
+    texts = []
+    for write in (show_number, str):
+        texts = [
+            ", ".join(f"{name}={write(value) if isinstance(value, float) else value}" for name, value in row.items())
+            for row in rows
+        ]
+        if len(set(texts)) == len({repr(row) for row in rows}):
+            break
+    return [metrics.one_line(text) for text in texts]
 
 
 def _mean(name: str, lines: Sequence[Mapping[X, float]]) -> Series:

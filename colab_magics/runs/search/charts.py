@@ -82,7 +82,7 @@ def _importance(of: Space, goal: Goal, done: Done) -> Lines:
 def _history(goal: Goal, done: Done, log: str) -> Lines:
     numbers, values = [float(found.number(run)) for run, _ in done], [value for _, value in done]
     best = list(itertools.accumulate(values, min if goal.way == "min" else max))
-    series = [Series("best so far", numbers, best), Series("each run", numbers, values, alone=True)]
+    series = [Series("best so far", numbers, best, steps=True), Series("each run", numbers, values, alone=True)]
     return Lines(goal.metric, "run of the search", series, log)
 
 
