@@ -55,7 +55,8 @@ def main() -> None:
         with planning(job_folder):
             if source.exhausted():
                 scheduler.finish()
-                ended = fed(job_folder)
+                # A plan does not name what came later from a queue or a search.
+                ended = fed(job_folder) if isinstance(source, Planned) else set()
                 # Who waits for the job waits neither for what is told the user nor for this process's end.
                 os.close(lock)
                 break

@@ -12,12 +12,12 @@ from conftest import poll
 from colab_magics import fork, jobs, process, submit
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, NotFound
-from colab_magics.records.names import PAUSE, SCHEDULER, STATE
+from colab_magics.records.names import PAUSE, SCHEDULER, STATE, folder_name
 from colab_magics.records.run import runs_of
 from colab_magics.runs import notifying, pausing, scheduler
 from colab_magics.ui import TerminalUI
 
-from .folders import leave_run
+from .folders import DEAD, leave_run
 from .notebooks import write_notebook
 from .test_feeding import UNTIL_GO, end_runs, phases
 from .test_queue import rows, table
@@ -109,15 +109,20 @@ def test_the_jobs_of_this_machine_are_shown_from_anywhere(three: Project, tmp_pa
     assert not [row for row in jobs.machine().rows if row[-1] == str(three.root)]
 
 
-def test_the_users_command_is_told_that_a_job_has_ended(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that holds what the user's command was told last."""
     told, script = tmp_path / "told to me", tmp_path / "tell me.sh"
     script.write_text(f"printf %s \"$1\" > '{told}.new' && mv '{told}.new' '{told}'\n")
     config = tmp_path / "config" / "colab_magics" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text(f"[jobs.notify]\ncommand = \"sh '{script}'\"\n")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return told
+
+
+def test_the_users_command_is_told_that_a_job_has_ended(project: Project, tmp_path: Path, told: Path) -> None:
+    config = tmp_path / "config" / "colab_magics" / "config.toml"
     fork(n=2, notebook=str(write_notebook(project.root / "a.ipynb", "1")), detach=True)
     assert poll(lambda: told.exists() and told.read_text()) == "baseline: 2 done"
     config.write_text('[jobs.notify]\ncommand = "no-such-program x"\n')
@@ -126,6 +131,19 @@ def test_the_users_command_is_told_that_a_job_has_ended(
     assert "cannot be read" in notifying.ended(project.data_job)
     config.unlink()
     assert notifying.ended(project.data_job) == ""
+
+
+def test_the_users_command_is_told_of_all_runs_of_a_search(project: Project, told: Path) -> None:
+    pytest.importorskip("optuna", reason="extra [search]")
+    cell, space = "from colab_magics import report\nreport(loss=x)", {"x": "uniform(0, 1)"}
+    notebook = str(write_notebook(project.root / "a.ipynb", cell))
+    fork(space, search=2, goal="min:loss", notebook=notebook)
+    assert poll(lambda: told.exists() and told.read_text()) == "baseline: 2 done"
+    # It goes on with one that was cut off, which the plan names, and two more, which it does not.
+    state = project.data_job / folder_name(1) / STATE
+    process.write_json(state, {**(process.read_json(state) or {}), "phase": "running", "ended": None, "process": DEAD})
+    fork(space, search=4, goal="min:loss", notebook=notebook)
+    poll(lambda: told.read_text() == "baseline: 4 done")
 
 
 def test_a_terminal_rings_its_bell_for_those_who_have_waited(project: Project) -> None:
