@@ -1,7 +1,8 @@
-"""What the benchmarks of ``%sync`` share: trees, peers, and what a process has used."""
+"""What benchmarks share: a silent session; of ``%sync`` trees, peers, and what a process has used."""
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import shutil
@@ -19,11 +20,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import psutil  # noqa: E402 (the paths come first)
 
+from colab_magics import session  # noqa: E402
+from colab_magics.checkout.project import Project  # noqa: E402
 from colab_magics.mirror import control  # noqa: E402
 from colab_magics.mirror.state import Config  # noqa: E402
 from colab_magics.mirror.sync import Sync  # noqa: E402
+from colab_magics.session import Session  # noqa: E402
 from colab_magics.transport.places import parse  # noqa: E402
 from colab_magics.transport.places.base import Place  # noqa: E402
+from colab_magics.ui import TerminalUI  # noqa: E402
 
 PER_FOLDER = 100
 
@@ -154,6 +159,15 @@ def show(what: str, value: str, ratio: float | None = None, target: str = "") ->
     """Print one line: a figure, its ratio to a peer's, and what the ratio should be."""
     shown = "" if ratio is None else f"  ratio {ratio:.3g}"
     print(f"  {what:<58} {value:<26}{shown}{f'  (target {target})' if target else ''}", flush=True)
+
+
+def silent_project(folder: Path) -> Project:
+    """Make a project and use it; what its verbs say is not shown."""
+    folder.mkdir(exist_ok=True)
+    made = Project(name=folder.name, job="bench", root=folder, notebooks=folder)
+    made.save()
+    session.activate(Session(ui=TerminalUI(out=io.StringIO()), project=made))
+    return made
 
 
 def own_state(folder: Path) -> None:

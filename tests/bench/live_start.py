@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -58,7 +59,7 @@ async def cold(number: int) -> float:
     """Start a kernel as jupyter_client does; return the seconds until its first cell ran."""
     began = time.time()
     manager = AsyncKernelManager(kernel_name="python3")
-    await manager.start_kernel()
+    await manager.start_kernel(stderr=subprocess.DEVNULL)
     client = manager.client()
     client.start_channels()
     await client.wait_for_ready(timeout=60)
@@ -110,12 +111,12 @@ async def measure(path: str) -> None:
 def main() -> None:
     """Run as a program."""
     megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 400
-    manager, client = start_new_kernel(kernel_name="python3")
+    manager, client = start_new_kernel(kernel_name="python3", stderr=subprocess.DEVNULL)
     try:
         with tempfile.TemporaryDirectory() as folder:
             client.execute_interactive(FILL.format(root=str(ROOT), megabytes=megabytes), timeout=120)
             (made := Path(folder, SCHEDULER)).mkdir()
-            client.execute_interactive(FREEZE.format(folder=str(made)), timeout=60)
+            client.execute_interactive(FREEZE.format(folder=str(made)), timeout=60, output_hook=lambda _: None)
             copy = Attendance(Path(folder))
             try:
                 asyncio.run(measure(copy.path))

@@ -7,7 +7,6 @@ share of one core.
 
 from __future__ import annotations
 
-import io
 import statistics
 import sys
 import tempfile
@@ -16,27 +15,20 @@ from pathlib import Path
 
 import psutil
 
-from colab_magics import jobs, process, queue, session, submit
-from colab_magics.checkout.project import Project
-from colab_magics.records.names import SCHEDULER, STATE
-from colab_magics.session import Session
-from colab_magics.ui import TerminalUI
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from measuring import silent_project  # noqa: E402 (the paths come first)
+
+from colab_magics import jobs, process, queue, submit  # noqa: E402
+from colab_magics.records.names import SCHEDULER, STATE  # noqa: E402
 
 GOAL, IDLE_GOAL = 2.0, 0.02
 
 
-def project(folder: Path) -> Project:
-    """Make a project and use it, in silence."""
-    folder.mkdir()
-    made = Project(name="net", job="bench", root=folder, notebooks=folder)
-    made.save()
-    session.activate(Session(ui=TerminalUI(out=io.StringIO()), project=made))
-    return made
-
-
 def milliseconds(kind: str, folder: Path, runs: int) -> float:
     """Return how long a run takes, all together."""
-    made = project(folder)
+    made = silent_project(folder)
     url, points = str(made.root / "runs.db"), list(range(runs))
     if kind == "queue":
         queue.add(url, [{"k": k} for k in points], yes=True)
@@ -50,7 +42,7 @@ def milliseconds(kind: str, folder: Path, runs: int) -> float:
 
 def idle(folder: Path, seconds: float = 20.0) -> float:
     """Return the processor time of a scheduler, and of the process that asks for it, while nothing is there."""
-    made = project(folder)
+    made = silent_project(folder)
     queue.create(str(made.root / "runs.db"))
     submit("true", "{k}", runs=str(made.root / "runs.db"), watch=True)
     time.sleep(4)

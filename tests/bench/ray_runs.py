@@ -17,6 +17,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "tools")]
 
+from measuring import silent_project  # noqa: E402
 from ray_server import ray_server  # noqa: E402
 
 from colab_magics import submit  # noqa: E402
@@ -37,7 +38,7 @@ def main(runs: int = 200) -> None:
     with tempfile.TemporaryDirectory() as folder, ray_server() as server:
         os.environ |= {"HOME": folder, **server.environment}
         project = Path(folder, "net")
-        project.mkdir()
+        silent_project(project)
         os.chdir(project)
         print(f"{runs} short runs on nodes of 3 cores in all")
         began = time.monotonic()

@@ -83,7 +83,7 @@ def remote(kernel: RemoteKernel, code: str) -> None:
 @contextmanager
 def local_kernel() -> Iterator[Any]:
     """Run a kernel here."""
-    manager, client = start_new_kernel(kernel_name="python3")
+    manager, client = start_new_kernel(kernel_name="python3", stderr=subprocess.DEVNULL)
     try:
         yield client
     finally:
@@ -94,7 +94,7 @@ def local_kernel() -> Iterator[Any]:
 @contextmanager
 def forwarded(host: str) -> Iterator[Any]:
     """Run a kernel and reach its five ports through ssh, as is usual without a relay."""
-    manager, direct = start_new_kernel(kernel_name="python3")
+    manager, direct = start_new_kernel(kernel_name="python3", stderr=subprocess.DEVNULL)
     info = manager.get_connection_info()
     words = []
     for channel in ("shell", "iopub", "stdin", "hb", "control"):

@@ -21,6 +21,7 @@ sys.path[:0] = [
 ]
 
 from boxes import boxes  # noqa: E402
+from measuring import silent_project  # noqa: E402
 
 from colab_magics import submit  # noqa: E402
 from colab_magics.transport import ssh  # noqa: E402
@@ -33,7 +34,7 @@ def main(runs: int = 100, workers: int = 4) -> None:
     with tempfile.TemporaryDirectory() as folder:
         home, project = Path(folder, "home"), Path(folder, "net")
         home.mkdir()
-        project.mkdir()
+        silent_project(project)
         os.environ["HOME"] = str(home)
         (project / "train.sh").write_text("exit 0\n")
         os.chdir(project)

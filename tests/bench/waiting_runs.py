@@ -11,11 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import psutil
 
-from colab_magics import jobs, process, session, submit
-from colab_magics.records.names import SCHEDULER, STATE
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from measuring import silent_project  # noqa: E402 (the paths come first)
+
+from colab_magics import jobs, process, submit  # noqa: E402
+from colab_magics.records.names import SCHEDULER, STATE  # noqa: E402
 
 GOAL = 0.02
 PEER = "import os, time\nwhile True:\n    os.stat({file!r})\n    time.sleep(0.1)\n"
@@ -33,11 +39,10 @@ def share(pid: int, seconds: float) -> float:
 def main(runs: int = 1000, seconds: float = 20.0) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+        job = silent_project(Path(folder)).data_job
         began = time.monotonic()
         submit("sleep", "{x}", grid={"x": [1000 + number for number in range(runs)]}, workers=1, yes=True)
         print(f"{runs} runs submitted in {time.monotonic() - began:.1f} s")
-        job = session.current().project.data_job
         time.sleep(3)
         who = (process.read_json(job / SCHEDULER / STATE) or {})["process"]
         with subprocess.Popen([sys.executable, "-c", PEER.format(file=str(job / SCHEDULER / STATE))]) as peer:
