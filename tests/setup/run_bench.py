@@ -23,12 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "tests" / "bench"
 LONGEST = 3600.0
 """Seconds after which one that hangs is ended."""
+_GRACE = 60.0
 PACKAGES = ("ipython", "ipykernel", "papermill", "jupyter_client", "optuna", "submitit", "ray", "obstore")
 PROGRAMS = {
     "rsync": "-V",
     "git": "--version",
     "lsyncd": "--version",
-    "sbatch": "-V",
+    "slurmctld": "-V",
     "postgres": "-V",
     "rclone": "version",
 }
@@ -38,7 +39,7 @@ def measure(file: Path) -> tuple[bool, str]:
     """Execute a benchmark and show what it prints; returns whether it ended well, and its section."""
     summary, _, more = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or file.stem).partition("\n")
     began, lines = time.monotonic(), []
-    # A session of its own: what it has started ends with it.
+    # A session of its own: Ctrl-C reaches it through us, who wait for it then.
     with subprocess.Popen(
         [sys.executable, file],
         cwd=ROOT,
@@ -56,7 +57,7 @@ def measure(file: Path) -> tuple[bool, str]:
                 lines.append(line)
             status = program.wait()
         except BaseException:
-            os.killpg(program.pid, signal.SIGKILL)
+            end(program)
             raise
     took = time.monotonic() - began
     ended = "" if status == 0 else f", and it **failed** (exit status {status})"
@@ -71,12 +72,21 @@ def measure(file: Path) -> tuple[bool, str]:
 def within(program: subprocess.Popen[str]) -> Iterator[str]:
     """Yield what a program prints; one that takes too long is ended."""
     assert program.stdout is not None
-    signal.signal(signal.SIGALRM, lambda *_: os.killpg(program.pid, signal.SIGKILL))
+    signal.signal(signal.SIGALRM, lambda *_: end(program))
     signal.setitimer(signal.ITIMER_REAL, LONGEST)
     try:
         yield from program.stdout
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def end(program: subprocess.Popen[str]) -> None:
+    """End a benchmark; it has a while to end the servers that it has started, which are sessions of their own."""
+    program.send_signal(signal.SIGINT)
+    try:
+        program.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)
 
 
 def commit() -> str:
