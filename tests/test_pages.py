@@ -111,7 +111,7 @@ def test_what_benchmarks_print_is_a_page_and_one_that_fails_is_shown(
         "Beside `peers`.",
         "before\nno rsync here",
         "exit status 1",
-        "exit status -9",
+        "exit status -2",
     ):
         assert words in page
     assert f"| Python | {sys.version.split()[0]} |" in page
