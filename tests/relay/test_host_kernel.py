@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,10 @@ def refuse(box: Sshd) -> str:
 
 def end_all_logins(box: Sshd) -> None:
     for one in psutil.Process(box.process.pid).children(recursive=True):
-        # What a relay started lives in a session of its own, and is no child of the server's.
-        if one.name() == "sshd":
-            one.kill()
+        # What a relay started lives in a session of its own, and is no child of the server's. Others end by themselves.
+        with suppress(psutil.NoSuchProcess):
+            if one.name() == "sshd":
+                one.kill()
 
 
 def let_in(box: Sshd, key: str) -> None:

@@ -28,11 +28,15 @@ NEWEST_ALONE = (
     *("tests/conformance/test_ssh_engine.py", "tests/runs/test_gpus.py", "tests/runs/test_submit_need.py"),
     *("tests/relay/test_environment.py", "tests/relay/test_install.py", "tests/relay/test_lab.py"),
     *("tests/relay/test_wheels.py", "tests/conformance/test_ray_engine.py", "tests/tunnels"),
-    "tests/test_pages.py",
+    *("tests/relay/test_host_kernel.py", "tests/relay/test_faults.py", "tests/relay/test_full_disk.py"),
+    *("tests/conformance/test_engine_elsewhere.py", "tests/conformance/test_engine_of_a_package.py"),
+    *("tests/runs/test_queue.py", "tests/runs/test_queue_in_scripts.py", "tests/runs/test_feeding.py"),
+    *("tests/runs/test_which_runs.py", "tests/runs/test_jobs_retry.py", "tests/runs/test_progress.py"),
+    *("tests/runs/test_usage.py", "tests/checkout", "tests/test_pages.py"),
 )
 COLAB_ALONE = (
     *("tests/faults", "tests/mirror", "tests/hostile/test_crafted_files.py", "tests/hostile/test_host_of_runs.py"),
-    "tests/hostile/test_values.py",
+    *("tests/hostile/test_values.py", "tests/colab", "tests/test_demo.py"),
 )
 VERSIONS = (
     "import platform, IPython, ipykernel; "
