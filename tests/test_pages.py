@@ -102,19 +102,29 @@ def test_what_benchmarks_print_is_a_page_and_one_that_fails_is_shown(
     (folder / "bad.py").write_text('"""Fails."""\nprint("before", flush=True)\nraise SystemExit("no rsync here")\n')
     (folder / "hangs.py").write_text('"""Hangs."""\nimport time\nprint("begun", flush=True)\ntime.sleep(600)\n')
     assert run_bench.main(["bad", "a_good_one"], tmp_path / "docs") == 1
-    monkeypatch.setattr(run_bench, "LONGEST", 1.0)
-    assert run_bench.main(["hangs.py"], tmp_path / "docs") == 1
+    monkeypatch.setattr(run_bench, "LONGEST", 3.0)
+    (folder / "stays.py").write_text(
+        '"""Stays."""\nimport signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)\n'
+    )
+    monkeypatch.setattr(run_bench, "GRACE", 1.0)
+    assert run_bench.main(["hangs.py", "stays"], tmp_path / "docs") == 1
     page = (tmp_path / "docs" / "benchmarks.md").read_text()
-    assert [line for line in page.splitlines() if line.startswith("## ")] == ["## A good one", "## Bad", "## Hangs"]
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## A good one",
+        "## Bad",
+        "## Hangs",
+        "## Stays",
+    ]
     for words in (
         "ours 1 s, theirs 2 s",
         "Beside `peers`.",
         "before\nno rsync here",
         "exit status 1",
         "exit status -2",
+        "exit status -9",
     ):
         assert words in page
     assert f"| Python | {sys.version.split()[0]} |" in page
     assert f"{os.cpu_count()} × " in page
     assert run_bench.main(["sync"], tmp_path / "docs") == 2
-    assert "There are: a_good_one, bad, hangs" in capsys.readouterr().err
+    assert "There are: a_good_one, bad, hangs, stays" in capsys.readouterr().err

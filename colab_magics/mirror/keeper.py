@@ -155,7 +155,7 @@ class Keeper(Looker):
         if error.errno == errno.EROFS:
             return Unavailable(f"{self.place} is mounted read-only.", "Mount it again for writing.")
         if error.errno in DEAD_MOUNT:
-            return Unmounted(f"The mount of {self.place} has died: {what}.", "Mount it again: %sync")
+            return Unmounted(f"The mount of {self.place} has died: {what}.", self.place.mount_again())
         return error
 
     def send(self, *, urgent: bool) -> Full | None:

@@ -34,8 +34,8 @@ def main(runs: int = 100, workers: int = 4) -> None:
     with tempfile.TemporaryDirectory() as folder:
         home, project = Path(folder, "home"), Path(folder, "net")
         home.mkdir()
-        silent_project(project)
         os.environ["HOME"] = str(home)
+        silent_project(project)
         (project / "train.sh").write_text("exit 0\n")
         os.chdir(project)
         with boxes(Path(folder), home) as made:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "tests" / "bench"
 LONGEST = 3600.0
 """Seconds after which one that hangs is ended."""
-_GRACE = 60.0
+GRACE = 60.0
+"""Seconds that it has, once it was interrupted."""
 PACKAGES = ("ipython", "ipykernel", "papermill", "jupyter_client", "optuna", "submitit", "ray", "obstore")
 PROGRAMS = {
     "rsync": "-V",
@@ -83,10 +85,10 @@ def within(program: subprocess.Popen[str]) -> Iterator[str]:
 def end(program: subprocess.Popen[str]) -> None:
     """End a benchmark; it has a while to end the servers that it has started, which are sessions of their own."""
     program.send_signal(signal.SIGINT)
-    try:
-        program.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        os.killpg(program.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        program.wait(GRACE)
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)  # and whatever it has left in its own session
 
 
 def commit() -> str:

@@ -36,7 +36,7 @@ NEWEST_ALONE = (
 )
 COLAB_ALONE = (
     *("tests/faults", "tests/mirror", "tests/hostile/test_crafted_files.py", "tests/hostile/test_host_of_runs.py"),
-    *("tests/hostile/test_values.py", "tests/colab", "tests/test_demo.py"),
+    *("tests/hostile/test_values.py", "tests/colab"),
 )
 VERSIONS = (
     "import platform, IPython, ipykernel; "

@@ -158,6 +158,10 @@ class Place(ABC):
     def missing(self, names: Sequence[str]) -> list[str]:
         """Return those of `names` (relative paths) that are not there."""
 
+    def mount_again(self) -> str:
+        """Say what to do where its mount has died."""
+        return "Mount it again: %sync"
+
     def verify(self, sentinel: str | bytes | None, expected: str | None) -> str:
         """Read the sentinel's text and return its id."""
         try:

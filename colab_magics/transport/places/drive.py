@@ -94,6 +94,9 @@ class DrivePlace(FolderPlace):
             return Unmounted(f"The mount of Google Drive has died: {error.strerror}.", _mend_of_drive())
         return super()._unusable(error)
 
+    def mount_again(self) -> str:
+        return _mend_of_drive()
+
     def __str__(self) -> str:
         below = PurePosixPath(self.root).relative_to(my_drive().parent)
         return f"Drive ({PurePosixPath(*below.parts[below.parts[0] == 'MyDrive' :], *self.parts)})"
