@@ -145,9 +145,11 @@ def run(ip: Any, held: Any, source: str, *, silent: bool = False) -> list[Any]:
         screen.show(message)
     if not silent:
         screen.mark()
-    request = kernel.execute(source, store_history=not silent, allow_stdin=screen.can_ask())
-    follow(screen, kernel, request)
-    return screen.values
+    while True:
+        request = kernel.execute(source, store_history=not silent, allow_stdin=screen.can_ask())
+        follow(screen, kernel, request)
+        if not screen.aborted:
+            return screen.values
 
 
 def show_missed(ip: Any, held: Any) -> None:
@@ -161,6 +163,8 @@ def show_missed(ip: Any, held: Any) -> None:
         screen.say(f"⇢ {held.host}: missed since {show_time(cell.begun)}: {first[:80]}")
         try:
             follow(screen, held.kernel, cell.msg_id)
+            if screen.aborted:
+                screen.say("It was not executed: a cell before it had failed.")
         except RemoteError as error:
             screen.publish("stream", {"name": "stderr", "text": "\n".join(error.traceback) + "\n"})
     held.kernel.missed.clear()
@@ -214,6 +218,8 @@ class Screen:
         self.here = getattr(ip, "kernel", None)
         self.error: RemoteError | None = None
         self.values: list[Any] = []
+        # A cell of another client failed, and the kernel there dropped what waited behind it: nothing was executed.
+        self.aborted = False
         self.cut = self.flushed = False
 
     def tell_connection(self) -> None:
@@ -257,6 +263,7 @@ class Screen:
         elif message.channel == "relay":
             self.say(f"⚠ {news(message, self.kernel.host)}")
         elif kind == "execute_reply":
+            self.aborted = content.get("status") == "aborted"
             for page in content.get("payload") or []:
                 if page.get("source") == "page":
                     self.publish("display_data", {"data": page.get("data") or {}, "metadata": {}})

@@ -30,7 +30,8 @@ def jobs(*ids: str, all: bool = False, workers: int | None = None, trend: str | 
         runs of the current job. Besides ``failed`` there are ``running``, ``waiting``, ``done``, ``interrupted``,
         ``killed`` and ``cancelled``. All runs of the current job by default.
     all : bool, default False
-        Runs of all jobs: every one, or with ``failed`` or ``3`` those of each job.
+        Runs of all jobs: every one, or with ``failed`` or ``3`` those of each job. Alone, it also tells of each job
+        of other projects that this machine executes (``%jobs machine``).
     workers : int, optional
         From now on let so many runs of a job that is being executed go at once; those that run go on.
     trend : str, optional
@@ -50,8 +51,12 @@ def jobs(*ids: str, all: bool = False, workers: int | None = None, trend: str | 
     from ..runs.board import Board
     from . import jobs_here as here
 
-    project = here.project()
-    notes = here.left_out(ids, project, every_job=all)
+    project = here.project_if_any()
+    elsewhere = here.on_this_machine(ids, project, every_job=all)
+    if project is None and elsewhere and workers is None:
+        return Board(list, elsewhere)
+    project = project or here.project()
+    notes = here.left_out(ids, project, every_job=all) + elsewhere
     if workers is not None:
         notes += here.set_workers(ids, workers, every_job=all)
     if not here.select(ids, project, every_job=all):

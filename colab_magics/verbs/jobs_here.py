@@ -27,17 +27,33 @@ def project() -> Project:
     NotFound
         When there is none.
     """
-    shell = session.current()
-    found: Project | None = shell.project or find_project(Path.cwd(), warn=shell.warn_once)
-    if found is None:
-        below = [path.parent for path in Path.cwd().glob(f"*/{MARKER}") if not path.parent.is_symlink()]
-        found = find_project(below[0], warn=shell.warn_once) if len(below) == 1 else None
+    found = project_if_any()
     if found is None:
         raise NotFound(
             f"No project was set up in {Path.cwd()} or above it.",
             "Change into the project's folder, or set it up: %project",
         )
     return found
+
+
+def project_if_any() -> Project | None:
+    """Return what `project` does; None when there is none."""
+    shell = session.current()
+    found: Project | None = shell.project or find_project(Path.cwd(), warn=shell.warn_once)
+    if found is None:
+        below = [path.parent for path in Path.cwd().glob(f"*/{MARKER}") if not path.parent.is_symlink()]
+        found = find_project(below[0], warn=shell.warn_once) if len(below) == 1 else None
+    return found
+
+
+def on_this_machine(ids: Sequence[str], mine: Project | None, *, every_job: bool) -> list[str]:
+    """Return the lines on what this machine executes of other projects, which ``--all`` alone asks for."""
+    if ids or not every_job:
+        return []
+    from ..runs import machine
+
+    lines = machine.elsewhere(mine.root if mine else None)
+    return lines or ([] if mine else [machine.NOTHING])
 
 
 def choices(ids: Sequence[str], also: Sequence[str] = (), *, every_job: bool = False) -> list[by_words.Choice]:

@@ -126,6 +126,21 @@ def test_an_interrupt_reaches_the_cell_there(notebook: Callable[[], Front], tmp_
     assert ok(front.run("print('alive')")).out == "alive\n"
 
 
+def test_a_cell_is_executed_though_another_client_fails_before_it(
+    notebook: Callable[[], Front], tmp_path: Path
+) -> None:
+    front, gate = notebook(), tmp_path / "gate"
+    ok(front.run(remote()))
+    fails = f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\ntime.sleep(0.5)\n1 / 0"
+    lines = ["%%local", "from colab_magics.faces.remote_cells import routed"]
+    ok(front.run("\n".join([*lines, f"request = routed(get_ipython()).kernel.execute({fails!r})"])))
+    sent = front.send("done = 'executed'\nprint(done)")
+    gate.touch()
+    reply = front.collect(sent)[0]
+    assert ok(reply).out.endswith("executed\n")
+    assert ok(front.run("print(done)")).out == "executed\n"
+
+
 def test_variables_go_and_come(notebook: Callable[[], Front]) -> None:
     front = notebook()
     ok(front.run(remote()))

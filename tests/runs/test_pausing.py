@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import poll
 
-from colab_magics import fork, jobs, process, submit
+from colab_magics import fork, jobs, process, session, submit
 from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, NotFound
 from colab_magics.records.names import PAUSE, SCHEDULER, STATE, folder_name
 from colab_magics.records.run import runs_of
-from colab_magics.runs import notifying, pausing, scheduler
+from colab_magics.runs import machine, notifying, pausing, scheduler
 from colab_magics.ui import TerminalUI
 
 from .folders import DEAD, leave_run
@@ -100,10 +100,20 @@ def test_only_whole_jobs_that_have_something_left_are_paused(project: Project) -
         jobs(workers=0)
 
 
-def test_the_jobs_of_this_machine_are_shown_from_anywhere(three: Project, tmp_path: Path) -> None:
-    os.chdir(tmp_path)
+def test_the_jobs_of_this_machine_are_shown_from_anywhere(
+    three: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "SHOWN", 1000)  # other tests have jobs, too
+    assert str(three.root) not in " ".join(jobs(all=True).notes)
+    (tmp_path / "apart" / "x").mkdir(parents=True)
+    os.chdir(tmp_path / "apart" / "x")
     rows = [row for row in jobs.machine().rows if row[-1] == str(three.root)]
     assert [row[:3] for row in rows] == [["baseline", "running", "1 running, 2 waiting"]]
+    session.current().project = None
+    outside = jobs(all=True)
+    assert not outside.runs
+    line = next(line for line in str(outside).splitlines() if str(three.root) in line)
+    assert line.startswith("On this machine, too: baseline, running, 1 running, 2 waiting, ")
     end_runs(three)
     poll(lambda: not scheduler.is_running(three.data_job))
     assert not [row for row in jobs.machine().rows if row[-1] == str(three.root)]
