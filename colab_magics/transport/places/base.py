@@ -160,7 +160,7 @@ class Place(ABC):
 
     def mount_again(self) -> str:
         """Say what to do where its mount has died."""
-        return "Mount it again: %sync"
+        return "Mount it again; the sync goes on by itself then."
 
     def verify(self, sentinel: str | bytes | None, expected: str | None) -> str:
         """Read the sentinel's text and return its id."""
