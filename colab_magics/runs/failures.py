@@ -27,7 +27,10 @@ def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
         alike.setdefault(_what(status), []).append(run)
     for what, runs in list(alike.items())[:_MOST]:
         more = f" and {len(runs) - _MOST} more" if len(runs) > _MOST else ""
-        lines += [f"  {', '.join(run.id for run in runs[:_MOST])}{more}  {what}", f"      log {runs[0].log}"]
+        lines.append(f"  {', '.join(run.id for run in runs[:_MOST])}{more}  {what}")
+        if not runs[0].folder.exists():
+            continue
+        lines.append(f"      log {runs[0].log}")
         if kind_of(runs[0].record) == NOTEBOOK:
             lines.append(f"      notebook {runs[0].notebook}")
     if left := sum(len(runs) for runs in list(alike.values())[_MOST:]):

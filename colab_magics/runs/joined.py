@@ -17,7 +17,7 @@ from ..checkout.project import find_project
 from ..errors import InvalidInput, NotFound
 from ..payloads.code import Cell
 from ..records import schema
-from ..records.names import FORKS, SCHEDULER
+from ..records.names import FORKS, SCHEDULER, folder_name
 from ..records.run import Run, runs_of
 from ..session import Session
 from ..ui import RunningCell
@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 
 
 def board(job_folder: Path, order: Sequence[int], kept: Sequence[Run] = ()) -> Board:
-    """Return the runs in these folders, in this order, read anew at each look; `kept` are those of an earlier call."""
+    """Return the runs in these folders, in this order, read anew at each look; `kept` are those of an earlier call.
 
+    One whose folder was deleted is among them, and says so.
+    """
     from .board import Board  # which reads much: what executes the runs is started first
 
     def find() -> list[Run]:
         known = {run.index: run for run in runs_of(job_folder)}
-        return [known[index] for index in order if index in known]
+        return [known.get(index) or Run.look(job_folder / folder_name(index)) for index in order]
 
     return Board(find, kept=[run.folder for run in kept])
 

@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import NamedTuple
 
 from ..checkout.project import real_folder
 from ..errors import InvalidInput, NotFound, Unavailable, did_you_mean
 from ..records.names import RECORD, STATE
 from ..records.run import Run, runs_of
-from ..units import indices
+from ..units import indices, ranges
 
 PHASES = ("failed", "running", "done", "stopped", "interrupted", "killed", "waiting", "cancelled", "unreadable")
 """Words that name runs by how they stand."""
@@ -161,8 +162,11 @@ def _choice(data_job: Path, word: str, jobs: Sequence[str], job: str, phases: Se
     chosen = [run for run in runs if run.index in wanted]
     if missing := set(wanted) - {run.index for run in chosen}:
         numbered = [run.index for run in runs if not run.is_named]
-        there = f"0 to {numbered[-1]}" if numbered else ", ".join(run.word for run in runs[:10]) or "none"
-        raise NotFound(f"Job {name!r} has no run {_numbers(missing)}.", f"It has: {there}.")
+        there = ranges(numbered).replace("-", " to ").replace(",", ", ")
+        there = there or ", ".join(run.word for run in runs[:10]) or "none"
+        raise NotFound(
+            f"Job {name!r} has no run {_numbers(missing)}.", f"It has: {shorten(there, 100, placeholder=' …')}."
+        )
     return Choice(data_job / name, which, chosen)
 
 

@@ -175,6 +175,20 @@ class TestNumbers:
         fork({"lr": [3, 9, 1]}, workers="2", notebook=str(notebook))
         assert [run.parameters["lr"] for run in joined.recall(project.data_job).runs] == [3, 9, 1]
 
+    def test_a_run_that_deletes_its_own_folder_is_not_forgotten(self, project: Project) -> None:
+        cell = "import shutil\nif i_sub_job == 1:\n    shutil.rmtree(data_job)"
+        notebook = write_notebook(project.root / "a.ipynb", cell)
+        with pytest.raises(RunsFailed, match=r"1 of 4 runs(?s:.*)baseline/1  its folder is not there any more"):
+            fork(n=4, notebook=str(notebook))
+        runs = joined.recall(project.data_job)
+        assert phases(runs) == ["done", "unreadable", "done", "done"]
+        assert "its folder is not there any more" in str(runs)
+        assert list(runs.table()["run"]) == [f"baseline/{index}" for index in range(4)]
+        with pytest.raises(NotFound, match=r"no run 1\.(?s:.*)It has: 0, 2 to 3\."):
+            jobs.show("1")
+        write_notebook(project.root / "a.ipynb", "1")
+        assert phases(fork(n=4, notebook=str(notebook), resume="keep")) == ["done"] * 4
+
     def test_here_leaves_a_finished_run_alone(self, project: Project, said: io.StringIO) -> None:
         notebook = write_notebook(project.root / "a.ipynb", "open(data_job + '/out', 'w').write('result')")
         fork(n=1, notebook=str(notebook))

@@ -14,6 +14,7 @@ from pathlib import Path
 from ... import process
 from ...errors import CommandFailed, InvalidInput, Unavailable
 from ...session import RUN_VARIABLE
+from ...units import ranges
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 SECONDS = 20.0
@@ -245,15 +246,6 @@ def named(tasks: Iterable[Task]) -> list[str]:
         numbers = [number for _, number in mine]
         words.append(f"{job}_[{ranges(numbers)}]" if len(numbers) > 1 else f"{job}_{numbers[0]}")
     return words
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Write sorted numbers shortly: ``0-3,7``."""
-    parts = []
-    for _, group in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
-        run = [number for _, number in group]
-        parts.append(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]))
-    return ",".join(parts)
 
 
 def cancel(tasks: Sequence[Task], *, softly: bool) -> None:
