@@ -42,6 +42,8 @@ def failure(statuses: Sequence[tuple[Run, Status]]) -> RunsFailed | None:
     )
     how = " with resume=keep: it keeps the runs that are done, whose code was another" if done else ""
     mend = payload_of(bad[0][0].record).mend()
+    if not any(run.folder.exists() for run, _ in bad):
+        mend, how = "Move what was moved back, or run the line again: it executes them anew", ""
     if claim := claims.read(bad[0][0].folder):
         # Whoever claims a run executes it with the code that he has; those that are done are claimed by nobody.
         mend, how = f"%queue requeue {claim['queue']} failed makes them ready again. {mend}", ""
