@@ -80,13 +80,17 @@ class Grid:
             for parameters in self._once():
                 yield Point(repeat, parameters)
 
-    def _once(self) -> Iterator[dict[str, Any]]:
-        seen: set[str] = set()
-        product = itertools.product(*self.axes) if self.axes or self.constants else ()
-        for alternatives in product:
+    def product(self) -> Iterator[dict[str, Any]]:
+        """Yield what the lists make, before anything is left out or added."""
+        for alternatives in itertools.product(*self.axes) if self.axes or self.constants else ():
             point = dict(self.constants)
             for alternative in alternatives:
                 point |= alternative
+            yield point
+
+    def _once(self) -> Iterator[dict[str, Any]]:
+        seen: set[str] = set()
+        for point in self.product():
             if not any(_matches(point, entry) for entry in self.exclude):
                 seen.add(_text(point))
                 yield point
@@ -148,7 +152,7 @@ def read(values: Mapping[str, Any], *, n: int | None = None) -> Grid:
     ------
     InvalidInput
         For a name that cannot be a parameter, an empty list, a group whose lists differ in length, a parameter that
-        is named twice, an entry of ``exclude`` that fits no parameter.
+        is named twice, an entry of ``exclude`` that fits no parameter, or no point.
     """
     grid = Grid()
     if n is not None and "n" in values:
@@ -176,12 +180,29 @@ def read(values: Mapping[str, Any], *, n: int | None = None) -> Grid:
             f"exclude: {', '.join(unknown)} is no parameter of this grid.",
             f"It has: {', '.join(grid.names) or 'none'}.",
         )
+    for entry in grid.exclude:
+        _check_exclude(entry, grid)
     if not any(True for _ in grid.points()):
         raise InvalidInput(
             "The grid has no runs: exclude takes all of them away, or nothing was written.",
             "Write parameters and their values, such as lr: [0.1, 0.01].",
         )
     return grid
+
+
+def _check_exclude(entry: Mapping[str, Any], grid: Grid) -> None:
+    """Raise InvalidInput for an entry that leaves nothing out: a slip, and what was to be left out would run."""
+    points = list(grid.product())
+    if any(_matches(point, entry) for point in points):
+        return
+    said = ", ".join(f"{name}: {value!r}" for name, value in entry.items())
+    names = [name for name, value in entry.items() if not any(_matches(point, {name: value}) for point in points)]
+    has = {name: dict.fromkeys(repr(point[name]) for point in points if name in point) for name in names or entry}
+    told = [f"{name} has {', '.join([*values][:10]) or 'none'}" for name, values in has.items()]
+    raise InvalidInput(
+        f"exclude: no point is {{{said}}}, so it leaves nothing out.",
+        f"{'; '.join(told)} (1 is not 1.0). Mend it, or take it out.",
+    )
 
 
 def why_no_parameter(name: Any) -> InvalidInput | None:
