@@ -32,7 +32,10 @@ NEWEST_ALONE = (
     *("tests/conformance/test_engine_elsewhere.py", "tests/conformance/test_engine_of_a_package.py"),
     *("tests/runs/test_queue.py", "tests/runs/test_queue_in_scripts.py", "tests/runs/test_feeding.py"),
     *("tests/runs/test_which_runs.py", "tests/runs/test_jobs_retry.py", "tests/runs/test_progress.py"),
-    *("tests/runs/test_usage.py", "tests/checkout", "tests/test_pages.py"),
+    *("tests/runs/test_usage.py", "tests/runs/test_search.py", "tests/runs/test_pausing.py"),
+    *("tests/runs/test_board.py", "tests/runs/test_sources.py", "tests/runs/test_submit.py"),
+    *("tests/relay/test_cells.py", "tests/relay/test_stream.py", "tests/acceptance/test_remote_several.py"),
+    *("tests/hostile/test_full_disk.py", "tests/checkout", "tests/test_pages.py"),
 )
 COLAB_ALONE = (
     *("tests/faults", "tests/mirror", "tests/hostile/test_crafted_files.py", "tests/hostile/test_host_of_runs.py"),
