@@ -98,7 +98,6 @@ def project(
     from ..checkout import git as repository
     from ..checkout.jobs import job_of, jobs_of, notebook_key
     from ..checkout.project import Project, check_name
-    from ..transport.places.drive import is_drive
 
     seconds = units.seconds(every, name="every")
     if restore not in (known_values := get_args(setup.Restore)):
@@ -138,6 +137,8 @@ def project(
     handle.notes += setup.packages(shell.ui, handle, requirements, install, again=again, hidden=list(exported.values()))
     setup.end_former_sync(handle, before)
     if places:
+        from ..transport.places.drive import is_drive
+
         away = setup.those_away(places)
         if not again or (before.place, before.inputs) != (handle.place, wanted):
             setup.fetch_inputs(shell.ui, handle, places, wanted, away)
