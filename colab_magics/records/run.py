@@ -25,7 +25,7 @@ from .schema import Unreadable
 from .status import ENDED, Status, derive
 
 _NO_RECORD = f"{RECORD} is not there"
-_GONE = "its folder is not there any more"
+GONE = "its folder is not there any more"
 
 LOCAL = "local"
 """The engine of this machine: its references are what `process.identity` says of a runner."""
@@ -59,7 +59,7 @@ class Run:
             When no run was ever submitted there, or its record cannot be read.
         """
         run = cls.look(folder)
-        if run.problem in (_NO_RECORD, _GONE):
+        if run.problem in (_NO_RECORD, GONE):
             raise NotFound(f"There is no run in {folder}.", "%jobs lists the runs there are.")
         if run.problem:
             raise NotFound(f"The run in {folder} is unreadable: {run.problem}.", "%jobs lists the runs there are.")
@@ -77,7 +77,7 @@ class Run:
         except Unreadable as problem:
             return cls(folder, nothing, str(problem))
         if record is None:
-            return cls(folder, nothing, _NO_RECORD if os.path.lexists(folder) else _GONE)
+            return cls(folder, nothing, _NO_RECORD if os.path.lexists(folder) else GONE)
         if number is not None and record["index"] != number:
             return cls(folder, nothing, f"{RECORD}: it is that of run {record['index']}")
         return cls(folder, record)
@@ -271,7 +271,7 @@ class Run:
         """
         moment = time.time() if now is None else now
         if self.problem:
-            return Status("unreadable", self.problem if self.problem == _GONE else f"unreadable: {self.problem}")
+            return Status("unreadable", self.problem if self.problem == GONE else f"unreadable: {self.problem}")
         try:
             state = self._state()
             found = derive(
@@ -345,7 +345,7 @@ def runs_of(job_folder: Path) -> list[Run]:
     except OSError:
         return []
     found = [Run.look(job_folder / name) for name in names if number_of(name) is not None]
-    there = (run for run in found if run.problem not in (_NO_RECORD, _GONE) or _began(run.folder))
+    there = (run for run in found if run.problem not in (_NO_RECORD, GONE) or _began(run.folder))
     return sorted(there, key=_order)
 
 

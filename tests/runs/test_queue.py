@@ -373,6 +373,15 @@ def test_a_bad_row_fails_with_the_sentence_and_the_others_go_on(project: Project
     assert "the run has no parameter k" in rows(url)["d"].error
 
 
+def test_a_run_whose_folder_is_deleted_fails_with_the_reason(project: Project) -> None:
+    url = table(project, [{"k": 1}, {"k": 2}], ["a", "b"])
+    submit("sh -c 'test {k} = 1 || rm -r \"$COLAB_MAGICS_RUN\"'", runs=url, workers="1")
+    ended(project.data_job)
+    found = rows(url)
+    assert {name: row.status for name, row in found.items()} == {"a": "done", "b": "failed"}
+    assert found["b"].error == "its folder is not there any more"
+
+
 def test_dry_run_shows_the_table_and_claims_nothing(project: Project) -> None:
     url = table(project, [{"k": 1}], ["a b"])
     shown = str(submit("echo {k}", runs=url, dry_run=True))

@@ -25,7 +25,7 @@ from ...queues.base import DONE, FAILED, READY, Claim, End, Held, Report, Value,
 from ...queues.values import changed
 from ...records import schema
 from ...records.names import DRAIN, EXCHANGE, QUEUED, RECORD, SCHEDULER, number_of
-from ...records.run import Run, ended_attempts
+from ...records.run import GONE, Run, ended_attempts
 from ...records.status import Status
 from .. import attempts
 from ..feeding import say
@@ -389,6 +389,8 @@ def _same(one: Claim, other: Claim) -> bool:
 
 
 def _why(run: Run, status: Status) -> str:
+    if not run.folder.is_dir():
+        return GONE
     error = status.error or {}
     said = ": ".join(str(part) for part in (error.get("ename"), error.get("evalue")) if part)
     where = status.text.partition(":")[0] if error else status.text
