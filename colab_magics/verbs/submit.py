@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -173,6 +174,7 @@ def submit(
     RunsFailed
         With ``--wait``, when one or more failed.
     """
+    _check_words(command)
     of_bundles = {"python": python, "platform": platform, "requirements": requirements, "inputs": inputs}
     if bundle is not None or interactive:
         of_runs = {"n": n != 1, "only": only, "first": first, "done-file": done_file, "workers": workers != "auto"}
@@ -241,6 +243,17 @@ def submit(
         if made.execute:
             undo.pop_all()  # what was promised is the runs' from now on
     return _shown(ui, board, made, project, order.feed.retries, wait=wait)
+
+
+def _check_words(command: Sequence[Any]) -> None:
+    """Raise InvalidInput for what Python passes and is no word of a command, such as a grid."""
+    for word in command:
+        if isinstance(word, Mapping):
+            raise InvalidInput("A mapping is no word of a command.", 'Write submit("…", grid={"lr": [0.1, 0.01]}).')
+        if not isinstance(word, str | int | float | os.PathLike):
+            raise InvalidInput(
+                f"A {type(word).__name__} is no word of a command.", 'Write submit("python", "train.py"), or one text.'
+            )
 
 
 def _drafted(

@@ -259,12 +259,15 @@ def test_logs_are_followed_as_often_as_is_said(project: Project, capsys: pytest.
         (["a", "&&", "b"], {}, "&& is a sign"),
         (["echo", "{lr}"], {"grid": {"lr": [1], "depth": [2]}}, r"\{depth\} stands nowhere"),
         (["true"], {"n": 0}, "n=0"),
+        (["echo {lr}", {"lr": [1, 2]}], {}, r"A mapping is no word(?s:.*)grid="),
+        ([["python", "a.py"]], {}, "A list is no word"),
+        (["echo", None], {}, "A NoneType is no word"),
         (["true"], {"time": "soon"}, "time="),
         (["true"], {"on": "nowhere"}, "nowhere"),
         (["true"], {"resume": "keep", "force": True}, "opposite"),
     ],
 )
-def test_what_is_no_command(project: Project, words: list[str], options: dict[str, Any], says: str) -> None:
+def test_what_is_no_command(project: Project, words: list[Any], options: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         submit(*words, **options)
     assert runs_of(project.data_job) == []
