@@ -118,6 +118,7 @@ def asked_for(grid: Mapping[str, Any] | None, n: int | None, *, yes: bool = Fals
     InvalidInput
         When neither says how many, one cannot be read, or there are too many.
     """
+    check_mapping(grid)
     if grid is None and n is None:
         raise InvalidInput("How many runs? %fork needs a number, or a grid.", "Write %fork n=5.")
     made = None if grid is None else read(grid, n=n)
@@ -126,6 +127,14 @@ def asked_for(grid: Mapping[str, Any] | None, n: int | None, *, yes: bool = Fals
     if made is None:
         return [Point(repeat) for repeat in range(size)], []
     return list(made.points()), made.names
+
+
+def check_mapping(grid: Any) -> None:
+    """Raise InvalidInput for what Python passes as a grid and is none."""
+    if grid is not None and not isinstance(grid, Mapping):
+        raise InvalidInput(
+            f"A grid is a mapping, and {grid!r} is none.", 'Write fork(n=5), or fork({"lr": [0.1, 0.01]}).'
+        )
 
 
 def check_size(size: int, *, yes: bool) -> None:

@@ -7,8 +7,12 @@ A verb is a plain function. Its subcommands are functions too, hung on it by `su
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from ..errors import InvalidInput, nearest
 
 VERBS = (
     "project",
@@ -100,3 +104,16 @@ def _mark(**notes: Any) -> Callable[[F], F]:
         return function
 
     return mark
+
+
+@contextmanager
+def slips_of(verb: Callable[..., Any], options: Mapping[str, Any]) -> Iterator[None]:
+    """Say which of a verb's own options is meant by one that its engine has not: Python calls take any."""
+    try:
+        yield
+    except InvalidInput as error:
+        for name in options:
+            near = nearest(name, inspect.signature(verb).parameters)
+            if near and error.what.startswith(f"'{name}='"):
+                raise InvalidInput(error.what, f"Did you mean {near}=? {error.mend}") from None
+        raise

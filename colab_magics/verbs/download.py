@@ -79,6 +79,8 @@ def download(
     """
     from ..transport.downloads import downloaded, sources
 
+    if odd := [url for url in urls if not isinstance(url, str | os.PathLike)]:
+        raise InvalidInput(f"{odd[0]!r} is no address.", 'Write download("URL"), or several: download("URL", "URL").')
     here = session.current()
     found = [sources.parse(url) for url in urls]
     if not found:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import session
 from ..units import count, indices, seconds, words
 from ..units import goal as checked_goal
-from . import bare, body, call_only, fork_cells, fork_queue, fork_search, runtime
+from . import bare, body, call_only, fork_cells, fork_queue, fork_search, runtime, slips_of
 
 if TYPE_CHECKING:
     from ..checkout.project import Project
+    from ..engines.base import Engine
     from ..payloads.code import Cell
     from ..runs.board import Board
     from ..runs.order import Order
@@ -216,7 +217,6 @@ def fork(
     ui = (shell := session.current()).ui
     if in_run.is_run(ui):
         return in_run.assign(ui, shell.project)
-    from ..engines import open_engine
     from ..payloads import forks
     from ..payloads.notebook_draft import NotebookDraft
     from ..runs import joined, plan, which_job
@@ -228,7 +228,7 @@ def fork(
     wanted = fork_search.asked(search, grid, goal, (sampler, seed, stop, patience), time, runs=runs, **others)
     points, names, time, seed = fork_search.or_else(wanted, of, grid, n, time, seed, yes=yes)
     said = str(workers) != "auto"
-    engine, current = open_engine(on, options), _prepared(ui.notebook(notebook))
+    engine, current = _opened(on, options), _prepared(ui.notebook(notebook))
     mine = forks.the(current.content, current.running, named="" if current.current else current.name)
     project = which_job.which(shell, current)
     machine = engine.settle(project.data_job, _cwd(current), workers, gpus, ui)
@@ -281,6 +281,13 @@ def fork(
     if joins is None:
         _without_join(ui, current, then, fork_cells.end(board, mine), end_runtime=end_runtime)
     return board
+
+
+def _opened(on: str, options: Mapping[str, Any]) -> Engine:
+    from ..engines import open_engine
+
+    with slips_of(fork, options):
+        return open_engine(on, options)
 
 
 def _check_end(project: Project, joins: Cell | None, then: str | None, *, wanted: bool, waits: bool) -> None:

@@ -55,6 +55,9 @@ def asked(
     Unavailable
         Without Optuna.
     """
+    from ..runs.grid import check_mapping
+
+    check_mapping(space)
     sampler, seed, stop, patience = rules
     if search is None:
         _check_none(space, goal, sampler, seed, stop, patience)

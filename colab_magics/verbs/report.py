@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import session
+from ..errors import InvalidInput
 from ..records import metrics
 from ..records.names import METRICS, STOP
 from ..records.run import Run
 
 
-def report(**values: Any) -> None:
-    """Report how a run does: ``report(loss=0.3, step=10)``.
+def report(named: Mapping[str, Any] | None = None, /, **values: Any) -> None:
+    """Report how a run does: ``report(loss=0.3, step=10)``, or ``report({"val/loss": 0.3}, step=10)``.
 
     ``%jobs`` shows the last values, ``%jobs plot loss`` draws them, ``%jobs table`` puts them beside the parameters. In
     a notebook that is no run nothing is kept; it says so once.
@@ -24,6 +25,8 @@ def report(**values: Any) -> None:
 
     Parameters
     ----------
+    named : mapping, optional
+        More metrics, whose names are no Python names.
     **values : number, bool, str or None
         The metrics; scalars of numpy and torch are fine, NaN and infinity too. `step` is the x axis of plots; without
         one the reports are counted. With a `total` beside it, a whole number, they say how far the run is
@@ -32,9 +35,11 @@ def report(**values: Any) -> None:
     Raises
     ------
     InvalidInput
-        For a value that is no single number, bool or short text.
+        For a value that is no single number, bool or short text, and one without a name.
     """
-    reported = metrics.checked(values)
+    if not isinstance(named, Mapping | None):
+        raise InvalidInput(f"report({named!r}): which metric is that?", "Name it: report(loss=0.3, step=10)")
+    reported = metrics.checked({**{str(name): value for name, value in (named or {}).items()}, **values})
     folder = session.run_folder() or session.current().run_here
     if folder is None:
         _say_once("Not in a run: what report() gets here is not kept.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import session
 from ..errors import InvalidInput
 from ..units import count, indices, seconds, words
-from . import bare, body, call_only, engine_of, fork_queue, submit_launch
+from . import bare, body, call_only, engine_of, fork_queue, slips_of, submit_launch
 from .submit_bundle import write_bundle
 from .submit_interactive import stay
 
@@ -209,7 +209,7 @@ def submit(
     points, draft = _drafted(command, grid, n, launches, folder, limit, yes=yes)
     if draft.unknown and of is None:
         ui.warn(f"{{{draft.unknown[0]}}} is no parameter, and stays in the command as it is.")
-    with ExitStack() as undo:
+    with ExitStack() as undo, slips_of(submit, options):
         if launches is not None and need is None:
             on, machine = launches.settle(project, folder, on, options, workers, gpus)
         else:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from conftest import HOSTILE_NAMES, poll
 
-from colab_magics import fork, jobs, process, session
+from colab_magics import download, fork, jobs, process, session, submit
 from colab_magics.checkout.project import Project
 from colab_magics.errors import Busy, InvalidInput, NotFound, RunsFailed
 from colab_magics.records.run import Run
@@ -174,6 +174,20 @@ def test_no_number_no_notebook_no_kernel_no_engine(project: Project) -> None:
         fork(n=1, notebook=strange)
     with pytest.raises(InvalidInput, match=r"There are:(?s:.*)\n  local\n"):
         fork(n=1, notebook=notebook, on="locl")
+    assert not list(project.data_job.glob("sub_job_*"))
+
+
+def test_slips_in_a_call_from_python(project: Project) -> None:
+    notebook: Any = str(write_notebook(project.root / "a.ipynb", "1"))
+    for grid in (5, "n=5", [1, 2]):
+        with pytest.raises(InvalidInput, match=r"is none(?s:.*)fork\(n=5\)"):
+            fork(grid, notebook=notebook)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"'notebok=' is no option(?s:.*)Did you mean notebook=\?"):
+        fork(n=2, notebok=notebook)
+    with pytest.raises(InvalidInput, match=r"'worker=' is no option(?s:.*)Did you mean workers=\?"):
+        submit("true", worker=2)
+    with pytest.raises(InvalidInput, match="is no address"):
+        download([notebook])  # type: ignore[arg-type]
     assert not list(project.data_job.glob("sub_job_*"))
 
 

@@ -115,6 +115,14 @@ def test_a_value_that_is_no_metric_is_refused_and_nothing_kept(folder: Path, val
     assert not (folder / METRICS).exists()
 
 
+def test_names_that_are_none_of_pythons_come_in_a_mapping(folder: Path) -> None:
+    colab_magics.report({"val/loss": 0.25, "acc": 0.5}, step=3)
+    assert metrics.last(metrics.read(folder)) == {"val/loss": 0.25, "acc": 0.5, "step": 3}
+    with pytest.raises(InvalidInput, match=r"report\(0\.3\): which metric"):
+        colab_magics.report(0.3)
+    assert len(metrics.read(folder)) == 1
+
+
 @pytest.mark.parametrize("step", ["a", True, math.nan, math.inf, 10**400])
 def test_a_step_is_a_number(folder: Path, step: object) -> None:
     with pytest.raises(InvalidInput, match="step"):
