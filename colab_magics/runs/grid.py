@@ -80,17 +80,13 @@ class Grid:
             for parameters in self._once():
                 yield Point(repeat, parameters)
 
-    def product(self) -> Iterator[dict[str, Any]]:
-        """Yield what the lists make, before anything is left out or added."""
-        for alternatives in itertools.product(*self.axes) if self.axes or self.constants else ():
+    def _once(self) -> Iterator[dict[str, Any]]:
+        seen: set[str] = set()
+        product = itertools.product(*self.axes) if self.axes or self.constants else ()
+        for alternatives in product:
             point = dict(self.constants)
             for alternative in alternatives:
                 point |= alternative
-            yield point
-
-    def _once(self) -> Iterator[dict[str, Any]]:
-        seen: set[str] = set()
-        for point in self.product():
             if not any(_matches(point, entry) for entry in self.exclude):
                 seen.add(_text(point))
                 yield point
@@ -201,13 +197,16 @@ def read(values: Mapping[str, Any], *, n: int | None = None) -> Grid:
 
 def _check_exclude(entry: Mapping[str, Any], grid: Grid) -> None:
     """Raise InvalidInput for an entry that leaves nothing out: a slip, and what was to be left out would run."""
-    points = list(grid.product())
-    if any(_matches(point, entry) for point in points):
+    unseen, told = dict(entry), []
+    for axis in (*grid.axes, [grid.constants]):
+        mine = {name: unseen.pop(name) for name in axis[0] if name in unseen}
+        # All of an axis's values meet all of the others': each axis can be asked by itself.
+        if not any(_matches(alternative, mine) for alternative in axis):
+            told += [f"{name} has {', '.join(dict.fromkeys(repr(one[name]) for one in axis[:10]))}" for name in mine]
+    if not unseen and not told:
         return
+    told += [f"{name} stands in include: alone" for name in unseen]
     said = ", ".join(f"{name}: {value!r}" for name, value in entry.items())
-    names = [name for name, value in entry.items() if not any(_matches(point, {name: value}) for point in points)]
-    has = {name: dict.fromkeys(repr(point[name]) for point in points if name in point) for name in names or entry}
-    told = [f"{name} has {', '.join([*values][:10]) or 'none'}" for name, values in has.items()]
     raise InvalidInput(
         f"exclude: no point is {{{said}}}, so it leaves nothing out.",
         f"{'; '.join(told)} (1 is not 1.0). Mend it, or take it out.",

@@ -75,7 +75,12 @@ def test_numpy_values_become_python_values() -> None:
         ("a: [1, 2]\nexclude: {a: 7}", r"no point is {a: 7}(?s:.*)a has 1, 2 \(1 is not 1.0\)"),
         ("a: [1, 2]\nexclude: [{a: 1}, {a: 2.0}]", r"no point is {a: 2.0}"),
         ("a: [1, 2]\nb: [x, y]\nexclude: {a: 1, b: z}", r"no point is {a: 1, b: 'z'}(?s:.*)→ b has 'x', 'y'"),
-        ("zip: {a: [1, 2], b: [x, y]}\nexclude: {a: 1, b: y}", r"no point is {a: 1, b: 'y'}(?s:.*)a has 1, 2; b has"),
+        ("a: [1, 2]\nb: 3\nexclude: {a: 1, b: 4}", r"no point is {a: 1, b: 4}(?s:.*)→ b has 3 "),
+        ("a: [1, 2]\ninclude: {a: 3, b: 4}\nexclude: {b: 4}", r"no point is {b: 4}(?s:.*)→ b stands in include"),
+        (
+            "zip: {a: [1, 2], b: [x, y]}\nexclude: {a: 1, b: y}",
+            r"no point is {a: 1, b: 'y'}(?s:.*)a has 1, 2; b has 'x', 'y'",
+        ),
         ("n: 0\na: 1", "n=0"),
         ("", "The grid has no runs"),
         ("a: [1\n", "is no YAML"),
