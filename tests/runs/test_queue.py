@@ -380,6 +380,7 @@ def test_a_run_whose_folder_is_deleted_fails_with_the_reason(project: Project) -
     found = rows(url)
     assert {name: row.status for name, row in found.items()} == {"a": "done", "b": "failed"}
     assert found["b"].error == "its folder is not there any more"
+    assert sweep.others(project.data_job, url, list(found.values())).endswith(": 1 done, 1 failed.")
 
 
 def test_dry_run_shows_the_table_and_claims_nothing(project: Project) -> None:

@@ -226,7 +226,9 @@ def others(job_folder: Path, address: str, rows: Sequence[Row]) -> str:
     """Say how a whole queue stands, and how many of its runs other workers have."""
     name = shown(address)
     mine = {(claims.read(run.folder, name) or {}).get("uid") for run in claims.runs(job_folder, name)}
-    elsewhere = sum(row.status in (DONE, FAILED, RUNNING) and row.uid not in mine for row in rows)
+    ours = {row.worker for row in rows if row.uid in mine} - {""}  # a run's folder may be gone
+    theirs = [row for row in rows if row.uid not in mine and row.worker not in ours]
+    elsewhere = sum(row.status in (DONE, FAILED, RUNNING) for row in theirs)
     by = f"; {elsewhere} of them by other workers" if elsewhere else ""
     note = schema.read_or_nothing(job_folder / SCHEDULER / STATE, schema.Scheduler).get("note", "")
     return f"{name}: {count(rows)}{by}." + (f" {note}." if note else "")
