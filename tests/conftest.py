@@ -16,6 +16,7 @@ import pytest
 
 from colab_magics import process, session
 from colab_magics.checkout.project import Project
+from colab_magics.runs import machine
 from colab_magics.session import Session
 from colab_magics.ui import UI, TerminalUI
 
@@ -71,6 +72,13 @@ def said() -> io.StringIO:
 def project(tmp_path: Path, said: io.StringIO) -> Project:
     """A project of data folders alone, set up in this process's session."""
     return set_up(tmp_path / "net", TerminalUI(out=said))
+
+
+@pytest.fixture(autouse=True)
+def no_jobs_of_other_tests(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``%jobs --all`` see the jobs of this process's tests alone: others execute some at the same time."""
+    found, mine = machine._job_folders, tmp_path_factory.getbasetemp().resolve()
+    monkeypatch.setattr(machine, "_job_folders", lambda: (one for one in found() if one.resolve().is_relative_to(mine)))
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from colab_magics.checkout.project import Project
 from colab_magics.errors import InvalidInput, NotFound
 from colab_magics.records.names import PAUSE, SCHEDULER, STATE, folder_name
 from colab_magics.records.run import runs_of
-from colab_magics.runs import machine, notifying, pausing, scheduler
+from colab_magics.runs import notifying, pausing, scheduler
 from colab_magics.ui import TerminalUI
 
 from .folders import DEAD, leave_run
@@ -100,10 +100,7 @@ def test_only_whole_jobs_that_have_something_left_are_paused(project: Project) -
         jobs(workers=0)
 
 
-def test_the_jobs_of_this_machine_are_shown_from_anywhere(
-    three: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine, "SHOWN", 1000)  # other tests have jobs, too
+def test_the_jobs_of_this_machine_are_shown_from_anywhere(three: Project, tmp_path: Path) -> None:
     assert str(three.root) not in " ".join(jobs(all=True).notes)
     (tmp_path / "apart" / "x").mkdir(parents=True)
     os.chdir(tmp_path / "apart" / "x")
