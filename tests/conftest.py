@@ -30,13 +30,13 @@ HOSTILE_NAMES = ["with space", "a'; echo foo", "$(touch gone)", 'quo"te', "ünï
 def poll(condition: Callable[[], Any], *, timeout: float = 30.0, what: str = "") -> Any:
     """Wait until `condition()` is true and return its value; fail after `timeout` seconds.
 
-    A file that goes between a look into its folder and one into itself is looked for again.
+    A file or a process that goes between a look at all of them and one at itself is looked for again.
     """
     end = time.monotonic() + timeout
     while True:
         try:
             value = condition()
-        except FileNotFoundError:
+        except (FileNotFoundError, psutil.NoSuchProcess):
             if time.monotonic() > end:
                 raise
             value = None
