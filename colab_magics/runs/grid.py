@@ -22,7 +22,7 @@ import datetime
 import itertools
 import keyword
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,6 +195,11 @@ def read(values: Mapping[str, Any], *, n: int | None = None) -> Grid:
     return grid
 
 
+def _some(values: Iterable[Any]) -> str:
+    texts = list(dict.fromkeys(map(repr, values)))
+    return ", ".join([*texts[:10], *(["…"] if len(texts) > 10 else [])])
+
+
 def _check_exclude(entry: Mapping[str, Any], grid: Grid) -> None:
     """Raise InvalidInput for an entry that leaves nothing out: a slip, and what was to be left out would run."""
     unseen, told = dict(entry), []
@@ -202,14 +207,14 @@ def _check_exclude(entry: Mapping[str, Any], grid: Grid) -> None:
         mine = {name: unseen.pop(name) for name in axis[0] if name in unseen}
         # All of an axis's values meet all of the others': each axis can be asked by itself.
         if not any(_matches(alternative, mine) for alternative in axis):
-            told += [f"{name} has {', '.join(dict.fromkeys(repr(one[name]) for one in axis[:10]))}" for name in mine]
+            told += [f"{name} has {_some(one[name] for one in axis)} (1 is not 1.0)" for name in mine]
     if not unseen and not told:
         return
     told += [f"{name} stands in include: alone" for name in unseen]
     said = ", ".join(f"{name}: {value!r}" for name, value in entry.items())
     raise InvalidInput(
         f"exclude: no point is {{{said}}}, so it leaves nothing out.",
-        f"{'; '.join(told)} (1 is not 1.0). Mend it, or take it out.",
+        f"{'; '.join(told)}. Mend it, or take it out.",
     )
 
 

@@ -79,7 +79,7 @@ def test_numpy_values_become_python_values() -> None:
         ("a: [1, 2]\ninclude: {a: 3, b: 4}\nexclude: {b: 4}", r"no point is {b: 4}(?s:.*)→ b stands in include"),
         (
             "zip: {a: [1, 2], b: [x, y]}\nexclude: {a: 1, b: y}",
-            r"no point is {a: 1, b: 'y'}(?s:.*)a has 1, 2; b has 'x', 'y'",
+            r"no point is {a: 1, b: 'y'}(?s:.*)a has 1, 2 .*; b has 'x', 'y'",
         ),
         ("n: 0\na: 1", "n=0"),
         ("", "The grid has no runs"),
