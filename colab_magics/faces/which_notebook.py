@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -24,7 +24,9 @@ from ..records.injected import is_injected
 from ..ui import Notebook, read_notebook, ticking
 from ..units import show_time
 from .front_end import has_page, running_cell, vscode_file, where
-from .jupyter_server import Found, find_session, kernel_id
+
+if TYPE_CHECKING:
+    from .jupyter_server import Found
 
 NAMED = "COLAB_MAGICS_NOTEBOOK"
 """Environment variable that names the notebook, for whoever executes one without a front end."""
@@ -202,6 +204,8 @@ def _at_server(ip: Any) -> Found | None:
         return None
     from ipykernel.connect import get_connection_file
     from jupyter_core.paths import jupyter_runtime_dir
+
+    from .jupyter_server import find_session, kernel_id
 
     try:
         own = kernel_id(get_connection_file())
