@@ -77,9 +77,11 @@ class Inbox:
             return
         try:
             for _ in range(_BURST):
-                self._take(message_of(self._channel.session, self._socket.recv_multipart(zmq.NOBLOCK)))
-        except zmq.Again:
-            return
+                try:
+                    frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    return
+                self._take(message_of(self._channel.session, frames))
         except Exception as error:  # noqa: BLE001 - whoever waits for messages is told
             self._open = False
             self._failed(error)
