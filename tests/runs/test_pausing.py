@@ -76,7 +76,7 @@ def test_a_paused_job_claims_no_run_of_its_queue(project: Project) -> None:
         return sorted(row.status for row in rows(url).values())
 
     submit(f"while ! test -e {go}{{k}}; do sleep 0.05; done", runs=url, workers="1")
-    poll(lambda: standing() == ["ready", "ready", "running"])
+    poll(lambda: standing() == ["ready", "ready", "running"] and phases(project) == ["running"])
     jobs.pause()
     for k in range(3):
         Path(f"{go}{k}").touch()
