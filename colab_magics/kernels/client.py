@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import itertools
 import resource
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import nbformat
@@ -24,12 +25,13 @@ from papermill.clientwrap import PapermillNotebookClient
 from ..colab import asked
 from ..records.injected import is_injected
 from . import death, memory
-from .inbox import Inbox, until
 from .manager import end_of
 from .streams import Stream, coalesced
 
 _SILENT = 60.0
 """Seconds after a cell's reply in which a kernel may be silent without having said that it is idle."""
+_BURST = 64
+"""Messages after which others get their turn."""
 _LAST_WORDS = 0.05
 """Seconds of silence after which a dead kernel has nothing more to say."""
 
@@ -66,8 +68,8 @@ class _Sent:
 
     cell: Any
     index: int
-    reply: dict[str, Any] | None = None
-    idle: bool = False
+    reply: asyncio.Future[dict[str, Any]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    idle: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class RunClient(PapermillNotebookClient):  # type: ignore[misc]
@@ -85,9 +87,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._streams: dict[int, Stream] = {}
         self._sent: dict[str, _Sent] = {}
-        self._shell: Inbox | None = None
-        self._news = asyncio.Event()
-        self._problem: Exception | None = None
+        self._readers: list[asyncio.Future[None]] = []
         self._driving: asyncio.Task[Any] | None = None
         self._heard = 0.0
         self._silent = float(kwargs.get("iopub_timeout", _SILENT))
@@ -159,7 +159,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
             if km.has_kernel:
                 if self.watcher is not None:
                     self.watcher.kernel_ends()
-                if any(sent.reply is None for sent in self._sent.values()):
+                if any(not sent.reply.done() for sent in self._sent.values()):
                     await ensure_async(km.interrupt_kernel())
                 await ensure_async(km.shutdown_kernel(now=self.shutdown_kernel == "immediate"))
         finally:
@@ -168,36 +168,31 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
                 kc.stop_channels()
 
     async def _execute_all(self) -> None:
-        self._news, self._problem = asyncio.Event(), None
         self._dead = asyncio.ensure_future(end_of(self.km.provisioner))
-        self._dead.add_done_callback(lambda _: self._news.set())
-        shell = Inbox(self.kc.shell_channel, self._from_shell, self._cannot_read)
+        self._readers = [asyncio.ensure_future(self._read_iopub()), asyncio.ensure_future(self._read_shell())]
         try:
-            with shell as self._shell, Inbox(self.kc.iopub_channel, self._from_iopub, self._cannot_read):
-                await self._execute_each()
+            for index, cell in enumerate(self.nb.cells):
+                if self.watcher is not None and (why := self.watcher.why_ended()):
+                    # The interrupt that begins an end may end a command of a cell alone: no other cell begins.
+                    raise DeadKernelError(why)
+                try:
+                    self.nb_man.cell_start(cell, index)
+                    await self.async_execute_cell(cell, index, store_history=self._is_numbered(cell))
+                except CellExecutionError as error:
+                    self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+                    break
+                except (DeadKernelError, CellTimeoutError) as error:
+                    self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+                    raise
+                finally:
+                    self.nb_man.cell_complete(cell, cell_index=index)
+                    if self.watcher is not None:
+                        self.watcher.cell_ended(index, cell)
         finally:
-            self._shell = None
-            self._dead.cancel()
-            await asyncio.gather(self._dead, return_exceptions=True)
-
-    async def _execute_each(self) -> None:
-        for index, cell in enumerate(self.nb.cells):
-            if self.watcher is not None and (why := self.watcher.why_ended()):
-                # The interrupt that begins an end may end a command of a cell alone: no other cell begins.
-                raise DeadKernelError(why)
-            try:
-                self.nb_man.cell_start(cell, index)
-                await self.async_execute_cell(cell, index, store_history=self._is_numbered(cell))
-            except CellExecutionError as error:
-                self.nb_man.cell_exception(cell, cell_index=index, exception=error)
-                break
-            except (DeadKernelError, CellTimeoutError) as error:
-                self.nb_man.cell_exception(cell, cell_index=index, exception=error)
-                raise
-            finally:
-                self.nb_man.cell_complete(cell, cell_index=index)
-                if self.watcher is not None:
-                    self.watcher.cell_ended(index, cell)
+            tasks, self._readers = [self._dead, *self._readers], []
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     # ------------------------------------------------------------------ one cell
     def executes(self, cell: Any) -> bool:
@@ -212,7 +207,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         self, cell: Any, cell_index: int, execution_count: int | None = None, store_history: bool = True
     ) -> Any:
         """Execute one cell; see nbclient."""
-        if self._shell is None:
+        if not self._readers:
             return await super().async_execute_cell(cell, cell_index, execution_count, store_history)
         told = {"cell": cell, "cell_index": cell_index}
         await run_hook(self.on_cell_start, **told)
@@ -250,8 +245,6 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         metadata = {"cellId": cell["id"]} if cell.get("id") else {}
         message = self.kc.session.msg("execute_request", content, metadata=metadata)
         self.kc.shell_channel.send(message)
-        if self._shell is not None:
-            self._shell.soon()
         sent = self._sent[message["header"]["msg_id"]] = _Sent(cell, index)
         return sent
 
@@ -259,26 +252,20 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         """Wait until a cell has ended and all that it printed is here."""
         limit = self.limit or self._get_timeout(sent.cell)
         end = None if limit is None else time.monotonic() + limit
-
-        def known() -> tuple[bool, bool]:
-            return sent.reply is not None, sent.idle
-
-        def over() -> bool:
-            return self._dead.done() or self._problem is not None
-
-        while sent.reply is None or not sent.idle:
-            before = known()
-            left = self._silent if sent.reply is not None else None if end is None else end - time.monotonic()
-            await until(lambda before=before: over() or known() != before, self._news, left)  # type: ignore[misc]
-            if self._problem is not None:
-                raise self._problem
+        while not (sent.reply.done() and sent.idle.done()):
+            waited = {one for one in (sent.reply, sent.idle) if not one.done()}
+            left = self._silent if sent.reply.done() else None if end is None else max(0.0, end - time.monotonic())
+            await asyncio.wait({*waited, self._dead, *self._readers}, timeout=left, return_when="FIRST_COMPLETED")
+            for reader in self._readers:
+                if reader.done():
+                    reader.result()
             if self._dead.done():
                 await self._last_words()
-                if sent.reply is not None:
+                if sent.reply.done():
                     break  # the kernel left in order, such as by exit()
                 raise DeadKernelError(self._how_it_died())
-            if sent.reply is not None:
-                if not sent.idle and time.monotonic() - self._heard > self._silent:
+            if sent.reply.done():
+                if not sent.idle.done() and time.monotonic() - self._heard > self._silent:
                     self._never_idle(sent.cell)
                     break
             elif limit is not None and end is not None and time.monotonic() >= end:
@@ -286,7 +273,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
                 if reply := await self._async_handle_timeout(limit, sent.cell):
                     self._replied(sent, {"header": {"date": datetime.datetime.now(datetime.UTC)}, **reply})
                 end = time.monotonic() + limit
-        return sent.reply
+        return sent.reply.result()
 
     def _never_idle(self, cell: Any) -> None:
         said = "Timeout waiting for IOPub output"
@@ -297,8 +284,7 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
     def _replied(self, sent: _Sent, message: dict[str, Any]) -> None:
         if self.record_timing:
             sent.cell["metadata"]["execution"]["shell.execute_reply"] = timestamp(message)
-        sent.reply = message
-        self._news.set()
+        sent.reply.set_result(message)
 
     async def _last_words(self) -> None:
         """Read on until nothing more comes from a kernel that has ended."""
@@ -315,35 +301,38 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         return death.cause(status, kills=death.kills_for_memory() - self._kills, short=memory.was_short(held))
 
     # ------------------------------------------------------------------ what the kernel says
-    def _from_shell(self, message: dict[str, Any]) -> None:
-        sent = self._sent.get(message["parent_header"].get("msg_id"))
-        if sent is not None and sent.reply is None:
-            self._replied(sent, message)
+    async def _read_shell(self) -> None:
+        while True:
+            message = await _next_message(self.kc.shell_channel)
+            sent = self._sent.get(message["parent_header"].get("msg_id"))
+            if sent is not None and not sent.reply.done():
+                self._replied(sent, message)
 
-    def _from_iopub(self, message: dict[str, Any]) -> None:
-        self._heard = time.monotonic()
-        if message["msg_type"] == asked.REQUEST:
-            self._answer_colab(message)
-            return
-        # Threads print when their cell has long ended: it is that cell's output all the same.
-        sent = self._sent.get(message["parent_header"].get("msg_id"))
-        if sent is None:
-            return
-        try:
-            self.process_message(message, sent.cell, sent.index)
-        except CellExecutionComplete:
-            sent.idle = True
-            self._news.set()
-        if self.watcher is not None and message["msg_type"] != "status":
-            self.watcher.changed()
-
-    def _cannot_read(self, problem: Exception) -> None:
-        self._problem = problem
-        self._news.set()
+    async def _read_iopub(self) -> None:
+        for count in itertools.count(1):
+            message = await _next_message(self.kc.iopub_channel)
+            if count % _BURST == 0:
+                # Receiving what is here already does not give way to others by itself.
+                await asyncio.sleep(0)
+            self._heard = time.monotonic()
+            if message["msg_type"] == asked.REQUEST:
+                self._answer_colab(message)
+                continue
+            # Threads print when their cell has long ended: it is that cell's output all the same.
+            sent = self._sent.get(message["parent_header"].get("msg_id"))
+            if sent is None:
+                continue
+            try:
+                self.process_message(message, sent.cell, sent.index)
+            except CellExecutionComplete:
+                if not sent.idle.done():
+                    sent.idle.set_result(None)
+            if self.watcher is not None and message["msg_type"] != "status":
+                self.watcher.changed()
 
     def _answer_colab(self, request: Mapping[str, Any]) -> None:
         """Answer google.colab, which asks its page and gets what somebody types."""
-        current = next((sent.cell.source for sent in reversed(self._sent.values()) if sent.reply is None), "")
+        current = next((sent.cell.source for sent in reversed(self._sent.values()) if not sent.reply.done()), "")
         if (value := asked.answer(request, current)) is not None:
             self.kc.stdin_channel.send(self.kc.session.msg("input_reply", {"value": value}))
 
@@ -398,3 +387,10 @@ class RunClient(PapermillNotebookClient):  # type: ignore[misc]
         """Bring the texts of streams up to date, for whoever reads the notebook."""
         for stream in self._streams.values():
             stream.settle()
+
+
+async def _next_message(channel: Any) -> dict[str, Any]:
+    """Return the next message; half the cost of the channel's own way, which asks first whether there is one."""
+    _, parts = channel.session.feed_identities(await channel.socket.recv_multipart())
+    message: dict[str, Any] = channel.session.deserialize(parts)
+    return message

@@ -13,6 +13,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 import zmq
@@ -25,7 +26,6 @@ from traitlets import default
 
 from ..engines import scratch
 from .cold import ThisPythonSpecs, with_our_kernel
-from .inbox import Inbox, until
 
 _RECONNECT = 5
 """Milliseconds between two tries to connect: we connect before the kernel binds."""
@@ -108,42 +108,37 @@ class RunKernelClient(AsyncKernelClient):  # type: ignore[misc]
         RuntimeError
             When it died, or did not answer in time.
         """
-        news, info, published = asyncio.Event(), dict[str, dict[str, Any]](), set[str]()
-        problems: list[Exception] = []
-
-        def from_shell(message: dict[str, Any]) -> None:
-            if message["msg_type"] == "kernel_info_reply":
-                info[message["parent_header"].get("msg_id", "")] = message["content"]
-                news.set()
-
-        def from_iopub(message: dict[str, Any]) -> None:
-            published.add(message["parent_header"].get("msg_id", ""))
-            news.set()
-
-        def cannot(problem: Exception) -> None:
-            problems.append(problem)
-            news.set()
-
         end = time.monotonic() + (float("inf") if timeout is None else timeout)
         ended = asyncio.ensure_future(end_of(self.parent.provisioner))
-        ended.add_done_callback(lambda _: news.set())
         try:
-            with Inbox(self.shell_channel, from_shell, cannot) as shell, Inbox(self.iopub_channel, from_iopub, cannot):
-                while True:
-                    self.kernel_info()
-                    shell.soon()
-                    await until(lambda: info.keys() or ended.done() or problems, news, end - time.monotonic())
-                    if problems:
-                        raise problems[0]
-                    if not info:
-                        died = "Kernel died before replying to kernel_info"
-                        raise RuntimeError(died if ended.done() else f"Kernel didn't respond in {timeout} seconds")
-                    self.info = next(iter(info.values()))
-                    # It publishes what it does. Once that arrives, everything later does too.
-                    if await until(lambda: published & info.keys(), news, _IOPUB_PATIENCE):
-                        return
+            while True:
+                number = self.kernel_info()
+                reply = await self._answer(self.shell_channel, number, ended, end - time.monotonic())
+                if reply is None:
+                    raise RuntimeError(f"Kernel didn't respond in {timeout} seconds")
+                self.info = reply["content"]
+                # It publishes what it does. Once that arrives, everything later does too.
+                if await self._answer(self.iopub_channel, number, ended, _IOPUB_PATIENCE) is not None:
+                    return
         finally:
             ended.cancel()
+
+    async def _answer(self, channel: Any, number: str, ended: asyncio.Future[None], within: float) -> Any:
+        """Return the first message on a channel that answers a request; None when there is none in time."""
+        end = time.monotonic() + within
+        while (left := end - time.monotonic()) > 0:
+            get = asyncio.ensure_future(channel.get_msg(timeout=min(left, 3600.0)))
+            await asyncio.wait({get, ended}, return_when="FIRST_COMPLETED")
+            if not get.done():
+                get.cancel()
+                raise RuntimeError("Kernel died before replying to kernel_info")
+            try:
+                message = get.result()
+            except Empty:
+                continue
+            if message["parent_header"].get("msg_id") == number:
+                return message
+        return None
 
 
 class RunManager(AsyncKernelManager):  # type: ignore[misc]

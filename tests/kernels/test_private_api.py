@@ -1,4 +1,4 @@
-"""Canaries: what private_api.py, ready_kernel.py and inbox.py rely on is still there in new IPythons and ipykernels."""
+"""Canaries: what private_api.py and ready_kernel.py rely on is still there, in every new IPython and ipykernel."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from IPython.core.display_trap import DisplayTrap
 from IPython.core.interactiveshell import InteractiveShell
 
 from colab_magics.engines import forking
-from colab_magics.kernels import inbox, private_api, ready_kernel
+from colab_magics.kernels import private_api, ready_kernel
 
 
 @pytest.mark.parametrize(
-    ("uses", "where"),
-    [(uses, at) for uses in (private_api.USES, ready_kernel.USES, forking.USES, inbox.USES) for at in uses],
+    ("uses", "where"), [(uses, where) for uses in (private_api.USES, ready_kernel.USES, forking.USES) for where in uses]
 )
 def test_the_parts_that_they_use_are_there(uses: dict[str, tuple[str, ...]], where: str) -> None:
     try:
@@ -32,7 +31,7 @@ def test_the_parts_that_they_use_are_there(uses: dict[str, tuple[str, ...]], whe
         owner = getattr(importlib.import_module(module), name)
     missing = [part for part in uses[where] if not hasattr(owner, part)]
     assert not missing, (
-        f"{where} has lost {missing}: see kernels/private_api.py, ready_kernel.py, inbox.py and engines/forking.py"
+        f"{where} has lost {missing}: see kernels/private_api.py, ready_kernel.py and engines/forking.py"
     )
 
 
